@@ -1,72 +1,112 @@
 /* The program's frame: commands, their options, and what the command line made of them.
  *
- * One table of options per command is all that parsing, --help, the man page and the completion know. */
+ * One table of options a command is all that parsing, --help, the man page and completion know. */
 #ifndef QUERN_CLI_H
 #define QUERN_CLI_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
-enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
+#ifdef __GNUC__
+#define CLI_FORMAT(format, first) __attribute__((format(printf, format, first)))
+#else
+#define CLI_FORMAT(format, first)
+#endif
 
-enum option_kind {
-    OPTION_FLAG,    /* --resume */
-    OPTION_STRING,  /* --out DIR */
-    OPTION_STRINGS, /* --data FILE..., and repeated */
-    OPTION_INTEGER, /* --steps 2000; also 2e3 */
-    OPTION_SIZE,    /* --steps 100k: K, M and G are powers of 1000, or 1024 with "i": 1Ki */
-    OPTION_REAL,    /* --lr 1e-3 */
-    OPTION_DURATION /* --time 90, 30s, 2m, 1h: seconds */
-};
+enum { EXIT_FAILED = 1, EXIT_USAGE = 2 }; /* exit statuses beside 0 */
 
-struct option {
-    const char *name;          /* without dashes */
-    char letter;               /* or 0 */
-    enum option_kind kind;
-    const char *value;         /* the default, as it would be typed; NULL: none */
-    const char *placeholder;   /* "N" */
-    const char *help;
-    double least, most;        /* of numbers; both 0: any number that is not negative */
-    const char *words;         /* "char|byte": all a string may be; NULL: any */
-};
-
-/* What the command line, or the file named by --config, says. */
 struct options;
 
-/* Values by name; a name that is not in the command's table is a bug, and asserted.  Strings live as long as the options. */
-bool options_flag(const struct options *options, const char *name);
-const char *options_string(const struct options *options, const char *name); /* NULL: not given, and no default */
-size_t options_count(const struct options *options, const char *name);       /* how many strings were given */
-const char *options_at(const struct options *options, const char *name, size_t index);
-int64_t options_integer(const struct options *options, const char *name);    /* integers and sizes */
-double options_real(const struct options *options, const char *name);
-double options_seconds(const struct options *options, const char *name);     /* 0: not given, and no default */
+/* ---- What commands use ---- */
 
-/* Whether the user gave it, rather than the default. */
+/* Values by name: the default where the user gave none.  A name that the command's table lacks, or has as another kind, is a
+ * bug and asserted.  Strings live as long as the options. */
+bool options_flag(const struct options *options, const char *name);
+const char *options_string(const struct options *options, const char *name); /* NULL: none */
+int64_t options_integer(const struct options *options, const char *name);    /* and sizes */
+double options_real(const struct options *options, const char *name);
+double options_seconds(const struct options *options, const char *name);
+
+/* The strings of an option that takes several. */
+size_t options_count(const struct options *options, const char *name);
+const char *options_at(const struct options *options, const char *name, size_t index);
+
+/* Whether the user gave it; numbers without a default are 0 if not. */
 bool options_given(const struct options *options, const char *name);
 
-/* What stands on the line without an option: DIR of `quern generate DIR`. */
-size_t options_operands(const struct options *options);
-const char *options_operand(const struct options *options, size_t index);
+/* DIR of `quern generate DIR`; NULL for commands that take none. */
+const char *options_operand(const struct options *options);
 
-/* "quern: MESSAGE" on stderr; returns EXIT_USAGE, with the way to --help, or EXIT_FAILED. */
-int usage_error(const struct options *options, const char *format, ...)
-#ifdef __GNUC__
-    __attribute__((format(printf, 2, 3)))
-#endif
-    ;
-int failure(const char *format, ...)
-#ifdef __GNUC__
-    __attribute__((format(printf, 1, 2)))
-#endif
-    ;
+/* Say "quern generate: MESSAGE" on stderr, and how to get help in the first case; return the exit status. */
+int usage_error(const struct options *options, const char *format, ...) CLI_FORMAT(2, 3);
+int failure(const struct options *options, const char *format, ...) CLI_FORMAT(2, 3);
 
-/* The commands: each returns the exit status. */
+/* Return the exit status. */
 int command_devices(const struct options *options);
 int command_train_gpt(const struct options *options);
 int command_generate(const struct options *options);
 int command_evaluate(const struct options *options);
 int command_inspect(const struct options *options);
+
+/* ---- The tables ---- */
+
+enum option_kind {
+    OPTION_HEADING,  /* no option: `help` is a title in --help and the man page */
+    OPTION_FLAG,     /* --resume */
+    OPTION_STRING,   /* --out DIR */
+    OPTION_STRINGS,  /* --data FILE FILE, and repeated */
+    OPTION_INTEGER,  /* --layers 4 */
+    OPTION_SIZE,     /* --steps 100k: k, M and G are powers of 1000; Ki, Mi and Gi of 1024 */
+    OPTION_REAL,     /* --lr 1e-3 */
+    OPTION_DURATION, /* --time 90, 30s, 2m, 1h30m */
+};
+
+struct option {
+    enum option_kind kind;
+    char letter;             /* -o; 0: none */
+    const char *name;        /* without dashes */
+    const char *placeholder; /* "N".  Words in small letters, "auto|own", are all that is allowed; "char|PATH" is open */
+    const char *value;       /* the default as it would be typed; NULL: none */
+    double least, most;      /* of numbers */
+    bool below_most;         /* `most` itself is too much */
+    bool required;
+    const char *unless;      /* the option that, given, makes this one not required */
+    const char *excludes;    /* the option that must not be given with this one */
+    const char *help;
+};
+
+struct command {
+    const char *name;           /* "train gpt" */
+    const char *alias;          /* or NULL */
+    const char *operand;        /* "DIR"; NULL: takes none */
+    const char *summary;        /* what it does, in a line */
+    const char *description;    /* for --help and the man page, one paragraph or NULL */
+    const struct option *options;
+    size_t n_options;
+    int (*run)(const struct options *options);
+    const char *const *examples; /* pairs of a command line and what it does; NULL at the end */
+};
+
+extern const struct command commands[];
+extern const size_t n_commands;
+
+/* ---- Parsing ---- */
+
+/* Reads the words that follow the command's name, and the file that --config names.  NULL on a mistake, with a message. */
+struct options *options_parse(const struct command *command, int count, char *const *words, char *message,
+                              size_t message_bytes);
+void options_free(struct options *options);
+
+/* The one of `count` names that was probably meant; NULL if none is near. */
+const char *nearest_name(const char *wrong, const char *const *names, size_t count);
+
+/* ---- Help, from the tables ---- */
+
+void print_map(FILE *file);                                      /* all commands, on one screen */
+void print_help(const struct command *command, FILE *file);      /* --help */
+void print_man_page(FILE *file);
+void print_bash_completion(FILE *file);
 
 #endif
