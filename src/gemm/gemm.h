@@ -1,0 +1,53 @@
+/* Matrix multiplication: one problem, and the providers that can solve it.
+ *
+ * The operands are those of the node being recorded: inputs 0 and 1 are a and b, input 2 is the bias; output 0 is the
+ * result, output 1 what the activation was applied to.  Outputs are contiguous. */
+#ifndef QUERN_GEMM_H
+#define QUERN_GEMM_H
+
+#include <quern/op.h>
+#include <quern/ops.h>
+
+enum { GEMM_BATCH_AXES = 2 };
+
+/* y = activation(op(a) op(b) + bias), op(a) m x k, op(b) k x n, for each index of the batch.  Strides and offsets count
+ * elements.  Rows of the stored a (m x k, or k x m if transposed) are a_row apart; likewise b. */
+struct gemm_problem {
+    size_t m, n, k;
+    bool transpose_a, transpose_b;
+    size_t a_row, b_row;
+    size_t a_offset, b_offset, y_offset;
+    size_t batch[GEMM_BATCH_AXES]; /* outer, inner */
+    size_t a_batch[GEMM_BATCH_AXES], b_batch[GEMM_BATCH_AXES];
+    bool has_bias;
+    size_t bias_offset;
+    enum qn_activation activation;
+};
+
+/* CPUs: one work-item a group, packed panels, explicit vectors.  cl/gemm_packed.cl */
+bool gemm_packed_fits(const struct gemm_problem *problem, const struct qn_caps *caps);
+void gemm_packed_record(struct qn_launch *launch, const struct gemm_problem *problem);
+
+/* CPUs, few rows (generating text): streams b once, at the speed of memory.  cl/gemm_skinny.cl */
+bool gemm_skinny_fits(const struct gemm_problem *problem, const struct qn_caps *caps);
+void gemm_skinny_record(struct qn_launch *launch, const struct gemm_problem *problem);
+
+/* Any device: tiles in local memory, a block of results in the registers of each work-item.  cl/gemm_tiled.cl */
+void gemm_tiled_record(struct qn_launch *launch, const struct gemm_problem *problem);
+
+/* CLBlast, and a kernel of our own for what comes after the product.  cl/gemm_epilogue.cl */
+bool gemm_clblast_fits(const struct gemm_problem *problem, const struct qn_caps *caps);
+void gemm_clblast_record(struct qn_launch *launch, const struct gemm_problem *problem);
+
+/* ---- For the providers ---- */
+
+/* The GELU of qn_gelu(), in OpenCL C, of x: x / (1 + e^(-2 sqrt(2/pi) (x + 0.044715 x^3))). */
+#define GEMM_GELU "x / (1.0f + exp(-1.59576912f * x * (1.0f + 0.044715f * x * x)))"
+
+size_t gemm_batch_count(const struct gemm_problem *problem);
+
+/* The arguments with which every kernel of ours begins (see cl/gemm_*.cl): a, b, bias, y, z; sizes, strides and offsets;
+ * what to do after the product. */
+void gemm_launch_arguments(struct qn_launch *launch, const struct gemm_problem *problem);
+
+#endif
