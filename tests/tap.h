@@ -18,10 +18,10 @@
 
 #ifdef __GNUC__
 #define TAP_UNUSED __attribute__((unused))
-#define TAP_FORMAT(format, first) __attribute__((format(printf, format, first)))
+#define TAP_FORMAT(index, first) __attribute__((format(printf, index, first)))
 #else
 #define TAP_UNUSED
-#define TAP_FORMAT(format, first)
+#define TAP_FORMAT(index, first)
 #endif
 
 static struct {

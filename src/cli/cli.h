@@ -10,9 +10,9 @@
 #include <stdio.h>
 
 #ifdef __GNUC__
-#define CLI_FORMAT(format, first) __attribute__((format(printf, format, first)))
+#define CLI_FORMAT(index, first) __attribute__((format(printf, index, first)))
 #else
-#define CLI_FORMAT(format, first)
+#define CLI_FORMAT(index, first)
 #endif
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2 }; /* exit statuses beside 0 */

@@ -1,0 +1,206 @@
+/* The commands and their options: the one place that parsing, --help, the man page and the completion read. */
+#include "config.h"
+
+#include "cli/cli.h"
+
+#define LENGTH(array) (sizeof(array) / sizeof *(array))
+
+/* 2^53: whole numbers up to here are exact. */
+#define MOST_WHOLE 9007199254740992.0
+
+/* clang-format off */
+
+#define HEADING(title) {.kind = OPTION_HEADING, .help = title}
+
+/* What every command that computes takes. */
+#define DEVICE_OPTIONS \
+    {OPTION_STRING, 'd', "device", "D", .help = \
+        "where to compute: PLATFORM[:DEVICE], numbers or parts of names as `quern devices` prints " \
+        "them (default: QUERN_DEVICE, else the fastest GPU, else the CPU)"}, \
+    {OPTION_STRING, 0, "gemm", "auto|clblast|own", "auto", .help = \
+        "who multiplies matrices: CLBlast, Quern's own kernels, or what suits the device"}
+
+#define CONFIG_OPTION \
+    {OPTION_STRING, 0, "config", "FILE", .help = \
+        "read options from FILE, one `long-option = value` a line with # comments; the command " \
+        "line wins"}
+
+static const struct option devices_options[] = {
+    {OPTION_FLAG, 0, "json", .help = "print JSON"},
+};
+
+static const char *const devices_examples[] = {
+    "quern devices", "what there is; * marks the default",
+    "QUERN_DEVICE=intel quern devices", "what a selector stands for",
+    NULL,
+};
+
+static const struct option train_gpt_options[] = {
+    HEADING("Data"),
+    {OPTION_STRINGS, 0, "data", "FILE...", .required = true, .unless = "resume", .help =
+        "plain UTF-8 text to train on; several files are joined"},
+    {OPTION_STRING, 'o', "out", "DIR", .required = true, .help =
+        "folder for checkpoints; DIR itself is the best model, in Hugging Face's form"},
+    {OPTION_STRING, 0, "tokenizer", "char|byte|PATH", "char", .help =
+        "one token a character, one a byte, or byte-level BPE from a folder with vocab.json and "
+        "merges.txt (or a tokenizer.json)"},
+    {OPTION_STRING, 0, "valid", "FILE", .excludes = "valid-fraction", .help =
+        "validate on FILE instead of a part of --data"},
+    {OPTION_REAL, 0, "valid-fraction", "F", "0.1", 0, 1, .below_most = true, .help =
+        "hold out this last part of the data for validation"},
+
+    HEADING("Model"),
+    {OPTION_INTEGER, 0, "layers", "N", "4", 1, 100000, .help = "transformer blocks"},
+    {OPTION_INTEGER, 0, "heads", "N", "4", 1, 100000, .help =
+        "attention heads; must divide --width"},
+    {OPTION_INTEGER, 0, "width", "N", "128", 1, 1e7, .help = "numbers a token is embedded in"},
+    {OPTION_INTEGER, 0, "context", "N", "64", 1, 1e9, .help = "tokens the model looks back"},
+    {OPTION_REAL, 0, "dropout", "P", "0", 0, 1, .below_most = true, .help =
+        "chance of zeroing a number while training"},
+
+    HEADING("Training"),
+    {OPTION_INTEGER, 0, "batch", "N", "12", 1, 1e9, .help = "windows of text a pass"},
+    {OPTION_INTEGER, 0, "accumulate", "N", "1", 1, 1e9, .help =
+        "passes a step: gradients of N batches are added up"},
+    {OPTION_SIZE, 0, "steps", "N", "2000", 1, MOST_WHOLE, .help = "steps in all"},
+    {OPTION_DURATION, 0, "time", "TIME", .least = 0, .most = 1e9, .help =
+        "stop in good order after this time, as 90, 30s, 2m or 1h30m (default: no limit)"},
+    {OPTION_REAL, 0, "lr", "R", "1e-3", 0, 1e3, .help = "learning rate after the warm-up"},
+    {OPTION_REAL, 0, "min-lr", "R", "1e-4", 0, 1e3, .help =
+        "learning rate at the end, reached by a cosine"},
+    {OPTION_SIZE, 0, "warmup", "N", "100", 0, MOST_WHOLE, .help =
+        "steps over which the learning rate rises from 0"},
+    {OPTION_REAL, 0, "weight-decay", "R", "0.1", 0, 1e3, .help =
+        "AdamW's decay, of matrices and embeddings only"},
+    {OPTION_REAL, 0, "beta1", "R", "0.9", 0, 1, .below_most = true, .help =
+        "AdamW's memory of the gradient"},
+    {OPTION_REAL, 0, "beta2", "R", "0.99", 0, 1, .below_most = true, .help =
+        "AdamW's memory of its square"},
+    {OPTION_REAL, 0, "clip", "R", "1", 0, 1e9, .help =
+        "largest norm of the gradient; 0: no limit"},
+    {OPTION_INTEGER, 's', "seed", "N", "1337", 0, MOST_WHOLE, .help =
+        "of weights, batches and dropout; the same seed gives the same bits"},
+    {OPTION_FLAG, 0, "resume", .help =
+        "go on from DIR/latest, exactly as if the run had never stopped"},
+
+    HEADING("Watching"),
+    {OPTION_SIZE, 0, "eval-every", "N", "250", 0, MOST_WHOLE, .help =
+        "steps between validations, each of which saves a checkpoint; 0: at the end only"},
+    {OPTION_SIZE, 0, "eval-batches", "N", "20", 1, MOST_WHOLE, .help =
+        "batches a validation"},
+    {OPTION_INTEGER, 0, "patience", "N", "0", 0, 1e9, .help =
+        "stop after N validations without a better loss; 0: never"},
+    {OPTION_STRING, 0, "log", "FILE.jsonl", .help =
+        "one JSON object a step (default: DIR/log.jsonl)"},
+    {OPTION_FLAG, 'q', "quiet", .help = "print no progress"},
+    {OPTION_FLAG, 0, "profile", .help = "time every kernel, and print a table at the end"},
+    {OPTION_FLAG, 0, "explain", .help =
+        "print the plan of a step: order, kernels, variants and why, memory"},
+
+    HEADING("Device and configuration"),
+    DEVICE_OPTIONS,
+    CONFIG_OPTION,
+};
+
+static const char *const train_gpt_examples[] = {
+    "quern train gpt --data text.txt --out run", "a small character model, 2000 steps",
+    "quern train gpt --data text.txt --out run --time 10m", "what ten minutes give",
+    "quern train gpt --out run --resume --steps 4000", "go on where it stopped",
+    "quern train gpt --data *.txt --out run --tokenizer gpt2/ --layers 12 --heads 12 --width 768",
+        "the size of GPT-2, with its vocabulary from gpt2/vocab.json and merges.txt",
+    NULL,
+};
+
+static const struct option generate_options[] = {
+    HEADING("Text"),
+    {OPTION_STRING, 'p', "prompt", "TEXT", .help =
+        "what to go on from (default: a new line, or <|endoftext|> if the vocabulary has it)"},
+    {OPTION_SIZE, 'n', "tokens", "N", "200", 1, MOST_WHOLE, .help = "tokens to generate"},
+    {OPTION_INTEGER, 0, "samples", "N", "1", 1, 1e9, .help = "texts to generate"},
+
+    HEADING("Sampling"),
+    {OPTION_REAL, 0, "temperature", "R", "0.8", 0, 1e3, .help =
+        "below 1: rather the likely tokens; 0: always the likeliest"},
+    {OPTION_INTEGER, 0, "top-k", "N", "40", 0, 1e9, .help =
+        "choose among the N likeliest tokens only; 0: all"},
+    {OPTION_REAL, 0, "top-p", "P", "0.95", 0, 1, .help =
+        "choose among the likeliest tokens that make up P only; 1: all"},
+    {OPTION_INTEGER, 's', "seed", "N", "1337", 0, MOST_WHOLE, .help =
+        "the same seed gives the same text"},
+
+    HEADING("Device and configuration"),
+    {OPTION_FLAG, 'q', "quiet", .help = "print the text only, nothing on stderr"},
+    DEVICE_OPTIONS,
+    CONFIG_OPTION,
+};
+
+static const char *const generate_examples[] = {
+    "quern generate run --prompt \"In the beginning\"", "go on from a prompt",
+    "quern generate run --tokens 500 --samples 3 --temperature 1", "three longer, wilder texts",
+    "quern generate run --temperature 0 --quiet >text", "the likeliest text, in a file",
+    NULL,
+};
+
+static const struct option evaluate_options[] = {
+    {OPTION_STRING, 0, "data", "FILE", .required = true, .help =
+        "plain UTF-8 text; all of it is measured"},
+    {OPTION_FLAG, 0, "json", .help =
+        "print JSON with the keys loss, perplexity, bits_per_byte, accuracy and tokens"},
+    DEVICE_OPTIONS,
+    CONFIG_OPTION,
+};
+
+static const char *const evaluate_examples[] = {
+    "quern evaluate run --data test.txt", "loss, perplexity, bits per byte, accuracy",
+    "quern evaluate run/latest --data test.txt --json", "the last checkpoint, for a script",
+    NULL,
+};
+
+static const char *const inspect_examples[] = {
+    "quern inspect run", "model, tokenizer and state of a run",
+    "quern inspect run/model.safetensors", "the tensors of a file",
+    NULL,
+};
+
+const struct command commands[] = {
+    {
+        "devices", "ls", NULL,
+        "list the OpenCL devices",
+        "Prints every device of every OpenCL platform with what it can do and which workarounds "
+        "for its driver are in force.  If there is none: which loader and drivers were found, why "
+        "each failed, and what to install.",
+        devices_options, LENGTH(devices_options), command_devices, devices_examples,
+    },
+    {
+        "train gpt", NULL, NULL,
+        "train a GPT on text",
+        "Trains a GPT (GPT-2's architecture) from scratch and keeps the best model.  Ctrl-C ends "
+        "the step, saves and says how to resume; a second Ctrl-C quits at once.  The defaults are "
+        "nanoGPT's recipe for characters on a CPU.",
+        train_gpt_options, LENGTH(train_gpt_options), command_train_gpt, train_gpt_examples,
+    },
+    {
+        "generate", "sample", "DIR",
+        "write text with a model",
+        "Prints text to stdout, and speed to stderr.  When the context is full, its last half "
+        "becomes the new prompt.",
+        generate_options, LENGTH(generate_options), command_generate, generate_examples,
+    },
+    {
+        "evaluate", "eval", "DIR",
+        "measure a model on text",
+        "Measures the model on all of a file, in windows of its context.",
+        evaluate_options, LENGTH(evaluate_options), command_evaluate, evaluate_examples,
+    },
+    {
+        "inspect", "info", "DIR|FILE",
+        "say what a model folder or file holds",
+        "Prints configuration, tokenizer, training state and tensors.  Refuses what is damaged, "
+        "and says where.",
+        NULL, 0, command_inspect, inspect_examples,
+    },
+};
+
+/* clang-format on */
+
+const size_t n_commands = LENGTH(commands);
