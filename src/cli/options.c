@@ -256,10 +256,12 @@ static bool read_value(const struct parser *parser, const struct option *option,
 
     if (expected)
         return fail(parser, "--%s takes %s, not \"%s\"", option->name, expected, text);
-    if (is_number && (*number < option->least || *number > option->most ||
-                      (option->below_most && *number == option->most)))
-        return fail(parser, "--%s takes %.15g %s %.15g, not %s", option->name, option->least,
-                    option->below_most ? "up to, but not," : "to", option->most, text);
+    if (is_number && *number < option->least)
+        return fail(parser, "--%s takes at least %.16g, not %s", option->name, option->least, text);
+    if (is_number && option->below_most && *number >= option->most)
+        return fail(parser, "--%s takes less than %.16g, not %s", option->name, option->most, text);
+    if (is_number && *number > option->most)
+        return fail(parser, "--%s takes at most %.16g, not %s", option->name, option->most, text);
     return true;
 }
 
