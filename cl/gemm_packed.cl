@@ -11,8 +11,7 @@
  *
  * Packing costs a few percent, makes all memory access sequential, and hides transposition and edges from the inner loop.
  * Sums over k are split by k_block only: the sizes of tiles change nothing in the numbers.
- *
- * GELU is defined by the host: an expression in x. */
+ */
 
 #if FLOAT_WIDTH == 16
 #define ROWS 12 /* 24 sums, 2 vectors of b and 1 of a: 27 of 32 registers */
@@ -104,7 +103,7 @@ inline floatv activate(floatv x, uint activation)
     if (activation == 1)
         x = fmax(x, 0.0f);
     if (activation == 2)
-        x = GELU;
+        x = gelu(x);
     return x;
 }
 

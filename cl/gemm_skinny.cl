@@ -1,7 +1,6 @@
 /* y = activation(a op(b) + bias) on a CPU for a of at most 8 rows: b is read once, at the speed of memory.
  *
- * One work-item a group; each makes parts of y of column_tile columns, one after the other.  GELU is defined by the host: an
- * expression in x. */
+ * One work-item a group; each makes parts of y of column_tile columns, one after the other. */
 
 #define DEPTH 8 /* rows of b that are added at once to sums in local memory */
 
@@ -10,7 +9,7 @@ inline floatv activate(floatv x, uint activation)
     if (activation == 1)
         x = fmax(x, 0.0f);
     if (activation == 2)
-        x = GELU;
+        x = gelu(x);
     return x;
 }
 

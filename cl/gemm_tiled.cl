@@ -2,7 +2,7 @@
  * one after the other, each work-item BLOCK x BLOCK of them, from slices of DEPTH columns of a and rows of b in local
  * memory.  The next slice is read into registers while the present one is multiplied.
  *
- * TILE, BLOCK, DEPTH, TRANSPOSE_A, TRANSPOSE_B and GELU (an expression in x) are defined by the host.  A work-item's numbers
+ * TILE, BLOCK, DEPTH, TRANSPOSE_A and TRANSPOSE_B are defined by the host.  A work-item's numbers
  * are SIDE rows and columns apart, so that neighbours touch neighbouring addresses.  Each number is one sum in the order of k. */
 
 #define SIDE (TILE / BLOCK) /* work-items along a side of the tile */
@@ -16,12 +16,18 @@
 #define B_COLUMN(i) (TRANSPOSE_B ? ((i)*GROUP + item) / DEPTH : ((i)*GROUP + item) % TILE)
 #define B_DEPTH(i) (TRANSPOSE_B ? ((i)*GROUP + item) % DEPTH : ((i)*GROUP + item) / TILE)
 
+#if FLOAT_WIDTH == 1
+#define GELU(x) gelu(x)
+#else
+#define GELU(x) gelu((floatv)(x)).s0
+#endif
+
 inline float activate(float x, uint activation)
 {
     if (activation == 1)
         x = fmax(x, 0.0f);
     if (activation == 2)
-        x = GELU;
+        x = GELU(x);
     return x;
 }
 

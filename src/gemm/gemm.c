@@ -10,7 +10,6 @@ void gemm_launch_arguments(struct qn_launch *launch, const struct gemm_problem *
 {
     bool keep_z = p->activation && qn_launch_output_used(launch, 1);
 
-    qn_launch_define_text(launch, "GELU", GEMM_GELU);
     qn_launch_input(launch, 0);
     qn_launch_input(launch, 1);
     qn_launch_input(launch, p->has_bias ? 2 : 0); /* what is not there is not read: any buffer will do */

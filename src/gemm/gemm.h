@@ -41,9 +41,6 @@ void gemm_clblast_record(struct qn_launch *launch, const struct gemm_problem *pr
 
 /* ---- For the providers ---- */
 
-/* The GELU of qn_gelu(), in OpenCL C, of x: x / (1 + e^(-2 sqrt(2/pi) (x + 0.044715 x^3))). */
-#define GEMM_GELU "x / (1.0f + exp(-1.59576912f * x * (1.0f + 0.044715f * x * x)))"
-
 size_t gemm_batch_count(const struct gemm_problem *problem);
 
 /* The arguments with which every kernel of ours begins (see cl/gemm_*.cl): a, b, bias, y, z; sizes, strides and offsets;

@@ -5,31 +5,41 @@
 
 enum { MAX_WORK_ITEMS = 65535 /* see op.h */, DEPTH = 16 };
 
-/* Best first: tile and block of y by which a group and a work-item advance, where both sizes of y are at least `least`. */
+/* A group makes tile x tile numbers of y, a work-item block x block of them.  Best first; the last fits all. */
 static const struct tile {
-    size_t tile, block, least;
+    size_t tile, block;
 } tiles[] = {
-    {128, 8, 512}, /* 256 work-items, 17 KiB of local memory */
-    {64, 8, 128},  /* 64 work-items, 8 KiB */
-    {32, 4, 0},    /* 64 work-items, 4 KiB */
+    {128, 8}, /* 256 work-items, 17 KiB of local memory */
+    {64, 8},  /* 64 work-items, 8 KiB */
+    {32, 4},  /* 64 work-items, 4 KiB */
 };
+enum { TILES = sizeof tiles / sizeof *tiles };
 
+static size_t group_of(const struct tile *tile)
+{
+    return tile->tile / tile->block * (tile->tile / tile->block);
+}
+
+static size_t count_of(const struct tile *tile, const struct gemm_problem *p)
+{
+    return divide_up(p->m, tile->tile) * divide_up(p->n, tile->tile) * gemm_batch_count(p);
+}
+
+/* The largest tile that is not mostly empty and gives each compute unit some.  The numbers are the same with all. */
 static const struct tile *choose_tile(const struct gemm_problem *p, const struct qn_caps *caps)
 {
-    const struct tile *tile = tiles;
-    for (; tile->least > 0; tile++) {
-        size_t side = tile->tile / tile->block;
-        if (size_min(p->m, p->n) >= tile->least && side * side <= caps->max_work_group)
+    size_t i = 0;
+    for (; i < TILES - 1; i++)
+        if (group_of(&tiles[i]) <= caps->max_work_group && 2 * size_min(p->m, p->n) > tiles[i].tile &&
+            count_of(&tiles[i], p) >= 2 * caps->compute_units)
             break;
-    }
-    return tile;
+    return &tiles[i];
 }
 
 void gemm_tiled_record(struct qn_launch *launch, const struct gemm_problem *p)
 {
     const struct tile *tile = choose_tile(p, qn_launch_caps(launch));
-    size_t side = tile->tile / tile->block, group = side * side;
-    size_t count = divide_up(p->m, tile->tile) * divide_up(p->n, tile->tile) * gemm_batch_count(p);
+    size_t group = group_of(tile);
 
     qn_launch_kernel(launch, &source_gemm_tiled, "gemm_tiled");
     qn_launch_define(launch, "TILE", (long)tile->tile);
@@ -38,5 +48,5 @@ void gemm_tiled_record(struct qn_launch *launch, const struct gemm_problem *p)
     qn_launch_define(launch, "TRANSPOSE_A", p->transpose_a);
     qn_launch_define(launch, "TRANSPOSE_B", p->transpose_b);
     gemm_launch_arguments(launch, p);
-    qn_launch_range(launch, (size_t[3]){size_min(count, MAX_WORK_ITEMS / group)}, (size_t[3]){group});
+    qn_launch_range(launch, (size_t[3]){size_min(count_of(tile, p), MAX_WORK_ITEMS / group)}, (size_t[3]){group});
 }

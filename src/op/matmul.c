@@ -1,0 +1,384 @@
+/* The operation matmul: y = activation(op(a) op(b) + bias), where op may swap the last two axes. */
+#include <quern/op.h>
+#include <quern/ops.h>
+
+#include "device/context.h"
+#include "gemm/gemm.h"
+#include "op/shape.h"
+
+struct attributes {
+    uint32_t transpose_a, transpose_b, has_bias, activation; /* enum qn_activation */
+};
+
+static const struct attributes *attributes_of(const qn_node *node)
+{
+    return node->attributes;
+}
+
+/* ---- Sizes ---- */
+
+/* A matrix of an operand: rows and columns after the transposition. */
+struct matrix {
+    size_t rows, columns;
+};
+
+static struct matrix matrix_of(const qn_shape *shape, bool transpose)
+{
+    size_t rows = shape->size[shape->rank - 2], columns = shape->size[shape->rank - 1];
+    return transpose ? (struct matrix){columns, rows} : (struct matrix){rows, columns};
+}
+
+enum { TEXT = 160 };
+
+/* "4x33x67", or "67x33 transposed". */
+static const char *operand_text(const qn_shape *shape, bool transpose, char text[TEXT])
+{
+    size_t used = 0;
+    for (int i = 0; i < shape->rank; i++)
+        used += (size_t)snprintf(text + used, TEXT - used, i ? "x%zu" : "%zu", shape->size[i]);
+    if (transpose)
+        snprintf(text + used, TEXT - used, " transposed");
+    return text;
+}
+
+static bool infer(qn_node *node)
+{
+    const struct attributes *attributes = attributes_of(node);
+    const qn_shape *a = qn_in(node, 0), *b = qn_in(node, 1);
+    char a_text[TEXT], b_text[TEXT];
+    operand_text(a, attributes->transpose_a, a_text);
+    operand_text(b, attributes->transpose_b, b_text);
+
+    for (size_t i = 0; i < node->n_inputs; i++) {
+        enum qn_type type = node->inputs[i]->outputs[0].type;
+        if (type != QN_F32)
+            return qn_node_fail(node, "input %zu is %s, not f32", i, qn_type_name(type));
+    }
+    if (a->rank < 2 || b->rank < 2)
+        return qn_node_fail(node, "operands need two axes (%s times %s)", a_text, b_text);
+
+    struct matrix left = matrix_of(a, attributes->transpose_a), right = matrix_of(b, attributes->transpose_b);
+    if (left.columns != right.rows)
+        return qn_node_fail(node, "inner sizes %zu and %zu differ (%s times %s)", left.columns, right.rows, a_text,
+                            b_text);
+    if (b->rank > 2) {
+        bool same = a->rank == b->rank;
+        for (int i = 0; same && i < a->rank - 2; i++)
+            same = a->size[i] == b->size[i];
+        if (!same)
+            return qn_node_fail(node, "leading axes differ (%s times %s)", a_text, b_text);
+    }
+    if (left.rows == 0 || left.columns == 0 || right.columns == 0)
+        return qn_node_fail(node, "an operand is empty (%s times %s)", a_text, b_text);
+    if (attributes->has_bias && (qn_in(node, 2)->rank != 1 || qn_in(node, 2)->size[0] != right.columns)) {
+        char bias_text[TEXT];
+        return qn_node_fail(node, "the bias is %s, not %zu numbers",
+                            operand_text(qn_in(node, 2), false, bias_text), right.columns);
+    }
+
+    qn_shape y = *a;
+    y.size[y.rank - 2] = left.rows;
+    y.size[y.rank - 1] = right.columns;
+    if (qn_shape_count(y) == SIZE_MAX)
+        return qn_node_fail(node, "the result is too large (%s times %s)", a_text, b_text);
+    node->outputs[0] = node->outputs[1] = (struct qn_value){QN_F32, y};
+    node->n_outputs = attributes->activation == QN_NO_ACTIVATION ? 1 : 2;
+    return true;
+}
+
+static struct qn_cost cost(const qn_node *node)
+{
+    double y = (double)qn_shape_count(*qn_out(node, 0));
+    double elements = y * node->n_outputs;
+    for (size_t i = 0; i < node->n_inputs; i++)
+        elements += (double)qn_shape_count(*qn_in(node, i));
+    struct matrix left = matrix_of(qn_in(node, 0), attributes_of(node)->transpose_a);
+    return (struct qn_cost){.flops = 2 * y * (double)left.columns, .bytes = sizeof(float) * elements};
+}
+
+/* ---- From strides to problems ---- */
+
+struct axis {
+    size_t size, a_stride, b_stride;
+};
+
+static struct qn_layout contiguous(const qn_shape *shape)
+{
+    struct qn_layout layout = {.type = QN_F32, .shape = *shape};
+    ptrdiff_t stride = 1;
+    for (int i = shape->rank - 1; i >= 0; i--) {
+        layout.stride[i] = stride;
+        stride *= (ptrdiff_t)shape->size[i];
+    }
+    return layout;
+}
+
+/* The node as one problem, but for its leading axes: the fewest that say the same, outermost first, go to `axes`.  Those that
+ * share one b and lie evenly spaced become more rows of a. */
+static struct gemm_problem problem_of(const qn_node *node, const struct qn_layout *a, const struct qn_layout *b,
+                                      struct axis axes[QN_MAX_RANK], size_t *n_axes)
+{
+    const struct attributes *attributes = attributes_of(node);
+    int leading = a->shape.rank - 2;
+    bool b_is_shared = b->shape.rank == 2;
+    struct matrix left = matrix_of(&a->shape, attributes->transpose_a);
+    struct gemm_problem problem = {
+        .m = left.rows,
+        .n = matrix_of(&b->shape, attributes->transpose_b).columns,
+        .k = left.columns,
+        .transpose_a = attributes->transpose_a,
+        .transpose_b = attributes->transpose_b,
+        .a_row = (size_t)a->stride[a->shape.rank - 2],
+        .b_row = (size_t)b->stride[b->shape.rank - 2],
+        .a_offset = a->offset,
+        .b_offset = b->offset,
+        .batch = {1, 1},
+        .has_bias = attributes->has_bias,
+        .activation = (enum qn_activation)attributes->activation,
+    };
+
+    if (b_is_shared && !problem.transpose_a) {
+        for (; leading > 0; leading--) {
+            size_t size = a->shape.size[leading - 1], stride = (size_t)a->stride[leading - 1];
+            if (size == 1)
+                continue;
+            if (problem.m == 1)
+                problem.a_row = stride;
+            else if (stride != problem.m * problem.a_row)
+                break;
+            problem.m *= size;
+        }
+    }
+
+    *n_axes = 0;
+    for (int i = 0; i < leading; i++) {
+        struct axis axis = {a->shape.size[i], (size_t)a->stride[i], b_is_shared ? 0 : (size_t)b->stride[i]};
+        struct axis *outer = *n_axes > 0 ? &axes[*n_axes - 1] : NULL;
+        if (axis.size == 1)
+            continue;
+        if (outer && outer->a_stride == axis.size * axis.a_stride && outer->b_stride == axis.size * axis.b_stride) {
+            axis.size *= outer->size;
+            *outer = axis;
+        } else {
+            axes[(*n_axes)++] = axis;
+        }
+    }
+    return problem;
+}
+
+/* Leading axes that strides cannot merge into GEMM_BATCH_AXES become one launch for each index. */
+static void record(struct qn_launch *launch, const qn_node *node,
+                   void (*provider)(struct qn_launch *, const struct gemm_problem *))
+{
+    struct axis axes[QN_MAX_RANK];
+    size_t n_axes;
+    struct gemm_problem problem =
+        problem_of(node, qn_launch_layout(launch, 0), qn_launch_layout(launch, 1), axes, &n_axes);
+    if (problem.has_bias)
+        problem.bias_offset = qn_launch_layout(launch, 2)->offset;
+
+    size_t outer_axes = n_axes > GEMM_BATCH_AXES ? n_axes - GEMM_BATCH_AXES : 0, launches = 1;
+    for (size_t i = n_axes, to = GEMM_BATCH_AXES; i-- > outer_axes;) {
+        to--;
+        problem.batch[to] = axes[i].size;
+        problem.a_batch[to] = axes[i].a_stride;
+        problem.b_batch[to] = axes[i].b_stride;
+    }
+    for (size_t i = 0; i < outer_axes; i++)
+        launches *= axes[i].size;
+
+    for (size_t i = 0; i < launches; i++) {
+        struct gemm_problem part = problem;
+        part.y_offset = i * gemm_batch_count(&problem) * problem.m * problem.n;
+        for (size_t axis = outer_axes, rest = i; axis-- > 0; rest /= axes[axis].size) {
+            part.a_offset += rest % axes[axis].size * axes[axis].a_stride;
+            part.b_offset += rest % axes[axis].size * axes[axis].b_stride;
+        }
+        provider(launch, &part);
+    }
+}
+
+/* ---- Variants: one for each provider ---- */
+
+static bool fits(const qn_node *node, const struct qn_caps *caps,
+                 bool (*provider)(const struct gemm_problem *, const struct qn_caps *))
+{
+    struct qn_layout a = contiguous(qn_in(node, 0)), b = contiguous(qn_in(node, 1));
+    struct axis axes[QN_MAX_RANK];
+    size_t n_axes;
+    struct gemm_problem problem = problem_of(node, &a, &b, axes, &n_axes);
+    return provider(&problem, caps);
+}
+
+static bool clblast_fits(const qn_node *node, const struct qn_caps *caps)
+{
+    return fits(node, caps, gemm_clblast_fits);
+}
+static void clblast_record(struct qn_launch *launch, const qn_node *node)
+{
+    record(launch, node, gemm_clblast_record);
+}
+
+static bool skinny_fits(const qn_node *node, const struct qn_caps *caps)
+{
+    return fits(node, caps, gemm_skinny_fits);
+}
+static void skinny_record(struct qn_launch *launch, const qn_node *node)
+{
+    record(launch, node, gemm_skinny_record);
+}
+
+static bool packed_fits(const qn_node *node, const struct qn_caps *caps)
+{
+    return fits(node, caps, gemm_packed_fits);
+}
+static void packed_record(struct qn_launch *launch, const qn_node *node)
+{
+    record(launch, node, gemm_packed_record);
+}
+
+static void tiled_record(struct qn_launch *launch, const qn_node *node)
+{
+    record(launch, node, gemm_tiled_record);
+}
+
+#define ROWS_OF_ALL {QN_ROWS, QN_ROWS, QN_ROWS}
+static const struct qn_variant variants[] = {
+    {.name = "clblast", .fits = clblast_fits, .strides = ROWS_OF_ALL, .record = clblast_record},
+    {.name = "skinny", .fits = skinny_fits, .strides = ROWS_OF_ALL, .record = skinny_record},
+    {.name = "packed", .fits = packed_fits, .strides = ROWS_OF_ALL, .record = packed_record},
+    {.name = "tiled", .strides = ROWS_OF_ALL, .record = tiled_record},
+};
+
+/* ---- Gradients ---- */
+
+static bool infer_like_first(qn_node *node)
+{
+    node->outputs[0] = node->inputs[0]->outputs[0];
+    return true;
+}
+
+/* d z, of what the activation was applied to (gelu) or gave (relu), and d y. */
+static const struct qn_op gelu_backward_op = {
+    .name = "gelu_backward", .outputs = 1, .infer = infer_like_first, .expression = "x1 * gelu_slope(x0)"};
+static const struct qn_op relu_backward_op = {.name = "relu_backward",
+                                              .outputs = 1,
+                                              .infer = infer_like_first,
+                                              .expression = "SELECT(GT(x0, 0.0f), x1, (floatv)(0.0f))"};
+
+/* d of the product: through the activation, and from those who use output 1. */
+static qn_node *gradient_of_product(qn_node *node, qn_node *const *d_out)
+{
+    enum qn_activation activation = (enum qn_activation)attributes_of(node)->activation;
+    qn_node *d_z = d_out[0];
+    if (d_z && activation == QN_GELU)
+        d_z = qn_node_new(&gelu_backward_op, NULL, (qn_node *[]){qn_output(node, 1), d_z}, 2);
+    if (d_z && activation == QN_RELU)
+        d_z = qn_node_new(&relu_backward_op, NULL, (qn_node *[]){node, d_z}, 2);
+    if (activation == QN_NO_ACTIVATION || !d_out[1])
+        return d_z;
+    return d_z ? qn_add(d_z, d_out[1]) : d_out[1];
+}
+
+static qn_node *product(qn_node *a, bool transpose_a, qn_node *b, bool transpose_b)
+{
+    return qn_matmul_with(a, b, (struct qn_matmul){.transpose_a = transpose_a, .transpose_b = transpose_b});
+}
+
+/* (..., rows, columns) as one matrix: its leading axes become rows. */
+static qn_node *folded(qn_node *x)
+{
+    qn_shape shape = qn_node_shape(x);
+    size_t columns = shape.size[shape.rank - 1];
+    return qn_reshape(x, (qn_shape){2, {qn_shape_count(shape) / columns, columns}});
+}
+
+/* The axes before the last `kept`. */
+static unsigned leading_axes(const qn_shape *shape, int kept)
+{
+    return QN_AXIS(shape->rank - kept) - 1;
+}
+
+static void gradient(qn_node *node, qn_node *const *d_out, qn_node **d_in)
+{
+    const struct attributes *attributes = attributes_of(node);
+    bool transpose_a = attributes->transpose_a, transpose_b = attributes->transpose_b;
+    qn_node *a = node->inputs[0], *b = node->inputs[1], *d_z = gradient_of_product(node, d_out);
+    const qn_shape *a_shape = qn_in(node, 0), *b_shape = qn_in(node, 1);
+    bool b_is_shared = b_shape->rank < a_shape->rank;
+    if (!d_z)
+        return;
+
+    if (transpose_a) {
+        qn_node *b_for_all = b;
+        if (b_is_shared) {
+            qn_shape shape = *a_shape;
+            shape.size[shape.rank - 2] = b_shape->size[0];
+            shape.size[shape.rank - 1] = b_shape->size[1];
+            b_for_all = qn_broadcast(b, shape);
+        }
+        d_in[0] = product(b_for_all, transpose_b, d_z, true);
+    } else {
+        d_in[0] = product(d_z, false, b, !transpose_b);
+    }
+
+    /* One b for all: its gradient is the sum over the batch, which is one long product if the batch is but more rows. */
+    qn_node *left = a, *right = d_z;
+    bool sum = b_is_shared && transpose_a;
+    if (b_is_shared && !transpose_a) {
+        left = folded(a);
+        right = folded(d_z);
+    }
+    qn_node *d_b = transpose_b ? product(right, true, left, transpose_a) : product(left, !transpose_a, right, false);
+    d_in[1] = sum && d_b ? qn_sum(d_b, leading_axes(a_shape, 2)) : d_b;
+
+    if (attributes->has_bias)
+        d_in[2] = qn_sum(d_z, leading_axes(qn_out(node, 0), 1));
+}
+
+/* ---- The operation ---- */
+
+static qn_node *simplify(qn_node *node);
+
+static const struct qn_op matmul_op = {
+    .name = "matmul",
+    .outputs = 2,
+    .attributes = sizeof(struct attributes),
+    .infer = infer,
+    .variants = variants,
+    .n_variants = sizeof variants / sizeof *variants,
+    .gradient = gradient,
+    .simplify = simplify,
+    .cost = cost,
+};
+
+/* Takes in the transpositions of its operands. */
+static qn_node *simplify(qn_node *node)
+{
+    struct attributes attributes = *attributes_of(node);
+    qn_node *inputs[] = {node->inputs[0], node->inputs[1], attributes.has_bias ? node->inputs[2] : NULL};
+    bool changed = false;
+    if (transposes_last_two(inputs[0])) {
+        inputs[0] = inputs[0]->inputs[0];
+        attributes.transpose_a ^= 1;
+        changed = true;
+    }
+    if (transposes_last_two(inputs[1])) {
+        inputs[1] = inputs[1]->inputs[0];
+        attributes.transpose_b ^= 1;
+        changed = true;
+    }
+    return changed ? qn_node_new(&matmul_op, &attributes, inputs, node->n_inputs) : node;
+}
+
+qn_node *qn_matmul_with(qn_node *a, qn_node *b, struct qn_matmul options)
+{
+    qn_node *inputs[] = {a, b, options.bias};
+    struct attributes attributes = {options.transpose_a, options.transpose_b, options.bias != NULL, options.activation};
+    return qn_node_new(&matmul_op, &attributes, inputs, options.bias ? 3 : 2);
+}
+
+qn_node *qn_matmul(qn_node *a, qn_node *b)
+{
+    return qn_matmul_with(a, b, (struct qn_matmul){0});
+}
