@@ -1,8 +1,246 @@
 #!/bin/sh
-# Makes configure, configures in build/ and builds.
-set -e
+# From a fresh machine to a program that runs.
+#
+#   ./bootstrap.sh         installs what is missing and builds build/quern
+#   ./bootstrap.sh demo    then trains a small GPT for two minutes, and lets it write
+#   ./bootstrap.sh check   then runs all tests
+#
+# Packages are installed by apt, as root or through sudo.  On systems without apt it only names what is missing.
+set -eu
+
+# Debian's name, and what it is for.  What stands here and is not installed gets installed.
+packages='
+gcc                 compiles C
+libc6-dev           headers of C
+make                runs the build
+autoconf            makes ./configure
+automake            makes Makefile.in
+libtool             builds the shared library
+pkg-config          finds the libraries
+ocl-icd-opencl-dev  the OpenCL loader
+opencl-headers      headers of OpenCL
+libclblast-dev      matrix multiplication on GPUs
+libjansson-dev      JSON
+libpcre2-dev        patterns of tokenizers
+libutf8proc-dev     Unicode
+pocl-opencl-icd     OpenCL on the CPU: a device for every machine
+'
+demo_packages='
+bible-kjv           the text to train on
+'
+libraries='OpenCL clblast jansson libpcre2-8 libutf8proc'
+
+usage()
+{
+    sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+}
+
+say()
+{
+    printf '\n== %s\n' "$*"
+}
+
+die()
+{
+    printf 'bootstrap.sh: %s\n' "$*" >&2
+    exit 1
+}
+
+# ---- Packages ----
+
+is_installed()
+{
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+as_root()
+{
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    else
+        sudo "$@"
+    fi
+}
+
+# Runs apt-get, asking nothing; what it prints is shown if it fails.
+apt()
+{
+    if ! as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y "$@" \
+        </dev/null >build/apt.log 2>&1; then
+        tail -n 30 build/apt.log >&2
+        return 1
+    fi
+}
+
+# Installs those of the given "name  reason" lines that are missing.
+install_packages()
+{
+    missing=
+    reasons=
+    while read -r name reason; do
+        if [ -n "$name" ] && ! is_installed "$name"; then
+            missing="$missing $name"
+            reasons="$reasons$(printf '   %-20s%s' "$name" "$reason")
+"
+        fi
+    done <<EOF
+$1
+EOF
+    [ -n "$missing" ] || return 0
+
+    say "Installing by apt:"
+    printf '%s' "$reasons"
+    if [ "$(id -u)" != 0 ] && ! command -v sudo >/dev/null; then
+        die "not root, and there is no sudo.  As root: apt-get install$missing"
+    fi
+    # Lists of packages that are absent or old name files that the mirror does not have.
+    # shellcheck disable=SC2086
+    apt install --no-install-recommends $missing 2>/dev/null || {
+        apt update || die "apt-get update failed"
+        apt install --no-install-recommends $missing || die "apt-get install$missing failed"
+    }
+}
+
+# Where there is no apt: says what is missing.
+name_packages()
+{
+    missing=
+    for tool in cc make autoconf automake libtoolize pkg-config; do
+        command -v "$tool" >/dev/null || missing="$missing $tool"
+    done
+    for library in $libraries; do
+        pkg-config --exists "$library" 2>/dev/null || missing="$missing $library"
+    done
+    [ -z "$missing" ] && return
+    printf 'There is no apt-get here.  Missing:%s\n' "$missing" >&2
+    printf 'Please install these, by your names for them:\n%s' "$packages" >&2
+    exit 1
+}
+
+need()
+{
+    if command -v apt-get >/dev/null && command -v dpkg-query >/dev/null; then
+        install_packages "$1"
+    else
+        name_packages
+    fi
+}
+
+# ---- Building ----
+
+# Runs a command, keeping what it prints in a log, which is shown if it fails.
+logged()
+{
+    log=$1
+    shift
+    "$@" >"$log" 2>&1 </dev/null || {
+        tail -n 40 "$log" >&2
+        die "failed: $*  (all of it: $log)"
+    }
+}
+
+configure_in_build()
+{
+    ../configure --quiet
+}
+
+build()
+{
+    if [ ! -f configure ]; then
+        say "Making configure"
+        logged build/autoreconf.log autoreconf --install
+    fi
+    if [ ! -f build/Makefile ]; then
+        say "Configuring in build/"
+        (cd build && logged configure.log configure_in_build)
+    fi
+    make -s -C build -j "$cores" || die "the build failed"
+}
+
+# ---- The demo ----
+
+# The value of key $1 in the JSON objects of the log, one a line.
+logged_values()
+{
+    sed -n "s/.*\"$1\": *\([-+.0-9eE]*\).*/\1/p" "$log_file"
+}
+
+demo()
+{
+    text=build/bible.txt
+    run=build/demo
+    log_file=$run/log.jsonl
+
+    if ! command -v bible >/dev/null; then
+        need "$demo_packages"
+    fi
+    command -v bible >/dev/null || die "there is no program \"bible\" (Debian: bible-kjv)"
+    if [ ! -s "$text" ]; then
+        bible -f gen1:1-rev22:21 >"$text.new"
+        mv "$text.new" "$text"
+    fi
+
+    say "Training a small GPT, letter by letter, for two minutes on the King James Bible:"
+    set -- build/quern train gpt --data "$text" --out "$run" --tokenizer char --time 2m \
+        --steps 1M --log "$log_file"
+    echo "   $*"
+    rm -rf "$run"
+    "$@"
+
+    say "What it writes:"
+    set -- build/quern generate "$run" --tokens 400 --samples 2 --prompt 'And the LORD '
+    echo "   $*"
+    "$@"
+
+    say "What happened"
+    logged_values loss | awk '
+        NR == 1 { first = $1 }
+        { last = $1 }
+        END { printf "   loss             %.3f at first, %.3f after %d steps\n", first, last, NR }'
+    logged_values valid_loss | awk '
+        NR == 1 || $1 < best { best = $1 }
+        END { if (NR) printf "   validation loss  %.3f at best, on the last tenth, which it never saw\n", best }'
+    logged_values tokens_per_second | awk '
+        { sum += $1 }
+        END { if (NR) printf "   speed            %.0f tokens/s\n", sum / NR }'
+    echo "   model folder     $run  (Hugging Face's form: other programs load it)"
+    echo "   log              $log_file"
+    echo "Go on with:"
+    echo "   build/quern generate $run --prompt 'In the beginning'"
+    echo "   build/quern train gpt --out $run --resume --time 10m"
+}
+
+# ---- The tests ----
+
+check()
+{
+    say "Running all tests"
+    if make -s -C build -j "$cores" check; then
+        return
+    fi
+    if [ -f build/test-suite.log ]; then
+        say "What failed (the logs are build/tests/*.log)"
+        grep -nE '^(not ok|Bail out!)' build/tests/*.log || true
+    fi
+    exit 1
+}
+
+# ---- All together ----
+
 cd "$(dirname "$0")"
-[ -x configure ] || autoreconf --install
-mkdir -p build && cd build
-[ -f Makefile ] || ../configure
-make -j"$(nproc)"
+[ $# -le 1 ] || usage
+case ${1-} in
+'' | demo | check) ;;
+*) usage ;;
+esac
+
+cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+mkdir -p build
+need "$packages"
+build
+case ${1-} in
+demo) demo ;;
+check) check ;;
+*) echo "Built: build/quern  (try: build/quern devices, or ./bootstrap.sh demo)" ;;
+esac
