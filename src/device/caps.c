@@ -1,0 +1,302 @@
+/* What a device can do: as its driver reports it, as the table of quirks corrects it, as QUERN_CAPS
+ * pretends it to be. */
+#include "config.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "device/device.h"
+
+#ifndef CLBLAST_VERSION
+#define CLBLAST_VERSION "0" /* unknown: taken for an old one */
+#endif
+
+enum {
+#ifdef HAVE_CLBLAST
+    CLBLAST_BUILT_IN = 1
+#else
+    CLBLAST_BUILT_IN = 0
+#endif
+};
+
+/* ---- Quirks ---- */
+
+/* Whether the version number at the start of `version`, "1.5.3", is below `limit`. */
+static bool version_below(const char *version, const char *limit)
+{
+    while (isdigit((unsigned char)*version) && isdigit((unsigned char)*limit)) {
+        char *version_end, *limit_end;
+        unsigned long a = strtoul(version, &version_end, 10), b = strtoul(limit, &limit_end, 10);
+        if (a != b)
+            return a < b;
+        version = version_end + (*version_end == '.');
+        limit = limit_end + (*limit_end == '.');
+    }
+    return isdigit((unsigned char)*limit);
+}
+
+static bool clblast_before_1_6_3(const struct device_info *info)
+{
+    (void)info;
+    return CLBLAST_BUILT_IN && version_below(CLBLAST_VERSION, "1.6.3");
+}
+
+static void without_clblast(struct qn_caps *caps)
+{
+    caps->clblast = false;
+}
+
+/* The only place that knows facts about brands.  A quirk is in force where all that is given
+ * matches: parts of names, in any case, and a predicate. */
+static const struct quirk {
+    const char *platform, *device, *driver;
+    bool (*when)(const struct device_info *info);
+    void (*change)(struct qn_caps *caps);
+    const char *what, *why, *link;
+} quirks[] = {
+    {
+        .device = "Arc(TM) A770",
+        .when = clblast_before_1_6_3,
+        .change = without_clblast,
+        .what = "no CLBlast",
+        .why = "before 1.6.3 it multiplies matrices wrongly here",
+        .link = "https://github.com/CNugteren/CLBlast/issues/533",
+    },
+};
+
+static bool matches(const char *name, const char *part)
+{
+    return !part || strcasestr(name, part) != NULL;
+}
+
+static void apply_quirks(struct device_info *info)
+{
+    size_t length = 0;
+    for (const struct quirk *quirk = quirks; quirk < quirks + sizeof quirks / sizeof *quirks;
+         quirk++) {
+        if (!matches(info->platform_name, quirk->platform) || !matches(info->name, quirk->device) ||
+            !matches(info->driver, quirk->driver) || (quirk->when && !quirk->when(info)))
+            continue;
+        quirk->change(&info->caps);
+        int written = snprintf(info->quirks + length, sizeof info->quirks - length, "%s%s: %s (%s)",
+                               length ? "; " : "", quirk->what, quirk->why, quirk->link);
+        if (written > 0)
+            length = size_min(length + (size_t)written, sizeof info->quirks - 1);
+    }
+}
+
+/* ---- What the driver reports ---- */
+
+static uint64_t query_number(cl_device_id id, cl_device_info what)
+{
+    /* Answers are of 4 or 8 bytes, by what is asked: little-endian, so the rest stays 0. */
+    uint64_t number = 0;
+    return clGetDeviceInfo(id, what, sizeof number, &number, NULL) == CL_SUCCESS ? number : 0;
+}
+
+static bool has_extension(const char *extensions, const char *name)
+{
+    size_t length = strlen(name);
+    for (const char *p = extensions; (p = strstr(p, name)) != NULL; p += length)
+        if ((p == extensions || p[-1] == ' ') && (p[length] == ' ' || p[length] == '\0'))
+            return true;
+    return false;
+}
+
+static char *query_extensions(cl_device_id id)
+{
+    size_t bytes = 0;
+    if (clGetDeviceInfo(id, CL_DEVICE_EXTENSIONS, 0, NULL, &bytes) != CL_SUCCESS || bytes == 0)
+        return NULL;
+    char *extensions = calloc(bytes + 1, 1);
+    if (extensions)
+        clGetDeviceInfo(id, CL_DEVICE_EXTENSIONS, bytes, extensions, NULL);
+    return extensions;
+}
+
+/* Vectors of 1, 4, 8 or 16 floats. */
+static size_t kernel_width(size_t native)
+{
+    return native >= 16 ? 16 : native >= 8 ? 8 : native >= 4 ? 4 : 1;
+}
+
+static size_t width_of_class(enum qn_class device_class, size_t native)
+{
+    return device_class == QN_CPU ? size_max(kernel_width(native), 4) : 4;
+}
+
+static void find_problem(struct device_info *info)
+{
+    const char *problem = NULL;
+    if (info->version < 12)
+        problem = "it is older than OpenCL 1.2";
+    else if (info->type & CL_DEVICE_TYPE_CUSTOM)
+        problem = "it runs no OpenCL C";
+    else if (!query_number(info->id, CL_DEVICE_AVAILABLE))
+        problem = "its driver says that it is not available";
+    else if (!query_number(info->id, CL_DEVICE_COMPILER_AVAILABLE))
+        problem = "its driver has no compiler";
+    else if (!query_number(info->id, CL_DEVICE_ENDIAN_LITTLE))
+        problem = "it is big-endian";
+    if (problem)
+        snprintf(info->problem, sizeof info->problem, "%s", problem);
+}
+
+void caps_query(struct device_info *info)
+{
+    cl_device_id id = info->id;
+    size_t native = query_number(id, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT);
+    bool is_cpu = (info->type & CL_DEVICE_TYPE_CPU) && native >= 4;
+    char *extensions = query_extensions(id);
+    const char *list = extensions ? extensions : "";
+    struct qn_caps *caps = &info->caps;
+    *caps = (struct qn_caps){
+        .device_class = is_cpu ? QN_CPU : QN_GPU,
+        .compute_units = query_number(id, CL_DEVICE_MAX_COMPUTE_UNITS),
+        .clock_mhz = query_number(id, CL_DEVICE_MAX_CLOCK_FREQUENCY),
+        .global_memory = query_number(id, CL_DEVICE_GLOBAL_MEM_SIZE),
+        .max_allocation = query_number(id, CL_DEVICE_MAX_MEM_ALLOC_SIZE),
+        .local_memory = query_number(id, CL_DEVICE_LOCAL_MEM_SIZE),
+        .max_work_group = query_number(id, CL_DEVICE_MAX_WORK_GROUP_SIZE),
+        .alignment =
+            size_max(query_number(id, CL_DEVICE_MEM_BASE_ADDR_ALIGN) / 8, 1), /* from bits */
+        .float_width = width_of_class(is_cpu ? QN_CPU : QN_GPU, native),
+        .fp16 = has_extension(list, "cl_khr_fp16"),
+        .fp64 = has_extension(list, "cl_khr_fp64"),
+        .subgroups = has_extension(list, "cl_khr_subgroups") ||
+                     has_extension(list, "cl_intel_subgroups") ||
+                     (info->version >= 30 && query_number(id, CL_DEVICE_MAX_NUM_SUB_GROUPS) > 0),
+        .clblast = CLBLAST_BUILT_IN,
+    };
+    free(extensions);
+    apply_quirks(info);
+    find_problem(info);
+}
+
+struct qn_caps caps_none(void)
+{
+    return (struct qn_caps){
+        .device_class = QN_CPU,
+        .compute_units = 1,
+        .clock_mhz = 1000,
+        .global_memory = (size_t)2 << 30,
+        .max_allocation = (size_t)2 << 30,
+        .local_memory = 32 << 10,
+        .max_work_group = 256,
+        .alignment = 512,
+        .float_width = 16,
+    };
+}
+
+/* ---- QUERN_CAPS ---- */
+
+enum field_kind { FIELD_CLASS, FIELD_SIZE, FIELD_POWER, FIELD_WIDTH, FIELD_BOOL };
+
+static const char *const values_of[] = {
+    [FIELD_CLASS] = "cpu or gpu",     [FIELD_SIZE] = "a whole number above 0",
+    [FIELD_POWER] = "a power of two", [FIELD_WIDTH] = "1, 4, 8 or 16",
+    [FIELD_BOOL] = "0 or 1",
+};
+
+static const struct field {
+    const char *name;
+    enum field_kind kind;
+    size_t offset;
+} fields[] = {
+    {"class", FIELD_CLASS, offsetof(struct qn_caps, device_class)},
+    {"compute_units", FIELD_SIZE, offsetof(struct qn_caps, compute_units)},
+    {"clock_mhz", FIELD_SIZE, offsetof(struct qn_caps, clock_mhz)},
+    {"global_memory", FIELD_SIZE, offsetof(struct qn_caps, global_memory)},
+    {"max_allocation", FIELD_SIZE, offsetof(struct qn_caps, max_allocation)},
+    {"local_memory", FIELD_SIZE, offsetof(struct qn_caps, local_memory)},
+    {"max_work_group", FIELD_SIZE, offsetof(struct qn_caps, max_work_group)},
+    {"alignment", FIELD_POWER, offsetof(struct qn_caps, alignment)},
+    {"float_width", FIELD_WIDTH, offsetof(struct qn_caps, float_width)},
+    {"fp16", FIELD_BOOL, offsetof(struct qn_caps, fp16)},
+    {"fp64", FIELD_BOOL, offsetof(struct qn_caps, fp64)},
+    {"subgroups", FIELD_BOOL, offsetof(struct qn_caps, subgroups)},
+    {"clblast", FIELD_BOOL, offsetof(struct qn_caps, clblast)},
+};
+enum { FIELDS = sizeof fields / sizeof *fields };
+
+static const struct field *find_field(const char *name, size_t length)
+{
+    for (size_t i = 0; i < FIELDS; i++)
+        if (strlen(fields[i].name) == length && memcmp(fields[i].name, name, length) == 0)
+            return &fields[i];
+    return NULL;
+}
+
+static int unknown_word(qn_context *context, const char *word, size_t length)
+{
+    char known[256] = "";
+    for (size_t i = 0, used = 0; i < FIELDS && used < sizeof known; i++)
+        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "",
+                                 fields[i].name);
+    return context_fail(context, QN_ERROR_INVALID,
+                        "QUERN_CAPS: \"%.*s\" is no capability; there are %s", (int)length, word,
+                        known);
+}
+
+/* Stores the value if it is one of its kind. */
+static bool set_field(struct qn_caps *caps, const struct field *field, const char *value)
+{
+    void *place = (char *)caps + field->offset;
+    if (field->kind == FIELD_CLASS) {
+        if (strcmp(value, "cpu") != 0 && strcmp(value, "gpu") != 0)
+            return false;
+        *(enum qn_class *)place = *value == 'c' ? QN_CPU : QN_GPU;
+        return true;
+    }
+    char *end;
+    errno = 0;
+    uintmax_t number = strtoumax(value, &end, 10);
+    if (!isdigit((unsigned char)*value) || *end || errno || number > SIZE_MAX)
+        return false;
+    if (field->kind == FIELD_BOOL) {
+        *(bool *)place = number == 1;
+        return number <= 1;
+    }
+    if (number == 0 || (field->kind == FIELD_POWER && (number & (number - 1)) != 0) ||
+        (field->kind == FIELD_WIDTH && (number > 16 || kernel_width((size_t)number) != number)))
+        return false;
+    *(size_t *)place = (size_t)number;
+    return true;
+}
+
+int caps_override(qn_context *context, struct qn_caps *caps, const char *words)
+{
+    enum qn_class reported = caps->device_class;
+    bool width_given = false;
+    for (const char *word = words; *word;) {
+        size_t length = strcspn(word, ",");
+        const char *equals = memchr(word, '=', length);
+        size_t name_length = equals ? (size_t)(equals - word) : length;
+        const struct field *field = find_field(word, name_length);
+        if (length > 0 && !field)
+            return unknown_word(context, word, name_length);
+        if (length > 0) {
+            char value[32];
+            size_t value_length = equals ? length - name_length - 1 : 0;
+            snprintf(value, sizeof value, "%.*s", (int)size_min(value_length, sizeof value),
+                     equals ? equals + 1 : "");
+            if (value_length >= sizeof value || !set_field(caps, field, value))
+                return context_fail(context, QN_ERROR_INVALID,
+                                    "QUERN_CAPS: %s must be %s, not \"%s\"", field->name,
+                                    values_of[field->kind], value);
+            width_given = width_given || field->kind == FIELD_WIDTH;
+        }
+        word += length + (word[length] == ',');
+    }
+    if (caps->device_class != reported && !width_given)
+        caps->float_width = width_of_class(caps->device_class, caps->float_width);
+    if (caps->clblast && !CLBLAST_BUILT_IN)
+        return context_fail(context, QN_ERROR_INVALID,
+                            "QUERN_CAPS: clblast=1, but Quern was built without it");
+    return QN_OK;
+}

@@ -1,0 +1,153 @@
+/* The context: opening and closing, the first error, types. */
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "device/device.h"
+#include "device/memory.h"
+
+/* What qn_error(NULL) gives: there is no context to keep it in. */
+static _Thread_local char error_without_context[sizeof((qn_context *)NULL)->error];
+
+/* ---- Errors ---- */
+
+int context_fail(qn_context *context, enum qn_status status, const char *format, ...)
+{
+    if (context->status != QN_OK)
+        return status;
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(context->error, sizeof context->error, format, arguments);
+    va_end(arguments);
+    context->status = status;
+    return status;
+}
+
+int fail_without_context(enum qn_status status, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(error_without_context, sizeof error_without_context, format, arguments);
+    va_end(arguments);
+    return status;
+}
+
+const char *qn_error(const qn_context *context)
+{
+    return context ? context->error : error_without_context;
+}
+
+void qn_clear_error(qn_context *context)
+{
+    if (context) {
+        context->status = QN_OK;
+        context->error[0] = '\0';
+    } else {
+        error_without_context[0] = '\0';
+    }
+}
+
+/* ---- Host memory ---- */
+
+void *context_alloc(qn_context *context, size_t count, size_t size)
+{
+    void *memory = calloc(count ? count : 1, size ? size : 1);
+    if (!memory)
+        context_fail(context, QN_ERROR_MEMORY, "out of memory: %zu x %zu bytes", count, size);
+    return memory;
+}
+
+bool size_product(size_t *product, size_t a, size_t b)
+{
+    if (b != 0 && a > SIZE_MAX / b)
+        return false;
+    *product = a * b;
+    return true;
+}
+
+/* ---- Opening and closing ---- */
+
+static const char *const gemm_choices[] = {"auto", "clblast", "own"};
+
+static int set_gemm(qn_context *context, const char *choice)
+{
+    choice = choice ? choice : "auto";
+    bool known = false;
+    for (size_t i = 0; i < sizeof gemm_choices / sizeof *gemm_choices; i++)
+        known = known || strcmp(choice, gemm_choices[i]) == 0;
+    if (!known)
+        return context_fail(context, QN_ERROR_INVALID,
+                            "gemm: \"%s\" is none of auto, clblast and own", choice);
+    if (strcmp(choice, "clblast") == 0 && !context->caps.clblast)
+        return context_fail(context, QN_ERROR_INVALID,
+                            "gemm: CLBlast cannot be used here: it is not built in, or is known to "
+                            "fail on this device (see `quern devices`)");
+    context->gemm = context_alloc(context, strlen(choice) + 1, 1);
+    if (!context->gemm)
+        return QN_ERROR_MEMORY;
+    strcpy(context->gemm, choice);
+    return QN_OK;
+}
+
+qn_context *qn_open(const char *device)
+{
+    return qn_open_with(&(struct qn_options){.device = device});
+}
+
+qn_context *qn_open_with(const struct qn_options *options)
+{
+    struct qn_options chosen = options ? *options : (struct qn_options){0};
+    qn_context *context = calloc(1, sizeof *context);
+    if (!context) {
+        fail_without_context(QN_ERROR_MEMORY, "out of memory");
+        return NULL;
+    }
+    if (device_open(context, chosen.device, chosen.profile) != QN_OK ||
+        set_gemm(context, chosen.gemm) != QN_OK) {
+        fail_without_context(context->status, "%s", context->error);
+        qn_close(context);
+        return NULL;
+    }
+    qn_clear_error(NULL);
+    return context;
+}
+
+void qn_close(qn_context *context)
+{
+    if (!context)
+        return;
+    arena_free(context, context->arena);
+    device_close(context->device);
+    free(context->gemm);
+    free(context);
+}
+
+const char *qn_device_name(const qn_context *context)
+{
+    return context->device ? context->device->name : "none";
+}
+
+struct qn_counters qn_counters(const qn_context *context)
+{
+    return context->counters;
+}
+
+/* ---- Types ---- */
+
+static const struct {
+    const char *name;
+    size_t block_elements, block_bytes;
+} types[QN_TYPES] = {
+    [QN_F32] = {"f32", 1, 4}, [QN_F16] = {"f16", 1, 2}, [QN_BF16] = {"bf16", 1, 2},
+    [QN_I32] = {"i32", 1, 4}, [QN_U8] = {"u8", 1, 1},
+};
+
+const char *qn_type_name(enum qn_type type)
+{
+    return types[type].name;
+}
+
+size_t qn_type_bytes(enum qn_type type, size_t count)
+{
+    return divide_up(count, types[type].block_elements) * types[type].block_bytes;
+}

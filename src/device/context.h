@@ -1,0 +1,56 @@
+/* The context: one device, the first error, the memory that plans share. */
+#ifndef QUERN_CONTEXT_H
+#define QUERN_CONTEXT_H
+
+#include <quern/op.h>
+
+#if defined(__GNUC__)
+#define PRINTF_LIKE(index, first) __attribute__((format(printf, index, first)))
+#else
+#define PRINTF_LIKE(index, first)
+#endif
+
+struct device;
+struct arena;
+
+struct qn_context {
+    struct device *device; /* NULL: plans can be made, not run */
+    struct qn_caps caps;
+    struct arena *arena;
+    struct qn_counters counters;
+    char *gemm;            /* "auto", "clblast" or "own" */
+    uint64_t runs;         /* of all plans: tells whose values are in the arena */
+    enum qn_status status; /* of the first error */
+    char error[2048];
+};
+
+/* Keeps the message if it is the first; returns `status`. */
+int context_fail(qn_context *context, enum qn_status status, const char *format, ...) PRINTF_LIKE(3, 4);
+
+/* Sets what qn_error(NULL) gives; returns `status`. */
+int fail_without_context(enum qn_status status, const char *format, ...) PRINTF_LIKE(2, 3);
+
+/* Zeroed memory for `count` things, or NULL and an error. */
+void *context_alloc(qn_context *context, size_t count, size_t size);
+
+/* a * b into *product; false if it does not fit. */
+bool size_product(size_t *product, size_t a, size_t b);
+
+static inline size_t size_min(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+static inline size_t size_max(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+static inline size_t round_up(size_t value, size_t multiple)
+{
+    return (value + multiple - 1) / multiple * multiple;
+}
+static inline size_t divide_up(size_t value, size_t divisor)
+{
+    return value / divisor + (value % divisor != 0);
+}
+
+#endif

@@ -1,0 +1,564 @@
+/* Programs: kernels by source, name and macros, compiled together, kept in memory and on disk.
+ *
+ * An instance is a source with its defines; all its functions are compiled with it.  A program
+ * holds the instances that were not cached when it was built. */
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cl_sources.h"
+#include "device/cache.h"
+#include "device/device.h"
+#include "device/source.h"
+
+/* Never -cl-fast-relaxed-math or -cl-finite-math-only: a NaN must stay one, or no step would be
+ * skipped for it. */
+static const char options[] = "-cl-std=CL1.2 -cl-mad-enable -cl-no-signed-zeros";
+
+enum { SUFFIX_LENGTH = 16 };
+
+struct known_instance {
+    struct digest id;
+    size_t program; /* in programs */
+};
+
+struct program_cache {
+    struct digest environment; /* of device, driver and prelude: the same source means something
+                                  else elsewhere */
+    char *prelude;
+    cl_program *programs;
+    size_t n_programs, programs_capacity;
+    struct known_instance *known;
+    size_t n_known, known_capacity;
+};
+
+/* One source with its defines, while kernels are being made. */
+struct instance {
+    const char *file, *text, *defines;
+    char *replacement; /* the text, if it was read from QUERN_CL_DIR */
+    struct digest id;
+};
+
+static double seconds_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+/* Room for one more element; false and an error if there is no memory. */
+static bool grow(qn_context *context, void *array, size_t count, size_t *capacity, size_t size)
+{
+    if (count < *capacity)
+        return true;
+    size_t more = *capacity ? 2 * *capacity : 16;
+    void **place = array, *grown = realloc(*place, more * size);
+    if (!grown) {
+        context_fail(context, QN_ERROR_MEMORY, "out of memory");
+        return false;
+    }
+    *place = grown;
+    *capacity = more;
+    return true;
+}
+
+/* ---- Sources ---- */
+
+/* The file of QUERN_CL_DIR that replaces a source.  0 and NULL: there is none; the caller frees it.
+ */
+static int read_replacement(qn_context *context, const char *file, char **text)
+{
+    *text = NULL;
+    const char *folder = getenv("QUERN_CL_DIR");
+    if (!folder || !*folder)
+        return QN_OK;
+    char path[PATH_MAX];
+    int length = snprintf(path, sizeof path, "%s/%s", folder, file);
+    if (length < 0 || (size_t)length >= sizeof path)
+        return context_fail(context, QN_ERROR_FILE, "QUERN_CL_DIR: the path of %s is too long",
+                            file);
+    FILE *stream = fopen(path, "rbe");
+    if (!stream) {
+        if (errno == ENOENT)
+            return QN_OK;
+        return context_fail(context, QN_ERROR_FILE, "QUERN_CL_DIR: %s: %s", path, strerror(errno));
+    }
+    struct text content = {0};
+    char block[4096];
+    for (size_t count; (count = fread(block, 1, sizeof block, stream)) > 0;)
+        text_append_bytes(&content, block, count);
+    text_append_bytes(&content, "", 0);
+    int error = ferror(stream) ? errno : 0;
+    fclose(stream);
+    if (!error && !content.failed) {
+        *text = content.bytes;
+        return QN_OK;
+    }
+    free(content.bytes);
+    return error
+               ? context_fail(context, QN_ERROR_FILE, "QUERN_CL_DIR: %s: %s", path, strerror(error))
+               : context_fail(context, QN_ERROR_MEMORY, "out of memory");
+}
+
+static char *make_prelude(qn_context *context, const struct qn_caps *caps)
+{
+    char *replacement;
+    if (read_replacement(context, source_common.name, &replacement) != QN_OK)
+        return NULL;
+    struct text prelude = {0};
+    text_append(&prelude, "#define FLOAT_WIDTH %zu\n#define DEVICE_CPU %d\n#line 1 \"%s\"\n%s\n",
+                caps->float_width, caps->device_class == QN_CPU, source_common.name,
+                replacement ? replacement : source_common.text);
+    free(replacement);
+    if (!prelude.failed)
+        return prelude.bytes;
+    free(prelude.bytes);
+    context_fail(context, QN_ERROR_MEMORY, "out of memory");
+    return NULL;
+}
+
+static struct digest digest_device(const struct device_info *info)
+{
+    struct digest digest = digest_text(digest_start(), info->platform_name);
+    digest = digest_text(digest, info->platform_version);
+    digest = digest_text(digest, info->name);
+    digest = digest_text(digest, info->driver);
+    return digest_text(digest, options);
+}
+
+static void suffix_of(struct digest id, char suffix[SUFFIX_LENGTH + 1])
+{
+    snprintf(suffix, SUFFIX_LENGTH + 1, "%016" PRIx64, id.word[0]);
+}
+
+/* ---- The cache ---- */
+
+struct program_cache *program_cache_new(qn_context *context, const struct device_info *info)
+{
+    struct program_cache *cache = context_alloc(context, 1, sizeof *cache);
+    if (!cache)
+        return NULL;
+    cache->prelude = make_prelude(context, &context->caps);
+    if (!cache->prelude) {
+        program_cache_free(cache);
+        return NULL;
+    }
+    cache->environment = digest_text(digest_device(info), cache->prelude);
+    return cache;
+}
+
+void program_cache_free(struct program_cache *cache)
+{
+    if (!cache)
+        return;
+    for (size_t i = 0; i < cache->n_programs; i++)
+        clReleaseProgram(cache->programs[i]);
+    free(cache->programs);
+    free(cache->known);
+    free(cache->prelude);
+    free(cache);
+}
+
+static cl_program find_program(const struct program_cache *cache, struct digest instance)
+{
+    for (size_t i = 0; i < cache->n_known; i++)
+        if (digest_equal(cache->known[i].id, instance))
+            return cache->programs[cache->known[i].program];
+    return NULL;
+}
+
+/* Takes over the program; on failure it is released. */
+static int remember_program(qn_context *context, cl_program program, const struct digest *instances,
+                            size_t count)
+{
+    struct program_cache *cache = context->device->programs;
+    if (!grow(context, &cache->programs, cache->n_programs, &cache->programs_capacity,
+              sizeof *cache->programs)) {
+        clReleaseProgram(program);
+        return QN_ERROR_MEMORY;
+    }
+    size_t index = cache->n_programs++;
+    cache->programs[index] = program;
+    for (size_t i = 0; i < count; i++) {
+        if (!grow(context, &cache->known, cache->n_known, &cache->known_capacity,
+                  sizeof *cache->known))
+            return QN_ERROR_MEMORY;
+        cache->known[cache->n_known++] = (struct known_instance){instances[i], index};
+    }
+    return QN_OK;
+}
+
+/* ---- On disk ----
+ *
+ * A program's file: the number of its instances, their digests, the binary.  An instance's file:
+ * the name of its program. */
+
+static void store_program(const struct device *device, cl_program program,
+                          const struct digest *instances, size_t count)
+{
+    size_t binary_bytes = 0;
+    if (clGetProgramInfo(program, CL_PROGRAM_BINARY_SIZES, sizeof binary_bytes, &binary_bytes,
+                         NULL) != CL_SUCCESS ||
+        binary_bytes == 0)
+        return;
+    uint64_t count64 = count;
+    size_t head = sizeof count64 + count * sizeof *instances;
+    unsigned char *data = malloc(head + binary_bytes);
+    if (!data)
+        return;
+    memcpy(data, &count64, sizeof count64);
+    memcpy(data + sizeof count64, instances, count * sizeof *instances);
+    unsigned char *binary = data + head;
+    if (clGetProgramInfo(program, CL_PROGRAM_BINARIES, sizeof binary, &binary, NULL) ==
+        CL_SUCCESS) {
+        struct digest name =
+            digest_bytes(device->programs->environment, instances, count * sizeof *instances);
+        cache_write(CACHE_PROGRAM, name, data, head + binary_bytes);
+        for (size_t i = 0; i < count; i++)
+            cache_write(CACHE_INSTANCE, instances[i], &name, sizeof name);
+    }
+    free(data);
+}
+
+static cl_program program_from_binary(const struct device *device, const unsigned char *binary,
+                                      size_t bytes)
+{
+    cl_int code, binary_code = CL_SUCCESS;
+    cl_program program = clCreateProgramWithBinary(device->cl, 1, &device->info.id, &bytes, &binary,
+                                                   &binary_code, &code);
+    if (!program)
+        return NULL;
+    if (code == CL_SUCCESS && binary_code == CL_SUCCESS)
+        code = clBuildProgram(program, 1, &device->info.id, options, NULL, NULL);
+    if (code == CL_SUCCESS && binary_code == CL_SUCCESS)
+        return program;
+    clReleaseProgram(program);
+    return NULL;
+}
+
+/* Loads the program on disk that has the instance, with all its instances.  False: there is none
+ * that can be used. */
+static bool load_program(qn_context *context, struct digest instance)
+{
+    struct device *device = context->device;
+    size_t bytes;
+    struct digest *name = cache_read(CACHE_INSTANCE, instance, &bytes);
+    unsigned char *data =
+        name && bytes == sizeof *name ? cache_read(CACHE_PROGRAM, *name, &bytes) : NULL;
+    free(name);
+    if (!data)
+        return false;
+    uint64_t count = 0;
+    if (bytes >= sizeof count)
+        memcpy(&count, data, sizeof count);
+    size_t room = bytes / sizeof(struct digest);
+    cl_program program = NULL;
+    struct digest *instances = NULL;
+    if (count > 0 && count <= room && sizeof count + (size_t)count * sizeof *instances < bytes)
+        instances = malloc((size_t)count * sizeof *instances);
+    if (instances) {
+        size_t head = sizeof count + (size_t)count * sizeof *instances;
+        memcpy(instances, data + sizeof count, (size_t)count * sizeof *instances);
+        program = program_from_binary(device, data + head, bytes - head);
+    }
+    bool loaded = program && remember_program(context, program, instances, (size_t)count) == QN_OK;
+    context->counters.programs_loaded += loaded;
+    free(instances);
+    free(data);
+    return loaded && find_program(device->programs, instance);
+}
+
+/* ---- Building ---- */
+
+/* The part of a build log that says most: from the first line with "error" on, but not many lines.
+ */
+static char *short_log(qn_context *context, cl_program program)
+{
+    cl_device_id id = context->device->info.id;
+    size_t bytes = 0;
+    clGetProgramBuildInfo(program, id, CL_PROGRAM_BUILD_LOG, 0, NULL, &bytes);
+    char *log = calloc(bytes + 1, 1);
+    if (!log)
+        return NULL;
+    clGetProgramBuildInfo(program, id, CL_PROGRAM_BUILD_LOG, bytes, log, NULL);
+    char *start = strstr(log, "error");
+    while (start && start > log && start[-1] != '\n')
+        start--;
+    if (start)
+        memmove(log, start, strlen(start) + 1);
+    char *end = log;
+    for (int lines = 0; *end && lines < 12; end++)
+        lines += *end == '\n';
+    while (end > log && (end[-1] == '\n' || end[-1] == ' '))
+        end--;
+    *end = '\0';
+    return log;
+}
+
+/* Compiles the instances as one program; NULL on failure, with an error or, if `log` is given, with
+ * the log there. */
+static cl_program compile(qn_context *context, const struct instance *const *instances,
+                          size_t count, cl_int *code, char **log)
+{
+    const struct device *device = context->device;
+    struct text text = {0};
+    text_append(&text, "%s", device->programs->prelude);
+    for (size_t i = 0; i < count; i++) {
+        char suffix[SUFFIX_LENGTH + 1];
+        suffix_of(instances[i]->id, suffix);
+        text_append_source(&text, instances[i]->file, instances[i]->text, instances[i]->defines,
+                           suffix);
+    }
+    cl_program program = NULL;
+    if (text.failed)
+        *code = CL_OUT_OF_HOST_MEMORY;
+    else
+        program = clCreateProgramWithSource(device->cl, 1, &(const char *){text.bytes},
+                                            &text.length, code);
+    free(text.bytes);
+    if (!program)
+        return NULL;
+    *code = clBuildProgram(program, 1, &device->info.id, options, NULL, NULL);
+    if (*code == CL_SUCCESS)
+        return program;
+    if (*code == CL_BUILD_PROGRAM_FAILURE)
+        *log = short_log(context, program);
+    clReleaseProgram(program);
+    return NULL;
+}
+
+/* Reports why a program failed: compiles its parts one by one to find which. */
+static int report_failure(qn_context *context, const struct instance *const *instances,
+                          size_t count, cl_int code, const char *log)
+{
+    if (code != CL_BUILD_PROGRAM_FAILURE)
+        return device_check(context, code, "building a program");
+    const struct instance *culprit = count == 1 ? instances[0] : NULL;
+    char *own_log = NULL;
+    for (size_t i = 0; !culprit && i < count; i++) {
+        cl_program program = compile(context, &instances[i], 1, &code, &own_log);
+        if (program)
+            clReleaseProgram(program);
+        else
+            culprit = instances[i];
+    }
+    if (own_log)
+        log = own_log;
+    log = log && *log ? log : "(the driver gives no log)";
+    char defines[160] = "";
+    if (culprit && *culprit->defines) {
+        snprintf(defines, sizeof defines, " with %s", culprit->defines);
+        for (char *p = defines; *p; p++)
+            if (*p == '\n')
+                *p = p[1] ? ',' : '\0';
+    }
+    if (culprit)
+        context_fail(context, QN_ERROR_BUILD, "%s does not compile%s on %s:\n%s", culprit->file,
+                     defines, context->device->name, log);
+    else
+        context_fail(context, QN_ERROR_BUILD,
+                     "%zu kernel sources compile alone, but not together, on %s:\n%s", count,
+                     context->device->name, log);
+    free(own_log);
+    return QN_ERROR_BUILD;
+}
+
+static int build_program(qn_context *context, const struct instance *const *instances, size_t count)
+{
+    cl_int code = CL_SUCCESS;
+    char *log = NULL;
+    cl_program program = compile(context, instances, count, &code, &log);
+    if (!program) {
+        int status = report_failure(context, instances, count, code, log);
+        free(log);
+        return status;
+    }
+    struct digest *ids = context_alloc(context, count, sizeof *ids);
+    if (!ids) {
+        clReleaseProgram(program);
+        return QN_ERROR_MEMORY;
+    }
+    for (size_t i = 0; i < count; i++)
+        ids[i] = instances[i]->id;
+    size_t n_kernels = 0;
+    clGetProgramInfo(program, CL_PROGRAM_NUM_KERNELS, sizeof n_kernels, &n_kernels, NULL);
+    context->counters.programs_built++;
+    context->counters.kernels_built += n_kernels;
+    store_program(context->device, program, ids, count);
+    int status = remember_program(context, program, ids, count);
+    free(ids);
+    return status;
+}
+
+/* ---- Kernels ---- */
+
+static int find_instance(qn_context *context, const struct kernel_key *key,
+                         struct instance *instance)
+{
+    *instance = (struct instance){
+        .file = key->source->name, .text = key->source->text, .defines = key->defines};
+    int status = read_replacement(context, instance->file, &instance->replacement);
+    if (instance->replacement)
+        instance->text = instance->replacement;
+    struct digest id = digest_text(context->device->programs->environment, instance->file);
+    instance->id = digest_text(digest_text(id, instance->text), instance->defines);
+    return status;
+}
+
+static int create_kernel(qn_context *context, const struct kernel_key *key, struct digest instance,
+                         cl_kernel *kernel)
+{
+    char suffix[SUFFIX_LENGTH + 1], name[256];
+    suffix_of(instance, suffix);
+    snprintf(name, sizeof name, "%s_%s", key->name, suffix);
+    cl_int code;
+    *kernel = clCreateKernel(find_program(context->device->programs, instance), name, &code);
+    if (code == CL_INVALID_KERNEL_NAME)
+        return context_fail(context, QN_ERROR_BUILD, "%s has no kernel %s", key->source->name,
+                            key->name);
+    return device_check(context, code, "kernel %s of %s", key->name, key->source->name);
+}
+
+/* Makes every instance known: from disk, else by compiling those that are left as one program. */
+static int provide(qn_context *context, const struct instance *instances, size_t count)
+{
+    const struct program_cache *cache = context->device->programs;
+    const struct instance **missing = context_alloc(context, count, sizeof *missing);
+    if (!missing)
+        return QN_ERROR_MEMORY;
+    size_t n_missing = 0;
+    for (size_t i = 0; i < count; i++) {
+        bool is_listed = false;
+        for (size_t j = 0; j < n_missing && !is_listed; j++)
+            is_listed = digest_equal(missing[j]->id, instances[i].id);
+        if (!is_listed && !find_program(cache, instances[i].id) &&
+            !load_program(context, instances[i].id))
+            missing[n_missing++] = &instances[i];
+    }
+    int status = n_missing ? build_program(context, missing, n_missing) : QN_OK;
+    free(missing);
+    return status;
+}
+
+int device_kernels(qn_context *context, const struct kernel_key *keys, size_t count,
+                   cl_kernel *kernels)
+{
+    if (!context->device)
+        return context_fail(context, QN_ERROR_INVALID,
+                            "the context has no device: nothing can be compiled");
+    double start = seconds_now();
+    struct instance *instances = context_alloc(context, count, sizeof *instances);
+    if (!instances)
+        return QN_ERROR_MEMORY;
+    int status = QN_OK;
+    for (size_t i = 0; i < count && status == QN_OK; i++)
+        status = find_instance(context, &keys[i], &instances[i]);
+    if (status == QN_OK)
+        status = provide(context, instances, count);
+    size_t created = 0;
+    while (created < count && status == QN_OK) {
+        status = create_kernel(context, &keys[created], instances[created].id, &kernels[created]);
+        created += status == QN_OK;
+    }
+    if (status != QN_OK)
+        for (size_t i = 0; i < count; i++) {
+            if (i < created)
+                clReleaseKernel(kernels[i]);
+            kernels[i] = NULL;
+        }
+    for (size_t i = 0; i < count; i++)
+        free(instances[i].replacement);
+    free(instances);
+    context->counters.build_seconds += seconds_now() - start;
+    return status;
+}
+
+/* ---- The probe ---- */
+
+static const struct qn_source probe_source = {
+    "probe.cl", "kernel void probe(global float *x, local float *shared)\n"
+                "{\n"
+                "    uint i = get_local_id(0), n = get_local_size(0);\n"
+                "    shared[i] = x[i] * x[i];\n"
+                "    barrier(CLK_LOCAL_MEM_FENCE);\n"
+                "    x[i] = shared[n - 1 - i] + sqrt(x[i]);\n"
+                "}\n"};
+
+/* Runs the kernel on one group of n numbers; n is at most PROBE_SIZE. */
+enum { PROBE_SIZE = 8 };
+
+static cl_int run_probe(cl_command_queue queue, cl_kernel kernel, cl_mem buffer, float *x, size_t n)
+{
+    cl_int code = clSetKernelArg(kernel, 0, sizeof buffer, &buffer);
+    if (code == CL_SUCCESS)
+        code = clSetKernelArg(kernel, 1, n * sizeof *x, NULL);
+    if (code == CL_SUCCESS)
+        code = clEnqueueWriteBuffer(queue, buffer, CL_TRUE, 0, n * sizeof *x, x, 0, NULL, NULL);
+    if (code == CL_SUCCESS)
+        code = clEnqueueNDRangeKernel(queue, kernel, 1, NULL, &n, &n, 0, NULL, NULL);
+    if (code == CL_SUCCESS)
+        code = clEnqueueReadBuffer(queue, buffer, CL_TRUE, 0, n * sizeof *x, x, 0, NULL, NULL);
+    return code;
+}
+
+static int check_probe(qn_context *context, cl_kernel kernel)
+{
+    const struct device *device = context->device;
+    size_t n = size_min(PROBE_SIZE, device->info.caps.max_work_group);
+    float x[PROBE_SIZE];
+    for (size_t i = 0; i < n; i++)
+        x[i] = (float)(i * i);
+    cl_int code;
+    cl_mem buffer = clCreateBuffer(device->cl, CL_MEM_READ_WRITE, sizeof x, NULL, &code);
+    if (buffer) {
+        code = run_probe(device->queue, kernel, buffer, x, n);
+        clReleaseMemObject(buffer);
+    }
+    int status = device_check(context, code, "running a first kernel");
+    for (size_t i = 0; i < n && status == QN_OK; i++) {
+        size_t mirrored = n - 1 - i;
+        float expected = (float)(mirrored * mirrored * mirrored * mirrored + i);
+        if (!(fabsf(x[i] - expected) < 0.01f)) /* a NaN is not right either */
+            status = context_fail(context, QN_ERROR_DEVICE, "a first kernel computed %g, not %g",
+                                  x[i], expected);
+    }
+    return status;
+}
+
+static struct digest probe_name(const struct device_info *info)
+{
+    return digest_text(digest_device(info), probe_source.text);
+}
+
+void device_probe_verdict(const struct device_info *info, char *verdict, size_t size)
+{
+    size_t bytes;
+    char *found = cache_read(CACHE_DEVICE, probe_name(info), &bytes);
+    snprintf(verdict, size, "%s", found ? found : "");
+    free(found);
+}
+
+int device_probe(qn_context *context)
+{
+    char verdict[8];
+    device_probe_verdict(&context->device->info, verdict, sizeof verdict);
+    if (strcmp(verdict, "ok") == 0)
+        return QN_OK;
+    struct qn_counters before = context->counters;
+    cl_kernel kernel;
+    int status =
+        device_kernels(context, &(struct kernel_key){&probe_source, "probe", ""}, 1, &kernel);
+    if (status == QN_OK) {
+        status = check_probe(context, kernel);
+        clReleaseKernel(kernel);
+    }
+    context->counters = before;
+    const char *found = status == QN_OK ? "ok" : context->error;
+    cache_write(CACHE_DEVICE, probe_name(&context->device->info), found, strlen(found));
+    return status;
+}
