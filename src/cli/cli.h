@@ -21,8 +21,8 @@ struct options;
 
 /* ---- What commands use ---- */
 
-/* Values by name: the default where the user gave none.  A name that the command's table lacks, or has as another kind, is a
- * bug and asserted.  Strings live as long as the options. */
+/* Values by name: the default where the user gave none.  A name that the command's table lacks, or
+ * has as another kind, is a bug and asserted.  Strings live as long as the options. */
 bool options_flag(const struct options *options, const char *name);
 const char *options_string(const struct options *options, const char *name); /* NULL: none */
 int64_t options_integer(const struct options *options, const char *name);    /* and sizes */
@@ -39,7 +39,8 @@ bool options_given(const struct options *options, const char *name);
 /* DIR of `quern generate DIR`; NULL for commands that take none. */
 const char *options_operand(const struct options *options);
 
-/* Say "quern generate: MESSAGE" on stderr, and how to get help in the first case; return the exit status. */
+/* Say "quern generate: MESSAGE" on stderr, and how to get help in the first case; return the exit
+ * status. */
 int usage_error(const struct options *options, const char *format, ...) CLI_FORMAT(2, 3);
 int failure(const struct options *options, const char *format, ...) CLI_FORMAT(2, 3);
 
@@ -67,22 +68,23 @@ struct option {
     enum option_kind kind;
     char letter;             /* -o; 0: none */
     const char *name;        /* without dashes */
-    const char *placeholder; /* "N".  Words in small letters, "auto|own", are all that is allowed; "char|PATH" is open */
+    const char *placeholder; /* "N".  Words in small letters, "auto|own", are all that is allowed;
+                                "char|PATH" is open */
     const char *value;       /* the default as it would be typed; NULL: none */
     double least, most;      /* of numbers */
     bool below_most;         /* `most` itself is too much */
     bool required;
-    const char *unless;      /* the option that, given, makes this one not required */
-    const char *excludes;    /* the option that must not be given with this one */
+    const char *unless;   /* the option that, given, makes this one not required */
+    const char *excludes; /* the option that must not be given with this one */
     const char *help;
 };
 
 struct command {
-    const char *name;           /* "train gpt" */
-    const char *alias;          /* or NULL */
-    const char *operand;        /* "DIR"; NULL: takes none */
-    const char *summary;        /* what it does, in a line */
-    const char *description;    /* for --help and the man page, one paragraph or NULL */
+    const char *name;        /* "train gpt" */
+    const char *alias;       /* or NULL */
+    const char *operand;     /* "DIR"; NULL: takes none */
+    const char *summary;     /* what it does, in a line */
+    const char *description; /* for --help and the man page, in one paragraph */
     const struct option *options;
     size_t n_options;
     int (*run)(const struct options *options);
@@ -94,9 +96,10 @@ extern const size_t n_commands;
 
 /* ---- Parsing ---- */
 
-/* Reads the words that follow the command's name, and the file that --config names.  NULL on a mistake, with a message. */
-struct options *options_parse(const struct command *command, int count, char *const *words, char *message,
-                              size_t message_bytes);
+/* Reads the words that follow the command's name, and the file that --config names.  NULL on a
+ * mistake, with a message. */
+struct options *options_parse(const struct command *command, int count, char *const *words,
+                              char *message, size_t message_bytes);
 void options_free(struct options *options);
 
 /* The one of `count` names that was probably meant; NULL if none is near. */
@@ -104,8 +107,8 @@ const char *nearest_name(const char *wrong, const char *const *names, size_t cou
 
 /* ---- Help, from the tables ---- */
 
-void print_map(FILE *file);                                      /* all commands, on one screen */
-void print_help(const struct command *command, FILE *file);      /* --help */
+void print_map(FILE *file);                                 /* all commands, on one screen */
+void print_help(const struct command *command, FILE *file); /* --help */
 void print_man_page(FILE *file);
 void print_bash_completion(FILE *file);
 

@@ -1,4 +1,5 @@
-/* The commands and their options: the one place that parsing, --help, the man page and the completion read. */
+/* The commands and their options: the one place that parsing, --help, the man page and the
+ * completion read. */
 #include "config.h"
 
 #include "cli/cli.h"

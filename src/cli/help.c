@@ -98,7 +98,7 @@ void print_map(FILE *file)
           "  quern devices\n"
           "  quern train gpt --data text.txt --out run --time 2m\n"
           "  quern generate run\n"
-          "\n`quern COMMAND --help` has all options with examples; `quern --version` the version.\n",
+          "\n`quern COMMAND --help` has all options, with examples.\n",
           file);
 }
 
@@ -136,7 +136,8 @@ void print_help(const struct command *command, FILE *file)
 
 /* ---- The man page ---- */
 
-/* Prints `text` as roff: backslashes and dashes escaped, no line that begins with a dot or quote, `code` in bold. */
+/* Prints `text` as roff: backslashes and dashes escaped, no line that begins with a dot or quote,
+ * `code` in bold. */
 static void print_roff(FILE *file, const char *text)
 {
     bool is_code = false;
@@ -204,19 +205,20 @@ void print_man_page(FILE *file)
         fputs(".B ", file);
         print_usage(&commands[i], file);
     }
-    fputs(".fi\n"
-          ".SH DESCRIPTION\n"
-          "Quern trains language models, and generates text with them, on GPUs and CPUs of any\n"
-          "vendor that has an OpenCL driver.  Results go to standard output, messages and progress\n"
-          "to standard error.\n"
-          ".PP\n"
-          "Options are written\n"
-          ".BR \\-\\-option\\ value \" or \" \\-\\-option=value ;\n"
-          "an underscore in a name is a dash.  The last of several counts.\n"
-          ".B \\-\\-\n"
-          "ends the options.\n"
-          ".SH COMMANDS\n",
-          file);
+    fputs(
+        ".fi\n"
+        ".SH DESCRIPTION\n"
+        "Quern trains language models, and generates text with them, on GPUs and CPUs of any\n"
+        "vendor that has an OpenCL driver.  Results go to standard output, messages and progress\n"
+        "to standard error.\n"
+        ".PP\n"
+        "Options are written\n"
+        ".BR \\-\\-option\\ value \" or \" \\-\\-option=value ;\n"
+        "an underscore in a name is a dash.  The last of several counts.\n"
+        ".B \\-\\-\n"
+        "ends the options.\n"
+        ".SH COMMANDS\n",
+        file);
     for (size_t i = 0; i < n_commands; i++)
         print_man_command(&commands[i], file);
 

@@ -41,7 +41,8 @@ static bool is_help(const char *word)
     return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
 }
 
-/* Says which word is wrong: the first, or the second of a command that has two, such as the model of "train". */
+/* Says which word is wrong: the first, or the second of a command that has two, such as the model
+ * of "train". */
 static int unknown_command(int count, char *const *words)
 {
     const char *first_words[32], *second_words[32];
@@ -117,7 +118,8 @@ static int run_command(const struct command *command, int count, char *const *wo
     char message[512];
     struct options *options = options_parse(command, count, words, message, sizeof message);
     if (!options) {
-        fprintf(stderr, "quern %s: %s\nSee: quern %s --help\n", command->name, message, command->name);
+        fprintf(stderr, "quern %s: %s\nSee: quern %s --help\n", command->name, message,
+                command->name);
         return EXIT_USAGE;
     }
     int status = command->run(options);

@@ -42,7 +42,8 @@ static bool fail(const struct parser *parser, const char *format, ...)
 {
     int used = 0;
     if (parser->file)
-        used = snprintf(parser->message, parser->message_bytes, "%s:%d: ", parser->file, parser->line);
+        used =
+            snprintf(parser->message, parser->message_bytes, "%s:%d: ", parser->file, parser->line);
     if (used < 0 || (size_t)used >= parser->message_bytes)
         return false;
 
@@ -58,7 +59,8 @@ static bool fail_memory(const struct parser *parser)
     return fail(parser, "out of memory");
 }
 
-/* Edits that turn `a` into `b`: insert, delete, replace, swap neighbours (optimal string alignment). */
+/* Edits that turn `a` into `b`: insert, delete, replace, swap neighbours (optimal string
+ * alignment). */
 static size_t edit_distance(const char *a, const char *b)
 {
     enum { LONGEST = 40 };
@@ -126,8 +128,7 @@ static bool fail_unknown(const struct parser *parser, const char *dashes, const 
 static bool read_number(const char *text, double *number, const char **rest)
 {
     const char *digits = text + (*text == '-' || *text == '+');
-    if (!isdigit((unsigned char)*digits) &&
-        !(*digits == '.' && isdigit((unsigned char)digits[1])))
+    if (!isdigit((unsigned char)*digits) && !(*digits == '.' && isdigit((unsigned char)digits[1])))
         return false;
     if (digits[0] == '0' && (digits[1] == 'x' || digits[1] == 'X'))
         return false;
@@ -183,10 +184,12 @@ static bool read_duration(const char *text, double *seconds)
 
 static bool is_whole(double number)
 {
-    return number == floor(number) && fabs(number) <= 9007199254740992.0; /* 2^53: exact in a double */
+    return number == floor(number) &&
+           fabs(number) <= 9007199254740992.0; /* 2^53: exact in a double */
 }
 
-/* Whether `text` is one of the words of "auto|clblast|own".  A placeholder with capitals allows anything. */
+/* Whether `text` is one of the words of "auto|clblast|own".  A placeholder with capitals allows
+ * anything. */
 static bool is_allowed(const char *placeholder, const char *text)
 {
     size_t length = strlen(text);
@@ -265,8 +268,10 @@ static bool read_value(const struct parser *parser, const struct option *option,
     return true;
 }
 
-/* Gives option number `index` a value; the last one counts, but OPTION_STRINGS collect those of one origin. */
-static bool set_value(const struct parser *parser, size_t index, const char *text, enum origin origin)
+/* Gives option number `index` a value; the last one counts, but OPTION_STRINGS collect those of one
+ * origin. */
+static bool set_value(const struct parser *parser, size_t index, const char *text,
+                      enum origin origin)
 {
     const struct option *option = &parser->options->command->options[index];
     struct value *value = &parser->options->values[index];
@@ -395,8 +400,8 @@ static bool read_operand(const struct parser *parser, const char *word)
     if (!options->command->operand)
         return fail(parser, "unexpected \"%s\"", word);
     if (options->operand)
-        return fail(parser, "takes one %s, but \"%s\" and \"%s\" are given", options->command->operand,
-                    options->operand, word);
+        return fail(parser, "takes one %s, but \"%s\" and \"%s\" are given",
+                    options->command->operand, options->operand, word);
     options->operand = strdup(word);
     return options->operand || fail_memory(parser);
 }
@@ -506,6 +511,21 @@ static bool set_defaults(const struct parser *parser)
     return true;
 }
 
+/* Whether the user wants option number `index`: --quiet=no does not count. */
+static bool is_wanted(const struct options *options, size_t index)
+{
+    const struct value *value = &options->values[index];
+    bool is_flag = options->command->options[index].kind == OPTION_FLAG;
+    return value->origin != FROM_DEFAULT && (!is_flag || value->number != 0);
+}
+
+static bool is_wanted_name(const struct options *options, const char *name)
+{
+    int index = find_option(options->command, name, strlen(name));
+    assert(index != NOT_FOUND);
+    return is_wanted(options, (size_t)index);
+}
+
 static bool check_together(const struct parser *parser)
 {
     const struct options *options = parser->options;
@@ -517,17 +537,18 @@ static bool check_together(const struct parser *parser)
         const struct option *option = &command->options[i];
         if (option->kind == OPTION_HEADING)
             continue;
-        bool is_given = options->values[i].origin != FROM_DEFAULT;
-        if (option->required && !is_given && !(option->unless && options_given(options, option->unless)))
+        bool is_given = is_wanted(options, i);
+        if (option->required && !is_given &&
+            !(option->unless && is_wanted_name(options, option->unless)))
             return fail(parser, "--%s %s is missing", option->name, option->placeholder);
-        if (option->excludes && is_given && options_given(options, option->excludes))
+        if (option->excludes && is_given && is_wanted_name(options, option->excludes))
             return fail(parser, "--%s and --%s exclude each other", option->name, option->excludes);
     }
     return true;
 }
 
-struct options *options_parse(const struct command *command, int count, char *const *words, char *message,
-                              size_t message_bytes)
+struct options *options_parse(const struct command *command, int count, char *const *words,
+                              char *message, size_t message_bytes)
 {
     struct options *options = calloc(1, sizeof *options);
     struct parser parser = {options, message, message_bytes, NULL, 0};
@@ -555,7 +576,8 @@ void options_free(struct options *options)
 {
     if (!options)
         return;
-    for (size_t i = 0; options->values && options->command && i < options->command->n_options; i++) {
+    for (size_t i = 0; options->values && options->command && i < options->command->n_options;
+         i++) {
         for (size_t j = 0; j < options->values[i].count; j++)
             free(options->values[i].texts[j]);
         free(options->values[i].texts);
