@@ -1,0 +1,207 @@
+/* What every program begins with.  Quern defines FLOAT_WIDTH (1, 4, 8 or 16: the device's native vector of floats) and
+ * DEVICE_CPU (1: one work-item a group and wide vectors; 0: groups that share local memory) before it.
+ *
+ * floatv, intv and uintv are vectors of FLOAT_WIDTH; the macros on them mean the same at every width. */
+
+#if FLOAT_WIDTH == 1
+typedef float floatv;
+typedef int intv;
+typedef uint uintv;
+#define vloadv(i, p) ((p)[i])
+#define vstorev(v, i, p) ((p)[i] = (v))
+#define convert_floatv(v) ((float)(v))
+#define convert_intv(v) ((int)(v))
+#define convert_uintv(v) ((uint)(v))
+#define as_floatv(v) as_float(v)
+#define as_intv(v) as_int(v)
+#define SELECT(condition, a, b) ((condition) ? (a) : (b))
+#define LANES 0
+#elif FLOAT_WIDTH == 4
+typedef float4 floatv;
+typedef int4 intv;
+typedef uint4 uintv;
+#define vloadv(i, p) vload4(i, p)
+#define vstorev(v, i, p) vstore4(v, i, p)
+#define convert_floatv(v) convert_float4(v)
+#define convert_intv(v) convert_int4(v)
+#define convert_uintv(v) convert_uint4(v)
+#define as_floatv(v) as_float4(v)
+#define as_intv(v) as_int4(v)
+#define LANES (int4)(0, 1, 2, 3)
+#elif FLOAT_WIDTH == 8
+typedef float8 floatv;
+typedef int8 intv;
+typedef uint8 uintv;
+#define vloadv(i, p) vload8(i, p)
+#define vstorev(v, i, p) vstore8(v, i, p)
+#define convert_floatv(v) convert_float8(v)
+#define convert_intv(v) convert_int8(v)
+#define convert_uintv(v) convert_uint8(v)
+#define as_floatv(v) as_float8(v)
+#define as_intv(v) as_int8(v)
+#define LANES (int8)(0, 1, 2, 3, 4, 5, 6, 7)
+#else
+typedef float16 floatv;
+typedef int16 intv;
+typedef uint16 uintv;
+#define vloadv(i, p) vload16(i, p)
+#define vstorev(v, i, p) vstore16(v, i, p)
+#define convert_floatv(v) convert_float16(v)
+#define convert_intv(v) convert_int16(v)
+#define convert_uintv(v) convert_uint16(v)
+#define as_floatv(v) as_float16(v)
+#define as_intv(v) as_int16(v)
+#define LANES (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
+#endif
+
+/* Comparisons give a condition for SELECT: at a width above 1 an intv of 0 and -1. */
+#define LT(a, b) ((a) < (b))
+#define LE(a, b) ((a) <= (b))
+#define GT(a, b) ((a) > (b))
+#define GE(a, b) ((a) >= (b))
+#define EQ(a, b) ((a) == (b))
+#define NE(a, b) ((a) != (b))
+#ifndef SELECT
+#define SELECT(condition, a, b) select(b, a, condition)
+#endif
+
+/* The sum of all lanes, in an order that does not depend on anything but the width; the greatest. */
+inline float sum_lanes(floatv v)
+{
+#if FLOAT_WIDTH == 1
+    return v;
+#else
+#if FLOAT_WIDTH == 16
+    float8 v8 = v.lo + v.hi;
+    float4 v4 = v8.lo + v8.hi;
+#elif FLOAT_WIDTH == 8
+    float4 v4 = v.lo + v.hi;
+#else
+    float4 v4 = v;
+#endif
+    float2 v2 = v4.lo + v4.hi;
+    return v2.x + v2.y;
+#endif
+}
+
+inline float max_lanes(floatv v)
+{
+#if FLOAT_WIDTH == 1
+    return v;
+#else
+#if FLOAT_WIDTH == 16
+    float8 v8 = fmax(v.lo, v.hi);
+    float4 v4 = fmax(v8.lo, v8.hi);
+#elif FLOAT_WIDTH == 8
+    float4 v4 = fmax(v.lo, v.hi);
+#else
+    float4 v4 = v;
+#endif
+    float2 v2 = fmax(v4.lo, v4.hi);
+    return fmax(v2.x, v2.y);
+#endif
+}
+
+/* Part of a vector at the end of a row: `count` lanes are read, the others are `fill`; `count` lanes are written. */
+inline floatv load_part(global const float *p, uint count, float fill)
+{
+    float lane[FLOAT_WIDTH];
+    for (uint i = 0; i < FLOAT_WIDTH; i++)
+        lane[i] = i < count ? p[i] : fill;
+    return vloadv(0, lane);
+}
+
+inline void store_part(floatv v, global float *p, uint count)
+{
+    float lane[FLOAT_WIDTH];
+    vstorev(v, 0, lane);
+    for (uint i = 0; i < count; i++)
+        p[i] = lane[i];
+}
+
+/* Philox 4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", 2011). */
+inline uint4 philox(uint4 counter, uint2 key)
+{
+    for (int round = 0; round < 10; round++) {
+        uint high0 = mul_hi(0xD2511F53u, counter.x), low0 = 0xD2511F53u * counter.x;
+        uint high1 = mul_hi(0xCD9E8D57u, counter.z), low1 = 0xCD9E8D57u * counter.z;
+        counter = (uint4)(high1 ^ counter.y ^ key.x, low1, high0 ^ counter.w ^ key.y, low0);
+        key += (uint2)(0x9E3779B9u, 0xBB67AE85u);
+    }
+    return counter;
+}
+
+/* Random word number `index` of a stream: word index % 4 of block index / 4. */
+inline uint random_word(ulong index, uint stream, uint seed, uint step)
+{
+    uint4 words = philox((uint4)((uint)(index >> 2), (uint)(index >> 34), stream, 0), (uint2)(seed, step));
+    uint low = index & 1 ? words.y : words.x, high = index & 1 ? words.w : words.z;
+    return index & 2 ? high : low;
+}
+
+/* Uniform in [0, 1) with 24 bits: never 1. */
+inline float uniform(uint word)
+{
+    return (float)(word >> 8) * 0x1p-24f;
+}
+
+/* x/2 (1 + tanh(u)) = x / (1 + e^-2u), u = sqrt(2/pi) (x + 0.044715 x^3); and its derivative. */
+inline floatv gelu_gate(floatv x)
+{
+    return 1.0f / (1.0f + exp(-1.5957691216057308f * (x + 0.044715f * x * x * x)));
+}
+
+inline floatv gelu(floatv x)
+{
+    return x * gelu_gate(x);
+}
+
+inline floatv gelu_slope(floatv x)
+{
+    floatv gate = gelu_gate(x);
+    return gate + x * gate * (1.0f - gate) * (1.5957691216057308f + 0.21406469f * x * x);
+}
+
+/* Elements 16 b to 16 b + 15 take the four words of the blocks 4 b to 4 b + 3: lane l is word l / 4 of block 4 b + l % 4.
+ * So a vector of 16 takes four blocks, each lane of them once, and no shuffle. */
+inline uintv dropout_words(uintv index, uint stream, uint seed, uint step)
+{
+#if FLOAT_WIDTH == 16
+    if ((index.s0 & 15) == 0) {
+        uint4 x = (uint4)(index.s0 >> 2) + (uint4)(0, 1, 2, 3), y = 0, z = stream, w = 0;
+        uint key0 = seed, key1 = step;
+        for (int round = 0; round < 10; round++) {
+            uint4 high0 = mul_hi((uint4)(0xD2511F53u), x), low0 = 0xD2511F53u * x;
+            uint4 high1 = mul_hi((uint4)(0xCD9E8D57u), z), low1 = 0xCD9E8D57u * z;
+            x = high1 ^ y ^ key0;
+            y = low1;
+            z = high0 ^ w ^ key1;
+            w = low0;
+            key0 += 0x9E3779B9u;
+            key1 += 0xBB67AE85u;
+        }
+        return (uint16)(x, y, z, w);
+    }
+#endif
+    uint lane[FLOAT_WIDTH], at[FLOAT_WIDTH];
+    vstorev(index, 0, at);
+    for (int i = 0; i < FLOAT_WIDTH; i++) {
+        uint4 words = philox((uint4)((at[i] >> 4 << 2) + (at[i] & 3), 0, stream, 0), (uint2)(seed, step));
+        uint low = at[i] & 4 ? words.y : words.x, high = at[i] & 4 ? words.w : words.z;
+        lane[i] = at[i] & 8 ? high : low;
+    }
+    return vloadv(0, lane);
+}
+
+#if FLOAT_WIDTH == 1
+#define FIRST_LANE(v) (v)
+#else
+#define FIRST_LANE(v) ((v).s0)
+#endif
+
+/* 0 with probability p, else 1 / (1 - p). */
+#define dropout_factor(index, p, stream, seed, step)                                               \
+    SELECT(LT(convert_floatv(dropout_words(index, (uint)(stream), (uint)FIRST_LANE(seed),          \
+                                           (uint)FIRST_LANE(step)) >> 8) * 0x1p-24f,               \
+              (floatv)(p)),                                                                        \
+           (floatv)(0.0f), (floatv)(1.0f / (1.0f - (p))))

@@ -1,0 +1,38 @@
+/* Copies between layouts, bit by bit: any type of four bytes. */
+
+#if DEVICE_CPU
+#define RUN 4096
+#else
+#define RUN 1
+#endif
+
+/* out[row * out_width + out_offset + i] = x[row * width + i].  A run of a row an item. */
+kernel void copy_rows(global uint *restrict out, global const uint *restrict x, ulong rows, ulong width,
+                      ulong out_width, ulong out_offset)
+{
+    ulong runs = (width + RUN - 1) / RUN;
+    for (ulong item = get_global_id(0); item < rows * runs; item += get_global_size(0)) {
+        ulong row = item / runs, begin = item % runs * RUN, end = min(begin + RUN, width);
+        for (ulong i = begin; i < end; i++)
+            out[row * out_width + out_offset + i] = x[row * width + i];
+    }
+}
+
+/* out[offset + i] = 0 for i < count. */
+kernel void zero(global uint *out, ulong offset, ulong count)
+{
+    for (ulong i = get_global_id(0); i < count; i += get_global_size(0))
+        out[offset + i] = 0;
+}
+
+/* State[..., at + i, ...] = x[..., i, ...]: `outer` blocks of `length` runs of `inner` elements into blocks of `size` runs.
+ * `at` is clamped so that the slice fits. */
+kernel void write_slice(global uint *restrict state, global const uint *restrict x, global const int *at,
+                        ulong outer, ulong length, ulong inner, ulong size)
+{
+    ulong begin = (ulong)clamp((long)at[0], 0L, (long)(size - length));
+    for (ulong item = get_global_id(0); item < outer * length * inner; item += get_global_size(0)) {
+        ulong block = item / (length * inner), rest = item % (length * inner);
+        state[(block * size + begin) * inner + rest] = x[item];
+    }
+}

@@ -1,0 +1,198 @@
+/* Defining operations.  The built-in ones use nothing else; examples/custom_op.c adds one from a program of its own.
+ *
+ * An operation is a constant struct qn_op and a function that calls qn_node_new() with it.  Nothing is registered: a node
+ * points at its operation. */
+#ifndef QUERN_OP_H
+#define QUERN_OP_H
+
+#include <quern/quern.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { QN_MAX_OUTPUTS = 8, QN_MAX_OPERANDS = 8 };
+
+/* ---- What a device reports ---- */
+
+enum qn_class { QN_CPU, QN_GPU }; /* one work-item a group and wide vectors; or groups of 64 to 256 with local memory */
+
+enum qn_gemm { QN_GEMM_AUTO, QN_GEMM_OWN, QN_GEMM_CLBLAST }; /* who multiplies matrices: see qn_options.gemm */
+
+struct qn_caps {
+    enum qn_class device_class;
+    size_t compute_units, clock_mhz;
+    size_t global_memory, max_allocation, local_memory; /* bytes */
+    size_t max_work_group;
+    size_t alignment;    /* of sub-buffers, bytes */
+    size_t float_width;  /* native vector width in floats */
+    bool fp16, fp64, subgroups;
+    bool clblast;        /* may be used, and is there */
+    enum qn_gemm gemm;
+};
+
+/* ---- Values ---- */
+
+/* Where the elements of a value are: element (i, j, ...) at offset + i stride[0] + j stride[1] + ..., in elements.  A
+ * broadcast axis has stride 0. */
+struct qn_layout {
+    enum qn_type type;
+    qn_shape shape;
+    size_t offset;
+    ptrdiff_t stride[QN_MAX_RANK];
+};
+
+struct qn_value {
+    enum qn_type type;
+    qn_shape shape;
+};
+
+struct qn_op;
+
+struct qn_node {
+    const struct qn_op *op;
+    qn_graph *graph;
+    qn_node **inputs;
+    size_t n_inputs;
+    struct qn_value outputs[QN_MAX_OUTPUTS]; /* filled by infer */
+    int n_outputs;                           /* op->outputs, unless infer changes it */
+    const void *attributes;                  /* op->attributes bytes */
+    uint32_t id;                             /* inputs have smaller ones */
+    uint32_t segment;                        /* nodes of different segments are never merged */
+    const char *name;                        /* or NULL */
+    qn_node *simple;                         /* what simplify made of it */
+};
+
+/* ---- Kernels ---- */
+
+/* OpenCL C text.  The name is the file that QUERN_CL_DIR replaces it by. */
+struct qn_source {
+    const char *name, *text;
+};
+
+/* A kernel may be compiled several times with different macros in one program, so Quern renames the functions of a source
+ * and drops its macros at the end; cl/common.cl comes before it.  Everything else in the text is plain OpenCL C 1.2.
+ *
+ * Sizes are arguments, never macros: a new shape must not compile anything.  No global size may pass 65,535 work-items
+ * (PoCL compiles again there): kernels loop over the rest. */
+struct qn_launch; /* the commands of one node, being recorded */
+
+/* Begins a command: kernel `name` of `source`.  What follows belongs to it. */
+void qn_launch_kernel(struct qn_launch *launch, const struct qn_source *source, const char *name);
+void qn_launch_define(struct qn_launch *launch, const char *macro, long value);
+void qn_launch_define_text(struct qn_launch *launch, const char *macro, const char *text);
+
+/* The next argument.  Buffers of inputs and outputs are passed with the element offset of their layout left out: pass
+ * qn_launch_layout(...)->offset where it can be other than 0. */
+void qn_launch_input(struct qn_launch *launch, size_t index);
+void qn_launch_output(struct qn_launch *launch, int index);
+void qn_launch_workspace(struct qn_launch *launch); /* what qn_variant.workspace asked for */
+void qn_launch_uint(struct qn_launch *launch, size_t value);  /* uint; more than 32 bits is an error */
+void qn_launch_ulong(struct qn_launch *launch, size_t value); /* ulong */
+void qn_launch_int(struct qn_launch *launch, int32_t value);
+void qn_launch_float(struct qn_launch *launch, double value);
+void qn_launch_local(struct qn_launch *launch, size_t bytes); /* local memory */
+
+/* Work-groups and work-items a group, up to three dimensions (a zero ends them). */
+void qn_launch_range(struct qn_launch *launch, const size_t groups[3], const size_t local[3]);
+
+/* A command that is no kernel: `function` enqueues what it wants on `queue` (a cl_command_queue) with the given buffers (cl_mem; inputs, then
+ * outputs, then workspace, then NULL), and returns 0 or an OpenCL error. */
+typedef int qn_call(void *queue, void *const *buffers, const void *arguments);
+void qn_launch_call(struct qn_launch *launch, const char *name, qn_call *function, const void *arguments, size_t bytes);
+
+const struct qn_caps *qn_launch_caps(const struct qn_launch *launch);
+const struct qn_layout *qn_launch_layout(const struct qn_launch *launch, size_t input);
+bool qn_launch_output_used(const struct qn_launch *launch, int index); /* someone reads it; else do not write it */
+bool qn_launch_in_place(const struct qn_launch *launch, size_t input); /* it was computed at qn_op.place: do not copy it */
+
+/* ---- Operations ---- */
+
+struct qn_cost {
+    double flops, bytes;
+};
+
+/* What a variant takes as an input; else the planner copies. */
+enum qn_strides {
+    QN_CONTIGUOUS, /* row-major without gaps, offset 0 */
+    QN_ROWS,       /* any strides and offset, but that of the last axis is 1 */
+    QN_STRIDED     /* any */
+};
+
+struct qn_variant {
+    const char *name;
+    /* Whether it can do the node on such a device, apart from strides.  NULL: always.  A pure function. */
+    bool (*fits)(const qn_node *node, const struct qn_caps *caps);
+    enum qn_strides strides[QN_MAX_OPERANDS]; /* by input; those beyond: contiguous */
+    /* Bytes of scratch memory.  NULL: none. */
+    size_t (*workspace)(const qn_node *node, const struct qn_caps *caps);
+    /* Appends the commands. */
+    void (*record)(struct qn_launch *launch, const qn_node *node);
+};
+
+struct qn_op {
+    const char *name;
+    int outputs;
+    size_t attributes; /* bytes of a plain, zeroed struct, compared byte by byte */
+
+    /* Shapes and types of the outputs; else false by `return qn_node_fail(node, ...)`. */
+    bool (*infer)(qn_node *node);
+
+    /* An operation is one of three things.
+     *
+     * Element-wise: OpenCL C in x0, x1, ... (inputs, of one shape), a0, a1, ... (attributes, an array of floats) and INDEX (of
+     * the element).  Only forms that mean the same on float and floatN: arithmetic, the built-in functions that take both,
+     * and the macros of cl/common.cl (LT, SELECT, ...).  derivative[i] is the gradient of input i, in x, a, y (the output)
+     * and dy. */
+    const char *expression, *derivative[QN_MAX_OPERANDS];
+
+    /* A view: the layout of an output, given that of input 0.  False if strides cannot say it (the planner copies the input,
+     * and asks again). */
+    bool (*view)(const qn_node *node, int output, const struct qn_layout *input, struct qn_layout *layout);
+
+    /* Or kernels: best first; the last one fits every device. */
+    const struct qn_variant *variants;
+    size_t n_variants;
+
+    /* Bit i: the output may take the memory of input i, if they have one size; of several outputs, output i that of input
+     * i.  Each element must then be read before it is written, by the same work-item. */
+    unsigned may_overwrite;
+
+    /* Whether input i may be computed where output 0 will have it, and how many bytes from its beginning. */
+    bool (*place)(const qn_node *node, size_t input, size_t *offset);
+
+    /* Nodes that compute the gradients: d_out[i] belongs to output i, and is NULL where nothing depends on it; d_in[i], NULL
+     * at first, to input i.  NULL: not differentiable, unless there are derivatives. */
+    void (*gradient)(qn_node *node, qn_node *const *d_out, qn_node **d_in);
+
+    /* A simpler node of the same value, or the node itself.  `node->inputs` are simple already. */
+    qn_node *(*simplify)(qn_node *node);
+
+    struct qn_cost (*cost)(const qn_node *node); /* of a run.  NULL: 1 flop an element and the bytes of all operands */
+};
+
+/* A node of `op`; copies attributes (NULL: zeros).  NULL if an input is NULL, if the inputs belong to different graphs, or if
+ * infer fails. */
+qn_node *qn_node_new(const struct qn_op *op, const void *attributes, qn_node *const *inputs, size_t n_inputs);
+
+/* Sets the context's error to "OP: message" and returns false. */
+bool qn_node_fail(const qn_node *node, const char *format, ...)
+#ifdef __GNUC__
+    __attribute__((format(printf, 2, 3)))
+#endif
+    ;
+
+/* Shape and type of input i, or output i. */
+static inline const qn_shape *qn_in(const qn_node *node, size_t i)
+{
+    return &node->inputs[i]->outputs[0].shape;
+}
+static inline const qn_shape *qn_out(const qn_node *node, int i)
+{
+    return &node->outputs[i].shape;
+}
+
+#ifdef __cplusplus
+}
+#endif
+#endif

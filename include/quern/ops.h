@@ -1,0 +1,164 @@
+/* The operations of a graph.  Each takes nodes of one graph and returns a new node of it, or NULL: see quern.h.  All have
+ * gradients but those that say otherwise.  "axis" counts from 0, or from the end if negative. */
+#ifndef QUERN_OPS_H
+#define QUERN_OPS_H
+
+#include <quern/quern.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- Element-wise: f32 (arithmetic, comparisons and where also i32); shapes broadcast as in NumPy ---- */
+
+qn_node *qn_add(qn_node *a, qn_node *b);     /* a + b */
+qn_node *qn_sub(qn_node *a, qn_node *b);     /* a - b */
+qn_node *qn_mul(qn_node *a, qn_node *b);     /* a b */
+qn_node *qn_div(qn_node *a, qn_node *b);     /* a / b */
+qn_node *qn_maximum(qn_node *a, qn_node *b); /* max(a, b); the gradient goes to a where they are equal */
+qn_node *qn_minimum(qn_node *a, qn_node *b); /* min(a, b); the same */
+
+qn_node *qn_scale(qn_node *x, double factor);           /* factor x */
+qn_node *qn_offset(qn_node *x, double term);            /* x + term */
+qn_node *qn_clamp(qn_node *x, double low, double high); /* min(max(x, low), high) */
+qn_node *qn_neg(qn_node *x);                            /* -x */
+qn_node *qn_abs(qn_node *x);                            /* |x|; gradient 0 at 0 */
+qn_node *qn_square(qn_node *x);                         /* x^2 */
+qn_node *qn_sqrt(qn_node *x);                           /* x^1/2 */
+qn_node *qn_rsqrt(qn_node *x);                          /* x^-1/2 */
+qn_node *qn_reciprocal(qn_node *x);                     /* 1 / x */
+qn_node *qn_exp(qn_node *x);                            /* e^x */
+qn_node *qn_expm1(qn_node *x);                          /* e^x - 1, exact near 0 */
+qn_node *qn_log(qn_node *x);                            /* natural logarithm */
+qn_node *qn_sin(qn_node *x);
+qn_node *qn_cos(qn_node *x);
+qn_node *qn_tanh(qn_node *x);
+qn_node *qn_sigmoid(qn_node *x); /* 1 / (1 + e^-x) */
+qn_node *qn_relu(qn_node *x);    /* max(x, 0); gradient 0 at 0 */
+qn_node *qn_gelu(qn_node *x);    /* x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): "gelu_new" of Hugging Face */
+qn_node *qn_is_finite(qn_node *x); /* 1 where x is neither infinite nor NaN, else 0; no gradient */
+
+/* Comparisons give f32 1 or 0; no gradient. */
+qn_node *qn_less(qn_node *a, qn_node *b);          /* a < b */
+qn_node *qn_less_equal(qn_node *a, qn_node *b);    /* a <= b */
+qn_node *qn_greater(qn_node *a, qn_node *b);       /* a > b */
+qn_node *qn_greater_equal(qn_node *a, qn_node *b); /* a >= b */
+qn_node *qn_equal(qn_node *a, qn_node *b);         /* a == b */
+qn_node *qn_not_equal(qn_node *a, qn_node *b);     /* a != b */
+
+qn_node *qn_where(qn_node *condition, qn_node *a, qn_node *b); /* a where condition is not 0, else b */
+qn_node *qn_cast(qn_node *x, enum qn_type type);               /* towards zero to i32; f32 and i32 */
+
+/* Zeroes each element with probability p and divides the others by 1 - p (Srivastava et al., 2014).  `key` is an i32 vector
+ * of two: a seed and a number that changes each step; `stream` tells the dropouts of a model apart.  The mask is a pure
+ * function of key, stream and position (Philox 4x32-10, Salmon et al., 2011), so that backward makes it again. */
+qn_node *qn_dropout(qn_node *x, double p, qn_node *key, uint32_t stream);
+
+/* ---- Reductions: over the axes whose bits are set (bit i: axis i); QN_ALL: all.  The axes vanish from the shape. ---- */
+
+#define QN_ALL (~0u)
+#define QN_AXIS(i) (1u << (i))
+
+qn_node *qn_sum(qn_node *x, unsigned axes);
+qn_node *qn_mean(qn_node *x, unsigned axes);
+qn_node *qn_max(qn_node *x, unsigned axes);  /* the gradient is shared evenly among the greatest */
+qn_node *qn_sum_squares(qn_node *x);         /* the sum of x^2 over all of x, without storing the squares */
+
+/* ---- Shape: no copy where strides can say it ---- */
+
+qn_node *qn_reshape(qn_node *x, qn_shape shape);                          /* the same elements in the same order */
+qn_node *qn_transpose(qn_node *x, int axis_a, int axis_b);                /* swaps two axes */
+qn_node *qn_slice(qn_node *x, int axis, size_t begin, size_t end);        /* elements begin to end - 1 of an axis */
+qn_node *qn_broadcast(qn_node *x, qn_shape shape);                        /* as NumPy's broadcast_to */
+qn_node *qn_concat(qn_node *const *parts, size_t count, int axis);
+int qn_split(qn_node *x, int axis, size_t count, qn_node **parts);        /* `count` equal parts; 0, or negative */
+
+/* ---- Tables ---- */
+
+/* table[ids]: (V, C), i32 (...) -> (..., C).  Ids outside 0..V-1 give zeros and no gradient.  The gradient of the table
+ * adds up repeated ids in their order, always the same. */
+qn_node *qn_embedding(qn_node *table, qn_node *ids);
+
+/* ---- Matrices ---- */
+
+enum qn_activation { QN_NO_ACTIVATION, QN_RELU, QN_GELU };
+
+struct qn_matmul {
+    bool transpose_a, transpose_b;  /* swap the last two axes of a, of b */
+    qn_node *bias;                  /* (N), added to each row; or NULL */
+    enum qn_activation activation;  /* applied last */
+};
+
+/* op(a) op(b): (..., M, K), (..., K, N) -> (..., M, N).  Leading axes are equal, or b has none. */
+qn_node *qn_matmul(qn_node *a, qn_node *b);
+qn_node *qn_matmul_with(qn_node *a, qn_node *b, struct qn_matmul options);
+
+/* ---- Rows ---- */
+
+qn_node *qn_softmax(qn_node *x, int axis); /* exp(x - max) / sum exp(x - max) */
+
+/* (x - mean) / sqrt(var + epsilon) * weight + bias over the last axis; var divides by its size (Ba et al., 2016). */
+qn_node *qn_layer_norm(qn_node *x, qn_node *weight, qn_node *bias, double epsilon);
+
+struct qn_cross_entropy {
+    int32_t ignore_index;   /* targets that count for nothing */
+    float label_smoothing;  /* e */
+    bool sum;               /* add up instead of dividing by the number of targets that count */
+};
+
+/* -log softmax(logits)[target], or with smoothing (1 - e) (that) + e/V sum_c -log softmax(logits)[c]: logits (..., V),
+ * i32 targets (...) -> one number.  No probabilities are stored.  qn_cross_entropy() ignores -100 and takes the mean. */
+qn_node *qn_cross_entropy(qn_node *logits, qn_node *targets);
+qn_node *qn_cross_entropy_with(qn_node *logits, qn_node *targets, struct qn_cross_entropy options);
+
+/* The number of targets among the rows whose greatest logit is theirs; no gradient. */
+qn_node *qn_correct(qn_node *logits, qn_node *targets);
+
+/* ---- Attention ---- */
+
+struct qn_attention {
+    bool is_causal;     /* query i sees keys up to its own position only */
+    float scale;        /* 0: 1/sqrt(D) */
+    qn_node *position;  /* i32 (1), is_causal only: the position of the first query among the keys; NULL: Tk - Tq, that is
+                           the last query sees the last key.  For caches that are not full yet.  No gradient then. */
+};
+
+/* softmax(scale q k^T) v, head by head: q (B, Tq, H, D), k and v (B, Tk, H, D) -> (B, Tq, H, D).  Tq x Tk is never
+ * stored (Dao et al., 2022). */
+qn_node *qn_attention(qn_node *q, qn_node *k, qn_node *v, struct qn_attention options);
+
+/* ---- Choosing; no gradients ---- */
+
+/* The k greatest of each row, greatest first, the first of equals first: (..., V) -> output 0 values, output 1 i32 indices
+ * (..., k). */
+qn_node *qn_top_k(qn_node *x, size_t k);
+
+struct qn_sample {
+    float temperature;  /* logits are divided by it; 0: the greatest */
+    size_t top_k;       /* only the k greatest; 0: all */
+    float top_p;        /* only the fewest that have this much probability together (Holtzman et al., 2020); 0 or 1: all */
+};
+
+/* Draws from softmax(logits / temperature), cut to top_k, then top_p: (B, V) -> i32 (B).  `key` as for qn_dropout(). */
+qn_node *qn_sample(qn_node *logits, qn_node *key, struct qn_sample options);
+
+/* ---- Optimizers ---- */
+
+struct qn_adamw {
+    double beta1, beta2, epsilon, weight_decay;
+};
+
+/* AdamW (Loshchilov and Hutter, 2019) on a whole buffer: outputs 0, 1, 2 are the new parameters, first and second moments.
+ * All of parameters, m, v, gradient have one shape.  f32 numbers: learning_rate; scale, which multiplies the gradient;
+ * t, the number of this update, from 1; gate: where it is 0 nothing changes.  No gradient. */
+qn_node *qn_adamw(qn_node *parameters, qn_node *m, qn_node *v, qn_node *gradient, qn_node *learning_rate, qn_node *scale,
+                  qn_node *t, qn_node *gate, struct qn_adamw options);
+
+/* The gradients of all tensors of a buffer of a store, laid out like the buffer: gradients[i] belongs to
+ * qn_store_tensor(store, i).  Where it can, each gradient is computed at its place.  No gradient. */
+qn_node *qn_pack(const qn_store *store, size_t buffer, qn_node *const *gradients);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,83 @@
+/* Inside a graph: how nodes are kept, and the operations that the graph itself knows. */
+#ifndef QUERN_GRAPH_H
+#define QUERN_GRAPH_H
+
+#include "device/context.h"
+
+struct block;
+struct intern;
+
+struct qn_graph {
+    qn_context *context;
+    qn_node **nodes; /* by id: inputs come before those that use them */
+    size_t count, capacity;
+    struct block *blocks;  /* the memory of nodes */
+    struct intern *intern; /* of a graph that simplifies: one node for each (operation, inputs, attributes) */
+    uint32_t segment;      /* of new nodes */
+};
+
+/* Memory that lives as long as the graph, zeroed.  NULL and an error on failure. */
+void *graph_alloc(qn_graph *graph, size_t bytes);
+
+/* A graph whose nodes are merged and simplified as they are made. */
+qn_graph *graph_new_simplifying(qn_context *context);
+
+/* As qn_node_new(), for operations that may have no inputs. */
+qn_node *node_new(qn_graph *graph, const struct qn_op *op, const void *attributes, qn_node *const *inputs,
+                  size_t n_inputs);
+
+/* What is computed on no device: values that are there before the run, and names for parts of others. */
+extern const struct qn_op input_op;    /* struct input_attributes */
+extern const struct qn_op leaf_op;     /* struct leaf_attributes */
+extern const struct qn_op constant_op; /* float: an element-wise operation without inputs */
+extern const struct qn_op output_op;   /* int: which output of its input */
+extern const struct qn_op assign_op;   /* struct assign_attributes */
+extern const struct qn_op copy_op;     /* the same values, contiguous */
+
+struct input_attributes {
+    uint32_t serial; /* tells inputs of one shape apart */
+};
+struct leaf_attributes {
+    qn_tensor *tensor;
+};
+struct assign_attributes {
+    qn_tensor *tensor;
+};
+
+/* The derivative of an element-wise operation with respect to one of its inputs. */
+enum { MAX_FLOATS = 4 };
+struct derivative_attributes {
+    const struct qn_op *of;
+    uint32_t input;
+    uint32_t operands; /* which of x0, x1, ..., then y, dy the text uses: these are the node's inputs */
+    float a[MAX_FLOATS];
+};
+extern const struct qn_op derivative_op;
+
+/* The text of an element-wise node in the names x0..., y, dy, or NULL if it is none; and its constants. */
+const char *node_expression(const qn_node *node);
+const float *node_floats(const qn_node *node, size_t *count);
+
+/* Which input of the node a name of the text means, or -1. */
+int node_operand(const qn_node *node, const char *name, size_t length);
+
+/* Whether the op's text mentions a name. */
+bool expression_uses(const char *text, const char *name);
+
+/* The simplest equal of `roots` in a new graph; found[i] is what roots[i] became.  NULL on failure. */
+qn_graph *graph_simplified(qn_graph *graph, qn_node *const *roots, size_t count, qn_node **found);
+
+/* The nodes that roots need, in order of id: an array of the caller's, or NULL on failure. */
+qn_node **graph_reachable(qn_graph *graph, qn_node *const *roots, size_t n_roots, size_t *count);
+
+/* "matmul", or "h.0.mlp (matmul)": into `text`. */
+const char *node_label(const qn_node *node, char *text, size_t bytes);
+
+/* "[4,64,128]" */
+const char *shape_text(const qn_shape *shape, char *text, size_t bytes);
+enum { SHAPE_TEXT = 160, LABEL_TEXT = 160 };
+
+/* A constant's value, seen through views. */
+bool node_is_constant(const qn_node *node, float *value);
+
+#endif

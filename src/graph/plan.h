@@ -1,0 +1,185 @@
+/* Inside a plan.  A graph becomes a plan in these steps, each in a file of its own:
+ *
+ *     graph.c   equal nodes merged, simpler forms taken
+ *     plan.c    a variant for each node; copies where a variant cannot take strides
+ *     fuse.c    runs of element-wise nodes become one kernel each
+ *     order.c   steps in an order that respects data and state
+ *     place.c   every value at a place in the arena or in a tensor
+ *     record.c  the commands of each step, arguments and all
+ *     run.c     kernels built and bound; runs, inputs, results */
+#ifndef QUERN_PLAN_H
+#define QUERN_PLAN_H
+
+#include "device/device.h"
+#include "device/memory.h"
+#include "graph/graph.h"
+
+/* Limits of a group: inputs, which are kernel arguments, and members; and room for one member's inputs too many. */
+enum { FUSE_INPUTS = 12, FUSE_MEMBERS = 32, FUSE_ROOM = FUSE_INPUTS + QN_MAX_OPERANDS };
+
+/* A piece of memory: part of another, or of a tensor, or of the arena. */
+struct slot {
+    size_t bytes;
+    struct slot *within; /* and then at byte `offset` of it */
+    qn_tensor *tensor;   /* all of the tensor */
+    size_t chunk;        /* of the arena */
+    size_t offset;
+    size_t first, last; /* the steps between which it is in use */
+    bool is_shared;     /* others are within it */
+};
+
+/* What a node's output is: elements of a slot. */
+struct value {
+    struct qn_layout layout;
+    struct slot *slot; /* of what a step computes, an input or a leaf; of a view see value_slot() */
+    size_t last;       /* the last step that reads it */
+    bool is_used;      /* by a step or a root */
+};
+
+struct argument {
+    enum { ARGUMENT_SLOT, ARGUMENT_BYTES, ARGUMENT_LOCAL } kind;
+    struct slot *slot;
+    size_t offset, size; /* of the bytes meant in the slot; or of the value; or of local memory */
+    unsigned char bytes[8];
+};
+
+/* A command before there are kernels. */
+struct recorded {
+    const struct qn_source *source;
+    const char *name;
+    const char *defines;
+    struct argument *arguments;
+    size_t n_arguments;
+    size_t groups[3], local[3];
+    qn_call *call; /* instead of a kernel: its arguments are `call_bytes` at call_arguments */
+    const void *call_arguments;
+};
+
+/* One thing to do: an operation's node, a group of fused nodes, or a copy into a tensor (the node is an assign). */
+struct step {
+    qn_node *node;                     /* of a group: the one that is stored */
+    qn_node **members;                 /* of a group, in order; else NULL */
+    size_t n_members;
+    const struct qn_variant *variant;  /* NULL: a group or a copy */
+    struct slot *workspace;
+    struct slot *target; /* of a copy: the tensor */
+    struct step **after; /* steps that must come first */
+    size_t n_after, after_capacity;
+    size_t n_waiting;    /* of those, while ordering */
+    size_t position;     /* in the order */
+    uint32_t mark;       /* while searching */
+    struct recorded *commands;
+    size_t n_commands;
+    struct qn_source source; /* of a group: the text made for it */
+};
+
+struct plan_input {
+    const qn_node *user;
+    qn_node *node;
+    char *staging[QN_RING_RUNS]; /* pinned memory, one of them current */
+    size_t current;
+    uint64_t used[QN_RING_RUNS]; /* the last run that reads it */
+    bool is_set;
+};
+
+struct plan_root {
+    const qn_node *user;
+    qn_node *node;
+    size_t ring; /* offset in each result of the ring; SIZE_MAX: too large for it */
+};
+
+/* Steps between two exchanges (transfers to other devices).  One device has one stage. */
+struct stage {
+    struct step **steps;
+    size_t n_steps;
+    struct command *commands;
+    size_t n_commands;
+};
+
+struct sub_buffer {
+    cl_mem parent, buffer;
+    size_t offset, bytes;
+};
+
+struct qn_plan {
+    qn_context *context;
+    qn_graph *graph; /* its own, with all its nodes needed */
+    qn_node **nodes;
+    size_t n_nodes;
+    const struct qn_variant **variants; /* by id */
+    struct value *values;               /* by id and output */
+    struct step **step_of;              /* by id; NULL: no step computes it */
+    struct step **steps;                /* as made, then in order */
+    size_t n_steps;
+    uint32_t mark;
+    struct slot **slots; /* those that need a place in the arena */
+    size_t n_slots, slot_capacity;
+    struct plan_input *inputs;
+    size_t n_inputs;
+    struct plan_root *roots;
+    size_t n_roots;
+    struct stage stage;
+    struct qn_memory memory;
+    char *notes; /* what the planner has to say: copies, mostly */
+    qn_tensor **written;
+    size_t n_written;
+
+    /* On the device. */
+    struct sub_buffer *sub_buffers;
+    size_t n_sub_buffers, sub_buffer_capacity;
+    cl_mem pinned;         /* memory of staging and results */
+    char *mapped, *results; /* results: QN_RING_RUNS times result_bytes */
+    size_t pinned_bytes, result_bytes;
+    cl_event ended[QN_RING_RUNS];
+    uint64_t runs, context_run;
+};
+
+/* The node and output that hold a value: behind views, outputs and assigns. */
+qn_node *value_source(qn_node *node, int *output);
+
+struct slot *value_slot(const qn_plan *plan, qn_node *node);
+
+/* The nodes that a step reads from outside it: how many, and in *inputs (`fused` is room for those of a group). */
+size_t step_inputs(const struct step *step, qn_node *const **inputs, qn_node **fused);
+
+static inline struct value *value_of(const qn_plan *plan, const qn_node *node, int output)
+{
+    return &plan->values[(size_t)node->id * QN_MAX_OUTPUTS + (size_t)output];
+}
+
+/* A contiguous layout. */
+struct qn_layout layout_of(enum qn_type type, const qn_shape *shape);
+bool layout_is_contiguous(const struct qn_layout *layout);
+bool layout_is_rows(const struct qn_layout *layout);
+
+/* Adds to plan->notes. */
+void plan_note(qn_plan *plan, const char *format, ...) PRINTF_LIKE(2, 3);
+
+/* The steps of planning: 0, or a negative status and an error. */
+int plan_fuse(qn_plan *plan);
+int plan_order(qn_plan *plan);
+int plan_place(qn_plan *plan);
+int plan_record(qn_plan *plan);
+int plan_bind(qn_plan *plan);
+void plan_unbind(qn_plan *plan);
+
+/* Whether an element-wise node's input is put into the text as a constant. */
+bool is_inlined(const qn_node *input);
+
+/* Records the kernel of a fused group. */
+int fuse_record(qn_plan *plan, struct step *step, struct qn_launch *launch);
+
+/* Inputs of a group from outside it, each once, without constants; returns how many. */
+size_t fuse_inputs(const struct step *step, qn_node **inputs);
+/* What is being recorded. */
+struct qn_launch {
+    qn_plan *plan;
+    struct step *step;
+    struct recorded *current;
+    int status;
+};
+
+/* An argument that is the memory of a node's value. */
+void launch_value(struct qn_launch *launch, qn_node *node);
+
+#endif

@@ -1,0 +1,412 @@
+/* Element-wise operations: a line of OpenCL C each, and a line for each derivative.  The planner fuses them. */
+#include <quern/op.h>
+#include <quern/ops.h>
+
+#include "op/shape.h"
+
+/* ---- What all have in common ---- */
+
+static bool infer_f32(qn_node *node)
+{
+    for (size_t i = 0; i < node->n_inputs; i++)
+        if (node->inputs[i]->outputs[0].type != QN_F32)
+            return qn_node_fail(node, "input %zu is %s, not f32", i,
+                                qn_type_name(node->inputs[i]->outputs[0].type));
+    node->outputs[0] = node->inputs[0]->outputs[0];
+    return true;
+}
+
+static bool infer_same_type(qn_node *node)
+{
+    for (size_t i = 0; i < node->n_inputs; i++) {
+        enum qn_type type = node->inputs[i]->outputs[0].type, first = node->inputs[0]->outputs[0].type;
+        if (type != first || (type != QN_F32 && type != QN_I32))
+            return qn_node_fail(node, "its inputs are %s and %s; they must be both f32 or both i32",
+                                qn_type_name(first), qn_type_name(type));
+    }
+    node->outputs[0] = node->inputs[0]->outputs[0];
+    return true;
+}
+
+static bool infer_comparison(qn_node *node)
+{
+    if (!infer_same_type(node))
+        return false;
+    node->outputs[0].type = QN_F32;
+    return true;
+}
+
+static struct qn_cost cost_of_one(const qn_node *node)
+{
+    double count = (double)qn_shape_count(*qn_out(node, 0));
+    return (struct qn_cost){.flops = count, .bytes = 4 * count * (double)(node->n_inputs + 1)};
+}
+
+static qn_node *unary(const struct qn_op *op, qn_node *x)
+{
+    return qn_node_new(op, NULL, &x, 1);
+}
+
+static qn_node *binary(const struct qn_op *op, qn_node *a, qn_node *b)
+{
+    qn_node *operands[] = {a, b};
+    if (!broadcast_together(op->name, operands, 2))
+        return NULL;
+    return qn_node_new(op, NULL, operands, 2);
+}
+
+/* ---- Two operands ---- */
+
+static bool is_number(const qn_node *node, float number)
+{
+    float value;
+    return node_is_constant(node, &value) && value == number;
+}
+
+static qn_node *simplify_add(qn_node *node)
+{
+    if (is_number(node->inputs[0], 0))
+        return node->inputs[1];
+    return is_number(node->inputs[1], 0) ? node->inputs[0] : node;
+}
+
+static qn_node *simplify_mul(qn_node *node)
+{
+    if (is_number(node->inputs[0], 1))
+        return node->inputs[1];
+    return is_number(node->inputs[1], 1) ? node->inputs[0] : node;
+}
+
+static qn_node *simplify_sub_or_div(qn_node *node);
+
+/* Gradients as nodes, so that they have gradients themselves. */
+static void gradient_add(qn_node *node, qn_node *const *d_out, qn_node **d_in)
+{
+    (void)node;
+    d_in[0] = d_in[1] = d_out[0];
+}
+
+static void gradient_sub(qn_node *node, qn_node *const *d_out, qn_node **d_in)
+{
+    (void)node;
+    d_in[0] = d_out[0];
+    d_in[1] = qn_neg(d_out[0]);
+}
+
+static void gradient_mul(qn_node *node, qn_node *const *d_out, qn_node **d_in)
+{
+    d_in[0] = qn_mul(d_out[0], node->inputs[1]);
+    d_in[1] = qn_mul(d_out[0], node->inputs[0]);
+}
+
+static void gradient_div(qn_node *node, qn_node *const *d_out, qn_node **d_in)
+{
+    d_in[0] = qn_div(d_out[0], node->inputs[1]);
+    d_in[1] = qn_neg(qn_mul(d_in[0], node));
+}
+
+static const struct qn_op add_op = {.name = "add",
+                                    .outputs = 1,
+                                    .infer = infer_same_type,
+                                    .expression = "x0 + x1",
+                                    .gradient = gradient_add,
+                                    .simplify = simplify_add,
+                                    .cost = cost_of_one};
+static const struct qn_op sub_op = {.name = "sub",
+                                    .outputs = 1,
+                                    .infer = infer_same_type,
+                                    .expression = "x0 - x1",
+                                    .gradient = gradient_sub,
+                                    .simplify = simplify_sub_or_div,
+                                    .cost = cost_of_one};
+static const struct qn_op mul_op = {.name = "mul",
+                                    .outputs = 1,
+                                    .infer = infer_same_type,
+                                    .expression = "x0 * x1",
+                                    .gradient = gradient_mul,
+                                    .simplify = simplify_mul,
+                                    .cost = cost_of_one};
+static const struct qn_op div_op = {.name = "div",
+                                    .outputs = 1,
+                                    .infer = infer_f32,
+                                    .expression = "x0 / x1",
+                                    .gradient = gradient_div,
+                                    .simplify = simplify_sub_or_div,
+                                    .cost = cost_of_one};
+static const struct qn_op maximum_op = {
+    .name = "maximum",
+    .outputs = 1,
+    .infer = infer_same_type,
+    .expression = "max(x0, x1)",
+    .derivative = {"SELECT(GE(x0, x1), dy, (floatv)(0.0f))", "SELECT(GE(x0, x1), (floatv)(0.0f), dy)"},
+    .cost = cost_of_one};
+static const struct qn_op minimum_op = {
+    .name = "minimum",
+    .outputs = 1,
+    .infer = infer_same_type,
+    .expression = "min(x0, x1)",
+    .derivative = {"SELECT(LE(x0, x1), dy, (floatv)(0.0f))", "SELECT(LE(x0, x1), (floatv)(0.0f), dy)"},
+    .cost = cost_of_one};
+
+static qn_node *simplify_sub_or_div(qn_node *node)
+{
+    return is_number(node->inputs[1], node->op == &sub_op ? 0 : 1) ? node->inputs[0] : node;
+}
+
+qn_node *qn_add(qn_node *a, qn_node *b)
+{
+    return binary(&add_op, a, b);
+}
+
+qn_node *qn_sub(qn_node *a, qn_node *b)
+{
+    return binary(&sub_op, a, b);
+}
+
+qn_node *qn_mul(qn_node *a, qn_node *b)
+{
+    return binary(&mul_op, a, b);
+}
+
+qn_node *qn_div(qn_node *a, qn_node *b)
+{
+    return binary(&div_op, a, b);
+}
+
+qn_node *qn_maximum(qn_node *a, qn_node *b)
+{
+    return binary(&maximum_op, a, b);
+}
+
+qn_node *qn_minimum(qn_node *a, qn_node *b)
+{
+    return binary(&minimum_op, a, b);
+}
+
+/* ---- Comparisons ---- */
+
+#define COMPARISON(function, title, macro)                                                              \
+    static const struct qn_op function##_op = {                                                         \
+        .name = title,                                                                                  \
+        .outputs = 1,                                                                                   \
+        .infer = infer_comparison,                                                                      \
+        .expression = "SELECT(" macro "(x0, x1), (floatv)(1.0f), (floatv)(0.0f))",                      \
+        .cost = cost_of_one};                                                                           \
+    qn_node *qn_##function(qn_node *a, qn_node *b)                                                      \
+    {                                                                                                   \
+        return binary(&function##_op, a, b);                                                            \
+    }
+
+COMPARISON(less, "less", "LT")
+COMPARISON(less_equal, "less_equal", "LE")
+COMPARISON(greater, "greater", "GT")
+COMPARISON(greater_equal, "greater_equal", "GE")
+COMPARISON(equal, "equal", "EQ")
+COMPARISON(not_equal, "not_equal", "NE")
+
+static bool infer_where(qn_node *node)
+{
+    enum qn_type a = node->inputs[1]->outputs[0].type, b = node->inputs[2]->outputs[0].type;
+    if (a != b || (a != QN_F32 && a != QN_I32))
+        return qn_node_fail(node, "the choices are %s and %s; they must be both f32 or both i32",
+                            qn_type_name(a), qn_type_name(b));
+    node->outputs[0] = node->inputs[1]->outputs[0];
+    return true;
+}
+
+static const struct qn_op where_op = {
+    .name = "where",
+    .outputs = 1,
+    .infer = infer_where,
+    .expression = "SELECT(NE(x0, 0), x1, x2)",
+    .derivative = {NULL, "SELECT(NE(x0, 0), dy, (floatv)(0.0f))", "SELECT(NE(x0, 0), (floatv)(0.0f), dy)"},
+    .cost = cost_of_one};
+
+qn_node *qn_where(qn_node *condition, qn_node *a, qn_node *b)
+{
+    qn_node *operands[] = {condition, a, b};
+    if (!broadcast_together("where", operands, 3))
+        return NULL;
+    return qn_node_new(&where_op, NULL, operands, 3);
+}
+
+/* ---- One operand ---- */
+
+#define UNARY(function, text, slope)                                                                    \
+    static const struct qn_op function##_op = {.name = #function,                                       \
+                                               .outputs = 1,                                            \
+                                               .infer = infer_f32,                                      \
+                                               .expression = text,                                      \
+                                               .derivative = {slope},                                   \
+                                               .may_overwrite = 1,                                      \
+                                               .cost = cost_of_one};                                    \
+    qn_node *qn_##function(qn_node *x)                                                                  \
+    {                                                                                                   \
+        return unary(&function##_op, x);                                                                \
+    }
+
+UNARY(neg, "-x0", "-dy")
+UNARY(abs, "fabs(x0)", "dy * sign(x0)")
+UNARY(square, "x0 * x0", "2.0f * dy * x0")
+UNARY(sqrt, "sqrt(x0)", "0.5f * dy / y")
+UNARY(rsqrt, "1.0f / sqrt(x0)", "-0.5f * dy * y / x0")
+UNARY(reciprocal, "1.0f / x0", "-dy * y * y")
+UNARY(exp, "exp(x0)", "dy * y")
+UNARY(expm1, "expm1(x0)", "dy * (y + 1.0f)")
+UNARY(log, "log(x0)", "dy / x0")
+UNARY(sin, "sin(x0)", "dy * cos(x0)")
+UNARY(cos, "cos(x0)", "-dy * sin(x0)")
+UNARY(tanh, "tanh(x0)", "dy * (1.0f - y * y)")
+UNARY(sigmoid, "1.0f / (1.0f + exp(-x0))", "dy * y * (1.0f - y)")
+UNARY(relu, "fmax(x0, 0.0f)", "SELECT(GT(x0, 0.0f), dy, (floatv)(0.0f))")
+UNARY(gelu, "gelu(x0)", "dy * gelu_slope(x0)")
+UNARY(is_finite, "SELECT(LT(fabs(x0), (floatv)(INFINITY)), (floatv)(1.0f), (floatv)(0.0f))", NULL)
+
+/* ---- One operand and constants ---- */
+
+static qn_node *simplify_scale(qn_node *node)
+{
+    return *(const float *)node->attributes == 1 ? node->inputs[0] : node;
+}
+
+static qn_node *simplify_offset(qn_node *node)
+{
+    return *(const float *)node->attributes == 0 ? node->inputs[0] : node;
+}
+
+static void gradient_scale(qn_node *node, qn_node *const *d_out, qn_node **d_in)
+{
+    d_in[0] = qn_scale(d_out[0], *(const float *)node->attributes);
+}
+
+static const struct qn_op scale_op = {.name = "scale",
+                                      .outputs = 1,
+                                      .attributes = sizeof(float),
+                                      .infer = infer_f32,
+                                      .expression = "a0 * x0",
+                                      .gradient = gradient_scale,
+                                      .simplify = simplify_scale,
+                                      .cost = cost_of_one};
+static const struct qn_op offset_op = {.name = "offset",
+                                       .outputs = 1,
+                                       .attributes = sizeof(float),
+                                       .infer = infer_f32,
+                                       .expression = "x0 + a0",
+                                       .derivative = {"dy"},
+                                       .simplify = simplify_offset,
+                                       .cost = cost_of_one};
+static const struct qn_op clamp_op = {
+    .name = "clamp",
+    .outputs = 1,
+    .attributes = 2 * sizeof(float),
+    .infer = infer_f32,
+    .expression = "fmin(fmax(x0, a0), a1)",
+    .derivative = {"SELECT(LT(x0, (floatv)(a0)), (floatv)(0.0f), SELECT(GT(x0, (floatv)(a1)), (floatv)(0.0f), dy))"},
+    .cost = cost_of_one};
+
+qn_node *qn_scale(qn_node *x, double factor)
+{
+    return qn_node_new(&scale_op, &(float){(float)factor}, &x, 1);
+}
+
+qn_node *qn_offset(qn_node *x, double term)
+{
+    return qn_node_new(&offset_op, &(float){(float)term}, &x, 1);
+}
+
+qn_node *qn_clamp(qn_node *x, double low, double high)
+{
+    return qn_node_new(&clamp_op, (float[]){(float)low, (float)high}, &x, 1);
+}
+
+/* ---- Types ---- */
+
+struct cast_attributes {
+    enum qn_type type;
+};
+
+static bool infer_cast(qn_node *node)
+{
+    enum qn_type from = node->inputs[0]->outputs[0].type;
+    enum qn_type to = ((const struct cast_attributes *)node->attributes)->type;
+    if ((from != QN_F32 && from != QN_I32) || (to != QN_F32 && to != QN_I32))
+        return qn_node_fail(node, "%s to %s: only f32 and i32 are cast", qn_type_name(from),
+                            qn_type_name(to));
+    node->outputs[0] = (struct qn_value){to, *qn_in(node, 0)};
+    return true;
+}
+
+static qn_node *simplify_cast(qn_node *node)
+{
+    return node->inputs[0]->outputs[0].type == node->outputs[0].type ? node->inputs[0] : node;
+}
+
+static void gradient_cast(qn_node *node, qn_node *const *d_out, qn_node **d_in)
+{
+    bool is_real = node->outputs[0].type == QN_F32 && node->inputs[0]->outputs[0].type == QN_F32;
+    d_in[0] = is_real ? d_out[0] : NULL; /* whole numbers have no gradient */
+}
+
+static const struct qn_op cast_op = {.name = "cast",
+                                     .outputs = 1,
+                                     .attributes = sizeof(struct cast_attributes),
+                                     .infer = infer_cast,
+                                     .expression = "x0",
+                                     .gradient = gradient_cast,
+                                     .simplify = simplify_cast,
+                                     .cost = cost_of_one};
+
+qn_node *qn_cast(qn_node *x, enum qn_type type)
+{
+    return qn_node_new(&cast_op, &(struct cast_attributes){type}, &x, 1);
+}
+
+/* ---- Dropout ---- */
+
+static bool infer_dropout(qn_node *node)
+{
+    if (node->inputs[1]->outputs[0].type != QN_I32)
+        return qn_node_fail(node, "the key is %s, not i32",
+                            qn_type_name(node->inputs[1]->outputs[0].type));
+    node->outputs[0] = node->inputs[0]->outputs[0];
+    return true;
+}
+
+static qn_node *dropout(qn_node *x, const float *attributes, qn_node *seed, qn_node *step);
+
+static void gradient_dropout(qn_node *node, qn_node *const *d_out, qn_node **d_in)
+{
+    d_in[0] = dropout(d_out[0], node->attributes, node->inputs[1], node->inputs[2]);
+}
+
+static const struct qn_op dropout_op = {.name = "dropout",
+                                        .outputs = 1,
+                                        .attributes = 2 * sizeof(float),
+                                        .infer = infer_dropout,
+                                        .expression = "x0 * dropout_factor(INDEX, a0, a1, x1, x2)",
+                                        .gradient = gradient_dropout,
+                                        .cost = cost_of_one};
+
+static qn_node *dropout(qn_node *x, const float *attributes, qn_node *seed, qn_node *step)
+{
+    return qn_node_new(&dropout_op, attributes, (qn_node *[]){x, seed, step}, 3);
+}
+
+qn_node *qn_dropout(qn_node *x, double p, qn_node *key, uint32_t stream)
+{
+    if (!x || !key)
+        return NULL;
+    if (p == 0)
+        return x;
+    if (!(p > 0 && p < 1) || stream >= 1u << 24) {
+        qn_node_fail(x, "dropout: p is %g, which is not in [0, 1), or the stream passes 2^24", p);
+        return NULL;
+    }
+    if (qn_node_shape(key).rank != 1 || qn_node_shape(key).size[0] != 2) {
+        qn_node_fail(x, "dropout: the key must be a vector of two");
+        return NULL;
+    }
+    qn_node *seed = qn_broadcast(qn_slice(key, 0, 0, 1), *qn_out(x, 0));
+    qn_node *step = qn_broadcast(qn_slice(key, 0, 1, 2), *qn_out(x, 0));
+    return dropout(x, (float[]){(float)p, (float)stream}, seed, step);
+}
