@@ -46,9 +46,14 @@ static bool clblast_before_1_6_3(const struct device_info *info)
     return CLBLAST_BUILT_IN && version_below(CLBLAST_VERSION, "1.6.3");
 }
 
-static void without_clblast(struct qn_caps *caps)
+static void without_clblast(struct device_info *info)
 {
-    caps->clblast = false;
+    info->caps.clblast = false;
+}
+
+static void without_binaries(struct device_info *info)
+{
+    info->caches_programs = true;
 }
 
 /* The only place that knows facts about brands.  A quirk is in force where all that is given
@@ -56,7 +61,7 @@ static void without_clblast(struct qn_caps *caps)
 static const struct quirk {
     const char *platform, *device, *driver;
     bool (*when)(const struct device_info *info);
-    void (*change)(struct qn_caps *caps);
+    void (*change)(struct device_info *info);
     const char *what, *why, *link;
 } quirks[] = {
     {
@@ -66,6 +71,14 @@ static const struct quirk {
         .what = "no CLBlast",
         .why = "before 1.6.3 it multiplies matrices wrongly here",
         .link = "https://github.com/CNugteren/CLBlast/issues/533",
+    },
+    {
+        .platform = "Portable Computing Language",
+        .change = without_binaries,
+        .what = "Quern keeps no binaries",
+        .why = "asked for one, it compiles each kernel once more (30 kernels: 2.2 s); its own "
+               "cache serves",
+        .link = "http://portablecl.org/docs/html/env_variables.html",
     },
 };
 
@@ -82,7 +95,7 @@ static void apply_quirks(struct device_info *info)
         if (!matches(info->platform_name, quirk->platform) || !matches(info->name, quirk->device) ||
             !matches(info->driver, quirk->driver) || (quirk->when && !quirk->when(info)))
             continue;
-        quirk->change(&info->caps);
+        quirk->change(info);
         int written = snprintf(info->quirks + length, sizeof info->quirks - length, "%s%s: %s (%s)",
                                length ? "; " : "", quirk->what, quirk->why, quirk->link);
         if (written > 0)
@@ -299,4 +312,10 @@ int caps_override(qn_context *context, struct qn_caps *caps, const char *words)
         return context_fail(context, QN_ERROR_INVALID,
                             "QUERN_CAPS: clblast=1, but Quern was built without it");
     return QN_OK;
+}
+
+int caps_environment(qn_context *context, struct qn_caps *caps)
+{
+    const char *words = getenv("QUERN_CAPS");
+    return words ? caps_override(context, caps, words) : QN_OK;
 }

@@ -21,10 +21,11 @@ struct device_info {
     char platform_name[128], platform_version[192];
     char name[192], driver[96], opencl_c[96];
     cl_device_type type;
-    int version;         /* of OpenCL, the older of platform and device: 12, 20, 30 */
-    struct qn_caps caps; /* with quirks, without QUERN_CAPS */
-    char quirks[512];    /* those in force, or "" */
-    char problem[512];   /* why it cannot be used, or "" */
+    int version;          /* of OpenCL, the older of platform and device: 12, 20, 30 */
+    struct qn_caps caps;  /* with quirks, without QUERN_CAPS */
+    bool caches_programs; /* the driver does, on disk: Quern need not */
+    char quirks[512];     /* those in force, or "" */
+    char problem[512];    /* why it cannot be used, or "" */
 };
 
 struct device {
@@ -52,6 +53,7 @@ struct qn_caps caps_none(void);
 
 /* What QUERN_CAPS makes of `caps`; a negative status on a word that is none. */
 int caps_override(qn_context *context, struct qn_caps *caps, const char *words);
+int caps_environment(qn_context *context, struct qn_caps *caps); /* of QUERN_CAPS itself */
 
 /* ---- Errors ---- */
 

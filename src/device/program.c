@@ -202,7 +202,8 @@ static void store_program(const struct device *device, cl_program program,
                           const struct digest *instances, size_t count)
 {
     size_t binary_bytes = 0;
-    if (clGetProgramInfo(program, CL_PROGRAM_BINARY_SIZES, sizeof binary_bytes, &binary_bytes,
+    if (device->info.caches_programs ||
+        clGetProgramInfo(program, CL_PROGRAM_BINARY_SIZES, sizeof binary_bytes, &binary_bytes,
                          NULL) != CL_SUCCESS ||
         binary_bytes == 0)
         return;
@@ -246,6 +247,8 @@ static cl_program program_from_binary(const struct device *device, const unsigne
 static bool load_program(qn_context *context, struct digest instance)
 {
     struct device *device = context->device;
+    if (device->info.caches_programs)
+        return false;
     size_t bytes;
     struct digest *name = cache_read(CACHE_INSTANCE, instance, &bytes);
     unsigned char *data =

@@ -118,11 +118,12 @@ static bool grow(void *array, size_t count, size_t *capacity, size_t size)
 /* The kernel's name as it stands in its source: without the suffix that program.c gave it. */
 static void kernel_name(cl_kernel kernel, char *name, size_t size)
 {
-    char full[256] = "";
+    char full[256] = "(call)";
     if (kernel)
         clGetKernelInfo(kernel, CL_KERNEL_FUNCTION_NAME, sizeof full - 1, full, NULL);
-    char *suffix = strrchr(full, '_');
-    snprintf(name, size, "%.*s", (int)(suffix ? suffix - full : (long)strlen(full)), full);
+    const char *suffix = strrchr(full, '_');
+    int length = (int)(suffix ? (size_t)(suffix - full) : strlen(full));
+    snprintf(name, size, "%.*s", length, full);
 }
 
 /* The command's row; SIZE_MAX if there is no memory. */
