@@ -20,6 +20,8 @@ struct qn_context {
     struct qn_counters counters;
     char *gemm;            /* "auto", "clblast" or "own" */
     uint64_t runs;         /* of all plans: tells whose values are in the arena */
+    const char *only_variant; /* for tests: taken wherever one of this name fits; or NULL */
+    size_t guard_bytes;       /* for tests: left free after each intermediate */
     enum qn_status status; /* of the first error */
     char error[2048];
 };

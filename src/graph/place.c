@@ -150,16 +150,17 @@ static int larger_first(const void *a, const void *b)
 }
 
 /* The lowest place in a chunk where `slot` meets none of those that are in use with it: `taken`, sorted by offset. */
-static bool fit(struct slot *slot, size_t chunk, size_t capacity, struct slot *const *taken, size_t n_taken)
+static bool fit(struct slot *slot, size_t chunk, size_t capacity, size_t guard, struct slot *const *taken,
+                size_t n_taken)
 {
     size_t offset = 0;
     for (size_t i = 0; i < n_taken; i++) {
         const struct slot *other = taken[i];
         if (other->chunk != chunk || other->first > slot->last || slot->first > other->last)
             continue;
-        if (other->offset >= offset && other->offset - offset >= slot->bytes)
+        if (other->offset >= offset && other->offset - offset >= slot->bytes + guard)
             break;
-        offset = size_max(offset, round_up(other->offset + other->bytes, STORE_ALIGNMENT));
+        offset = size_max(offset, round_up(other->offset + other->bytes + guard, STORE_ALIGNMENT));
     }
     if (offset > capacity || capacity - offset < slot->bytes)
         return false;
@@ -190,7 +191,8 @@ static int place_in_arena(qn_plan *plan)
         }
         for (size_t chunk = 0;; chunk++) {
             bool is_old = chunk < n_old;
-            if (fit(slot, chunk, is_old ? plan->context->arena->bytes[chunk] : most, taken, i))
+            if (fit(slot, chunk, is_old ? plan->context->arena->bytes[chunk] : most,
+                    plan->context->guard_bytes, taken, i))
                 break;
         }
         n_chunks = size_max(n_chunks, slot->chunk + 1);

@@ -153,10 +153,15 @@ static bool suits(const qn_plan *plan, const struct qn_layout *layout, enum qn_s
 
 static const struct qn_variant *choose(const qn_plan *plan, const qn_node *node)
 {
-    for (size_t i = 0; i < node->op->n_variants; i++)
-        if (!node->op->variants[i].fits || node->op->variants[i].fits(node, &plan->context->caps))
-            return &node->op->variants[i];
-    return NULL;
+    const char *only = plan->context->only_variant;
+    const struct qn_variant *chosen = NULL;
+    for (size_t i = 0; i < node->op->n_variants; i++) {
+        const struct qn_variant *variant = &node->op->variants[i];
+        if ((!chosen || (only && strcmp(variant->name, only) == 0)) &&
+            (!variant->fits || variant->fits(node, &plan->context->caps)))
+            chosen = variant;
+    }
+    return chosen;
 }
 
 static bool legal_views(struct legal *legal, qn_node *node, const qn_node *model)
