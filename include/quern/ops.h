@@ -75,6 +75,8 @@ int qn_split(qn_node *x, int axis, size_t count, qn_node **parts);        /* `co
 
 /* ---- Tables ---- */
 
+qn_node *qn_range(qn_graph *graph, size_t count); /* i32 0, 1, ..., count - 1; no gradient */
+
 /* table[ids]: (V, C), i32 (...) -> (..., C).  Ids outside 0..V-1 give zeros and no gradient.  The gradient of the table
  * adds up repeated ids in their order, always the same. */
 qn_node *qn_embedding(qn_node *table, qn_node *ids);

@@ -201,6 +201,7 @@ int qn_store_seal(qn_store *store);
 /* A store with the same tensors at the same places, zeroed: for gradients and moments.  Frozen tensors are left out. */
 qn_store *qn_store_like(const qn_store *store, const char *name);
 
+qn_context *qn_store_context(const qn_store *store);
 size_t qn_store_count(const qn_store *store);                     /* tensors, in the order they were added */
 qn_tensor *qn_store_tensor(const qn_store *store, size_t index);
 qn_tensor *qn_store_find(const qn_store *store, const char *name); /* NULL if there is none */
@@ -225,6 +226,7 @@ qn_node *qn_output(qn_node *node, int index);
 
 qn_node *qn_named(qn_node *node, const char *name); /* names a node for prints and messages; returns it */
 const char *qn_node_name(const qn_node *node);      /* "" if it has none */
+qn_graph *qn_node_graph(const qn_node *node);
 enum qn_type qn_node_type(const qn_node *node);
 qn_shape qn_node_shape(const qn_node *node);
 
@@ -268,6 +270,7 @@ float qn_get_f32(qn_plan *plan, const qn_node *root); /* one number; NAN on fail
 /* The value of a small root (at most QN_RING_BYTES) after run number `run` (from 1), one of the last QN_RING_RUNS.  Does not
  * wait: QN_NOT_READY if the run has not ended. */
 enum { QN_RING_RUNS = 8, QN_RING_BYTES = 65536 };
+int qn_wait(qn_plan *plan, uint64_t run); /* until it has ended */
 int qn_result(qn_plan *plan, const qn_node *root, uint64_t run, void *values);
 
 /* What the plan needs on the device, in bytes. */

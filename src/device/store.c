@@ -148,6 +148,11 @@ qn_store *qn_store_like(const qn_store *store, const char *name)
     return NULL;
 }
 
+qn_context *qn_store_context(const qn_store *store)
+{
+    return store->context;
+}
+
 size_t qn_store_count(const qn_store *store)
 {
     return store->count;

@@ -264,6 +264,11 @@ const char *qn_node_name(const qn_node *node)
     return node && node->name ? node->name : "";
 }
 
+qn_graph *qn_node_graph(const qn_node *node)
+{
+    return node ? node->graph : NULL;
+}
+
 enum qn_type qn_node_type(const qn_node *node)
 {
     return node ? node->outputs[0].type : QN_F32;

@@ -126,7 +126,7 @@ static qn_node *legal_new(struct legal *legal, const qn_node *model, qn_node *co
 }
 
 /* A contiguous copy of a node; one for all who ask. */
-static qn_node *legal_copy(struct legal *legal, qn_node *node)
+static qn_node *legal_copy(struct legal *legal, qn_node *node, const char *why)
 {
     if (legal->copy[node->id])
         return legal->copy[node->id];
@@ -136,8 +136,7 @@ static qn_node *legal_copy(struct legal *legal, qn_node *node)
     *legal_layout(legal, copy, 0) = layout_of(copy->outputs[0].type, qn_out(copy, 0));
     legal->copy[node->id] = copy;
     char label[LABEL_TEXT];
-    plan_note(legal->plan, "%s: copied, for strides that its reader does not take\n",
-              node_label(node, label, sizeof label));
+    plan_note(legal->plan, "%s: copied, since %s\n", node_label(node, label, sizeof label), why);
     return copy;
 }
 
@@ -193,13 +192,13 @@ static qn_node *legal_node(struct legal *legal, const qn_node *model)
         else if (model->op == &assign_op)
             strides = QN_CONTIGUOUS;
         if (!suits(plan, legal_layout(legal, inputs[i], 0), strides) &&
-            !(inputs[i] = legal_copy(legal, inputs[i])))
+            !(inputs[i] = legal_copy(legal, inputs[i], "its reader does not take its strides")))
             return NULL;
     }
     struct qn_layout layout;
     if (model->op->view &&
         !model->op->view(model, 0, legal_layout(legal, inputs[0], 0), &layout) &&
-        !(inputs[0] = legal_copy(legal, inputs[0])))
+        !(inputs[0] = legal_copy(legal, inputs[0], "no strides can say the view of it")))
         return NULL;
 
     qn_node *node = legal_new(legal, model, inputs, model->n_inputs, model->op, model->attributes);
@@ -221,11 +220,35 @@ static qn_node *legal_node(struct legal *legal, const qn_node *model)
     return node;
 }
 
-/* A root must be contiguous, and something that a step computes or a tensor holds: not a constant. */
+static const qn_tensor *tensor_written(const qn_node *node)
+{
+    if (node->op == &assign_op)
+        return ((const struct assign_attributes *)node->attributes)->tensor;
+    return node->op == &write_op ? ((const struct write_attributes *)node->attributes)->tensor : NULL;
+}
+
+/* Whether the node is the old value of a tensor that the plan writes: gone when the run has ended. */
+static bool is_overwritten(const qn_plan *plan, qn_node *node)
+{
+    int output = 0;
+    const qn_node *source = value_source(node, &output);
+    if (source->op != &leaf_op)
+        return false;
+    const qn_tensor *leaf = ((const struct leaf_attributes *)source->attributes)->tensor;
+    for (size_t i = 0; i < plan->graph->count; i++) {
+        const qn_tensor *tensor = tensor_written(plan->graph->nodes[i]);
+        if (tensor && tensors_overlap(tensor, leaf))
+            return true;
+    }
+    return false;
+}
+
+/* What is there when the run has ended, without gaps. */
 static qn_node *legal_root(struct legal *legal, qn_node *node)
 {
-    return !node || suits(legal->plan, legal_layout(legal, node, 0), QN_CONTIGUOUS) ? node
-                                                                                  : legal_copy(legal, node);
+    bool is_legal = suits(legal->plan, legal_layout(legal, node, 0), QN_CONTIGUOUS) &&
+                    !is_overwritten(legal->plan, node);
+    return is_legal ? node : legal_copy(legal, node, "it is a result");
 }
 
 static int plan_legalise(qn_plan *plan, qn_graph *simple, qn_node *const *roots)

@@ -442,24 +442,38 @@ float qn_get_f32(qn_plan *plan, const qn_node *node)
     return qn_get(plan, node, &value) == QN_OK ? value : NAN;
 }
 
+/* The event of a run among the last QN_RING_RUNS; NULL and an error if it is none of those. */
+static cl_event run_event(qn_plan *plan, uint64_t run)
+{
+    if (run > 0 && run <= plan->runs && run + QN_RING_RUNS > plan->runs && plan->ended[run % QN_RING_RUNS])
+        return plan->ended[run % QN_RING_RUNS];
+    context_fail(plan->context, QN_ERROR_INVALID, "run %llu of a plan is not among its last %d",
+                 (unsigned long long)run, QN_RING_RUNS);
+    return NULL;
+}
+
+int qn_wait(qn_plan *plan, uint64_t run)
+{
+    return plan && run_event(plan, run) ? wait_for(plan, run) : QN_ERROR_INVALID;
+}
+
 int qn_result(qn_plan *plan, const qn_node *node, uint64_t run, void *values)
 {
     if (!plan || !node)
         return QN_ERROR_INVALID;
     struct plan_root *root = find_root(plan, node);
-    if (!root)
+    cl_event event = root ? run_event(plan, run) : NULL;
+    if (!event)
         return QN_ERROR_INVALID;
-    if (run == 0 || run > plan->runs || run + QN_RING_RUNS <= plan->runs || root->ring == SIZE_MAX)
-        return context_fail(plan->context, QN_ERROR_INVALID,
-                            "qn_result: run %llu is not among the last %d, or the value is too large",
-                            (unsigned long long)run, QN_RING_RUNS);
+    if (root->ring == SIZE_MAX)
+        return context_fail(plan->context, QN_ERROR_INVALID, "qn_result: %s is too large for the ring",
+                            qn_node_name(node));
     cl_int state = CL_COMPLETE;
-    cl_int code = clGetEventInfo(plan->ended[run % QN_RING_RUNS], CL_EVENT_COMMAND_EXECUTION_STATUS,
-                                 sizeof state, &state, NULL);
+    cl_int code =
+        clGetEventInfo(event, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof state, &state, NULL);
     if (code == CL_SUCCESS && state > CL_COMPLETE)
         return QN_NOT_READY;
-    int status = device_check(plan->context, code == CL_SUCCESS && state < 0 ? state : code,
-                              "waiting for run %llu of a plan", (unsigned long long)run);
+    int status = wait_for(plan, run); /* ended, well or not */
     if (status == QN_OK)
         memcpy(values, plan->results + run % QN_RING_RUNS * plan->result_bytes + root->ring,
                node_bytes(root->node));

@@ -2,6 +2,7 @@
 #include <quern/op.h>
 #include <quern/ops.h>
 
+#include "graph/graph.h"
 #include "op/shape.h"
 
 /* ---- What all have in common ---- */
@@ -359,6 +360,33 @@ static const struct qn_op cast_op = {.name = "cast",
 qn_node *qn_cast(qn_node *x, enum qn_type type)
 {
     return qn_node_new(&cast_op, &(struct cast_attributes){type}, &x, 1);
+}
+
+/* ---- Counting ---- */
+
+struct range_attributes {
+    uint64_t count;
+};
+
+static bool infer_range(qn_node *node)
+{
+    const struct range_attributes *range = node->attributes;
+    if (range->count == 0 || range->count > INT32_MAX)
+        return qn_node_fail(node, "%llu numbers do not count in i32", (unsigned long long)range->count);
+    node->outputs[0] = (struct qn_value){QN_I32, {1, {(size_t)range->count}}};
+    return true;
+}
+
+static const struct qn_op range_op = {.name = "range",
+                                      .outputs = 1,
+                                      .attributes = sizeof(struct range_attributes),
+                                      .infer = infer_range,
+                                      .expression = "convert_intv(INDEX)",
+                                      .cost = cost_of_one};
+
+qn_node *qn_range(qn_graph *graph, size_t count)
+{
+    return graph ? node_new(graph, &range_op, &(struct range_attributes){count}, NULL, 0) : NULL;
 }
 
 /* ---- Dropout ---- */

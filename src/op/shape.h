@@ -13,7 +13,4 @@ bool transposes_last_two(const qn_node *node);
 /* The axis counted from 0, or -1 and an error that begins with `name`. */
 int axis_of(const char *name, const qn_node *x, int axis);
 
-/* A constant's value, seen through views. */
-bool node_is_constant(const qn_node *node, float *value);
-
 #endif

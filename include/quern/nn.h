@@ -1,0 +1,89 @@
+/* Layers, and models made of them. */
+#ifndef QUERN_NN_H
+#define QUERN_NN_H
+
+#include <quern/io.h>
+#include <quern/ops.h>
+#include <quern/text.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- GPT-2 (Radford et al., 2019) ----
+ *
+ * A decoder: token and position embeddings, blocks of pre-norm causal attention and a two-layer perceptron with GELU (tanh
+ * form), a last norm, and the token embedding again as the head.  Names and layout of the parameters are those of Hugging
+ * Face's GPT2LMHeadModel. */
+typedef struct qn_gpt qn_gpt;
+
+/* A model whose parameters are zero.  NULL if the configuration cannot be, or does not fit the device. */
+qn_gpt *qn_gpt_new(qn_context *context, const struct qn_gpt_config *config);
+void qn_gpt_free(qn_gpt *gpt);
+
+/* Sets all parameters as GPT-2 does: normal of deviation 0.02, those that end a residual branch 0.02 / sqrt(2 layers), norms
+ * 1, biases 0. */
+int qn_gpt_initialise(qn_gpt *gpt, uint64_t seed);
+
+const struct qn_gpt_config *qn_gpt_config(const qn_gpt *gpt);
+qn_store *qn_gpt_parameters(const qn_gpt *gpt); /* the model's own */
+
+/* The model of a folder: config.json and model.safetensors; "transformer." before the names may be missing. */
+qn_gpt *qn_gpt_load(qn_context *context, const char *folder);
+
+/* Writes config.json and model.safetensors into a folder that exists. */
+int qn_gpt_save(const qn_gpt *gpt, const char *folder);
+
+/* Keys and values of all tokens so far, of `rows` texts. */
+typedef struct qn_gpt_cache qn_gpt_cache;
+qn_gpt_cache *qn_gpt_cache_new(const qn_gpt *gpt, size_t rows);
+void qn_gpt_cache_free(qn_gpt_cache *cache);
+
+struct qn_gpt_forward {
+    qn_node *dropout_key; /* as for qn_dropout(); NULL: no dropout */
+    qn_gpt_cache *cache;  /* NULL: the tokens are all there is */
+    qn_node *position;    /* with a cache: i32 (1), where the first token stands */
+    bool last_only;       /* only the last token's logits are wanted */
+};
+
+/* Logits (B, T, vocabulary), or (B, 1, vocabulary), of i32 tokens (B, T). */
+qn_node *qn_gpt_logits(const qn_gpt *gpt, qn_node *tokens, struct qn_gpt_forward options);
+
+/* ---- Generating text ---- */
+
+struct qn_generation {
+    struct qn_sample sample;
+    uint64_t seed;
+};
+
+/* Continues `prompt` token by token; keys and values stay on the device.  When the context is full, the last half of it
+ * becomes the new prompt. */
+typedef struct qn_generator qn_generator;
+qn_generator *qn_generator_new(qn_gpt *gpt, struct qn_generation options);
+void qn_generator_free(qn_generator *generator);
+
+/* Starts a text, number `sample` of this seed: at least one token. */
+int qn_generator_start(qn_generator *generator, const int32_t *prompt, size_t count, uint64_t sample);
+
+/* The next token, or a negative status. */
+int32_t qn_generator_next(qn_generator *generator);
+
+/* ---- Measuring ---- */
+
+struct qn_evaluation {
+    double loss;     /* mean of -log probability, natural */
+    double accuracy; /* share of tokens whose probability is the greatest */
+    size_t tokens;
+};
+
+/* Measures the model on windows of its context length: `windows` of them spread evenly over the data set, or all if it is 0;
+ * `rows` at once. */
+typedef struct qn_evaluator qn_evaluator;
+qn_evaluator *qn_evaluator_new(qn_gpt *gpt, size_t rows);
+void qn_evaluator_free(qn_evaluator *evaluator);
+int qn_evaluate(qn_evaluator *evaluator, const qn_dataset *dataset, size_t windows, struct qn_evaluation *result);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
