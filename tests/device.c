@@ -1,12 +1,14 @@
 /* Devices: choosing and opening them, capabilities, programs and their cache, the queue's errors
  * and profile. */
 #include <dirent.h>
+#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "device/cache.h"
 #include "device/device.h"
 #include "device/source.h"
 #include "tap.h"
@@ -282,8 +284,10 @@ static void test_build_error(void)
     ok(has(qn_error(context), "broken.cl does not compile") && has(qn_error(context), "UNUSED 1") &&
            has(qn_error(context), "nothing"),
        "its file, its macros and the log are told");
-    ok(has(qn_error(context), "broken.cl:4") || has(qn_error(context), "4:"),
-       "with the line of its own file");
+    if (strstr(qn_error(context), "broken.cl:"))
+        ok(has(qn_error(context), "broken.cl:4"), "with the line of its own file");
+    else
+        skip("the driver does not obey #line");
     ok(!kernels[0] && !kernels[1], "there are no kernels then");
     qn_clear_error(context);
     ok(answer_of(context, "answer", "#define BASE 1.0f\n") == 42, "the context goes on");
@@ -308,6 +312,9 @@ static void test_replacement(void)
     ok(answer_of(context, "answer", "#define BASE 1.0f\n") == 1, "QUERN_CL_DIR replaces a source");
     write_file(path, "kernel void answer(global float *x) { x[0] = 2; }\n");
     ok(answer_of(context, "answer", "#define BASE 1.0f\n") == 2, "its text is looked at each time");
+    setenv("QUERN_CL_DIR", path, 1);
+    ok(!qn_open(NULL) && has(qn_error(NULL), "QUERN_CL_DIR"),
+       "a QUERN_CL_DIR that is no folder is told");
     unsetenv("QUERN_CL_DIR");
     ok(answer_of(context, "answer", "#define BASE 1.0f\n") == 42,
        "the built-in source is still known");
@@ -355,6 +362,17 @@ static void corrupt_file(const char *path)
     fclose(file);
 }
 
+/* A whole file that promises more instances than it has. */
+static void forge_file(const char *path)
+{
+    struct digest name;
+    const uint64_t forged[8] = {UINT64_MAX / sizeof name};
+    const char *hash = strrchr(path, '-') + 1;
+    if (sscanf(hash, "%16" SCNx64 "%16" SCNx64, &name.word[0], &name.word[1]) != 2)
+        bail_out("%s has no name of ours", path);
+    cache_write(CACHE_PROGRAM, name, forged, sizeof forged);
+}
+
 static void empty_file(const char *path)
 {
     if (truncate(path, 0) != 0)
@@ -388,7 +406,7 @@ static void test_cache(void)
     is_int(qn_cache_clear(NULL, NULL), 0, "the cache can be cleared");
     is_int(each_file("", NULL), 2, "and is empty then");
     expect(1, 0, "cold: a program is built");
-    ok(each_file("program-", NULL) == 1 && each_file("instance-", NULL) == 1, "and kept");
+    ok(each_file("program-", NULL) > 0 && each_file("instance-", NULL) > 0, "and kept");
     expect(0, 1, "warm: it is loaded");
     static const struct {
         const char *prefix, *what;
@@ -397,6 +415,7 @@ static void test_cache(void)
         {"program-", "a truncated program is built again", truncate_file},
         {"program-", "a corrupt one too", corrupt_file},
         {"program-", "an empty one too", empty_file},
+        {"program-", "one that lies about its contents too", forge_file},
         {"instance-", "a truncated entry of the index too", truncate_file},
         {"instance-", "a corrupt one too", corrupt_file},
     };

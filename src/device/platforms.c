@@ -220,7 +220,7 @@ static int add_devices(qn_context *context, struct candidates *candidates,
 }
 
 /* What a word may name: a platform by its name, else by its vendor, else by one of its devices. */
-enum tier { BY_NAME, BY_VENDOR, BY_DEVICE, TIERS };
+enum tier { BY_NAME, BY_VENDOR, BY_DEVICE };
 
 static enum match match_tier(enum tier tier, const char *word, const struct platform *platform)
 {
@@ -246,7 +246,9 @@ static int find_named(qn_context *context, struct platforms *platforms,
                       const struct selection *selection, struct candidates *candidates)
 {
     int status = QN_OK;
-    for (enum tier tier = BY_NAME; tier < TIERS && candidates->count == 0 && status == QN_OK;
+    /* "A:B" is device B of platform A; a device alone has no colon. */
+    enum tier last = *selection->device ? BY_VENDOR : BY_DEVICE;
+    for (enum tier tier = BY_NAME; tier <= last && candidates->count == 0 && status == QN_OK;
          tier++) {
         if (tier == BY_DEVICE)
             status = platforms_query(context, platforms);

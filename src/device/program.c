@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "cl_sources.h"
@@ -68,6 +69,16 @@ static bool grow(qn_context *context, void *array, size_t count, size_t *capacit
 }
 
 /* ---- Sources ---- */
+
+/* A folder that is not there would replace nothing, in silence. */
+static int check_replacements(qn_context *context)
+{
+    const char *folder = getenv("QUERN_CL_DIR");
+    struct stat status;
+    if (!folder || !*folder || (stat(folder, &status) == 0 && S_ISDIR(status.st_mode)))
+        return QN_OK;
+    return context_fail(context, QN_ERROR_FILE, "QUERN_CL_DIR: %s is no folder", folder);
+}
 
 /* The file of QUERN_CL_DIR that replaces a source.  0 and NULL: there is none; the caller frees it.
  */
@@ -143,7 +154,8 @@ struct program_cache *program_cache_new(qn_context *context, const struct device
     struct program_cache *cache = context_alloc(context, 1, sizeof *cache);
     if (!cache)
         return NULL;
-    cache->prelude = make_prelude(context, &context->caps);
+    if (check_replacements(context) == QN_OK)
+        cache->prelude = make_prelude(context, &context->caps);
     if (!cache->prelude) {
         program_cache_free(cache);
         return NULL;
