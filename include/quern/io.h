@@ -1,9 +1,11 @@
 /* Files: safetensors, configurations, the folder of a run.  All of it runs on the host.
  *
- * What is read is not trusted: every number is checked before it is used.  What is written appears whole or not at all: it
- * is written beside, synced and renamed, so that a full disk or a kill leaves the old file.
+ * What is read is not trusted: every number is checked before it is used.  What is written appears
+ * whole or not at all: it is written beside, synced and renamed, so that a full disk or a kill
+ * leaves the old file.
  *
- * A function here that takes a context uses it only to keep the error: a context opened as "none" will do. */
+ * A function here that takes a context uses it only to keep the error: a context opened as "none"
+ * will do. */
 #ifndef QUERN_IO_H
 #define QUERN_IO_H
 
@@ -23,30 +25,37 @@ struct qn_file_tensor {
     size_t bytes;
 };
 
-/* Maps a file and checks all of its header.  Truncating the file while it is open is a bus error: replace files by
- * renaming, as Quern does. */
+/* Maps a file and checks all of its header.  Truncating the file while it is open is a bus error:
+ * replace files by renaming, as Quern does. */
 typedef struct qn_safetensors qn_safetensors;
 qn_safetensors *qn_safetensors_open(qn_context *context, const char *path);
 void qn_safetensors_close(qn_safetensors *file);
 
 size_t qn_safetensors_count(const qn_safetensors *file);
-const struct qn_file_tensor *qn_safetensors_tensor(const qn_safetensors *file, size_t index); /* in the order of the data */
-const struct qn_file_tensor *qn_safetensors_find(const qn_safetensors *file, const char *name); /* NULL, and no error */
-const char *qn_safetensors_metadata(const qn_safetensors *file, const char *key);               /* NULL, and no error */
+const struct qn_file_tensor *qn_safetensors_tensor(const qn_safetensors *file,
+                                                   size_t index); /* in the order of the data */
+const struct qn_file_tensor *qn_safetensors_find(const qn_safetensors *file,
+                                                 const char *name); /* NULL, and no error */
+const char *qn_safetensors_metadata(const qn_safetensors *file,
+                                    const char *key); /* NULL, and no error */
 
-/* All values of a tensor: F32, F64, F16 and BF16 as floats, integers and BOOL as int32 (an error if one does not fit).  The
- * error names file and tensor. */
-int qn_safetensors_f32(const qn_safetensors *file, const struct qn_file_tensor *tensor, float *values);
-int qn_safetensors_i32(const qn_safetensors *file, const struct qn_file_tensor *tensor, int32_t *values);
+/* All values of a tensor: F32, F64, F16 and BF16 as floats, integers and BOOL as int32 (an error if
+ * one does not fit).  The error names file and tensor. */
+int qn_safetensors_f32(const qn_safetensors *file, const struct qn_file_tensor *tensor,
+                       float *values);
+int qn_safetensors_i32(const qn_safetensors *file, const struct qn_file_tensor *tensor,
+                       int32_t *values);
 
 /* What a tensor of Quern's is called in such files, "F32" and the like. */
 const char *qn_safetensors_type(enum qn_type type);
 
-/* Writes tensors of given name, type and shape.  One whose data is NULL is asked of `values`, which fills in its bytes and
- * returns 0, or sets the context's error and returns a negative status; so only one of them need be in memory.  `metadata`:
- * key, value, key, value, ..., NULL; or NULL.  {"format": "pt"} is added. */
+/* Writes tensors of given name, type and shape.  One whose data is NULL is asked of `values`, which
+ * fills in its bytes and returns 0, or sets the context's error and returns a negative status; so
+ * only one of them need be in memory.  `metadata`: key, value, key, value, ..., NULL; or NULL.
+ * {"format": "pt"} is added. */
 typedef int qn_file_values(void *user, size_t index, void *values);
-int qn_safetensors_write(qn_context *context, const char *path, const struct qn_file_tensor *tensors, size_t count,
+int qn_safetensors_write(qn_context *context, const char *path,
+                         const struct qn_file_tensor *tensors, size_t count,
                          const char *const *metadata, qn_file_values *values, void *user);
 
 /* ---- config.json of GPT-2's family ---- */
@@ -72,37 +81,41 @@ int qn_gpt_config_write(qn_context *context, const char *path, const struct qn_g
  *
  *     DIR/step-N/         whole checkpoints: the latest and the best
  *     DIR/latest, best    links to them
- *     DIR/model.safetensors, config.json, tokenizer.json     links through best: DIR is a model that others can load
+ *     DIR/model.safetensors, config.json, tokenizer.json, tokenizer_config.json
+ *                         links through best: DIR is a model that others can load
  *
- * A checkpoint is written to DIR/step-N.tmp, synced, and renamed; then the links are replaced by renaming.  At any moment
- * there is a whole one, as soon as there was one. */
+ * A checkpoint is written to DIR/step-N.tmp, synced, and renamed; then the links are replaced by
+ * renaming.  At any moment there is a whole one, as soon as there was one. */
 typedef struct qn_checkpoints qn_checkpoints;
 
-/* Makes the folder, or opens it again to go on with its run, and locks it against other processes.  Removes what a killed
- * save left behind.  Fails if it holds a run and `resume` is false, or if it holds none and `resume` is true. */
+/* Makes the folder, or opens it again to go on with its run, and locks it against other processes.
+ * Removes what a killed save left behind.  Fails if it holds a run and `resume` is false, or if it
+ * holds none and `resume` is true. */
 qn_checkpoints *qn_checkpoints_open(qn_context *context, const char *folder, bool resume);
 void qn_checkpoints_close(qn_checkpoints *checkpoints);
 
-const char *qn_checkpoints_latest(qn_checkpoints *checkpoints); /* its folder; NULL if there is none yet */
+const char *
+qn_checkpoints_latest(qn_checkpoints *checkpoints); /* its folder; NULL if there is none yet */
 
-/* Begins a checkpoint: returns the folder to write its files into.  Commit makes it the latest (and the best, if it is, or
- * if there was none) and removes those that are neither; abandon, or closing, removes it. */
+/* Begins a checkpoint: returns the folder to write its files into.  Commit makes it the latest (and
+ * the best, if it is, or if there was none) and removes those that are neither; abandon, or
+ * closing, removes it. */
 const char *qn_checkpoints_begin(qn_checkpoints *checkpoints, uint64_t step);
 int qn_checkpoints_commit(qn_checkpoints *checkpoints, bool is_best);
 void qn_checkpoints_abandon(qn_checkpoints *checkpoints);
 
-/* Makes the checkpoint of `step` the best, if it is not.  A resumed run calls it with the best step of its latest checkpoint:
- * a kill may have come between the two links. */
+/* Makes the checkpoint of `step` the best, if it is not.  A resumed run calls it with the best step
+ * of its latest checkpoint: a kill may have come between the two links. */
 int qn_checkpoints_set_best(qn_checkpoints *checkpoints, uint64_t step);
 
-/* The folder that has the config.json of a model: of a run's folder the best checkpoint, of a checkpoint or any other
- * model's folder itself, of a file the folder it is in.  free() it. */
+/* The folder that has the config.json of a model: of a run's folder the best checkpoint, of a
+ * checkpoint or any other model's folder itself, of a file the folder it is in.  free() it. */
 char *qn_model_folder(qn_context *context, const char *path);
 
 /* ---- What a file holds ---- */
 
-/* Prints what a safetensors file, a config.json, a tokenizer.json, another JSON file, a model or a run holds.  Negative, and
- * an error that says where, if it is damaged. */
+/* Prints what a safetensors file, a config.json, a tokenizer.json, another JSON file, a model or a
+ * run holds.  Negative, and an error that says where, if it is damaged. */
 int qn_inspect(qn_context *context, const char *path, FILE *out);
 
 #ifdef __cplusplus

@@ -1,5 +1,6 @@
-/* Philox 4x32-10 on the host: random numbers as a pure function of (counter, key).  "Parallel Random Numbers: As Easy as
- * 1, 2, 3", Salmon, Moraes, Dror and Shaw, 2011.  The kernels have the same in cl/common.cl. */
+/* Philox 4x32-10 on the host: random numbers as a pure function of (counter, key).  "Parallel
+ * Random Numbers: As Easy as 1, 2, 3", Salmon, Moraes, Dror and Shaw, 2011.  The kernels have the
+ * same in cl/common.cl. */
 #ifndef QUERN_PHILOX_H
 #define QUERN_PHILOX_H
 
@@ -26,7 +27,8 @@ static inline struct philox philox(const uint32_t counter[4], const uint32_t key
     return (struct philox){{c0, c1, c2, c3}};
 }
 
-/* A number below `bound`, from 64 random bits: high word of a 64 x 64-bit product.  Its bias is bound / 2^64. */
+/* A number below `bound`, from 64 random bits: high word of a 64 x 64-bit product.  Its bias is
+ * bound / 2^64. */
 static inline uint64_t philox_below(uint32_t high, uint32_t low, uint64_t bound)
 {
     uint64_t upper = (uint64_t)high * (bound >> 32);

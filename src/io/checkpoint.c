@@ -1,7 +1,7 @@
 /* The folder of a run: checkpoints that appear whole, and the links to them.
  *
- * The order of a commit is what a kill at any moment depends on: sync the new folder, rename it, replace `latest`, replace
- * `best`, and only then remove what neither names. */
+ * The order of a commit is what a kill at any moment depends on: sync the new folder, rename it,
+ * replace `latest`, replace `best`, and only then remove what neither names. */
 #define _GNU_SOURCE /* renameat2, flock */
 
 #include <quern/io.h>
@@ -18,7 +18,9 @@
 
 #include "io/file.h"
 
-static const char *const model_files[] = {"model.safetensors", "config.json", "tokenizer.json"};
+/* What other programs look for in a model's folder; a checkpoint need not have all. */
+static const char *const model_files[] = {"model.safetensors", "config.json", "tokenizer.json",
+                                          "tokenizer_config.json"};
 enum { MODEL_FILES = sizeof model_files / sizeof *model_files, STEP_NAME = 40 };
 
 static const uint64_t NO_STEP = UINT64_MAX;
@@ -77,7 +79,8 @@ static int file_error(const qn_checkpoints *checkpoints, const char *what, const
 
 /* ---- Entries of the folder ---- */
 
-/* Removes a folder and the files in it.  What cannot be removed stays: it does no harm, and the next save tries again. */
+/* Removes a folder and the files in it.  What cannot be removed stays: it does no harm, and the
+ * next save tries again. */
 static void remove_step(int parent, const char *name)
 {
     int descriptor = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -129,7 +132,8 @@ static void restore_moved(qn_checkpoints *checkpoints, const char *name)
         renameat(checkpoints->descriptor, name, checkpoints->descriptor, whole);
 }
 
-/* Removes folders that are not whole, links that are not in place, and checkpoints that nothing names. */
+/* Removes folders that are not whole, links that are not in place, and checkpoints that nothing
+ * names. */
 static void remove_leftover(qn_checkpoints *checkpoints, const char *name)
 {
     uint64_t step = step_of_name(name, "");
@@ -163,13 +167,15 @@ static int sync_entries(const qn_checkpoints *checkpoints)
     return folder_sync(checkpoints->context, checkpoints->folder);
 }
 
-/* Makes `best`, and with the first one the links through it. */
+/* Makes `best`, and with the first one the links through it to the files that it has. */
 static int link_best(qn_checkpoints *checkpoints, uint64_t step)
 {
     char name[STEP_NAME], target[STEP_NAME];
     int status = replace_link(checkpoints, "best", step_name(name, step, ""));
     for (int i = 0; i < MODEL_FILES && status == QN_OK; i++) {
         snprintf(target, sizeof target, "best/%s", model_files[i]);
+        if (faccessat(checkpoints->descriptor, target, F_OK, 0) != 0)
+            continue;
         char present[STEP_NAME] = "";
         ssize_t length =
             readlinkat(checkpoints->descriptor, model_files[i], present, sizeof present - 1);
@@ -240,11 +246,11 @@ static int find_run(qn_checkpoints *checkpoints, bool resume)
     int status = check_names(checkpoints);
     if (status != QN_OK)
         return status;
+    if (!visit_entries(checkpoints, restore_moved))
+        return QN_ERROR_FILE;
     checkpoints->best = step_of_link(checkpoints->descriptor, "best");
     uint64_t linked = step_of_link(checkpoints->descriptor, "latest");
     checkpoints->latest = linked;
-    if (!visit_entries(checkpoints, restore_moved))
-        return QN_ERROR_FILE;
     if (linked == NO_STEP && !visit_entries(checkpoints, adopt_newest))
         return QN_ERROR_FILE;
     if (checkpoints->latest != NO_STEP && !resume)
@@ -272,11 +278,8 @@ qn_checkpoints *qn_checkpoints_open(qn_context *context, const char *folder, boo
     qn_checkpoints *checkpoints = context_alloc(context, 1, sizeof *checkpoints);
     if (!checkpoints)
         return NULL;
-    *checkpoints = (qn_checkpoints){.context = context,
-                                    .descriptor = -1,
-                                    .latest = NO_STEP,
-                                    .best = NO_STEP,
-                                    .begun = NO_STEP};
+    *checkpoints = (qn_checkpoints){
+        .context = context, .descriptor = -1, .latest = NO_STEP, .best = NO_STEP, .begun = NO_STEP};
     checkpoints->folder = text_format(context, "%s", folder);
     if (!checkpoints->folder || (!resume && make_folders(context, folder) != QN_OK))
         goto fail;
@@ -286,7 +289,8 @@ qn_checkpoints *qn_checkpoints_open(qn_context *context, const char *folder, boo
                      strerror(errno));
         goto fail;
     }
-    /* A lock that ends with the process.  Some network file systems have none: then nobody is kept out. */
+    /* A lock that ends with the process.  Some network file systems have none: then nobody is kept
+     * out. */
     if (flock(checkpoints->descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
         context_fail(context, QN_ERROR_FILE, "another process is training in %s", folder);
         goto fail;
@@ -380,8 +384,9 @@ static int sync_step(const qn_checkpoints *checkpoints, const char *name)
     return status;
 }
 
-/* Renames `written` to `name`, which exists if this step is saved again.  Where the file system can exchange the two, there
- * is a whole checkpoint of that name at every moment; elsewhere restore_moved() mends what a kill leaves. */
+/* Renames `written` to `name`, which exists if this step is saved again.  Where the file system can
+ * exchange the two, there is a whole checkpoint of that name at every moment; elsewhere
+ * restore_moved() mends what a kill leaves. */
 static int replace_step(const qn_checkpoints *checkpoints, const char *written, const char *name)
 {
     int parent = checkpoints->descriptor;
@@ -411,8 +416,8 @@ int qn_checkpoints_commit(qn_checkpoints *checkpoints, bool is_best)
     if (!checkpoints)
         return QN_ERROR_INVALID;
     if (checkpoints->begun == NO_STEP)
-        return context_fail(checkpoints->context, QN_ERROR_INVALID,
-                            "%s: no checkpoint was begun", checkpoints->folder);
+        return context_fail(checkpoints->context, QN_ERROR_INVALID, "%s: no checkpoint was begun",
+                            checkpoints->folder);
     char written[STEP_NAME], name[STEP_NAME];
     uint64_t step = checkpoints->begun;
     step_name(written, step, ".tmp");
@@ -458,7 +463,8 @@ static bool has_file(const char *folder, const char *name, qn_context *context)
     return is_there;
 }
 
-/* FOLDER/LINK resolved to FOLDER/step-N, so that what is read stays of one checkpoint while links move; NULL if it is none. */
+/* FOLDER/LINK resolved to FOLDER/step-N, so that what is read stays of one checkpoint while links
+ * move; NULL if it is none. */
 static char *follow_link(qn_context *context, const char *folder, const char *link)
 {
     char name[STEP_NAME], *path = NULL;

@@ -43,8 +43,7 @@ static int digits_needed(const json_t *json, int digits)
     }
     const char *key;
     json_t *value;
-    json_object_foreach ((json_t *)json, key, value)
-        digits = digits_needed(value, digits);
+    json_object_foreach((json_t *)json, key, value) digits = digits_needed(value, digits);
     for (size_t i = 0; i < json_array_size(json); i++)
         digits = digits_needed(json_array_get(json, i), digits);
     return digits;
@@ -203,8 +202,8 @@ static const json_t *array(struct fields *fields, const char *key, bool is_requi
 
 static struct fields object(struct fields *fields, const char *key, bool is_required)
 {
-    struct fields inner = {.context = fields->context, .file = fields->file, .within = key,
-                           .outer = fields};
+    struct fields inner = {
+        .context = fields->context, .file = fields->file, .within = key, .outer = fields};
     const json_t *value = present(fields, key, is_required, "an object");
     if (value && !json_is_object(value))
         wrong(fields, key, "an object", value);

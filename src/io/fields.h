@@ -5,8 +5,9 @@
  *     config->epsilon = fields_number_or(&fields, "epsilon", 0, 1, 1e-5);
  *     if (fields.failed) ...
  *
- * No check is needed after each: the first mistake sets the context's error to file, key, what was expected and what was
- * found, and `failed`.  The functions that end in _or take a key that is absent or null for the value given. */
+ * No check is needed after each: the first mistake sets the context's error to file, key, what was
+ * expected and what was found, and `failed`.  The functions that end in _or take a key that is
+ * absent or null for the value given. */
 #ifndef QUERN_FIELDS_H
 #define QUERN_FIELDS_H
 
@@ -14,7 +15,8 @@
 
 #include "device/context.h"
 
-/* The JSON value in a file of at most `limit` bytes, which must be an object; json_decref() it.  NULL and an error if not. */
+/* The JSON value in a file of at most `limit` bytes, which must be an object; json_decref() it.
+ * NULL and an error if not. */
 json_t *json_file_read(qn_context *context, const char *path, size_t limit);
 
 /* Writes it with line breaks and a newline behind; whole or not at all. */

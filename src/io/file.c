@@ -103,8 +103,8 @@ int file_create(struct file_writer *writer, qn_context *context, const char *pat
     writer->path = text_format(context, "%s", path);
     if (!writer->path)
         return QN_ERROR_MEMORY;
-    /* Names in the same folder, so that renaming stays in one file system; a name may be taken by a killed process that had
-     * our number. */
+    /* Names in the same folder, so that renaming stays in one file system; a name may be taken by a
+     * killed process that had our number. */
     for (int attempt = 0; attempt < 100 && writer->descriptor < 0; attempt++) {
         free(writer->temporary);
         writer->temporary = text_format(context, "%s.%ld-%d.tmp", path, (long)getpid(), attempt);

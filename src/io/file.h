@@ -4,7 +4,8 @@
 
 #include "device/context.h"
 
-/* The contents of a file or pipe of at most `limit` bytes, with a NUL behind; free() it.  NULL and an error otherwise. */
+/* The contents of a file or pipe of at most `limit` bytes, with a NUL behind; free() it.  NULL and
+ * an error otherwise. */
 char *file_read(qn_context *context, const char *path, size_t limit, size_t *bytes);
 
 /* A file being written: beside its path, until it is complete. */
@@ -14,7 +15,8 @@ struct file_writer {
     char *path, *temporary;
 };
 
-/* Create; append; then commit (syncs and renames), or discard.  After a failure nothing is left to do. */
+/* Create; append; then commit (syncs and renames), or discard.  After a failure nothing is left to
+ * do. */
 int file_create(struct file_writer *writer, qn_context *context, const char *path);
 int file_append(struct file_writer *writer, const void *data, size_t bytes);
 int file_commit(struct file_writer *writer);
@@ -32,8 +34,8 @@ char *path_parent(qn_context *context, const char *path);
 /* Formatted text; free() it.  NULL and an error without memory. */
 char *text_format(qn_context *context, const char *format, ...) PRINTF_LIKE(2, 3);
 
-/* `text` in quotation marks for a message: what does not print is escaped, and what is too long is cut, so that a hostile
- * file cannot reach the terminal.  Returns `buffer`. */
+/* `text` in quotation marks for a message: what does not print is escaped, and what is too long is
+ * cut, so that a hostile file cannot reach the terminal.  Returns `buffer`. */
 enum { QUOTED = 160 };
 const char *quote(char buffer[QUOTED], const char *text, size_t bytes);
 const char *quote_string(char buffer[QUOTED], const char *text);

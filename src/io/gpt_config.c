@@ -36,8 +36,8 @@ static double count_parameters(const struct qn_gpt_config *config)
     double feed_forward = 2 * width * inner + inner + width;
     double layer = 2 * norm + attention + feed_forward;
     double embedding = (double)config->vocab_size * width;
-    return embedding * (config->tie_word_embeddings ? 1 : 2) +
-           (double)config->n_positions * width + (double)config->n_layer * layer + norm;
+    return embedding * (config->tie_word_embeddings ? 1 : 2) + (double)config->n_positions * width +
+           (double)config->n_layer * layer + norm;
 }
 
 uint64_t qn_gpt_config_parameters(const struct qn_gpt_config *config)

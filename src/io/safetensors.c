@@ -1,7 +1,8 @@
-/* Safetensors: a little-endian 64-bit length, that many bytes of JSON which name the tensors, and their bytes.
+/* Safetensors: a little-endian 64-bit length, that many bytes of JSON which name the tensors, and
+ * their bytes.
  *
- * The reader believes nothing: the tensors must cover the data exactly, in any order, without gap or overlap, and each range
- * must be as long as type and shape say. */
+ * The reader believes nothing: the tensors must cover the data exactly, in any order, without gap
+ * or overlap, and each range must be as long as type and shape say. */
 #define _POSIX_C_SOURCE 200809L
 
 #include <quern/io.h>
@@ -36,14 +37,22 @@ struct file_type {
 };
 
 static const struct file_type file_types[] = {
-    {"F32", 4, TO_F32},        {"F16", 2, TO_F32},
-    {"BF16", 2, TO_F32},       {"F64", 8, TO_F32},
-    {"I32", 4, TO_I32},        {"I64", 8, TO_I32},
-    {"U8", 1, TO_I32},         {"I8", 1, TO_I32},
-    {"I16", 2, TO_I32},        {"U16", 2, TO_I32},
-    {"U32", 4, TO_I32},        {"U64", 8, TO_I32},
-    {"BOOL", 1, TO_I32},       {"C64", 8, NO_CONVERSION},
-    {"F8_E4M3", 1, NO_CONVERSION}, {"F8_E5M2", 1, NO_CONVERSION},
+    {"F32", 4, TO_F32},
+    {"F16", 2, TO_F32},
+    {"BF16", 2, TO_F32},
+    {"F64", 8, TO_F32},
+    {"I32", 4, TO_I32},
+    {"I64", 8, TO_I32},
+    {"U8", 1, TO_I32},
+    {"I8", 1, TO_I32},
+    {"I16", 2, TO_I32},
+    {"U16", 2, TO_I32},
+    {"U32", 4, TO_I32},
+    {"U64", 8, TO_I32},
+    {"BOOL", 1, TO_I32},
+    {"C64", 8, NO_CONVERSION},
+    {"F8_E4M3", 1, NO_CONVERSION},
+    {"F8_E5M2", 1, NO_CONVERSION},
     {"F8_E8M0", 1, NO_CONVERSION},
 };
 
@@ -112,7 +121,8 @@ static void print_shape(char *buffer, size_t room, const qn_shape *shape)
 {
     size_t used = (size_t)snprintf(buffer, room, "[");
     for (int i = 0; i < shape->rank && used < room; i++)
-        used += (size_t)snprintf(buffer + used, room - used, "%s%zu", i ? ", " : "", shape->size[i]);
+        used +=
+            (size_t)snprintf(buffer + used, room - used, "%s%zu", i ? ", " : "", shape->size[i]);
     if (used < room)
         snprintf(buffer + used, room - used, "]");
 }
@@ -211,7 +221,8 @@ static bool check_metadata(qn_safetensors *file, const json_t *metadata)
                      describe(found, metadata));
         return false;
     }
-    json_object_foreach ((json_t *)metadata, key, value) {
+    json_object_foreach((json_t *)metadata, key, value)
+    {
         if (json_is_string(value))
             continue;
         context_fail(file->context, QN_ERROR_FORMAT,
@@ -294,7 +305,8 @@ static bool read_header(qn_safetensors *file)
         return false;
     const char *name;
     json_t *value;
-    json_object_foreach (file->header, name, value) {
+    json_object_foreach(file->header, name, value)
+    {
         if (strcmp(name, "__metadata__") == 0) {
             if (!check_metadata(file, value))
                 return false;
@@ -421,7 +433,8 @@ static float float_of_half(uint16_t half)
 }
 
 /* Element `i` of `data`, which may not be aligned. */
-#define ELEMENT(type, data, i) (*(type *)memcpy(&(type){0}, (const char *)(data) + (i) * sizeof(type), sizeof(type)))
+#define ELEMENT(type, data, i)                                                                     \
+    (*(type *)memcpy(&(type){0}, (const char *)(data) + (i) * sizeof(type), sizeof(type)))
 
 static int refuse_conversion(const qn_safetensors *file, const struct qn_file_tensor *tensor,
                              const char *expected)
@@ -562,8 +575,8 @@ static char *make_header(qn_context *context, const char *path, const struct out
         }
         json_t *shape = json_array();
         for (int axis = 0; axis < tensor->shape.rank; axis++)
-            failed |= json_array_append_new(shape,
-                                            json_integer((json_int_t)tensor->shape.size[axis]));
+            failed |=
+                json_array_append_new(shape, json_integer((json_int_t)tensor->shape.size[axis]));
         size_t end = offset + outputs[i].bytes;
         json_t *entry = json_pack("{s:s, s:o, s:[I, I]}", "dtype", outputs[i].type->name, "shape",
                                   shape, "data_offsets", (json_int_t)offset, (json_int_t)end);
@@ -622,7 +635,8 @@ int qn_safetensors_write(qn_context *context, const char *path,
         if (tensors[i].data)
             continue;
         if (!values && outputs[i].bytes > 0) {
-            status = context_fail(context, QN_ERROR_INVALID, "%s: tensor %zu has no values", path, i);
+            status =
+                context_fail(context, QN_ERROR_INVALID, "%s: tensor %zu has no values", path, i);
             goto done;
         }
         scratch_bytes = size_max(scratch_bytes, outputs[i].bytes);

@@ -1,8 +1,9 @@
 /* Byte-level byte pair encoding, as GPT-2 does it (Radford et al., 2019; Sennrich et al., 2016).
  *
- * A pattern splits text into words, so that no token crosses from one to the next.  In a word of bytes, the neighbours
- * whose merge has the lowest rank become one token, the leftmost first, until no neighbours merge.  A heap of candidates
- * over a linked list does that in n log n; what it finds for short words is kept. */
+ * A pattern splits text into words, so that no token crosses from one to the next.  In a word of
+ * bytes, the neighbours whose merge has the lowest rank become one token, the leftmost first, until
+ * no neighbours merge.  A heap of candidates over a linked list does that in n log n; what it finds
+ * for short words is kept. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 
 #include "text/bpe.h"
@@ -13,12 +14,13 @@
 
 /* White space as Unicode defines it: PCRE2's \s has U+180E too, which is none since Unicode 6.3. */
 #define SPACE                                                                                      \
-    "\\t-\\r \\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
+    "\\t-\\r "                                                                                     \
+    "\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
 
-/* GPT-2's pattern; the last but one alternative leaves the last space of several to the word behind it. */
-static const char word_pattern[] =
-    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" SPACE "\\p{L}\\p{N}]+|[" SPACE "]+(?![^" SPACE
-    "])|[" SPACE "]+";
+/* GPT-2's pattern; the last but one alternative leaves the last space of several to the word behind
+ * it. */
+static const char word_pattern[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" SPACE
+                                   "\\p{L}\\p{N}]+|[" SPACE "]+(?![^" SPACE "])|[" SPACE "]+";
 
 enum {
     CACHED_WORDS = 1 << 16,
@@ -35,7 +37,7 @@ struct rank_slot { /* of the table from a pair to its merge */
 static const uint64_t NO_PAIR = UINT64_MAX;
 
 struct cached_word {
-    uint32_t word, ids; /* where they are in the cache's arrays */
+    uint32_t word, ids;   /* where they are in the cache's arrays */
     uint8_t bytes, count; /* bytes 0: empty */
 };
 
@@ -151,7 +153,8 @@ static bool compile_pattern(struct bpe *bpe)
                      (char *)message);
         return false;
     }
-    pcre2_jit_compile(bpe->pattern, PCRE2_JIT_COMPLETE); /* where there is none, it is interpreted */
+    pcre2_jit_compile(bpe->pattern,
+                      PCRE2_JIT_COMPLETE); /* where there is none, it is interpreted */
     bpe->match = pcre2_match_data_create_from_pattern(bpe->pattern, NULL);
     if (!bpe->match)
         context_fail(bpe->context, QN_ERROR_MEMORY, "out of memory");
@@ -347,8 +350,8 @@ bool bpe_encode(struct bpe *bpe, const char *text, size_t bytes, struct ids *ids
 {
     size_t at = 0;
     while (at < bytes) {
-        int result = pcre2_match(bpe->pattern, (PCRE2_SPTR)text, bytes, at,
-                                 PCRE2_NO_UTF_CHECK, bpe->match, NULL);
+        int result = pcre2_match(bpe->pattern, (PCRE2_SPTR)text, bytes, at, PCRE2_NO_UTF_CHECK,
+                                 bpe->match, NULL);
         if (result < 0) {
             PCRE2_UCHAR message[200] = "";
             pcre2_get_error_message(result, message, sizeof message);

@@ -19,7 +19,8 @@ const struct merge *bpe_merges(const struct bpe *bpe, size_t *count);
 /* Appends the ids of text, which must be UTF-8. */
 bool bpe_encode(struct bpe *bpe, const char *text, size_t bytes, struct ids *ids);
 
-/* GPT-2 writes each byte as a character that prints: the code point of a byte; the byte of a code point, or -1. */
+/* GPT-2 writes each byte as a character that prints: the code point of a byte; the byte of a code
+ * point, or -1. */
 int32_t byte_to_point(unsigned char byte);
 int point_to_byte(int32_t point);
 

@@ -51,7 +51,8 @@ size_t qn_text_split(const char *text, size_t bytes, double fraction)
     if (fraction >= 1)
         return 0;
     size_t at = (size_t)((double)bytes * (1 - fraction));
-    /* A sequence has at most three bytes behind its first; more of them are no UTF-8, and cut as they come. */
+    /* A sequence has at most three bytes behind its first; more of them are no UTF-8, and cut as
+     * they come. */
     for (int back = 0; back < 3 && at > 0 && ((unsigned char)text[at] & 0xC0) == 0x80; back++)
         at--;
     return at;

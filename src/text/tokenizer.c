@@ -149,8 +149,7 @@ static bool collect_specials(qn_tokenizer *tokenizer)
     size_t count = 0;
     for (size_t id = 0; id < tokenizer->vocabulary; id++)
         count += tokenizer->tokens[id].is_special;
-    tokenizer->specials =
-        context_alloc(tokenizer->context, count, sizeof *tokenizer->specials);
+    tokenizer->specials = context_alloc(tokenizer->context, count, sizeof *tokenizer->specials);
     if (!tokenizer->specials)
         return false;
     for (size_t id = 0; id < tokenizer->vocabulary; id++) {
@@ -201,7 +200,8 @@ qn_tokenizer *qn_tokenizer_char(qn_context *context, const char *text, size_t by
         occurs[point] = true;
     }
     if (vocabulary == 0) {
-        context_fail(context, QN_ERROR_INVALID, "the training text is empty: no characters to learn");
+        context_fail(context, QN_ERROR_INVALID,
+                     "the training text is empty: no characters to learn");
         goto done;
     }
     tokenizer = tokenizer_new(context, TOKENIZER_CHAR, vocabulary);
@@ -286,8 +286,8 @@ bool qn_tokenizer_same(const qn_tokenizer *a, const qn_tokenizer *b)
         const struct token *x = &a->tokens[id], *y = &b->tokens[id];
         if (x->is_known != y->is_known || x->is_special != y->is_special || x->length != y->length)
             return false;
-        if (x->is_known && memcmp(token_bytes(a, (int32_t)id), token_bytes(b, (int32_t)id),
-                                  x->length) != 0)
+        if (x->is_known &&
+            memcmp(token_bytes(a, (int32_t)id), token_bytes(b, (int32_t)id), x->length) != 0)
             return false;
     }
     if (a->kind != TOKENIZER_BPE)
@@ -525,8 +525,8 @@ static const char *give_text(qn_decoder *decoder, bool is_end)
             at += length;
             continue;
         }
-        /* The longest beginning of a character stands for one U+FFFD, as Unicode recommends; a NUL, which would end the
-         * string, for one too. */
+        /* The longest beginning of a character stands for one U+FFFD, as Unicode recommends; a NUL,
+         * which would end the string, for one too. */
         length = size_min(left, 3);
         while (length > 1 && !is_incomplete((const unsigned char *)bytes, length))
             length--;

@@ -58,7 +58,8 @@ static inline const char *token_bytes(const qn_tokenizer *tokenizer, int32_t id)
 /* Where the first byte that is not UTF-8 is; `bytes` if there is none. */
 size_t utf8_check(const char *text, size_t bytes);
 
-/* The length of the UTF-8 sequence at `text`, of `bytes` in all, and its code point; 0 if it is none. */
+/* The length of the UTF-8 sequence at `text`, of `bytes` in all, and its code point; 0 if it is
+ * none. */
 size_t utf8_decode(const char *text, size_t bytes, int32_t *point);
 
 /* Which line and which character of it a place in a text is, from 1: for messages. */

@@ -1,4 +1,5 @@
-/* Tokenizers as files: `tokenizer.json` of Hugging Face's tokenizers, and GPT-2's `vocab.json` with `merges.txt`. */
+/* Tokenizers as files: `tokenizer.json` of Hugging Face's tokenizers, and GPT-2's `vocab.json` with
+ * `merges.txt`. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -17,8 +18,8 @@ static const char end_of_text[] = "<|endoftext|>";
 
 /* ---- Tokens of byte-level BPE: written with a character that prints for each byte ---- */
 
-/* The bytes that a written token stands for; `bytes` has room for strlen(written).  A token that is not so written stands
- * for itself. */
+/* The bytes that a written token stands for; `bytes` has room for strlen(written).  A token that is
+ * not so written stands for itself. */
 static size_t read_token(const char *written, char *bytes)
 {
     size_t length = strlen(written), used = 0, step;
@@ -52,14 +53,16 @@ static void write_token(const char *bytes, size_t length, char *written)
 
 /* ---- Vocabularies ---- */
 
-/* One more than the largest id of a vocabulary and of added tokens; 0 and an error if an id is none. */
+/* One more than the largest id of a vocabulary and of added tokens; 0 and an error if an id is
+ * none. */
 static size_t count_ids(struct fields *fields, const json_t *vocabulary, const json_t *added)
 {
     int64_t largest = -1;
     const char *token;
     json_t *value;
     char quoted[QUOTED], found[DESCRIBED];
-    json_object_foreach ((json_t *)vocabulary, token, value) {
+    json_object_foreach((json_t *)vocabulary, token, value)
+    {
         int64_t id = json_is_integer(value) ? json_integer_value(value) : -1;
         if (id < 0 || id >= MAX_VOCABULARY) {
             fields_fail(fields, "vocab", "token %s: expected an id from 0 to %d, found %s",
@@ -125,7 +128,8 @@ static bool add_specials(struct fields *fields, qn_tokenizer *tokenizer, const j
     return true;
 }
 
-/* Whether `token` is a special token, which is there already: files have it in the vocabulary too. */
+/* Whether `token` is a special token, which is there already: files have it in the vocabulary too.
+ */
 static bool is_there(const qn_tokenizer *tokenizer, int32_t id, const char *token)
 {
     return tokenizer->tokens[id].is_special && strcmp(token_bytes(tokenizer, id), token) == 0;
@@ -138,15 +142,16 @@ static bool add_bpe_tokens(struct fields *fields, qn_tokenizer *tokenizer, const
     size_t room = 0;
     const char *token;
     json_t *value;
-    json_object_foreach ((json_t *)vocabulary, token, value)
-        room = size_max(room, strlen(token));
+    json_object_foreach((json_t *)vocabulary, token, value) room = size_max(room, strlen(token));
     char *bytes = context_alloc(fields->context, room, 1);
     bool is_good = bytes != NULL;
-    json_object_foreach ((json_t *)vocabulary, token, value) {
+    json_object_foreach((json_t *)vocabulary, token, value)
+    {
         int32_t id = (int32_t)json_integer_value(value);
-        is_good = is_good && (is_there(tokenizer, id, token) ||
-                              (is_free_id(fields, tokenizer, id, token) &&
-                               tokenizer_add(tokenizer, id, bytes, read_token(token, bytes), false)));
+        is_good =
+            is_good && (is_there(tokenizer, id, token) ||
+                        (is_free_id(fields, tokenizer, id, token) &&
+                         tokenizer_add(tokenizer, id, bytes, read_token(token, bytes), false)));
     }
     free(bytes);
     return is_good;
@@ -172,8 +177,8 @@ static bool find_byte_ids(struct fields *fields, const json_t *vocabulary, int32
 
 /* Merge number `number` of the tokens `left` and `right`. */
 static bool make_merge(struct fields *fields, const json_t *vocabulary, size_t number,
-                       const char *left, size_t left_length, const char *right,
-                       size_t right_length, struct merge *merge)
+                       const char *left, size_t left_length, const char *right, size_t right_length,
+                       struct merge *merge)
 {
     char *joined = context_alloc(fields->context, left_length + right_length + 1, 1);
     if (!joined)
@@ -195,8 +200,9 @@ static bool make_merge(struct fields *fields, const json_t *vocabulary, size_t n
                           : !joined_id ? quote(quoted, joined, left_length + right_length)
                                        : NULL;
     if (missing)
-        fields_fail(fields, "merges", "merge %zu needs the token %s, which is not in the vocabulary",
-                    number, missing);
+        fields_fail(fields, "merges",
+                    "merge %zu needs the token %s, which is not in the vocabulary", number,
+                    missing);
     free(joined);
     return !missing;
 }
@@ -232,9 +238,9 @@ static struct merge *read_merge_array(struct fields *fields, const json_t *vocab
             is_good = read_merge_line(fields, vocabulary, i, json_string_value(item),
                                       json_string_length(item), &merges[i]);
         } else if (json_array_size(item) == 2 && json_is_string(left) && json_is_string(right)) {
-            is_good = make_merge(fields, vocabulary, i, json_string_value(left),
-                                 json_string_length(left), json_string_value(right),
-                                 json_string_length(right), &merges[i]);
+            is_good =
+                make_merge(fields, vocabulary, i, json_string_value(left), json_string_length(left),
+                           json_string_value(right), json_string_length(right), &merges[i]);
         } else {
             char found[DESCRIBED];
             fields_fail(fields, "merges", "merge %zu: expected two tokens, found %s", i,
@@ -313,7 +319,8 @@ fail:
 
 /* ---- tokenizer.json ---- */
 
-/* Refuses a part of the pipeline (a normalizer, ...) that is not null and whose type is not `allowed`. */
+/* Refuses a part of the pipeline (a normalizer, ...) that is not null and whose type is not
+ * `allowed`. */
 static void check_part(struct fields *fields, const char *key, const char *allowed)
 {
     struct fields part = fields_object_or_null(fields, key);
@@ -364,8 +371,10 @@ static qn_tokenizer *read_characters(struct fields *fields, struct fields *model
     struct fields pattern = fields_object(&splitter, "pattern");
     const char *regex = fields_string_or(&pattern, "Regex", "");
     if (!fields->failed && strcmp(regex, every_character) != 0)
-        fields_fail(&pattern, "Regex", "expected \"%s\", as Quern writes it: splitting otherwise "
-                    "is not supported", every_character);
+        fields_fail(&pattern, "Regex",
+                    "expected \"%s\", as Quern writes it: splitting otherwise "
+                    "is not supported",
+                    every_character);
     check_part(fields, "normalizer", NULL);
     check_part(fields, "pre_tokenizer", "Split");
     check_part(fields, "post_processor", NULL);
@@ -376,7 +385,8 @@ static qn_tokenizer *read_characters(struct fields *fields, struct fields *model
     bool is_good = tokenizer && add_specials(fields, tokenizer, added);
     const char *token;
     json_t *value;
-    json_object_foreach ((json_t *)vocabulary, token, value) {
+    json_object_foreach((json_t *)vocabulary, token, value)
+    {
         int32_t point, id = (int32_t)json_integer_value(value);
         size_t length = strlen(token);
         if (!is_good || is_there(tokenizer, id, token))
@@ -416,8 +426,10 @@ static qn_tokenizer *load_json(qn_context *context, const char *path)
     else if (strcmp(type, "WordLevel") == 0)
         tokenizer = read_characters(&fields, &model, vocabulary.object, added);
     else
-        fields_fail(&model, "type", "expected BPE or WordLevel, found %s: this kind of tokenizer "
-                    "is not supported", quote_string(quoted, type));
+        fields_fail(&model, "type",
+                    "expected BPE or WordLevel, found %s: this kind of tokenizer "
+                    "is not supported",
+                    quote_string(quoted, type));
     json_decref(json);
     return tokenizer;
 }
@@ -515,7 +527,8 @@ static json_t *write_merges(const qn_tokenizer *tokenizer, const json_t *vocabul
     json_t *array = written ? json_array() : NULL;
     const char *token;
     json_t *id;
-    json_object_foreach ((json_t *)vocabulary, token, id) {
+    json_object_foreach((json_t *)vocabulary, token, id)
+    {
         if (written)
             written[json_integer_value(id)] = token;
     }
@@ -556,7 +569,8 @@ static json_t *write_tokenizer(const qn_tokenizer *tokenizer)
                              every_character, "behavior", "Isolated", "invert", 0);
         decoder = json_pack("{s:s}", "type", "Fuse");
         processor = json_null();
-        /* That the unknown token is not in the vocabulary makes an unknown character an error there, too. */
+        /* That the unknown token is not in the vocabulary makes an unknown character an error
+         * there, too. */
         model = json_pack("{s:s, s:s, s:o}", "type", "WordLevel", "unk_token", "[UNK]", "vocab",
                           vocabulary);
     } else {
@@ -575,12 +589,31 @@ static json_t *write_tokenizer(const qn_tokenizer *tokenizer)
                      "model", model);
 }
 
+static int save_json(qn_context *context, const char *path, json_t *json)
+{
+    int status = path ? json_file_write(context, path, json) : QN_ERROR_MEMORY;
+    json_decref(json);
+    return status;
+}
+
 int qn_tokenizer_save(const qn_tokenizer *tokenizer, const char *path)
 {
     if (!tokenizer || !path)
         return QN_ERROR_INVALID;
-    json_t *json = write_tokenizer(tokenizer);
-    int status = json_file_write(tokenizer->context, path, json);
-    json_decref(json);
-    return status;
+    struct stat status;
+    if (stat(path, &status) != 0 || !S_ISDIR(status.st_mode))
+        return save_json(tokenizer->context, path, write_tokenizer(tokenizer));
+
+    char *whole = path_join(tokenizer->context, path, "tokenizer.json");
+    char *config = path_join(tokenizer->context, path, "tokenizer_config.json");
+    int result = save_json(tokenizer->context, whole, write_tokenizer(tokenizer));
+    /* Else transformers goes by the model and splits text as GPT-2 does, whatever tokenizer.json
+     * says. */
+    if (result == QN_OK)
+        result = save_json(tokenizer->context, config,
+                           json_pack("{s:s, s:b}", "tokenizer_class", "PreTrainedTokenizerFast",
+                                     "clean_up_tokenization_spaces", 0));
+    free(config);
+    free(whole);
+    return result;
 }

@@ -1,0 +1,207 @@
+/* What files and folders hold, printed for people; all of it is checked on the way. */
+#include <quern/io.h>
+#include <quern/text.h>
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "io/fields.h"
+#include "io/file.h"
+
+enum { MAX_JSON = 1 << 28, AMOUNT = 32 };
+
+/* ---- Amounts ---- */
+
+/* "12.3 MB", "124 M": three digits and a power of 1000. */
+static const char *amount(char buffer[AMOUNT], double value, const char *unit)
+{
+    static const char *const powers[] = {"", "k", "M", "G", "T", "P", "E"};
+    size_t power = 0;
+    for (; value >= 999.5 && power + 1 < sizeof powers / sizeof *powers; power++)
+        value /= 1000;
+    bool is_bare = power == 0 && *unit == '\0';
+    snprintf(buffer, AMOUNT, "%.3g%s%s%s", value, is_bare ? "" : " ", powers[power], unit);
+    return buffer;
+}
+
+/* ---- Safetensors ---- */
+
+static size_t count_elements(const struct qn_file_tensor *tensor)
+{
+    size_t count = 1;
+    for (int i = 0; i < tensor->shape.rank; i++)
+        count *= tensor->shape.size[i]; /* the file was refused if that does not fit */
+    return count;
+}
+
+static void print_tensor(const struct qn_file_tensor *tensor, int width, FILE *out)
+{
+    char quoted[QUOTED], bytes[AMOUNT];
+    fprintf(out, "  %-*s  %-5s [", width, quote_string(quoted, tensor->name), tensor->type);
+    for (int i = 0; i < tensor->shape.rank; i++)
+        fprintf(out, "%s%zu", i ? ", " : "", tensor->shape.size[i]);
+    fprintf(out, "]  %s\n", amount(bytes, (double)tensor->bytes, "B"));
+}
+
+static int inspect_safetensors(qn_context *context, const char *path, bool lists, FILE *out)
+{
+    qn_safetensors *file = qn_safetensors_open(context, path);
+    if (!file)
+        return QN_ERROR_FORMAT;
+    size_t count = qn_safetensors_count(file), elements = 0, bytes = 0;
+    int width = 0;
+    char quoted[QUOTED], numbers[AMOUNT], size[AMOUNT];
+    for (size_t i = 0; i < count; i++) {
+        const struct qn_file_tensor *tensor = qn_safetensors_tensor(file, i);
+        int length = (int)strlen(quote_string(quoted, tensor->name));
+        width = length > width ? length : width;
+        elements += count_elements(tensor);
+        bytes += tensor->bytes;
+    }
+    fprintf(out, "%s: %zu tensors, %s numbers, %s\n", path, count,
+            amount(numbers, (double)elements, ""), amount(size, (double)bytes, "B"));
+    for (size_t i = 0; i < count && lists; i++)
+        print_tensor(qn_safetensors_tensor(file, i), width, out);
+    qn_safetensors_close(file);
+    return QN_OK;
+}
+
+/* ---- JSON ---- */
+
+static int inspect_config(qn_context *context, const char *path, FILE *out)
+{
+    struct qn_gpt_config config;
+    char parameters[AMOUNT];
+    int status = qn_gpt_config_read(context, path, &config);
+    if (status != QN_OK)
+        return status;
+    fprintf(out,
+            "%s: gpt2, %zu layers, %zu heads, width %zu, context %zu, vocabulary %zu: %s "
+            "parameters\n",
+            path, config.n_layer, config.n_head, config.n_embd, config.n_positions,
+            config.vocab_size, amount(parameters, (double)qn_gpt_config_parameters(&config), ""));
+    return QN_OK;
+}
+
+static int inspect_tokenizer(qn_context *context, const char *path, FILE *out)
+{
+    qn_tokenizer *tokenizer = qn_tokenizer_load(context, path);
+    if (!tokenizer)
+        return QN_ERROR_FORMAT;
+    size_t vocabulary = qn_tokenizer_vocabulary(tokenizer);
+    fprintf(out, "%s: %s, %zu tokens", path, qn_tokenizer_kind(tokenizer), vocabulary);
+    enum { SHOWN = 64 };
+    for (size_t id = 0; id < size_min(vocabulary, SHOWN); id++) {
+        size_t bytes;
+        char quoted[QUOTED];
+        const char *token = qn_tokenizer_token(tokenizer, (int32_t)id, &bytes);
+        if (token)
+            fprintf(out, "%s%s", id ? " " : ": ", quote(quoted, token, bytes));
+    }
+    fprintf(out, vocabulary > SHOWN ? " ...\n" : "\n");
+    qn_tokenizer_free(tokenizer);
+    return QN_OK;
+}
+
+static void inspect_object(const char *path, const json_t *json, FILE *out)
+{
+    const char *key;
+    json_t *value;
+    char quoted[QUOTED], described[DESCRIBED];
+    fprintf(out, "%s: %zu keys\n", path, json_object_size(json));
+    json_object_foreach((json_t *)json, key, value)
+        fprintf(out, "  %s: %s\n", quote_string(quoted, key), describe(described, value));
+}
+
+static int inspect_json(qn_context *context, const char *path, FILE *out)
+{
+    json_t *json = json_file_read(context, path, MAX_JSON);
+    if (!json)
+        return QN_ERROR_FORMAT;
+    const char *type = json_string_value(json_object_get(json, "model_type"));
+    bool is_config = type && strcmp(type, "gpt2") == 0;
+    bool is_tokenizer = json_object_get(json_object_get(json, "model"), "vocab") != NULL;
+    if (!is_config && !is_tokenizer)
+        inspect_object(path, json, out);
+    json_decref(json);
+    return is_config      ? inspect_config(context, path, out)
+           : is_tokenizer ? inspect_tokenizer(context, path, out)
+                          : QN_OK;
+}
+
+/* ---- Files and folders ---- */
+
+static int inspect_file(qn_context *context, const char *path, bool lists, FILE *out)
+{
+    const char *ending = strrchr(path, '.');
+    if (ending && strcmp(ending, ".json") == 0)
+        return inspect_json(context, path, out);
+    return inspect_safetensors(context, path, lists, out);
+}
+
+/* The files of a model, if they are there; `lists` the tensors of its weights. */
+static int inspect_model(qn_context *context, const char *folder, bool lists, FILE *out)
+{
+    static const char *const names[] = {"config.json", "tokenizer.json", "model.safetensors",
+                                        "optimizer.safetensors", "training.json"};
+    int status = QN_OK;
+    size_t found = 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names && status == QN_OK; i++) {
+        char *path = path_join(context, folder, names[i]);
+        bool is_optimizer = strncmp(names[i], "optimizer", 9) == 0;
+        if (!path) {
+            status = QN_ERROR_MEMORY;
+        } else if (access(path, F_OK) == 0) {
+            found++;
+            status = inspect_file(context, path, lists && !is_optimizer, out);
+        }
+        free(path);
+    }
+    if (status == QN_OK && found == 0)
+        status =
+            context_fail(context, QN_ERROR_FILE,
+                         "%s holds no model: expected config.json, model.safetensors, ...", folder);
+    return status;
+}
+
+/* Where a link of a run leads; "" if it is none. */
+static void read_link(qn_context *context, const char *folder, const char *name, char target[64])
+{
+    char *path = path_join(context, folder, name);
+    ssize_t length = path ? readlink(path, target, 63) : -1;
+    target[length > 0 ? length : 0] = '\0';
+    free(path);
+}
+
+static int inspect_folder(qn_context *context, const char *folder, FILE *out)
+{
+    char latest[64], best[64], quoted[QUOTED], other[QUOTED];
+    read_link(context, folder, "latest", latest);
+    read_link(context, folder, "best", best);
+    if (!*latest && !*best)
+        return inspect_model(context, folder, true, out);
+    fprintf(out, "%s: a run, its best checkpoint %s, its latest %s\n", folder,
+            quote_string(quoted, best), quote_string(other, latest));
+    const char *const shown[] = {best, strcmp(best, latest) == 0 ? "" : latest};
+    int status = QN_OK;
+    for (int i = 0; i < 2 && status == QN_OK; i++) {
+        if (!*shown[i])
+            continue;
+        char *path = path_join(context, folder, shown[i]);
+        status = path ? inspect_model(context, path, i == 0, out) : QN_ERROR_MEMORY;
+        free(path);
+    }
+    return status;
+}
+
+int qn_inspect(qn_context *context, const char *path, FILE *out)
+{
+    if (!context || !path || !out)
+        return QN_ERROR_INVALID;
+    struct stat status;
+    if (stat(path, &status) == 0 && S_ISDIR(status.st_mode))
+        return inspect_folder(context, path, out);
+    return inspect_file(context, path, true, out);
+}
