@@ -2,7 +2,7 @@
 #include "config.h"
 
 #include "cli/cli.h"
-#include "tests/tap.h"
+#include "tap.h"
 
 #include <string.h>
 #include <unistd.h>
