@@ -1,0 +1,34 @@
+/* Joins what was computed of a query's attention by chunks of keys (see cl/attention_decode_*.cl), in their order.  A
+ * work-group takes a row after the other, its work-items the numbers of the row; any size of work-group.
+ *
+ * The host defines D. */
+
+#define LN_2 0.6931471805599453f
+
+kernel void attention_merge(global const int *position, global float *out, global float *lse, uint batch, uint heads, uint tq,
+                            uint tk, int first_position, uint has_position, uint keep_lse, global const float *partial,
+                            uint chunk)
+{
+    uint chunks = (tk + chunk - 1) / chunk;
+    int start = clamp(has_position ? *position : first_position, -(int)tq, (int)tk);
+    for (ulong row = get_group_id(0); row < (ulong)batch * heads * tq; row += get_num_groups(0)) {
+        uint i = row % tq, h = row / tq % heads, b = row / tq / heads;
+        int end = min((int)tk, start + (int)i + 1);
+        uint filled = end > 0 ? ((uint)end + chunk - 1) / chunk : 1;
+        global const float *parts = partial + row * chunks * (D + 2);
+        float greatest = parts[D], total = 0.0f;
+        for (uint c = 1; c < filled; c++)
+            greatest = fmax(greatest, parts[c * (D + 2) + D]);
+        for (uint c = 0; c < filled; c++)
+            total += parts[c * (D + 2) + D + 1] * exp2(parts[c * (D + 2) + D] - greatest);
+        float inverse = total == 0.0f ? 0.0f : 1.0f / total;
+        for (uint d = get_local_id(0); d < D; d += get_local_size(0)) {
+            float sum = 0.0f;
+            for (uint c = 0; c < filled; c++)
+                sum += parts[c * (D + 2) + d] * exp2(parts[c * (D + 2) + D] - greatest);
+            out[(((ulong)b * tq + i) * heads + h) * D + d] = sum * inverse;
+        }
+        if (keep_lse && get_local_id(0) == 0)
+            lse[row] = (greatest + log2(total)) * LN_2;
+    }
+}

@@ -1,0 +1,448 @@
+/* Attention without its matrix of probabilities, and its gradients.
+ *
+ * Both classes of devices compute probabilities anew in the backward pass, from the logarithms of their denominators (output
+ * 1 of the forward pass).  Kernels know no "causal": query i sees keys 0 to start + i, and start is beyond them all where
+ * nothing is hidden. */
+#include <limits.h>
+#include <math.h>
+
+#include <quern/ops.h>
+
+#include "cl_sources.h"
+#include "device/context.h"
+
+enum {
+    MAX_HEAD_SIZE = 256,    /* what the kernels' blocks in local and private memory were measured for */
+    MAX_ITEMS = 65535,      /* work-items a kernel: see op.h */
+    GPU_GROUP = 64,         /* of cl/attention_gpu.cl and cl/attention_decode_gpu.cl */
+    FEW_QUERIES = 8,        /* no more: each on its own, not in the lanes of a vector */
+    DECODE_CHUNK = 1024,    /* keys; splits sums, so it depends on nothing */
+    BACKWARD_KEY_PART = 128 /* keys whose gradients one work-item makes where heads are few: a multiple of KEYS */
+};
+
+/* Of both operations. */
+struct attention_attributes {
+    uint32_t is_causal, has_position;
+    float scale;
+};
+
+/* The axes of q, k and v. */
+struct sizes {
+    size_t batch, heads, kv_heads, queries, keys, head_size;
+};
+
+static struct sizes sizes_of(const qn_node *node)
+{
+    const qn_shape *q = qn_in(node, 0), *k = qn_in(node, 1);
+    return (struct sizes){.batch = q->size[0],
+                          .queries = q->size[1],
+                          .heads = q->size[2],
+                          .head_size = q->size[3],
+                          .keys = k->size[1],
+                          .kv_heads = k->size[2]};
+}
+
+/* The last key that query 0 sees, if no position says it. */
+static int32_t first_position(const qn_node *node)
+{
+    const struct attention_attributes *attributes = node->attributes;
+    struct sizes s = sizes_of(node);
+    return attributes->is_causal ? (int32_t)s.keys - (int32_t)s.queries : (int32_t)s.keys;
+}
+
+/* ---- Shapes ---- */
+
+static bool check_operands(qn_node *node)
+{
+    static const char *const names[] = {"q", "k", "v"};
+    for (size_t i = 0; i < 3; i++) {
+        if (node->inputs[i]->outputs[0].type != QN_F32)
+            return qn_node_fail(node, "%s is not f32", names[i]);
+        if (qn_in(node, i)->rank != 4)
+            return qn_node_fail(node, "%s has %d axes, not 4: (B, T, H, D)", names[i], qn_in(node, i)->rank);
+    }
+    const qn_shape *q = qn_in(node, 0), *k = qn_in(node, 1);
+    if (!qn_shape_equal(*k, *qn_in(node, 2)))
+        return qn_node_fail(node, "k and v differ in shape");
+    if (q->size[0] != k->size[0])
+        return qn_node_fail(node, "%zu rows of q, %zu of k", q->size[0], k->size[0]);
+    if (q->size[3] != k->size[3])
+        return qn_node_fail(node, "heads of q have %zu numbers, of k %zu", q->size[3], k->size[3]);
+    if (q->size[3] < 1 || q->size[3] > MAX_HEAD_SIZE)
+        return qn_node_fail(node, "heads of %zu numbers: 1 to %d can be", q->size[3], MAX_HEAD_SIZE);
+    if (k->size[2] == 0 || q->size[2] % k->size[2] != 0)
+        return qn_node_fail(node, "%zu heads of q are no multiple of %zu of k", q->size[2], k->size[2]);
+    if (q->size[1] > INT32_MAX / 4 || k->size[1] > INT32_MAX / 4)
+        return qn_node_fail(node, "%zu queries and %zu keys are too many", q->size[1], k->size[1]);
+    return true;
+}
+
+static bool infer_attention(qn_node *node)
+{
+    const struct attention_attributes *attributes = node->attributes;
+    if (!check_operands(node))
+        return false;
+    if (attributes->has_position &&
+        (node->inputs[3]->outputs[0].type != QN_I32 || qn_shape_count(*qn_in(node, 3)) != 1))
+        return qn_node_fail(node, "the position is not one i32");
+    if (attributes->has_position && !attributes->is_causal)
+        return qn_node_fail(node, "a position means nothing where is_causal is false");
+    struct sizes s = sizes_of(node);
+    node->outputs[0] = (struct qn_value){QN_F32, *qn_in(node, 0)};
+    node->outputs[1] = (struct qn_value){QN_F32, QN_SHAPE(s.batch, s.heads, s.queries)};
+    return true;
+}
+
+static bool infer_attention_backward(qn_node *node)
+{
+    if (!check_operands(node))
+        return false;
+    for (int i = 0; i < 3; i++)
+        node->outputs[i] = (struct qn_value){QN_F32, *qn_in(node, (size_t)i)};
+    return true;
+}
+
+/* ---- What kernels share ---- */
+
+static void launch_strides(struct qn_launch *launch, size_t input)
+{
+    const struct qn_layout *layout = qn_launch_layout(launch, input);
+    qn_launch_ulong(launch, layout->offset);
+    for (int axis = 0; axis < 3; axis++)
+        qn_launch_ulong(launch, (size_t)layout->stride[axis]);
+}
+
+/* From q_offset to first_position. */
+static void launch_sizes(struct qn_launch *launch, const qn_node *node)
+{
+    const struct attention_attributes *attributes = node->attributes;
+    struct sizes s = sizes_of(node);
+    for (size_t input = 0; input < 3; input++)
+        launch_strides(launch, input);
+    qn_launch_uint(launch, s.batch);
+    qn_launch_uint(launch, s.heads);
+    qn_launch_uint(launch, s.kv_heads);
+    qn_launch_uint(launch, s.queries);
+    qn_launch_uint(launch, s.keys);
+    qn_launch_float(launch, attributes->scale);
+    qn_launch_int(launch, first_position(node));
+}
+
+/* The first arguments of attention_forward and attention_decode.  Buffers that are not used must be some buffer. */
+static void launch_forward(struct qn_launch *launch, const qn_node *node)
+{
+    const struct attention_attributes *attributes = node->attributes;
+    bool keep_lse = qn_launch_output_used(launch, 1);
+    for (size_t input = 0; input < 3; input++)
+        qn_launch_input(launch, input);
+    qn_launch_input(launch, attributes->has_position ? 3 : 0);
+    qn_launch_output(launch, 0);
+    qn_launch_output(launch, keep_lse ? 1 : 0);
+    launch_sizes(launch, node);
+    qn_launch_uint(launch, attributes->has_position);
+    qn_launch_uint(launch, keep_lse);
+}
+
+static void launch_range(struct qn_launch *launch, size_t items, size_t group)
+{
+    qn_launch_range(launch, (size_t[3]){size_min(items, MAX_ITEMS / group)}, (size_t[3]){group});
+}
+
+/* Rows and columns of a block of cl/attention_gpu.cl, so that three blocks of D columns fit 32 KiB. */
+static long gpu_block(size_t head_size)
+{
+    return head_size <= 64 ? 32 : head_size <= 128 ? 16 : 8;
+}
+
+static bool fits_cpu(const qn_node *node, const struct qn_caps *caps)
+{
+    (void)node;
+    return caps->device_class == QN_CPU && caps->float_width >= 4;
+}
+
+/* ---- Forward ---- */
+
+static size_t cpu_query_block(const struct qn_caps *caps)
+{
+    return 2 * caps->float_width;
+}
+
+static void record_forward(struct qn_launch *launch, const qn_node *node, const struct qn_source *source,
+                           size_t block, size_t group)
+{
+    struct sizes s = sizes_of(node);
+    qn_launch_kernel(launch, source, "attention_forward");
+    qn_launch_define(launch, "D", (long)s.head_size);
+    qn_launch_define(launch, "BACKWARD", 0);
+    if (group > 1)
+        qn_launch_define(launch, "BLOCK", (long)block);
+    launch_forward(launch, node);
+    launch_range(launch, s.batch * s.heads * divide_up(s.queries, block), group);
+}
+
+static void record_cpu(struct qn_launch *launch, const qn_node *node)
+{
+    record_forward(launch, node, &source_attention_cpu, cpu_query_block(qn_launch_caps(launch)), 1);
+}
+
+static void record_gpu(struct qn_launch *launch, const qn_node *node)
+{
+    record_forward(launch, node, &source_attention_gpu, (size_t)gpu_block(sizes_of(node).head_size), GPU_GROUP);
+}
+
+/* ---- Few queries ---- */
+
+static bool fits_decode(const qn_node *node, const struct qn_caps *caps)
+{
+    (void)caps;
+    return sizes_of(node).queries <= FEW_QUERIES;
+}
+
+static bool fits_decode_cpu(const qn_node *node, const struct qn_caps *caps)
+{
+    return fits_cpu(node, caps) && fits_decode(node, caps);
+}
+
+static size_t decode_workspace(const qn_node *node, const struct qn_caps *caps)
+{
+    (void)caps;
+    struct sizes s = sizes_of(node);
+    size_t chunks = divide_up(s.keys, DECODE_CHUNK);
+    return chunks > 1 ? s.batch * s.heads * s.queries * chunks * (s.head_size + 2) * sizeof(float) : 0;
+}
+
+static void record_decode(struct qn_launch *launch, const qn_node *node, const struct qn_source *source, size_t group)
+{
+    const struct attention_attributes *attributes = node->attributes;
+    struct sizes s = sizes_of(node);
+    size_t rows = s.batch * s.heads * s.queries, chunks = divide_up(s.keys, DECODE_CHUNK);
+    bool keep_lse = qn_launch_output_used(launch, 1);
+
+    qn_launch_kernel(launch, source, "attention_decode");
+    qn_launch_define(launch, "D", (long)s.head_size);
+    launch_forward(launch, node);
+    if (chunks > 1)
+        qn_launch_workspace(launch);
+    else
+        qn_launch_output(launch, 0);
+    qn_launch_uint(launch, DECODE_CHUNK);
+    launch_range(launch, rows * chunks, group);
+    if (chunks == 1)
+        return;
+
+    qn_launch_kernel(launch, &source_attention_merge, "attention_merge");
+    qn_launch_define(launch, "D", (long)s.head_size);
+    qn_launch_input(launch, attributes->has_position ? 3 : 0);
+    qn_launch_output(launch, 0);
+    qn_launch_output(launch, keep_lse ? 1 : 0);
+    qn_launch_uint(launch, s.batch);
+    qn_launch_uint(launch, s.heads);
+    qn_launch_uint(launch, s.queries);
+    qn_launch_uint(launch, s.keys);
+    qn_launch_int(launch, first_position(node));
+    qn_launch_uint(launch, attributes->has_position);
+    qn_launch_uint(launch, keep_lse);
+    qn_launch_workspace(launch);
+    qn_launch_uint(launch, DECODE_CHUNK);
+    launch_range(launch, rows, group);
+}
+
+static void record_decode_cpu(struct qn_launch *launch, const qn_node *node)
+{
+    record_decode(launch, node, &source_attention_decode_cpu, 1);
+}
+
+static void record_decode_gpu(struct qn_launch *launch, const qn_node *node)
+{
+    record_decode(launch, node, &source_attention_decode_gpu, GPU_GROUP);
+}
+
+/* ---- Backward: q, k, v, out, lse, d_out -> dq, dk, dv ---- */
+
+enum { Q, K, V, OUT, LSE, D_OUT };
+
+static void record_backward_part(struct qn_launch *launch, const qn_node *node, size_t key_part, size_t query_part,
+                                 bool want_dq, bool want_dkv)
+{
+    struct sizes s = sizes_of(node);
+    qn_launch_kernel(launch, &source_attention_cpu, "attention_backward");
+    qn_launch_define(launch, "D", (long)s.head_size);
+    qn_launch_define(launch, "BACKWARD", 1);
+    for (size_t input = Q; input <= D_OUT; input++)
+        qn_launch_input(launch, input);
+    for (int output = 0; output < 3; output++)
+        qn_launch_output(launch, output);
+    launch_sizes(launch, node);
+    launch_strides(launch, OUT);
+    launch_strides(launch, D_OUT);
+    qn_launch_uint(launch, key_part);
+    qn_launch_uint(launch, query_part);
+    qn_launch_uint(launch, want_dq);
+    qn_launch_uint(launch, want_dkv);
+    launch_range(launch, s.batch * s.kv_heads * divide_up(s.keys, key_part) * divide_up(s.queries, query_part), 1);
+}
+
+/* A work-item for each head makes five products of a pair of blocks; two passes make seven, but have more work-items.  The
+ * numbers are the same: so the number of cores may choose. */
+static void record_backward_cpu(struct qn_launch *launch, const qn_node *node)
+{
+    const struct qn_caps *caps = qn_launch_caps(launch);
+    struct sizes s = sizes_of(node);
+    size_t heads = s.batch * s.kv_heads, cores = size_max(caps->compute_units, 1);
+    if (divide_up(heads, cores) * cores * 5 <= heads * 7) {
+        record_backward_part(launch, node, s.keys, s.queries, true, true);
+    } else {
+        record_backward_part(launch, node, BACKWARD_KEY_PART, s.queries, false, true);
+        record_backward_part(launch, node, s.keys, cpu_query_block(caps), true, false);
+    }
+}
+
+static size_t backward_workspace_gpu(const qn_node *node, const struct qn_caps *caps)
+{
+    (void)caps;
+    return qn_shape_count(*qn_in(node, LSE)) * sizeof(float);
+}
+
+static void launch_backward_gpu(struct qn_launch *launch, const qn_node *node, const char *name)
+{
+    size_t head_size = sizes_of(node).head_size;
+    qn_launch_kernel(launch, &source_attention_gpu, name);
+    qn_launch_define(launch, "D", (long)head_size);
+    qn_launch_define(launch, "BACKWARD", 1);
+    qn_launch_define(launch, "BLOCK", gpu_block(head_size));
+    for (size_t input = Q; input <= V; input++)
+        qn_launch_input(launch, input);
+}
+
+static void record_backward_gpu(struct qn_launch *launch, const qn_node *node)
+{
+    struct sizes s = sizes_of(node);
+    size_t block = (size_t)gpu_block(s.head_size);
+
+    launch_backward_gpu(launch, node, "attention_backward_q");
+    qn_launch_input(launch, OUT);
+    qn_launch_input(launch, LSE);
+    qn_launch_input(launch, D_OUT);
+    qn_launch_output(launch, 0);
+    launch_sizes(launch, node);
+    launch_strides(launch, OUT);
+    launch_strides(launch, D_OUT);
+    qn_launch_workspace(launch);
+    launch_range(launch, s.batch * s.heads * divide_up(s.queries, block), GPU_GROUP);
+
+    launch_backward_gpu(launch, node, "attention_backward_kv");
+    qn_launch_input(launch, LSE);
+    qn_launch_input(launch, D_OUT);
+    qn_launch_output(launch, 1);
+    qn_launch_output(launch, 2);
+    launch_sizes(launch, node);
+    launch_strides(launch, D_OUT);
+    qn_launch_workspace(launch);
+    launch_range(launch, s.batch * s.kv_heads * divide_up(s.keys, block), GPU_GROUP);
+}
+
+/* ---- Cost ---- */
+
+/* `products` of D numbers for each pair of a query and a key that it sees. */
+static struct qn_cost cost_of(const qn_node *node, int products)
+{
+    const struct attention_attributes *attributes = node->attributes;
+    struct sizes s = sizes_of(node);
+    double queries = (double)s.queries, keys = (double)s.keys, pairs = queries * keys;
+    if (attributes->is_causal)
+        pairs -= keys >= queries ? queries * (queries - 1) / 2 : pairs - keys * (keys + 1) / 2;
+    struct qn_cost cost = {.flops = 2.0 * products * pairs * (double)(s.batch * s.heads * s.head_size)};
+    for (size_t i = 0; i < node->n_inputs; i++)
+        cost.bytes += (double)qn_shape_count(*qn_in(node, i)) * sizeof(float);
+    for (int i = 0; i < node->n_outputs; i++)
+        cost.bytes += (double)qn_shape_count(*qn_out(node, i)) * sizeof(float);
+    return cost;
+}
+
+static struct qn_cost cost_attention(const qn_node *node)
+{
+    return cost_of(node, 2);
+}
+
+static struct qn_cost cost_attention_backward(const qn_node *node)
+{
+    return cost_of(node, 5);
+}
+
+/* ---- The operations ---- */
+
+static const struct qn_variant backward_variants[] = {
+    {.name = "cpu",
+     .fits = fits_cpu,
+     .strides = {QN_ROWS, QN_ROWS, QN_ROWS, QN_ROWS, QN_CONTIGUOUS, QN_ROWS},
+     .record = record_backward_cpu},
+    {.name = "gpu",
+     .strides = {QN_ROWS, QN_ROWS, QN_ROWS, QN_ROWS, QN_CONTIGUOUS, QN_ROWS},
+     .workspace = backward_workspace_gpu,
+     .record = record_backward_gpu},
+};
+
+static const struct qn_op attention_backward_op = {
+    .name = "attention_backward",
+    .outputs = 3,
+    .attributes = sizeof(struct attention_attributes),
+    .infer = infer_attention_backward,
+    .variants = backward_variants,
+    .n_variants = sizeof backward_variants / sizeof *backward_variants,
+    .cost = cost_attention_backward,
+};
+
+static void gradient_attention(qn_node *node, qn_node *const *d_out, qn_node **d_in)
+{
+    const struct attention_attributes *attributes = node->attributes;
+    if (attributes->has_position || d_out[1]) {
+        qn_node_fail(node, attributes->has_position ? "no gradient where a position is given"
+                                                    : "the logarithms of denominators have no gradient");
+        return;
+    }
+    qn_node *operands[] = {node->inputs[Q], node->inputs[K],     node->inputs[V],
+                           node,            qn_output(node, 1), d_out[0]};
+    qn_node *gradients =
+        qn_node_new(&attention_backward_op, attributes, operands, sizeof operands / sizeof *operands);
+    for (int i = 0; gradients && i < 3; i++)
+        d_in[i] = qn_output(gradients, i);
+}
+
+static const struct qn_variant variants[] = {
+    {.name = "cpu_decode",
+     .fits = fits_decode_cpu,
+     .strides = {QN_ROWS, QN_ROWS, QN_ROWS},
+     .workspace = decode_workspace,
+     .record = record_decode_cpu},
+    {.name = "cpu", .fits = fits_cpu, .strides = {QN_ROWS, QN_ROWS, QN_ROWS}, .record = record_cpu},
+    {.name = "gpu_decode",
+     .fits = fits_decode,
+     .strides = {QN_ROWS, QN_ROWS, QN_ROWS},
+     .workspace = decode_workspace,
+     .record = record_decode_gpu},
+    {.name = "gpu", .strides = {QN_ROWS, QN_ROWS, QN_ROWS}, .record = record_gpu},
+};
+
+static const struct qn_op attention_op = {
+    .name = "attention",
+    .outputs = 2,
+    .attributes = sizeof(struct attention_attributes),
+    .infer = infer_attention,
+    .variants = variants,
+    .n_variants = sizeof variants / sizeof *variants,
+    .gradient = gradient_attention,
+    .cost = cost_attention,
+};
+
+qn_node *qn_attention(qn_node *q, qn_node *k, qn_node *v, struct qn_attention options)
+{
+    if (!q)
+        return NULL;
+    struct attention_attributes attributes = {.is_causal = options.is_causal,
+                                              .has_position = options.position != NULL,
+                                              .scale = options.scale};
+    if (attributes.scale == 0 && qn_node_shape(q).rank == 4 && qn_node_shape(q).size[3] > 0)
+        attributes.scale = (float)(1.0 / sqrt((double)qn_node_shape(q).size[3]));
+    return qn_node_new(&attention_op, &attributes, (qn_node *[]){q, k, v, options.position},
+                       options.position ? 4 : 3);
+}
