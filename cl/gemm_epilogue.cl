@@ -1,4 +1,5 @@
-/* y = activation(y + bias), in place; z what the activation is applied to.  A work-item makes every GLOBAL_SIZE-th number. */
+/* y = activation(y + bias), in place; z what the activation is applied to.  A work-item makes every
+ * GLOBAL_SIZE-th number. */
 
 #if FLOAT_WIDTH == 1
 #define GELU(x) gelu(x)
@@ -6,9 +7,9 @@
 #define GELU(x) gelu((floatv)(x)).s0
 #endif
 
-kernel void gemm_epilogue(global const float *restrict bias, global float *restrict y, global float *restrict z,
-                          ulong count, uint n, ulong bias_offset, ulong y_offset, uint has_bias, uint keep_z,
-                          uint activation)
+kernel void gemm_epilogue(global const float *restrict bias, global float *restrict y,
+                          global float *restrict z, ulong count, uint n, ulong bias_offset,
+                          ulong y_offset, uint has_bias, uint keep_z, uint activation)
 {
     for (ulong i = get_global_id(0); i < count; i += get_global_size(0)) {
         float v = y[y_offset + i] + (has_bias ? bias[bias_offset + i % n] : 0.0f);

@@ -1,17 +1,18 @@
-/* y = activation(op(a) op(b) + bias) on a CPU (Goto and van de Geijn: "Anatomy of high-performance matrix multiplication",
- * 2008).
+/* y = activation(op(a) op(b) + bias) on a CPU (Goto and van de Geijn: "Anatomy of high-performance
+ * matrix multiplication", 2008).
  *
- * One work-item a group.  It makes tiles of y, one after the other.  For a tile and a block of k it packs its rows of a
- * into panels of ROWS (they stay in the second-level cache), then, column panel by column panel, COLUMNS columns of b
- * (they stay in the first-level cache), and multiplies panels:
+ * One work-item a group.  It makes tiles of y, one after the other.  For a tile and a block of k it
+ * packs its rows of a into panels of ROWS (they stay in the second-level cache), then, column panel
+ * by column panel, COLUMNS columns of b (they stay in the first-level cache), and multiplies
+ * panels:
  *
  *     for each block of k:     pack a (row_tile x block)
  *       for each column panel: pack b (block x COLUMNS)
  *         for each row panel:  ROWS x COLUMNS of y += panel of a times panel of b, in registers
  *
- * Packing costs a few percent, makes all memory access sequential, and hides transposition and edges from the inner loop.
- * Sums over k are split by k_block only: the sizes of tiles change nothing in the numbers.
- */
+ * Packing costs a few percent, makes all memory access sequential, and hides transposition and
+ * edges from the inner loop.  Sums over k are split by k_block only: the sizes of tiles change
+ * nothing in the numbers. */
 
 #if FLOAT_WIDTH == 16
 #define ROWS 12 /* 24 sums, 2 vectors of b and 1 of a: 27 of 32 registers */
@@ -20,21 +21,29 @@
 #define ROWS 6 /* 12 sums, 2 vectors of b and 1 of a: 15 of 16 registers */
 #define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5)
 #endif
+#define EACH_OF_FOUR(X) X(0) X(1) X(2) X(3)
 #define COLUMNS (2 * FLOAT_WIDTH)
 #define ROW_STEP ((ROWS + 3) / 4 * 4) /* from column to column of a panel of a */
 
-/* panel[k][i] = x[i * step + k] for i < width, k < depth: 4 x 4 numbers at a time.  Rows beyond `count` repeat the last. */
-inline void pack_transposed(local float *panel, uint width, global const float *x, ulong step, uint count, uint depth)
+/* panel[k][i] = x[i * step + k] for i < width, k < depth: 4 x 4 numbers at a time.  Rows beyond
+ * `count` repeat the last. */
+inline void pack_transposed(local float *panel, uint width, global const float *x, ulong step,
+                            uint count, uint depth)
 {
     for (uint i = 0; i < width; i += 4) {
-        global const float *x0 = x + min(i, count - 1) * step, *x1 = x + min(i + 1, count - 1) * step;
-        global const float *x2 = x + min(i + 2, count - 1) * step, *x3 = x + min(i + 3, count - 1) * step;
+        global const float *x0 = x + min(i, count - 1) * step,
+                           *x1 = x + min(i + 1, count - 1) * step;
+        global const float *x2 = x + min(i + 2, count - 1) * step,
+                           *x3 = x + min(i + 3, count - 1) * step;
         local float *to = panel + i;
         uint k = 0;
         for (; k + 4 <= depth; k += 4, to += 4 * width) {
-            float4 r0 = vload4(0, x0 + k), r1 = vload4(0, x1 + k), r2 = vload4(0, x2 + k), r3 = vload4(0, x3 + k);
-            float4 p0 = (float4)(r0.s0, r1.s0, r0.s1, r1.s1), p1 = (float4)(r2.s0, r3.s0, r2.s1, r3.s1);
-            float4 p2 = (float4)(r0.s2, r1.s2, r0.s3, r1.s3), p3 = (float4)(r2.s2, r3.s2, r2.s3, r3.s3);
+            float4 r0 = vload4(0, x0 + k), r1 = vload4(0, x1 + k), r2 = vload4(0, x2 + k),
+                   r3 = vload4(0, x3 + k);
+            float4 p0 = (float4)(r0.s0, r1.s0, r0.s1, r1.s1),
+                   p1 = (float4)(r2.s0, r3.s0, r2.s1, r3.s1);
+            float4 p2 = (float4)(r0.s2, r1.s2, r0.s3, r1.s3),
+                   p3 = (float4)(r2.s2, r3.s2, r2.s3, r3.s3);
             vstore4((float4)(p0.lo, p1.lo), 0, to);
             vstore4((float4)(p0.hi, p1.hi), 0, to + width);
             vstore4((float4)(p2.lo, p3.lo), 0, to + 2 * width);
@@ -46,14 +55,16 @@ inline void pack_transposed(local float *panel, uint width, global const float *
 }
 
 /* panel[k][i] = x[k * step + i] for i < count (zero beyond), k < depth. */
-inline void pack_part(local float *panel, uint width, global const float *x, ulong step, uint count, uint depth)
+inline void pack_part(local float *panel, uint width, global const float *x, ulong step, uint count,
+                      uint depth)
 {
     for (uint k = 0; k < depth; k++, panel += width, x += step)
         for (uint i = 0; i < width; i++)
             panel[i] = i < count ? x[i] : 0.0f;
 }
 
-inline void pack_a(local float *panel, global const float *x, ulong step, uint transposed, uint count, uint depth)
+inline void pack_a(local float *panel, global const float *x, ulong step, uint transposed,
+                   uint count, uint depth)
 {
     if (!transposed) {
         pack_transposed(panel, ROW_STEP, x, step, count, depth);
@@ -66,7 +77,8 @@ inline void pack_a(local float *panel, global const float *x, ulong step, uint t
     }
 }
 
-inline void pack_b(local float *panel, global const float *x, ulong step, uint transposed, uint count, uint depth)
+inline void pack_b(local float *panel, global const float *x, ulong step, uint transposed,
+                   uint count, uint depth)
 {
     if (transposed) {
         pack_transposed(panel, COLUMNS, x, step, count, depth);
@@ -80,48 +92,100 @@ inline void pack_b(local float *panel, global const float *x, ulong step, uint t
     }
 }
 
-/* tile[i][j] = sum over k of a[k][i] b[k][j]. */
-inline void multiply_panels(local float *tile, local const float *a, local const float *b, uint depth)
+/* tile[i][j] = sum over k of a[k][i] b[k][j], for ROWS rows i or, of a last panel, four. */
+inline void multiply_panels(local float *tile, local const float *a, local const float *b,
+                            uint rows, uint depth)
 {
 #define DECLARE(i) floatv low##i = (floatv)(0.0f), high##i = (floatv)(0.0f);
-    EACH_ROW(DECLARE)
-    for (uint k = 0; k < depth; k++, a += ROW_STEP, b += COLUMNS) {
-        floatv b_low = vloadv(0, b), b_high = vloadv(1, b);
-#define MULTIPLY(i)                                                                                                            \
-    low##i = fma((floatv)(a[i]), b_low, low##i);                                                                               \
-    high##i = fma((floatv)(a[i]), b_high, high##i);
-        EACH_ROW(MULTIPLY)
-    }
-#define STORE(i)                                                                                                               \
-    vstorev(low##i, 2 * i, tile);                                                                                              \
+#define MULTIPLY(i)                                                                                \
+    low##i += a[i] * b_low;                                                                        \
+    high##i += a[i] * b_high;
+#define STORE(i)                                                                                   \
+    vstorev(low##i, 2 * i, tile);                                                                  \
     vstorev(high##i, 2 * i + 1, tile);
-    EACH_ROW(STORE)
+#define MULTIPLY_ROWS(EACH)                                                                        \
+    EACH(DECLARE)                                                                                  \
+    for (uint k = 0; k < depth; k++, a += ROW_STEP, b += COLUMNS) {                                \
+        floatv b_low = vloadv(0, b), b_high = vloadv(1, b);                                        \
+        EACH(MULTIPLY)                                                                             \
+    }                                                                                              \
+    EACH(STORE)
+
+    if (rows > 4) {
+        MULTIPLY_ROWS(EACH_ROW)
+    } else {
+        MULTIPLY_ROWS(EACH_OF_FOUR)
+    }
 }
 
-inline floatv activate(floatv x, uint activation)
+/* y = tile, or y += tile: whole rows of it. */
+inline void add_tile(local const float *tile, global float *restrict y, ulong y_row, uint rows,
+                     bool first)
 {
-    if (activation == 1)
-        x = fmax(x, 0.0f);
-    if (activation == 2)
-        x = gelu(x);
-    return x;
+    for (uint i = 0; i < rows; i++, tile += COLUMNS, y += y_row) {
+        floatv low = vloadv(0, tile), high = vloadv(1, tile);
+        vstorev(first ? low : low + vloadv(0, y), 0, y);
+        vstorev(first ? high : high + vloadv(1, y), 1, y);
+    }
+}
+
+inline floatv load_up_to(global const float *p, uint lanes)
+{
+    return lanes >= FLOAT_WIDTH ? vloadv(0, p) : load_part(p, lanes, 0.0f);
+}
+
+inline void store_up_to(floatv v, global float *p, uint lanes)
+{
+    if (lanes >= FLOAT_WIDTH)
+        vstorev(v, 0, p);
+    else
+        store_part(v, p, lanes);
+}
+
+/* The same with what comes after the product, for any part of a tile. */
+inline void finish_tile(local const float *tile, global const float *restrict bias,
+                        global float *restrict y, global float *restrict z, ulong y_row, uint rows,
+                        uint columns, bool first, bool has_bias, bool keep_z, uint activation)
+{
+    for (uint i = 0; i < rows; i++, tile += COLUMNS, y += y_row, z += y_row) {
+        for (uint j = 0; j < columns; j += FLOAT_WIDTH) {
+            floatv v = vloadv(0, tile + j);
+            if (!first)
+                v += load_up_to(y + j, columns - j);
+            if (has_bias)
+                v += load_up_to(bias + j, columns - j);
+            if (keep_z)
+                store_up_to(v, z + j, columns - j);
+            if (activation == 1)
+                v = fmax(v, 0.0f);
+            if (activation == 2)
+                v = gelu(v);
+            store_up_to(v, y + j, columns - j);
+        }
+    }
 }
 
 kernel __attribute__((reqd_work_group_size(1, 1, 1))) void
-gemm_packed(global const float *restrict a, global const float *restrict b, global const float *restrict bias,
-            global float *restrict y, global float *restrict z, uint m, uint n, uint k, uint transpose_a, uint transpose_b,
-            ulong a_row, ulong b_row, ulong a_offset, ulong b_offset, ulong bias_offset, ulong y_offset, uint batch,
-            uint batch_inner, ulong a_outer, ulong a_inner, ulong b_outer, ulong b_inner, uint has_bias, uint keep_z,
-            uint activation, uint row_tile, uint column_tile, uint k_block, local float *a_panels, local float *b_panel,
-            local float *tile)
+gemm_packed(global const float *restrict a, global const float *restrict b,
+            global const float *restrict bias, global float *restrict y, global float *restrict z,
+            uint m, uint n, uint k, uint transpose_a, uint transpose_b, ulong a_row, ulong b_row,
+            ulong a_offset, ulong b_offset, ulong bias_offset, ulong y_offset, uint batch,
+            uint batch_inner, ulong a_outer, ulong a_inner, ulong b_outer, ulong b_inner,
+            uint has_bias, uint keep_z, uint activation, uint row_tile, uint column_tile,
+            uint k_block, local float *a_panels, local float *b_panel, local float *tile)
 {
-    uint row_tiles = (m + row_tile - 1) / row_tile, column_tiles = (n + column_tile - 1) / column_tile;
+    uint row_tiles = (m + row_tile - 1) / row_tile,
+         column_tiles = (n + column_tile - 1) / column_tile;
     ulong tiles = (ulong)row_tiles * column_tiles * batch;
+    bool has_epilogue = has_bias || activation;
     bias += bias_offset;
     for (ulong t = get_group_id(0); t < tiles; t += get_num_groups(0)) {
-        uint column_begin = t % column_tiles * column_tile, column_end = min(n, column_begin + column_tile);
-        uint row_begin = t / column_tiles % row_tiles * row_tile, row_end = min(m, row_begin + row_tile);
-        ulong index = t / column_tiles / row_tiles, outer = index / batch_inner, inner = index % batch_inner;
+        uint column_begin = t % column_tiles * column_tile,
+             column_end = min(n, column_begin + column_tile);
+        uint row_begin = t / column_tiles % row_tiles * row_tile,
+             row_end = min(m, row_begin + row_tile);
+        ulong index = t / column_tiles / row_tiles, outer = index / batch_inner,
+              inner = index % batch_inner;
         global const float *a_matrix = a + a_offset + outer * a_outer + inner * a_inner;
         global const float *b_matrix = b + b_offset + outer * b_outer + inner * b_inner;
         ulong y_matrix = y_offset + index * m * n;
@@ -131,40 +195,24 @@ gemm_packed(global const float *restrict a, global const float *restrict b, glob
             bool first = k_begin == 0, last = k_begin + depth == k;
             for (uint row = row_begin; row < row_end; row += ROWS)
                 pack_a(a_panels + (row - row_begin) / ROWS * k_block * ROW_STEP,
-                       a_matrix + (transpose_a ? k_begin * a_row + row : row * a_row + k_begin), a_row, transpose_a,
-                       row_end - row, depth);
+                       a_matrix + (transpose_a ? k_begin * a_row + row : row * a_row + k_begin),
+                       a_row, transpose_a, row_end - row, depth);
             for (uint column = column_begin; column < column_end; column += COLUMNS) {
                 uint columns = min((uint)COLUMNS, column_end - column);
-                pack_b(b_panel, b_matrix + (transpose_b ? column * b_row + k_begin : k_begin * b_row + column), b_row,
-                       transpose_b, columns, depth);
+                pack_b(b_panel,
+                       b_matrix +
+                           (transpose_b ? column * b_row + k_begin : k_begin * b_row + column),
+                       b_row, transpose_b, columns, depth);
                 for (uint row = row_begin; row < row_end; row += ROWS) {
                     uint rows = min((uint)ROWS, row_end - row);
-                    multiply_panels(tile, a_panels + (row - row_begin) / ROWS * k_block * ROW_STEP, b_panel, depth);
-                    for (uint i = 0; i < rows; i++) {
-                        for (uint j = 0; j < columns; j += FLOAT_WIDTH) {
-                            uint lanes = min((uint)FLOAT_WIDTH, columns - j);
-                            ulong at = y_matrix + (ulong)(row + i) * n + column + j;
-                            floatv v = vloadv(0, tile + i * COLUMNS + j);
-                            if (!first)
-                                v += lanes == FLOAT_WIDTH ? vloadv(0, y + at) : load_part(y + at, lanes, 0.0f);
-                            if (last) {
-                                if (has_bias)
-                                    v += lanes == FLOAT_WIDTH ? vloadv(0, bias + column + j)
-                                                              : load_part(bias + column + j, lanes, 0.0f);
-                                if (keep_z) {
-                                    if (lanes == FLOAT_WIDTH)
-                                        vstorev(v, 0, z + at);
-                                    else
-                                        store_part(v, z + at, lanes);
-                                }
-                                v = activate(v, activation);
-                            }
-                            if (lanes == FLOAT_WIDTH)
-                                vstorev(v, 0, y + at);
-                            else
-                                store_part(v, y + at, lanes);
-                        }
-                    }
+                    multiply_panels(tile, a_panels + (row - row_begin) / ROWS * k_block * ROW_STEP,
+                                    b_panel, rows, depth);
+                    ulong at = y_matrix + (ulong)row * n + column;
+                    if (columns == COLUMNS && !(last && has_epilogue))
+                        add_tile(tile, y + at, n, rows, first);
+                    else
+                        finish_tile(tile, bias + column, y + at, z + at, n, rows, columns, first,
+                                    last && has_bias, last && keep_z, last ? activation : 0);
                 }
             }
         }

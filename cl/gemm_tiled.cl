@@ -1,20 +1,48 @@
-/* y = activation(op(a) op(b) + bias) on a device of many work-items: a work-group makes tiles of TILE x TILE numbers of y,
- * one after the other, each work-item BLOCK x BLOCK of them, from slices of DEPTH columns of a and rows of b in local
- * memory.  The next slice is read into registers while the present one is multiplied.
+/* y = activation(op(a) op(b) + bias) on a device of many work-items.
  *
- * TILE, BLOCK, DEPTH, TRANSPOSE_A and TRANSPOSE_B are defined by the host.  A work-item's numbers
- * are SIDE rows and columns apart, so that neighbours touch neighbouring addresses.  Each number is one sum in the order of k. */
+ * A work-group makes tiles of TILE x TILE numbers of y, one after the other, from slices of DEPTH
+ * columns of a and rows of b in local memory.  A work-item holds BLOCK x BLOCK of them in
+ * registers: in groups of four, SIDE groups apart, so that it reads local memory by fours next to
+ * its neighbours'.  While a slice is multiplied the next is on its way to registers.  Each number
+ * of y is one sum in the order of k: the choice of tile changes nothing in the numbers.
+ *
+ * The host defines TILE, BLOCK (4 or 8), DEPTH, TRANSPOSE_A and TRANSPOSE_B such that GROUP is a
+ * multiple of TILE and DEPTH.  Sums have names, not indices: arrays end up in memory with some
+ * compilers. */
 
 #define SIDE (TILE / BLOCK) /* work-items along a side of the tile */
 #define GROUP (SIDE * SIDE)
-#define PITCH (TILE + 1) /* odd: no conflicts of banks where the slice is written transposed */
-#define SHARE (TILE * DEPTH / GROUP) /* numbers of a slice that a work-item reads */
 
-/* Where number `i` of a work-item's share lies in a slice; neighbours read neighbours in memory. */
-#define A_ROW(i) (TRANSPOSE_A ? ((i)*GROUP + item) % TILE : ((i)*GROUP + item) / DEPTH)
-#define A_DEPTH(i) (TRANSPOSE_A ? ((i)*GROUP + item) / TILE : ((i)*GROUP + item) % DEPTH)
-#define B_COLUMN(i) (TRANSPOSE_B ? ((i)*GROUP + item) / DEPTH : ((i)*GROUP + item) % TILE)
-#define B_DEPTH(i) (TRANSPOSE_B ? ((i)*GROUP + item) % DEPTH : ((i)*GROUP + item) / TILE)
+/* From row to row of a slice, in float4: what is written transposed falls into different banks. */
+#define PITCH (TILE / 4 + 1)
+
+/* A work-item fetches TILE * DEPTH / GROUP = 8 numbers of each slice, so many lines (rows of op(a),
+ * columns of op(b)) and steps of k apart: neighbours fetch neighbours in memory. */
+#if TRANSPOSE_A
+#define A_LINES 0
+#define A_STEPS (GROUP / TILE)
+#else
+#define A_LINES (GROUP / DEPTH)
+#define A_STEPS 0
+#endif
+#if TRANSPOSE_B
+#define B_LINES (GROUP / DEPTH)
+#define B_STEPS 0
+#else
+#define B_LINES 0
+#define B_STEPS (GROUP / TILE)
+#endif
+#define EACH_FETCHED(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
+
+/* clang-format off */
+#if BLOCK == 8
+#define EACH_ROW(X)                                                                                \
+    X(0, a_low.s0) X(1, a_low.s1) X(2, a_low.s2) X(3, a_low.s3)                                    \
+    X(4, a_high.s0) X(5, a_high.s1) X(6, a_high.s2) X(7, a_high.s3)
+#else
+#define EACH_ROW(X) X(0, a_low.s0) X(1, a_low.s1) X(2, a_low.s2) X(3, a_low.s3)
+#endif
+/* clang-format on */
 
 #if FLOAT_WIDTH == 1
 #define GELU(x) gelu(x)
@@ -22,87 +50,103 @@
 #define GELU(x) gelu((floatv)(x)).s0
 #endif
 
-inline float activate(float x, uint activation)
+/* Bias, activation and the edge, for up to four numbers of a row. */
+inline void finish(float4 sum, global const float *bias, global float *y, global float *z,
+                   uint count, uint has_bias, uint keep_z, uint activation)
 {
-    if (activation == 1)
-        x = fmax(x, 0.0f);
-    if (activation == 2)
-        x = GELU(x);
-    return x;
+    float v[4];
+    vstore4(sum, 0, v);
+    for (uint i = 0; i < min(count, 4u); i++) {
+        float x = v[i] + (has_bias ? bias[i] : 0.0f);
+        if (keep_z)
+            z[i] = x;
+        y[i] = activation == 1 ? fmax(x, 0.0f) : activation == 2 ? GELU(x) : x;
+    }
 }
 
 kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void
-gemm_tiled(global const float *restrict a, global const float *restrict b, global const float *restrict bias,
-           global float *restrict y, global float *restrict z, uint m, uint n, uint k, uint transpose_a, uint transpose_b,
-           ulong a_row, ulong b_row, ulong a_offset, ulong b_offset, ulong bias_offset, ulong y_offset, uint batch,
-           uint batch_inner, ulong a_outer, ulong a_inner, ulong b_outer, ulong b_inner, uint has_bias, uint keep_z,
-           uint activation)
+gemm_tiled(global const float *restrict a, global const float *restrict b,
+           global const float *restrict bias, global float *restrict y, global float *restrict z,
+           uint m, uint n, uint k, uint transpose_a, uint transpose_b, ulong a_row, ulong b_row,
+           ulong a_offset, ulong b_offset, ulong bias_offset, ulong y_offset, uint batch,
+           uint batch_inner, ulong a_outer, ulong a_inner, ulong b_outer, ulong b_inner,
+           uint has_bias, uint keep_z, uint activation)
 {
-    local float a_slice[DEPTH * PITCH], b_slice[DEPTH * PITCH];
+    local float4 a_slice[DEPTH * PITCH], b_slice[DEPTH * PITCH];
     uint item = get_local_id(0), item_row = item / SIDE, item_column = item % SIDE;
+    uint a_line = TRANSPOSE_A ? item % TILE : item / DEPTH,
+         a_step = TRANSPOSE_A ? item / TILE : item % DEPTH;
+    uint b_line = TRANSPOSE_B ? item / DEPTH : item % TILE,
+         b_step = TRANSPOSE_B ? item % DEPTH : item / TILE;
+    local float *a_to = (local float *)a_slice + a_step * 4 * PITCH + a_line;
+    local float *b_to = (local float *)b_slice + b_step * 4 * PITCH + b_line;
     uint row_tiles = (m + TILE - 1) / TILE, column_tiles = (n + TILE - 1) / TILE;
     ulong tiles = (ulong)row_tiles * column_tiles * batch;
 
     for (ulong t = get_group_id(0); t < tiles; t += get_num_groups(0)) {
-        uint column_begin = t % column_tiles * TILE, row_begin = t / column_tiles % row_tiles * TILE;
-        ulong index = t / column_tiles / row_tiles, outer = index / batch_inner, inner = index % batch_inner;
-        global const float *a_matrix = a + a_offset + outer * a_outer + inner * a_inner;
-        global const float *b_matrix = b + b_offset + outer * b_outer + inner * b_inner;
-        float sum[BLOCK][BLOCK], next_a[SHARE], next_b[SHARE];
-#pragma unroll
-        for (uint i = 0; i < BLOCK; i++)
-#pragma unroll
-            for (uint j = 0; j < BLOCK; j++)
-                sum[i][j] = 0.0f;
+        uint column_begin = t % column_tiles * TILE,
+             row_begin = t / column_tiles % row_tiles * TILE;
+        ulong index = t / column_tiles / row_tiles, outer = index / batch_inner,
+              inner = index % batch_inner;
+        uint rows = m - row_begin, columns = n - column_begin;
+        global const float *a_from = a + a_offset + outer * a_outer + inner * a_inner +
+                                     (TRANSPOSE_A ? a_step * a_row + row_begin + a_line
+                                                  : (row_begin + a_line) * a_row + a_step);
+        global const float *b_from = b + b_offset + outer * b_outer + inner * b_inner +
+                                     (TRANSPOSE_B ? (column_begin + b_line) * b_row + b_step
+                                                  : b_step * b_row + column_begin + b_line);
+#define DECLARE_SUM(i, a_part) float4 low##i = 0.0f, high##i = 0.0f;
+        EACH_ROW(DECLARE_SUM)
 
         for (uint begin = 0; begin < k + DEPTH; begin += DEPTH) {
-            /* The slice that begins here is read; the one before it is multiplied. */
-#pragma unroll
-            for (uint i = 0; i < SHARE; i++) {
-                uint row = row_begin + A_ROW(i), a_depth = begin + A_DEPTH(i);
-                uint column = column_begin + B_COLUMN(i), b_depth = begin + B_DEPTH(i);
-                next_a[i] = row < m && a_depth < k ? a_matrix[TRANSPOSE_A ? a_depth * a_row + row : row * a_row + a_depth] : 0.0f;
-                next_b[i] =
-                    column < n && b_depth < k ? b_matrix[TRANSPOSE_B ? column * b_row + b_depth : b_depth * b_row + column] : 0.0f;
-            }
+            /* The slice that begins here is fetched; the one before it is multiplied. */
+#define FETCH(i)                                                                                   \
+    float a##i = 0.0f, b##i = 0.0f;                                                                \
+    if (a_line + i * A_LINES < rows && begin + a_step + i * A_STEPS < k)                           \
+        a##i = a_from[i * (A_LINES + A_STEPS) * a_row];                                            \
+    if (b_line + i * B_LINES < columns && begin + b_step + i * B_STEPS < k)                        \
+        b##i = b_from[i * (B_LINES + B_STEPS) * b_row];
+            EACH_FETCHED(FETCH)
+            a_from += TRANSPOSE_A ? DEPTH * a_row : DEPTH;
+            b_from += TRANSPOSE_B ? DEPTH : DEPTH * b_row;
+
             if (begin > 0) {
                 for (uint d = 0; d < DEPTH; d++) {
-                    float a_part[BLOCK], b_part[BLOCK];
-#pragma unroll
-                    for (uint i = 0; i < BLOCK; i++) {
-                        a_part[i] = a_slice[d * PITCH + item_row + i * SIDE];
-                        b_part[i] = b_slice[d * PITCH + item_column + i * SIDE];
-                    }
-#pragma unroll
-                    for (uint i = 0; i < BLOCK; i++)
-#pragma unroll
-                        for (uint j = 0; j < BLOCK; j++)
-                            sum[i][j] = fma(a_part[i], b_part[j], sum[i][j]);
+                    float4 a_low = a_slice[d * PITCH + item_row],
+                           b_low = b_slice[d * PITCH + item_column];
+#if BLOCK == 8
+                    float4 a_high = a_slice[d * PITCH + SIDE + item_row],
+                           b_high = b_slice[d * PITCH + SIDE + item_column];
+#define MULTIPLY(i, a_part)                                                                        \
+    low##i += (a_part)*b_low;                                                                      \
+    high##i += (a_part)*b_high;
+#else
+#define MULTIPLY(i, a_part) low##i += (a_part)*b_low;
+#endif
+                    EACH_ROW(MULTIPLY)
                 }
             }
             barrier(CLK_LOCAL_MEM_FENCE);
-#pragma unroll
-            for (uint i = 0; i < SHARE; i++) {
-                a_slice[A_DEPTH(i) * PITCH + A_ROW(i)] = next_a[i];
-                b_slice[B_DEPTH(i) * PITCH + B_COLUMN(i)] = next_b[i];
-            }
+#define PUT(i)                                                                                     \
+    a_to[i * (A_LINES + A_STEPS * 4 * PITCH)] = a##i;                                              \
+    b_to[i * (B_LINES + B_STEPS * 4 * PITCH)] = b##i;
+            EACH_FETCHED(PUT)
             barrier(CLK_LOCAL_MEM_FENCE);
         }
 
-#pragma unroll
-        for (uint i = 0; i < BLOCK; i++) {
-            uint row = row_begin + item_row + i * SIDE;
-#pragma unroll
-            for (uint j = 0; j < BLOCK; j++) {
-                uint column = column_begin + item_column + j * SIDE;
-                if (row < m && column < n) {
-                    ulong at = y_offset + (index * m + row) * n + column;
-                    float v = sum[i][j] + (has_bias ? bias[bias_offset + column] : 0.0f);
-                    if (keep_z)
-                        z[at] = v;
-                    y[at] = activate(v, activation);
-                }
-            }
-        }
+        global const float *bias_from = bias + bias_offset + column_begin;
+#define FINISH(sum, i, j)                                                                          \
+    if (i < rows && j < columns) {                                                                 \
+        ulong at = y_offset + (index * m + row_begin + i) * n + column_begin + j;                  \
+        finish(sum, bias_from + j, y + at, z + at, columns - (j), has_bias, keep_z, activation);   \
+    }
+#if BLOCK == 8
+#define FINISH_ROW(i, a_part)                                                                      \
+    FINISH(low##i, (i / 4 * SIDE + item_row) * 4 + i % 4, item_column * 4)                         \
+    FINISH(high##i, (i / 4 * SIDE + item_row) * 4 + i % 4, (SIDE + item_column) * 4)
+#else
+#define FINISH_ROW(i, a_part) FINISH(low##i, item_row * 4 + i, item_column * 4)
+#endif
+        EACH_ROW(FINISH_ROW)
     }
 }

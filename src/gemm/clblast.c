@@ -1,4 +1,5 @@
-/* The provider that hands the product to CLBlast.  What comes after it (bias, activation) is a kernel of our own. */
+/* The provider that hands the product to CLBlast.  What comes after it (bias, activation) is a
+ * kernel of our own. */
 #include "config.h"
 #include "cl_sources.h"
 #include "device/context.h"
@@ -14,10 +15,14 @@ enum { LARGE_SIDE = 512, GROUP = 64, MAX_GROUPS = 65535 / GROUP /* see op.h */ }
 /* CLBlast counts in int, and wants rows that do not overlap. */
 static bool is_possible(const struct gemm_problem *p)
 {
-    double a_rows = (double)(p->transpose_a ? p->k : p->m), b_rows = (double)(p->transpose_b ? p->n : p->k);
-    double a_extent = (double)p->a_offset + a_rows * (double)p->a_row + (double)p->batch[1] * (double)p->a_batch[1];
-    double b_extent = (double)p->b_offset + b_rows * (double)p->b_row + (double)p->batch[1] * (double)p->b_batch[1];
-    double y_extent = (double)p->y_offset + (double)gemm_batch_count(p) * (double)p->m * (double)p->n;
+    double a_rows = (double)(p->transpose_a ? p->k : p->m),
+           b_rows = (double)(p->transpose_b ? p->n : p->k);
+    double a_extent = (double)p->a_offset + a_rows * (double)p->a_row +
+                      (double)p->batch[1] * (double)p->a_batch[1];
+    double b_extent = (double)p->b_offset + b_rows * (double)p->b_row +
+                      (double)p->batch[1] * (double)p->b_batch[1];
+    double y_extent =
+        (double)p->y_offset + (double)gemm_batch_count(p) * (double)p->m * (double)p->n;
     return a_extent < INT32_MAX && b_extent < INT32_MAX && y_extent < INT32_MAX &&
            p->a_row >= (p->transpose_a ? p->m : p->k) && p->b_row >= (p->transpose_b ? p->k : p->n);
 }
@@ -26,7 +31,8 @@ bool gemm_clblast_fits(const struct gemm_problem *p, const struct qn_caps *caps)
 {
     if (!caps->clblast || caps->gemm == QN_GEMM_OWN || !is_possible(p))
         return false;
-    bool is_large = (double)p->m * (double)p->n * (double)p->k >= (double)LARGE_SIDE * LARGE_SIDE * LARGE_SIDE;
+    bool is_large =
+        (double)p->m * (double)p->n * (double)p->k >= (double)LARGE_SIDE * LARGE_SIDE * LARGE_SIDE;
     return caps->gemm == QN_GEMM_CLBLAST || (caps->device_class == QN_GPU && is_large);
 }
 
@@ -39,16 +45,18 @@ static int multiply(void *queue, void *const *buffers, const void *arguments)
     CLBlastTranspose transpose_b = p->transpose_b ? CLBlastTransposeYes : CLBlastTransposeNo;
 
     for (size_t i = 0; i < p->batch[0]; i++) {
-        size_t a_offset = p->a_offset + i * p->a_batch[0], b_offset = p->b_offset + i * p->b_batch[0];
+        size_t a_offset = p->a_offset + i * p->a_batch[0],
+               b_offset = p->b_offset + i * p->b_batch[0];
         size_t y_size = p->m * p->n, y_offset = p->y_offset + i * p->batch[1] * y_size;
         CLBlastStatusCode status =
             p->batch[1] == 1
-                ? CLBlastSgemm(CLBlastLayoutRowMajor, transpose_a, transpose_b, p->m, p->n, p->k, 1.0f, a, a_offset,
-                               p->a_row, b, b_offset, p->b_row, 0.0f, y, y_offset, p->n, &cl_queue, NULL)
-                : CLBlastSgemmStridedBatched(CLBlastLayoutRowMajor, transpose_a, transpose_b, p->m, p->n, p->k, 1.0f,
-                                             a, a_offset, p->a_row, p->a_batch[1], b, b_offset, p->b_row,
-                                             p->b_batch[1], 0.0f, y, y_offset, p->n, y_size, p->batch[1], &cl_queue,
-                                             NULL);
+                ? CLBlastSgemm(CLBlastLayoutRowMajor, transpose_a, transpose_b, p->m, p->n, p->k,
+                               1.0f, a, a_offset, p->a_row, b, b_offset, p->b_row, 0.0f, y,
+                               y_offset, p->n, &cl_queue, NULL)
+                : CLBlastSgemmStridedBatched(CLBlastLayoutRowMajor, transpose_a, transpose_b, p->m,
+                                             p->n, p->k, 1.0f, a, a_offset, p->a_row, p->a_batch[1],
+                                             b, b_offset, p->b_row, p->b_batch[1], 0.0f, y,
+                                             y_offset, p->n, y_size, p->batch[1], &cl_queue, NULL);
         if (status != CLBlastSuccess)
             return (int)status;
     }
@@ -78,7 +86,8 @@ void gemm_clblast_record(struct qn_launch *launch, const struct gemm_problem *p)
     qn_launch_uint(launch, p->has_bias);
     qn_launch_uint(launch, keep_z);
     qn_launch_uint(launch, p->activation);
-    qn_launch_range(launch, (size_t[3]){size_min(divide_up(count, GROUP), MAX_GROUPS)}, (size_t[3]){GROUP});
+    qn_launch_range(launch, (size_t[3]){size_min(divide_up(count, GROUP), MAX_GROUPS)},
+                    (size_t[3]){GROUP});
 }
 
 #else

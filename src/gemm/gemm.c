@@ -12,7 +12,8 @@ void gemm_launch_arguments(struct qn_launch *launch, const struct gemm_problem *
 
     qn_launch_input(launch, 0);
     qn_launch_input(launch, 1);
-    qn_launch_input(launch, p->has_bias ? 2 : 0); /* what is not there is not read: any buffer will do */
+    qn_launch_input(launch,
+                    p->has_bias ? 2 : 0); /* what is not there is not read: any buffer will do */
     qn_launch_output(launch, 0);
     qn_launch_output(launch, keep_z ? 1 : 0);
     qn_launch_uint(launch, p->m);

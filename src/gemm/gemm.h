@@ -1,7 +1,8 @@
 /* Matrix multiplication: one problem, and the providers that can solve it.
  *
- * The operands are those of the node being recorded: inputs 0 and 1 are a and b, input 2 is the bias; output 0 is the
- * result, output 1 what the activation was applied to.  Outputs are contiguous. */
+ * The operands are those of the node being recorded: inputs 0 and 1 are a and b, input 2 is the
+ * bias; output 0 is the result, output 1 what the activation was applied to.  Outputs are
+ * contiguous. */
 #ifndef QUERN_GEMM_H
 #define QUERN_GEMM_H
 
@@ -10,8 +11,9 @@
 
 enum { GEMM_BATCH_AXES = 2 };
 
-/* y = activation(op(a) op(b) + bias), op(a) m x k, op(b) k x n, for each index of the batch.  Strides and offsets count
- * elements.  Rows of the stored a (m x k, or k x m if transposed) are a_row apart; likewise b. */
+/* y = activation(op(a) op(b) + bias), op(a) m x k, op(b) k x n, for each index of the batch.
+ * Strides and offsets count elements.  Rows of the stored a (m x k, or k x m if transposed) are
+ * a_row apart; likewise b. */
 struct gemm_problem {
     size_t m, n, k;
     bool transpose_a, transpose_b;
@@ -32,7 +34,8 @@ void gemm_packed_record(struct qn_launch *launch, const struct gemm_problem *pro
 bool gemm_skinny_fits(const struct gemm_problem *problem, const struct qn_caps *caps);
 void gemm_skinny_record(struct qn_launch *launch, const struct gemm_problem *problem);
 
-/* Any device: tiles in local memory, a block of results in the registers of each work-item.  cl/gemm_tiled.cl */
+/* Any device: tiles in local memory, a block of results in the registers of each work-item.
+ * cl/gemm_tiled.cl */
 void gemm_tiled_record(struct qn_launch *launch, const struct gemm_problem *problem);
 
 /* CLBlast, and a kernel of our own for what comes after the product.  cl/gemm_epilogue.cl */
@@ -43,8 +46,8 @@ void gemm_clblast_record(struct qn_launch *launch, const struct gemm_problem *pr
 
 size_t gemm_batch_count(const struct gemm_problem *problem);
 
-/* The arguments with which every kernel of ours begins (see cl/gemm_*.cl): a, b, bias, y, z; sizes, strides and offsets;
- * what to do after the product. */
+/* The arguments with which every kernel of ours begins (see cl/gemm_*.cl): a, b, bias, y, z; sizes,
+ * strides and offsets; what to do after the product. */
 void gemm_launch_arguments(struct qn_launch *launch, const struct gemm_problem *problem);
 
 #endif

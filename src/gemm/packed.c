@@ -41,7 +41,8 @@ void gemm_packed_record(struct qn_launch *launch, const struct gemm_problem *p)
     struct panels panel = panels_of(caps);
     size_t local_floats = caps->local_memory / sizeof(float) - panel.rows * panel.columns;
 
-    /* The block of k is a fact of numbers (it splits sums), the tiles are not: they may follow the number of cores. */
+    /* The block of k is a fact of numbers (it splits sums), the tiles are not: they may follow the
+     * number of cores. */
     size_t k_block = K_BLOCK;
     while (k_block * (panel.columns + 4 * panel.row_step) > local_floats)
         k_block /= 2;
@@ -52,8 +53,9 @@ void gemm_packed_record(struct qn_launch *launch, const struct gemm_problem *p)
 
     for (;;) {
         tiles = divide_up(p->m, row_tile) * divide_up(p->n, column_tile) * gemm_batch_count(p);
-        bool rows_shrink = row_tile >= 4 * panel.rows, columns_shrink = column_tile >= 4 * panel.columns;
-        if (tiles >= 8 * caps->compute_units || (!rows_shrink && !columns_shrink))
+        bool rows_shrink = row_tile >= 4 * panel.rows,
+             columns_shrink = column_tile >= 4 * panel.columns;
+        if (tiles >= 4 * caps->compute_units || (!rows_shrink && !columns_shrink))
             break;
         if (rows_shrink && (row_tile >= column_tile || !columns_shrink))
             row_tile = round_up(row_tile / 2, panel.rows);

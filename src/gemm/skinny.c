@@ -8,15 +8,15 @@ enum { MAX_GROUPS = 65535 /* one work-item each: see op.h */, MAX_ROWS = 8, MAX_
 bool gemm_skinny_fits(const struct gemm_problem *problem, const struct qn_caps *caps)
 {
     return caps->device_class == QN_CPU && caps->float_width >= 4 && problem->m <= MAX_ROWS &&
-           !problem->transpose_a &&
-           caps->local_memory >= MAX_ROWS * MAX_COLUMNS * sizeof(float);
+           !problem->transpose_a && caps->local_memory >= MAX_ROWS * MAX_COLUMNS * sizeof(float);
 }
 
 void gemm_skinny_record(struct qn_launch *launch, const struct gemm_problem *p)
 {
     const struct qn_caps *caps = qn_launch_caps(launch);
 
-    /* Wide parts read b in long runs; narrow ones give each core some.  The numbers are the same. */
+    /* Wide parts read b in long runs; narrow ones give each core some.  The numbers are the same.
+     */
     size_t column_tile = MAX_COLUMNS, tiles;
     for (;;) {
         tiles = divide_up(p->n, column_tile) * gemm_batch_count(p);

@@ -3,15 +3,17 @@
 #include "device/context.h"
 #include "gemm/gemm.h"
 
-enum { MAX_WORK_ITEMS = 65535 /* see op.h */, DEPTH = 16 };
+enum { MAX_WORK_ITEMS = 65535 /* see op.h */ };
 
-/* A group makes tile x tile numbers of y, a work-item block x block of them.  Best first; the last fits all. */
+/* A group makes tile x tile numbers of y, a work-item block x block of them, from `depth` columns
+ * of a at a time.  Best first; the last fits all.  A work-item fetches tile depth / group = 8
+ * numbers of each operand. */
 static const struct tile {
-    size_t tile, block;
+    size_t tile, block, depth;
 } tiles[] = {
-    {128, 8}, /* 256 work-items, 17 KiB of local memory */
-    {64, 8},  /* 64 work-items, 8 KiB */
-    {32, 4},  /* 64 work-items, 4 KiB */
+    {128, 8, 16}, /* 256 work-items, 17 KiB of local memory */
+    {64, 8, 8},   /* 64 work-items, 4 KiB */
+    {32, 4, 16},  /* 64 work-items, 5 KiB */
 };
 enum { TILES = sizeof tiles / sizeof *tiles };
 
@@ -25,12 +27,14 @@ static size_t count_of(const struct tile *tile, const struct gemm_problem *p)
     return divide_up(p->m, tile->tile) * divide_up(p->n, tile->tile) * gemm_batch_count(p);
 }
 
-/* The largest tile that is not mostly empty and gives each compute unit some.  The numbers are the same with all. */
+/* The largest tile that is not mostly empty and gives each compute unit some.  The numbers are the
+ * same with all. */
 static const struct tile *choose_tile(const struct gemm_problem *p, const struct qn_caps *caps)
 {
     size_t i = 0;
     for (; i < TILES - 1; i++)
-        if (group_of(&tiles[i]) <= caps->max_work_group && 2 * size_min(p->m, p->n) > tiles[i].tile &&
+        if (group_of(&tiles[i]) <= caps->max_work_group &&
+            2 * size_min(p->m, p->n) > tiles[i].tile &&
             count_of(&tiles[i], p) >= 2 * caps->compute_units)
             break;
     return &tiles[i];
@@ -44,9 +48,10 @@ void gemm_tiled_record(struct qn_launch *launch, const struct gemm_problem *p)
     qn_launch_kernel(launch, &source_gemm_tiled, "gemm_tiled");
     qn_launch_define(launch, "TILE", (long)tile->tile);
     qn_launch_define(launch, "BLOCK", (long)tile->block);
-    qn_launch_define(launch, "DEPTH", DEPTH);
+    qn_launch_define(launch, "DEPTH", (long)tile->depth);
     qn_launch_define(launch, "TRANSPOSE_A", p->transpose_a);
     qn_launch_define(launch, "TRANSPOSE_B", p->transpose_b);
     gemm_launch_arguments(launch, p);
-    qn_launch_range(launch, (size_t[3]){size_min(count_of(tile, p), MAX_WORK_ITEMS / group)}, (size_t[3]){group});
+    qn_launch_range(launch, (size_t[3]){size_min(count_of(tile, p), MAX_WORK_ITEMS / group)},
+                    (size_t[3]){group});
 }

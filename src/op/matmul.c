@@ -57,10 +57,11 @@ static bool infer(qn_node *node)
     if (a->rank < 2 || b->rank < 2)
         return qn_node_fail(node, "operands need two axes (%s times %s)", a_text, b_text);
 
-    struct matrix left = matrix_of(a, attributes->transpose_a), right = matrix_of(b, attributes->transpose_b);
+    struct matrix left = matrix_of(a, attributes->transpose_a),
+                  right = matrix_of(b, attributes->transpose_b);
     if (left.columns != right.rows)
-        return qn_node_fail(node, "inner sizes %zu and %zu differ (%s times %s)", left.columns, right.rows, a_text,
-                            b_text);
+        return qn_node_fail(node, "inner sizes %zu and %zu differ (%s times %s)", left.columns,
+                            right.rows, a_text, b_text);
     if (b->rank > 2) {
         bool same = a->rank == b->rank;
         for (int i = 0; same && i < a->rank - 2; i++)
@@ -70,7 +71,8 @@ static bool infer(qn_node *node)
     }
     if (left.rows == 0 || left.columns == 0 || right.columns == 0)
         return qn_node_fail(node, "an operand is empty (%s times %s)", a_text, b_text);
-    if (attributes->has_bias && (qn_in(node, 2)->rank != 1 || qn_in(node, 2)->size[0] != right.columns)) {
+    if (attributes->has_bias &&
+        (qn_in(node, 2)->rank != 1 || qn_in(node, 2)->size[0] != right.columns)) {
         char bias_text[TEXT];
         return qn_node_fail(node, "the bias is %s, not %zu numbers",
                             operand_text(qn_in(node, 2), false, bias_text), right.columns);
@@ -93,7 +95,8 @@ static struct qn_cost cost(const qn_node *node)
     for (size_t i = 0; i < node->n_inputs; i++)
         elements += (double)qn_shape_count(*qn_in(node, i));
     struct matrix left = matrix_of(qn_in(node, 0), attributes_of(node)->transpose_a);
-    return (struct qn_cost){.flops = 2 * y * (double)left.columns, .bytes = sizeof(float) * elements};
+    return (struct qn_cost){.flops = 2 * y * (double)left.columns,
+                            .bytes = sizeof(float) * elements};
 }
 
 /* ---- From strides to problems ---- */
@@ -113,10 +116,11 @@ static struct qn_layout contiguous(const qn_shape *shape)
     return layout;
 }
 
-/* The node as one problem, but for its leading axes: the fewest that say the same, outermost first, go to `axes`.  Those that
- * share one b and lie evenly spaced become more rows of a. */
-static struct gemm_problem problem_of(const qn_node *node, const struct qn_layout *a, const struct qn_layout *b,
-                                      struct axis axes[QN_MAX_RANK], size_t *n_axes)
+/* The node as one problem, but for its leading axes: the fewest that say the same, outermost first,
+ * go to `axes`.  Those that share one b and lie evenly spaced become more rows of a. */
+static struct gemm_problem problem_of(const qn_node *node, const struct qn_layout *a,
+                                      const struct qn_layout *b, struct axis axes[QN_MAX_RANK],
+                                      size_t *n_axes)
 {
     const struct attributes *attributes = attributes_of(node);
     int leading = a->shape.rank - 2;
@@ -152,11 +156,13 @@ static struct gemm_problem problem_of(const qn_node *node, const struct qn_layou
 
     *n_axes = 0;
     for (int i = 0; i < leading; i++) {
-        struct axis axis = {a->shape.size[i], (size_t)a->stride[i], b_is_shared ? 0 : (size_t)b->stride[i]};
+        struct axis axis = {a->shape.size[i], (size_t)a->stride[i],
+                            b_is_shared ? 0 : (size_t)b->stride[i]};
         struct axis *outer = *n_axes > 0 ? &axes[*n_axes - 1] : NULL;
         if (axis.size == 1)
             continue;
-        if (outer && outer->a_stride == axis.size * axis.a_stride && outer->b_stride == axis.size * axis.b_stride) {
+        if (outer && outer->a_stride == axis.size * axis.a_stride &&
+            outer->b_stride == axis.size * axis.b_stride) {
             axis.size *= outer->size;
             *outer = axis;
         } else {
@@ -242,7 +248,10 @@ static void tiled_record(struct qn_launch *launch, const qn_node *node)
     record(launch, node, gemm_tiled_record);
 }
 
-#define ROWS_OF_ALL {QN_ROWS, QN_ROWS, QN_ROWS}
+#define ROWS_OF_ALL                                                                                \
+    {                                                                                              \
+        QN_ROWS, QN_ROWS, QN_ROWS                                                                  \
+    }
 static const struct qn_variant variants[] = {
     {.name = "clblast", .fits = clblast_fits, .strides = ROWS_OF_ALL, .record = clblast_record},
     {.name = "skinny", .fits = skinny_fits, .strides = ROWS_OF_ALL, .record = skinny_record},
@@ -259,12 +268,15 @@ static bool infer_like_first(qn_node *node)
 }
 
 /* d z, of what the activation was applied to (gelu) or gave (relu), and d y. */
-static const struct qn_op gelu_backward_op = {
-    .name = "gelu_backward", .outputs = 1, .infer = infer_like_first, .expression = "x1 * gelu_slope(x0)"};
+static const struct qn_op gelu_backward_op = {.name = "gelu_backward",
+                                              .outputs = 1,
+                                              .infer = infer_like_first,
+                                              .expression = "x1 * gelu_slope(x0)"};
 static const struct qn_op relu_backward_op = {.name = "relu_backward",
                                               .outputs = 1,
                                               .infer = infer_like_first,
-                                              .expression = "SELECT(GT(x0, 0.0f), x1, (floatv)(0.0f))"};
+                                              .expression =
+                                                  "SELECT(GT(x0, 0.0f), x1, (floatv)(0.0f))"};
 
 /* d of the product: through the activation, and from those who use output 1. */
 static qn_node *gradient_of_product(qn_node *node, qn_node *const *d_out)
@@ -282,7 +294,8 @@ static qn_node *gradient_of_product(qn_node *node, qn_node *const *d_out)
 
 static qn_node *product(qn_node *a, bool transpose_a, qn_node *b, bool transpose_b)
 {
-    return qn_matmul_with(a, b, (struct qn_matmul){.transpose_a = transpose_a, .transpose_b = transpose_b});
+    return qn_matmul_with(
+        a, b, (struct qn_matmul){.transpose_a = transpose_a, .transpose_b = transpose_b});
 }
 
 /* (..., rows, columns) as one matrix: its leading axes become rows. */
@@ -322,14 +335,16 @@ static void gradient(qn_node *node, qn_node *const *d_out, qn_node **d_in)
         d_in[0] = product(d_z, false, b, !transpose_b);
     }
 
-    /* One b for all: its gradient is the sum over the batch, which is one long product if the batch is but more rows. */
+    /* One b for all: its gradient is the sum over the batch, which is one long product if the batch
+     * is but more rows. */
     qn_node *left = a, *right = d_z;
     bool sum = b_is_shared && transpose_a;
     if (b_is_shared && !transpose_a) {
         left = folded(a);
         right = folded(d_z);
     }
-    qn_node *d_b = transpose_b ? product(right, true, left, transpose_a) : product(left, !transpose_a, right, false);
+    qn_node *d_b = transpose_b ? product(right, true, left, transpose_a)
+                               : product(left, !transpose_a, right, false);
     d_in[1] = sum && d_b ? qn_sum(d_b, leading_axes(a_shape, 2)) : d_b;
 
     if (attributes->has_bias)
@@ -356,7 +371,8 @@ static const struct qn_op matmul_op = {
 static qn_node *simplify(qn_node *node)
 {
     struct attributes attributes = *attributes_of(node);
-    qn_node *inputs[] = {node->inputs[0], node->inputs[1], attributes.has_bias ? node->inputs[2] : NULL};
+    qn_node *inputs[] = {node->inputs[0], node->inputs[1],
+                         attributes.has_bias ? node->inputs[2] : NULL};
     bool changed = false;
     if (transposes_last_two(inputs[0])) {
         inputs[0] = inputs[0]->inputs[0];
@@ -374,7 +390,8 @@ static qn_node *simplify(qn_node *node)
 qn_node *qn_matmul_with(qn_node *a, qn_node *b, struct qn_matmul options)
 {
     qn_node *inputs[] = {a, b, options.bias};
-    struct attributes attributes = {options.transpose_a, options.transpose_b, options.bias != NULL, options.activation};
+    struct attributes attributes = {options.transpose_a, options.transpose_b, options.bias != NULL,
+                                    options.activation};
     return qn_node_new(&matmul_op, &attributes, inputs, options.bias ? 3 : 2);
 }
 
