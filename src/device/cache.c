@@ -162,13 +162,16 @@ done:
 struct entry {
     char name[64];
     off_t bytes;
-    time_t used;
+    struct timespec used;
 };
 
 static int by_age(const void *a, const void *b)
 {
     const struct entry *first = a, *second = b;
-    return (first->used > second->used) - (first->used < second->used);
+    if (first->used.tv_sec != second->used.tv_sec)
+        return first->used.tv_sec < second->used.tv_sec ? -1 : 1;
+    return (first->used.tv_nsec > second->used.tv_nsec) -
+           (first->used.tv_nsec < second->used.tv_nsec);
 }
 
 /* Our files in the folder; NULL and 0 if there are none.  The caller frees them. */
@@ -196,7 +199,7 @@ static struct entry *list_files(const char *folder, size_t *count)
         struct entry *entry = &entries[(*count)++];
         strcpy(entry->name, file->d_name);
         entry->bytes = status.st_size;
-        entry->used = status.st_mtime;
+        entry->used = status.st_mtim;
     }
     closedir(directory);
     return entries;
@@ -224,7 +227,7 @@ static void trim(const char *folder)
     for (size_t i = 0; i < count; i++) {
         bool is_temporary =
             strncmp(entries[i].name, TEMPORARY_PREFIX, strlen(TEMPORARY_PREFIX)) == 0;
-        bool is_stale = is_temporary && now - entries[i].used > STALE_SECONDS;
+        bool is_stale = is_temporary && now - entries[i].used.tv_sec > STALE_SECONDS;
         if (is_stale || (!is_temporary && total > most_bytes)) {
             remove_file(folder, entries[i].name);
             total -= entries[i].bytes;

@@ -57,6 +57,19 @@ void *context_alloc(qn_context *context, size_t count, size_t size)
     return memory;
 }
 
+void *context_grow(qn_context *context, void *array, size_t count, size_t *capacity, size_t size)
+{
+    if (count < *capacity)
+        return array;
+    size_t more = size_max(2 * *capacity, 16), bytes;
+    void *grown = size_product(&bytes, more, size) ? realloc(array, bytes) : NULL;
+    if (grown)
+        *capacity = more;
+    else
+        context_fail(context, QN_ERROR_MEMORY, "out of memory: %zu x %zu bytes", more, size);
+    return grown;
+}
+
 bool size_product(size_t *product, size_t a, size_t b)
 {
     if (b != 0 && a > SIZE_MAX / b)

@@ -18,22 +18,27 @@ struct qn_context {
     struct qn_caps caps;
     struct arena *arena;
     struct qn_counters counters;
-    char *gemm;            /* "auto", "clblast" or "own" */
-    uint64_t runs;         /* of all plans: tells whose values are in the arena */
+    char *gemm;               /* "auto", "clblast" or "own" */
+    uint64_t runs;            /* of all plans: tells whose values are in the arena */
     const char *only_variant; /* for tests: taken wherever one of this name fits; or NULL */
     size_t guard_bytes;       /* for tests: left free after each intermediate */
-    enum qn_status status; /* of the first error */
+    enum qn_status status;    /* of the first error */
     char error[2048];
 };
 
 /* Keeps the message if it is the first; returns `status`. */
-int context_fail(qn_context *context, enum qn_status status, const char *format, ...) PRINTF_LIKE(3, 4);
+int context_fail(qn_context *context, enum qn_status status, const char *format, ...)
+    PRINTF_LIKE(3, 4);
 
 /* Sets what qn_error(NULL) gives; returns `status`. */
 int fail_without_context(enum qn_status status, const char *format, ...) PRINTF_LIKE(2, 3);
 
 /* Zeroed memory for `count` things, or NULL and an error. */
 void *context_alloc(qn_context *context, size_t count, size_t size);
+
+/* The array, with room for one element more than `count`: moved and *capacity raised if need be.
+ * NULL and an error if there is no memory: the array is then as it was. */
+void *context_grow(qn_context *context, void *array, size_t count, size_t *capacity, size_t size);
 
 /* a * b into *product; false if it does not fit. */
 bool size_product(size_t *product, size_t a, size_t b);

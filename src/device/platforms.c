@@ -158,14 +158,11 @@ static bool is_better(const struct device_info *a, const struct device_info *b)
 static int add_candidate(qn_context *context, struct candidates *candidates,
                          struct device_info *info)
 {
-    if (candidates->count == candidates->capacity) {
-        size_t capacity = candidates->capacity ? 2 * candidates->capacity : 8;
-        struct device_info **more = realloc(candidates->device, capacity * sizeof *more);
-        if (!more)
-            return context_fail(context, QN_ERROR_MEMORY, "out of memory");
-        candidates->device = more;
-        candidates->capacity = capacity;
-    }
+    struct device_info **grown = context_grow(context, candidates->device, candidates->count,
+                                              &candidates->capacity, sizeof *grown);
+    if (!grown)
+        return QN_ERROR_MEMORY;
+    candidates->device = grown;
     size_t place = candidates->count++;
     for (; place > 0 && is_better(info, candidates->device[place - 1]); place--)
         candidates->device[place] = candidates->device[place - 1];

@@ -52,22 +52,6 @@ static double seconds_now(void)
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-/* Room for one more element; false and an error if there is no memory. */
-static bool grow(qn_context *context, void *array, size_t count, size_t *capacity, size_t size)
-{
-    if (count < *capacity)
-        return true;
-    size_t more = *capacity ? 2 * *capacity : 16;
-    void **place = array, *grown = realloc(*place, more * size);
-    if (!grown) {
-        context_fail(context, QN_ERROR_MEMORY, "out of memory");
-        return false;
-    }
-    *place = grown;
-    *capacity = more;
-    return true;
-}
-
 /* ---- Sources ---- */
 
 /* A folder that is not there would replace nothing, in silence. */
@@ -189,17 +173,21 @@ static int remember_program(qn_context *context, cl_program program, const struc
                             size_t count)
 {
     struct program_cache *cache = context->device->programs;
-    if (!grow(context, &cache->programs, cache->n_programs, &cache->programs_capacity,
-              sizeof *cache->programs)) {
+    size_t index = cache->n_programs;
+    cl_program *programs =
+        context_grow(context, cache->programs, index, &cache->programs_capacity, sizeof *programs);
+    if (!programs) {
         clReleaseProgram(program);
         return QN_ERROR_MEMORY;
     }
-    size_t index = cache->n_programs++;
-    cache->programs[index] = program;
+    cache->programs = programs;
+    cache->programs[cache->n_programs++] = program;
     for (size_t i = 0; i < count; i++) {
-        if (!grow(context, &cache->known, cache->n_known, &cache->known_capacity,
-                  sizeof *cache->known))
+        struct known_instance *known = context_grow(context, cache->known, cache->n_known,
+                                                    &cache->known_capacity, sizeof *known);
+        if (!known)
             return QN_ERROR_MEMORY;
+        cache->known = known;
         cache->known[cache->n_known++] = (struct known_instance){instances[i], index};
     }
     return QN_OK;
@@ -315,8 +303,8 @@ static char *short_log(qn_context *context, cl_program program)
     return log;
 }
 
-/* Compiles the instances as one program; NULL on failure, with an error or, if `log` is given, with
- * the log there. */
+/* Compiles the instances as one program.  NULL on failure: *code says why, and *log what the
+ * compiler said, if it said anything. */
 static cl_program compile(qn_context *context, const struct instance *const *instances,
                           size_t count, cl_int *code, char **log)
 {

@@ -102,19 +102,6 @@ void profile_free(struct profile *profile)
     free(profile);
 }
 
-static bool grow(void *array, size_t count, size_t *capacity, size_t size)
-{
-    if (count < *capacity)
-        return true;
-    size_t more = *capacity ? 2 * *capacity : 64;
-    void **place = array, *grown = realloc(*place, more * size);
-    if (!grown)
-        return false;
-    *place = grown;
-    *capacity = more;
-    return true;
-}
-
 /* The kernel's name as it stands in its source: without the suffix that program.c gave it. */
 static void kernel_name(cl_kernel kernel, char *name, size_t size)
 {
@@ -126,9 +113,10 @@ static void kernel_name(cl_kernel kernel, char *name, size_t size)
     snprintf(name, size, "%.*s", length, full);
 }
 
-/* The command's row; SIZE_MAX if there is no memory. */
-static size_t find_row(struct profile *profile, const struct command *command)
+/* The command's row; SIZE_MAX and an error if there is no memory. */
+static size_t find_row(qn_context *context, const struct command *command)
 {
+    struct profile *profile = context->device->profile;
     struct row row = {0};
     snprintf(row.op, sizeof row.op, "%s", command->op);
     snprintf(row.variant, sizeof row.variant, "%s", command->variant ? command->variant : "");
@@ -139,8 +127,11 @@ static size_t find_row(struct profile *profile, const struct command *command)
             strcmp(known->kernel, row.kernel) == 0)
             return i;
     }
-    if (!grow(&profile->rows, profile->n_rows, &profile->rows_capacity, sizeof *profile->rows))
+    struct row *rows = context_grow(context, profile->rows, profile->n_rows,
+                                    &profile->rows_capacity, sizeof *rows);
+    if (!rows)
         return SIZE_MAX;
+    profile->rows = rows;
     profile->rows[profile->n_rows] = row;
     return profile->n_rows++;
 }
@@ -150,17 +141,20 @@ static int profile_command(qn_context *context, const struct command *command, c
                            cl_event end)
 {
     struct profile *profile = context->device->profile;
-    size_t row = find_row(profile, command);
-    if (row == SIZE_MAX || !grow(&profile->pending, profile->n_pending, &profile->pending_capacity,
-                                 sizeof *profile->pending)) {
+    struct pending *pending = context_grow(context, profile->pending, profile->n_pending,
+                                           &profile->pending_capacity, sizeof *pending);
+    if (pending)
+        profile->pending = pending;
+    size_t row = pending ? find_row(context, command) : SIZE_MAX;
+    if (row == SIZE_MAX) {
         release_event(start);
         release_event(end);
-        return context_fail(context, QN_ERROR_MEMORY, "out of memory");
+        return QN_ERROR_MEMORY;
     }
     profile->rows[row].calls++;
     profile->rows[row].flops += command->cost.flops;
     profile->rows[row].bytes += command->cost.bytes;
-    struct pending *pending = &profile->pending[profile->n_pending++];
+    pending = &profile->pending[profile->n_pending++];
     *pending = (struct pending){.start = start, .end = end, .row = row};
     snprintf(pending->node, sizeof pending->node, "%s", command->node ? command->node : "");
     return QN_OK;
