@@ -23,7 +23,7 @@
 #endif
 #define EACH_OF_FOUR(X) X(0) X(1) X(2) X(3)
 #define COLUMNS (2 * FLOAT_WIDTH)
-#define ROW_STEP ((ROWS + 3) / 4 * 4) /* from column to column of a panel of a */
+#define A_PITCH ((ROWS + 3) / 4 * 4) /* from column to column of a panel of a */
 
 /* panel[k][i] = x[i * step + k] for i < width, k < depth: 4 x 4 numbers at a time.  Rows beyond
  * `count` repeat the last. */
@@ -67,12 +67,12 @@ inline void pack_a(local float *panel, global const float *x, ulong step, uint t
                    uint count, uint depth)
 {
     if (!transposed) {
-        pack_transposed(panel, ROW_STEP, x, step, count, depth);
-    } else if (count < ROW_STEP) {
-        pack_part(panel, ROW_STEP, x, step, count, depth);
+        pack_transposed(panel, A_PITCH, x, step, count, depth);
+    } else if (count < A_PITCH) {
+        pack_part(panel, A_PITCH, x, step, count, depth);
     } else {
-        for (uint k = 0; k < depth; k++, panel += ROW_STEP, x += step)
-            for (uint i = 0; i < ROW_STEP; i += 4)
+        for (uint k = 0; k < depth; k++, panel += A_PITCH, x += step)
+            for (uint i = 0; i < A_PITCH; i += 4)
                 vstore4(vload4(0, x + i), 0, panel + i);
     }
 }
@@ -105,7 +105,7 @@ inline void multiply_panels(local float *tile, local const float *a, local const
     vstorev(high##i, 2 * i + 1, tile);
 #define MULTIPLY_ROWS(EACH)                                                                        \
     EACH(DECLARE)                                                                                  \
-    for (uint k = 0; k < depth; k++, a += ROW_STEP, b += COLUMNS) {                                \
+    for (uint k = 0; k < depth; k++, a += A_PITCH, b += COLUMNS) {                                \
         floatv b_low = vloadv(0, b), b_high = vloadv(1, b);                                        \
         EACH(MULTIPLY)                                                                             \
     }                                                                                              \
@@ -194,7 +194,7 @@ gemm_packed(global const float *restrict a, global const float *restrict b,
             uint depth = min(k_block, k - k_begin);
             bool first = k_begin == 0, last = k_begin + depth == k;
             for (uint row = row_begin; row < row_end; row += ROWS)
-                pack_a(a_panels + (row - row_begin) / ROWS * k_block * ROW_STEP,
+                pack_a(a_panels + (row - row_begin) / ROWS * k_block * A_PITCH,
                        a_matrix + (transpose_a ? k_begin * a_row + row : row * a_row + k_begin),
                        a_row, transpose_a, row_end - row, depth);
             for (uint column = column_begin; column < column_end; column += COLUMNS) {
@@ -205,7 +205,7 @@ gemm_packed(global const float *restrict a, global const float *restrict b,
                        b_row, transpose_b, columns, depth);
                 for (uint row = row_begin; row < row_end; row += ROWS) {
                     uint rows = min((uint)ROWS, row_end - row);
-                    multiply_panels(tile, a_panels + (row - row_begin) / ROWS * k_block * ROW_STEP,
+                    multiply_panels(tile, a_panels + (row - row_begin) / ROWS * k_block * A_PITCH,
                                     b_panel, rows, depth);
                     ulong at = y_matrix + (ulong)row * n + column;
                     if (columns == COLUMNS && !(last && has_epilogue))
