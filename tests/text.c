@@ -387,6 +387,31 @@ static void test_damaged(void)
         ok(!qn_tokenizer_load(qn, write_text("bad.json", cases[i].text)) && says(cases[i].message),
            "damaged: %s", cases[i].message);
 
+    static const struct {
+        const char *extra, *added, *message;
+    } bpe_cases[] = {
+        {",\"\u20ac\":256", "", "token \"\u20ac\" is not written in GPT-2's characters"},
+        {",\"<e>\":256", "{\"id\":257,\"content\":\"<e>\"}", "\"<e>\" has two ids"},
+        {"", "{\"id\":257,\"content\":\"<e>\"},{\"id\":258,\"content\":\"<e>\"}",
+         "\"<e>\" has two ids"},
+        {"", "{\"id\":1,\"content\":\"<e>\"}", "both have the id 1"},
+        {"", "{\"id\":-1,\"content\":\"<e>\"}", "objects with an id from 0"},
+        {"", "{\"id\":256}", "added_tokens.content: missing"},
+        {"", "{\"id\":256,\"content\":\"\"}", "a text that is not empty"},
+        {"", "{\"id\":256,\"content\":\"<e>\",\"lstrip\":true}", "lstrip: only false"},
+        {"", "7", "objects with an id from 0"},
+    };
+    for (size_t i = 0; i < sizeof bpe_cases / sizeof *bpe_cases; i++) {
+        static char bytes[20000], file[30000];
+        write_byte_vocabulary(bytes, sizeof bytes, bpe_cases[i].extra);
+        snprintf(file, sizeof file,
+                 "{\"added_tokens\":[%s],\"pre_tokenizer\":{\"type\":\"ByteLevel\","
+                 "\"add_prefix_space\":false},\"model\":{\"vocab\":%s,\"merges\":[]}}",
+                 bpe_cases[i].added, bytes);
+        ok(!qn_tokenizer_load(qn, write_text("bad.json", file)) && says(bpe_cases[i].message),
+           "damaged: %s", bpe_cases[i].message);
+    }
+
     ok(!qn_tokenizer_load(qn, in_folder("none")) && says("No such file"),
        "a file that is not there");
     ok(!qn_tokenizer_load(qn, test_folder) && says("holds no tokenizer"),

@@ -43,7 +43,8 @@ static int digits_needed(const json_t *json, int digits)
     }
     const char *key;
     json_t *value;
-    json_object_foreach((json_t *)json, key, value) digits = digits_needed(value, digits);
+    json_object_foreach ((json_t *)json, key, value)
+        digits = digits_needed(value, digits);
     for (size_t i = 0; i < json_array_size(json); i++)
         digits = digits_needed(json_array_get(json, i), digits);
     return digits;

@@ -111,7 +111,7 @@ static void inspect_object(const char *path, const json_t *json, FILE *out)
     json_t *value;
     char quoted[QUOTED], described[DESCRIBED];
     fprintf(out, "%s: %zu keys\n", path, json_object_size(json));
-    json_object_foreach((json_t *)json, key, value)
+    json_object_foreach ((json_t *)json, key, value)
         fprintf(out, "  %s: %s\n", quote_string(quoted, key), describe(described, value));
 }
 

@@ -221,8 +221,7 @@ static bool check_metadata(qn_safetensors *file, const json_t *metadata)
                      describe(found, metadata));
         return false;
     }
-    json_object_foreach((json_t *)metadata, key, value)
-    {
+    json_object_foreach ((json_t *)metadata, key, value) {
         if (json_is_string(value))
             continue;
         context_fail(file->context, QN_ERROR_FORMAT,
@@ -305,8 +304,7 @@ static bool read_header(qn_safetensors *file)
         return false;
     const char *name;
     json_t *value;
-    json_object_foreach(file->header, name, value)
-    {
+    json_object_foreach (file->header, name, value) {
         if (strcmp(name, "__metadata__") == 0) {
             if (!check_metadata(file, value))
                 return false;

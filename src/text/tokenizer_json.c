@@ -18,8 +18,8 @@ static const char end_of_text[] = "<|endoftext|>";
 
 /* ---- Tokens of byte-level BPE: written with a character that prints for each byte ---- */
 
-/* The bytes that a written token stands for; `bytes` has room for strlen(written).  A token that is
- * not so written stands for itself. */
+/* The bytes that a written token stands for, of which `bytes` has room for strlen(written); 0 if it
+ * is not so written. */
 static size_t read_token(const char *written, char *bytes)
 {
     size_t length = strlen(written), used = 0, step;
@@ -27,10 +27,8 @@ static size_t read_token(const char *written, char *bytes)
         int32_t point = -1;
         step = utf8_decode(written + at, length - at, &point);
         int byte = step > 0 ? point_to_byte(point) : -1;
-        if (byte < 0) {
-            memcpy(bytes, written, length);
-            return length;
-        }
+        if (byte < 0)
+            return 0;
         bytes[used++] = (char)byte;
     }
     return used;
@@ -61,8 +59,7 @@ static size_t count_ids(struct fields *fields, const json_t *vocabulary, const j
     const char *token;
     json_t *value;
     char quoted[QUOTED], found[DESCRIBED];
-    json_object_foreach((json_t *)vocabulary, token, value)
-    {
+    json_object_foreach ((json_t *)vocabulary, token, value) {
         int64_t id = json_is_integer(value) ? json_integer_value(value) : -1;
         if (id < 0 || id >= MAX_VOCABULARY) {
             fields_fail(fields, "vocab", "token %s: expected an id from 0 to %d, found %s",
@@ -100,32 +97,51 @@ static bool is_free_id(struct fields *fields, const qn_tokenizer *tokenizer, int
 }
 
 /* Special tokens are found in text as they are written here. */
-static bool add_specials(struct fields *fields, qn_tokenizer *tokenizer, const json_t *added)
+static bool add_special(struct fields *fields, qn_tokenizer *tokenizer, const json_t *vocabulary,
+                        const json_t *entry, json_t *seen)
+{
+    static const char *const switches[] = {"single_word", "lstrip", "rstrip"};
+    struct fields token = fields_of(fields->context, fields->file, entry);
+    token.within = "added_tokens";
+    token.outer = fields;
+    const char *content = fields_string(&token, "content");
+    for (size_t i = 0; i < sizeof switches / sizeof *switches; i++)
+        if (fields_bool_or(&token, switches[i], false))
+            fields_fail(&token, switches[i], "only false is supported");
+    if (!token.failed && *content == '\0')
+        fields_fail(&token, "content", "expected a text that is not empty");
+    if (token.failed)
+        return false;
+    int32_t id = (int32_t)json_integer_value(json_object_get(entry, "id"));
+    const json_t *other = json_object_get(vocabulary, content);
+    if (json_object_get(seen, content) || (other && json_integer_value(other) != id)) {
+        char quoted[QUOTED];
+        fields_fail(&token, "content", "%s has two ids", quote_string(quoted, content));
+        return false;
+    }
+    if (json_object_set_new(seen, content, json_true()) != 0) {
+        context_fail(fields->context, QN_ERROR_MEMORY, "out of memory while reading %s",
+                     fields->file);
+        return false;
+    }
+    return is_free_id(fields, tokenizer, id, content) &&
+           tokenizer_add(tokenizer, id, content, strlen(content), true);
+}
+
+static bool add_specials(struct fields *fields, qn_tokenizer *tokenizer, const json_t *vocabulary,
+                         const json_t *added)
 {
     if (json_array_size(added) > MAX_SPECIALS) {
         fields_fail(fields, "added_tokens", "expected at most %d, found %zu", MAX_SPECIALS,
                     json_array_size(added));
         return false;
     }
-    for (size_t i = 0; i < json_array_size(added); i++) {
-        struct fields token = fields_of(fields->context, fields->file, json_array_get(added, i));
-        token.within = "added_tokens";
-        token.outer = fields;
-        const char *content = fields_string(&token, "content");
-        static const char *const switches[] = {"single_word", "lstrip", "rstrip"};
-        for (size_t k = 0; k < sizeof switches / sizeof *switches; k++)
-            if (fields_bool_or(&token, switches[k], false))
-                fields_fail(&token, switches[k], "only false is supported");
-        if (!token.failed && *content == '\0')
-            fields_fail(&token, "content", "expected a text that is not empty");
-        if (token.failed)
-            return false;
-        int32_t id = (int32_t)json_integer_value(json_object_get(token.object, "id"));
-        if (!is_free_id(fields, tokenizer, id, content) ||
-            !tokenizer_add(tokenizer, id, content, strlen(content), true))
-            return false;
-    }
-    return true;
+    json_t *seen = json_object();
+    bool is_good = true;
+    for (size_t i = 0; i < json_array_size(added) && is_good; i++)
+        is_good = add_special(fields, tokenizer, vocabulary, json_array_get(added, i), seen);
+    json_decref(seen);
+    return is_good;
 }
 
 /* Whether `token` is a special token, which is there already: files have it in the vocabulary too.
@@ -137,23 +153,35 @@ static bool is_there(const qn_tokenizer *tokenizer, int32_t id, const char *toke
 
 /* ---- Byte-level BPE ---- */
 
+static bool add_bpe_token(struct fields *fields, qn_tokenizer *tokenizer, int32_t id,
+                          const char *written, char *scratch)
+{
+    if (is_there(tokenizer, id, written))
+        return true;
+    size_t length = read_token(written, scratch);
+    if (length == 0) {
+        char quoted[QUOTED];
+        fields_fail(fields, "vocab", "token %s is not written in GPT-2's characters for bytes",
+                    quote_string(quoted, written));
+        return false;
+    }
+    return is_free_id(fields, tokenizer, id, written) &&
+           tokenizer_add(tokenizer, id, scratch, length, false);
+}
+
 static bool add_bpe_tokens(struct fields *fields, qn_tokenizer *tokenizer, const json_t *vocabulary)
 {
-    size_t room = 0;
+    size_t longest = 0;
     const char *token;
-    json_t *value;
-    json_object_foreach((json_t *)vocabulary, token, value) room = size_max(room, strlen(token));
-    char *bytes = context_alloc(fields->context, room, 1);
-    bool is_good = bytes != NULL;
-    json_object_foreach((json_t *)vocabulary, token, value)
-    {
-        int32_t id = (int32_t)json_integer_value(value);
-        is_good =
-            is_good && (is_there(tokenizer, id, token) ||
-                        (is_free_id(fields, tokenizer, id, token) &&
-                         tokenizer_add(tokenizer, id, bytes, read_token(token, bytes), false)));
-    }
-    free(bytes);
+    json_t *id;
+    json_object_foreach ((json_t *)vocabulary, token, id)
+        longest = size_max(longest, strlen(token));
+    char *scratch = context_alloc(fields->context, longest, 1);
+    bool is_good = scratch != NULL;
+    json_object_foreach ((json_t *)vocabulary, token, id)
+        is_good = is_good &&
+                  add_bpe_token(fields, tokenizer, (int32_t)json_integer_value(id), token, scratch);
+    free(scratch);
     return is_good;
 }
 
@@ -304,7 +332,7 @@ static qn_tokenizer *make_bpe(struct fields *fields, const json_t *vocabulary, c
         return qn_tokenizer_byte(fields->context);
     }
     tokenizer = tokenizer_new(fields->context, TOKENIZER_BPE, count);
-    if (!tokenizer || !add_specials(fields, tokenizer, added) ||
+    if (!tokenizer || !add_specials(fields, tokenizer, vocabulary, added) ||
         !add_bpe_tokens(fields, tokenizer, vocabulary))
         goto fail;
     tokenizer->bpe = bpe_new(fields->context, byte_ids, merges, n_merges);
@@ -382,11 +410,10 @@ static qn_tokenizer *read_characters(struct fields *fields, struct fields *model
     size_t count = fields->failed ? 0 : count_ids(model, vocabulary, added);
     qn_tokenizer *tokenizer =
         count > 0 ? tokenizer_new(fields->context, TOKENIZER_CHAR, count) : NULL;
-    bool is_good = tokenizer && add_specials(fields, tokenizer, added);
+    bool is_good = tokenizer && add_specials(fields, tokenizer, vocabulary, added);
     const char *token;
     json_t *value;
-    json_object_foreach((json_t *)vocabulary, token, value)
-    {
+    json_object_foreach ((json_t *)vocabulary, token, value) {
         int32_t point, id = (int32_t)json_integer_value(value);
         size_t length = strlen(token);
         if (!is_good || is_there(tokenizer, id, token))
@@ -447,8 +474,14 @@ static qn_tokenizer *load_pair(qn_context *context, const char *vocabulary_path,
         goto done;
     struct fields fields = fields_of(context, vocabulary_path, vocabulary);
     json_t *end = json_object_get(vocabulary, end_of_text);
-    if (json_is_integer(end))
+    if (json_is_integer(end)) {
         added = json_pack("[{s:O, s:s}]", "id", end, "content", end_of_text);
+        if (!added) {
+            context_fail(context, QN_ERROR_MEMORY, "out of memory while reading %s",
+                         vocabulary_path);
+            goto done;
+        }
+    }
     if (count_ids(&fields, vocabulary, added) == 0)
         goto done;
     struct fields merge_fields = fields_of(context, merges_path, NULL);
@@ -502,11 +535,11 @@ static json_t *write_vocabulary(const qn_tokenizer *tokenizer)
     for (size_t id = 0; id < tokenizer->vocabulary && vocabulary; id++) {
         const struct token *token = &tokenizer->tokens[id];
         const char *bytes = tokenizer->storage + token->offset;
-        char *written = token->is_known ? malloc(2 * token->length + 1) : NULL;
         if (!token->is_known)
             continue;
         bool is_plain = tokenizer->kind == TOKENIZER_CHAR || token->is_special;
-        if (written && !is_plain)
+        char *written = is_plain ? NULL : malloc(2 * token->length + 1);
+        if (written)
             write_token(bytes, token->length, written);
         const char *key = is_plain ? bytes : written;
         if (!key || json_object_set_new(vocabulary, key, json_integer((json_int_t)id)) != 0) {
@@ -527,8 +560,7 @@ static json_t *write_merges(const qn_tokenizer *tokenizer, const json_t *vocabul
     json_t *array = written ? json_array() : NULL;
     const char *token;
     json_t *id;
-    json_object_foreach((json_t *)vocabulary, token, id)
-    {
+    json_object_foreach ((json_t *)vocabulary, token, id) {
         if (written)
             written[json_integer_value(id)] = token;
     }
@@ -546,12 +578,17 @@ static json_t *write_merges(const qn_tokenizer *tokenizer, const json_t *vocabul
 static json_t *write_added(const qn_tokenizer *tokenizer)
 {
     json_t *added = json_array();
-    for (size_t id = 0; id < tokenizer->vocabulary; id++)
-        if (tokenizer->tokens[id].is_special)
-            json_array_append_new(
-                added, json_pack("{s:I, s:s, s:b, s:b, s:b, s:b, s:b}", "id", (json_int_t)id,
-                                 "content", token_bytes(tokenizer, (int32_t)id), "single_word", 0,
-                                 "lstrip", 0, "rstrip", 0, "normalized", 0, "special", 1));
+    for (size_t i = 0; i < tokenizer->vocabulary && added; i++) {
+        if (!tokenizer->tokens[i].is_special)
+            continue;
+        json_t *token = json_pack("{s:I, s:s, s:b, s:b, s:b, s:b, s:b}", "id", (json_int_t)i,
+                                  "content", token_bytes(tokenizer, (int32_t)i), "single_word", 0,
+                                  "lstrip", 0, "rstrip", 0, "normalized", 0, "special", 1);
+        if (json_array_append_new(added, token) != 0) {
+            json_decref(added);
+            added = NULL;
+        }
+    }
     return added;
 }
 
