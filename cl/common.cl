@@ -119,6 +119,70 @@ inline void store_part(floatv v, global float *p, uint count)
         p[i] = lane[i];
 }
 
+/* ---- Rows ----
+ *
+ * A work-group has a row; its work-items take vectors in turn.  On a CPU the group is one work-item, and the reductions are
+ * over its lanes alone. */
+
+/* Lanes i to i + FLOAT_WIDTH - 1 of a row; those behind its end are `fill`. */
+inline floatv load_row(global const float *row, ulong i, ulong width, float fill)
+{
+    return i + FLOAT_WIDTH <= width ? vloadv(0, row + i) : load_part(row + i, (uint)(width - i), fill);
+}
+
+inline void store_row(floatv v, global float *row, ulong i, ulong width)
+{
+    if (i + FLOAT_WIDTH <= width)
+        vstorev(v, 0, row + i);
+    else
+        store_part(v, row + i, (uint)(width - i));
+}
+
+/* The vectors of a row that are this work-item's. */
+#define ROW_FIRST ((ulong)get_local_id(0) * FLOAT_WIDTH)
+#define ROW_STEP ((ulong)get_local_size(0) * FLOAT_WIDTH)
+
+enum { GROUP_MOST = 256 };
+
+#if DEVICE_CPU
+#define GROUP_SCRATCH(name) local float *name = 0
+#define group_sum(value, scratch) (value)
+#define group_max(value, scratch) (value)
+#else
+#define GROUP_SCRATCH(name) local float name[GROUP_MOST]
+
+/* The sum over the work-group, a power of two of work-items, for all of them. */
+inline float group_sum(float value, local float *scratch)
+{
+    uint me = get_local_id(0);
+    scratch[me] = value;
+    for (uint half_size = get_local_size(0) / 2; half_size > 0; half_size /= 2) {
+        barrier(CLK_LOCAL_MEM_FENCE);
+        if (me < half_size)
+            scratch[me] += scratch[me + half_size];
+    }
+    barrier(CLK_LOCAL_MEM_FENCE);
+    value = scratch[0];
+    barrier(CLK_LOCAL_MEM_FENCE);
+    return value;
+}
+
+inline float group_max(float value, local float *scratch)
+{
+    uint me = get_local_id(0);
+    scratch[me] = value;
+    for (uint half_size = get_local_size(0) / 2; half_size > 0; half_size /= 2) {
+        barrier(CLK_LOCAL_MEM_FENCE);
+        if (me < half_size)
+            scratch[me] = fmax(scratch[me], scratch[me + half_size]);
+    }
+    barrier(CLK_LOCAL_MEM_FENCE);
+    value = scratch[0];
+    barrier(CLK_LOCAL_MEM_FENCE);
+    return value;
+}
+#endif
+
 /* Philox 4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", 2011). */
 inline uint4 philox(uint4 counter, uint2 key)
 {

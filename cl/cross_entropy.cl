@@ -1,0 +1,96 @@
+/* Cross-entropy of logits.  Only the logarithm of the sum of exponentials is kept of each row, not its probabilities. */
+
+/* loss[row] and log_sum[row]; a row whose target is `ignored` has loss 0, one whose target is no class NaN. */
+kernel void cross_entropy(global float *restrict loss, global float *restrict log_sum,
+                          global const float *restrict logits, global const int *restrict targets, ulong rows,
+                          ulong width, int ignored, float smoothing)
+{
+    GROUP_SCRATCH(scratch);
+    for (ulong row = get_group_id(0); row < rows; row += get_num_groups(0)) {
+        global const float *in = logits + row * width;
+        int target = targets[row];
+        floatv most = -INFINITY, sum = 0.0f, total = 0.0f;
+        for (ulong i = ROW_FIRST; i < width; i += ROW_STEP)
+            most = fmax(most, load_row(in, i, width, -INFINITY));
+        float m = group_max(max_lanes(most), scratch);
+        for (ulong i = ROW_FIRST; i < width; i += ROW_STEP)
+            sum += exp(load_row(in, i, width, -INFINITY) - m);
+        /* The logits' distances from the greatest, whose mean keeps more digits than that of the logits. */
+        for (ulong i = ROW_FIRST; smoothing > 0 && i < width; i += ROW_STEP)
+            total += load_row(in, i, width, m) - m;
+        float log_of_sum = log(group_sum(sum_lanes(sum), scratch));
+        float mean = group_sum(sum_lanes(total), scratch) / width;
+        if (get_local_id(0) > 0)
+            continue;
+        log_sum[row] = m + log_of_sum;
+        bool is_class = target >= 0 && (ulong)target < width;
+        float of_target = is_class ? log_of_sum - (in[target] - m) : NAN;
+        float value = (1.0f - smoothing) * of_target;
+        if (smoothing > 0)
+            value += smoothing * (log_of_sum - mean);
+        loss[row] = target == ignored ? 0.0f : value;
+    }
+}
+
+/* The sum of the rows' losses, by one work-group; MEAN: over the number of targets that count.  share: what one row's loss
+ * counts in the result. */
+kernel void cross_entropy_sum(global float *result, global float *share, global const float *loss,
+                              global const int *targets, ulong rows, int ignored, uint is_mean)
+{
+    GROUP_SCRATCH(scratch);
+    float sum = 0.0f, count = 0.0f;
+    for (ulong row = get_local_id(0); row < rows; row += get_local_size(0)) {
+        sum += loss[row];
+        count += targets[row] != ignored ? 1.0f : 0.0f;
+    }
+    sum = group_sum(sum, scratch);
+    count = group_sum(count, scratch);
+    if (get_local_id(0) == 0) {
+        *result = is_mean ? sum / count : sum;
+        *share = is_mean ? 1.0f / count : 1.0f;
+    }
+}
+
+/* d_logits = (softmax(logits) - wanted) d_loss share; wanted is 1 - smoothing at the target, and smoothing / width
+ * everywhere.  May overwrite the logits. */
+kernel void cross_entropy_backward(global float *d_logits, global const float *logits,
+                                   global const int *restrict targets, global const float *restrict log_sum,
+                                   global const float *restrict share, global const float *restrict d_loss,
+                                   ulong rows, ulong width, int ignored, float smoothing)
+{
+    for (ulong row = get_group_id(0); row < rows; row += get_num_groups(0)) {
+        global const float *in = logits + row * width;
+        int target = targets[row];
+        float scale = target == ignored ? 0.0f : *share * *d_loss, of_sum = log_sum[row];
+        if (target != ignored && (target < 0 || (ulong)target >= width))
+            scale = NAN;
+        for (ulong i = ROW_FIRST; i < width; i += ROW_STEP) {
+            floatv wanted = smoothing / width;
+            if (target >= 0 && (ulong)target - i < FLOAT_WIDTH)
+                wanted += SELECT(EQ(LANES, (intv)(target - (int)i)), (floatv)(1.0f - smoothing), (floatv)(0.0f));
+            floatv d = (exp(load_row(in, i, width, -INFINITY) - of_sum) - wanted) * scale;
+            store_row(target == ignored ? (floatv)(0.0f) : d, d_logits + row * width, i, width);
+        }
+    }
+}
+
+/* right[row]: 1 where the target is the first of the greatest logits, else 0. */
+kernel void correct(global float *restrict right, global const float *restrict logits,
+                    global const int *restrict targets, ulong rows, ulong width)
+{
+    GROUP_SCRATCH(scratch);
+    for (ulong row = get_group_id(0); row < rows; row += get_num_groups(0)) {
+        global const float *in = logits + row * width;
+        int target = targets[row];
+        bool is_class = target >= 0 && (ulong)target < width;
+        ulong before_end = is_class ? target : 0;
+        floatv most = -INFINITY, before = -INFINITY;
+        for (ulong i = ROW_FIRST; i < width; i += ROW_STEP)
+            most = fmax(most, load_row(in, i, width, -INFINITY));
+        for (ulong i = ROW_FIRST; i < before_end; i += ROW_STEP)
+            before = fmax(before, load_row(in, i, before_end, -INFINITY));
+        float m = group_max(max_lanes(most), scratch), b = group_max(max_lanes(before), scratch);
+        if (get_local_id(0) == 0)
+            right[row] = is_class && in[target] >= m && (target == 0 || in[target] > b) ? 1.0f : 0.0f;
+    }
+}

@@ -1,0 +1,200 @@
+/* Cross-entropy from logits, and how many rows are right. */
+#include <quern/op.h>
+#include <quern/ops.h>
+
+#include "cl_sources.h"
+#include "graph/graph.h"
+#include "op/rows.h"
+
+enum { IGNORE = -100 };
+
+struct cross_entropy_attributes {
+    int32_t ignore_index;
+    float label_smoothing;
+    uint32_t is_mean;
+};
+
+static bool check_targets(qn_node *node)
+{
+    qn_shape rows = *qn_in(node, 0);
+    char logits[SHAPE_TEXT], targets[SHAPE_TEXT];
+    if (node->inputs[0]->outputs[0].type != QN_F32 || node->inputs[1]->outputs[0].type != QN_I32)
+        return qn_node_fail(node, "logits are %s and targets %s; they must be f32 and i32",
+                            qn_type_name(node->inputs[0]->outputs[0].type),
+                            qn_type_name(node->inputs[1]->outputs[0].type));
+    if (rows.rank == 0)
+        return qn_node_fail(node, "the logits are one number; they need an axis of classes");
+    rows.rank--;
+    if (!qn_shape_equal(rows, *qn_in(node, 1)))
+        return qn_node_fail(node, "logits are %s: targets must be %s but for the last axis, not %s",
+                            shape_text(qn_in(node, 0), logits, sizeof logits), logits,
+                            shape_text(qn_in(node, 1), targets, sizeof targets));
+    return true;
+}
+
+static const struct cross_entropy_attributes *attributes_of(const qn_node *node)
+{
+    return node->attributes;
+}
+
+/* ---- Forward: logits, targets -> result, log of the sum of exponentials by row, share of a row ---- */
+
+static bool infer_cross_entropy(qn_node *node)
+{
+    float smoothing = attributes_of(node)->label_smoothing;
+    if (!check_targets(node))
+        return false;
+    if (!(smoothing >= 0 && smoothing <= 1))
+        return qn_node_fail(node, "label smoothing is %g, which is not in [0, 1]", smoothing);
+    node->outputs[0] = node->outputs[2] = (struct qn_value){.type = QN_F32};
+    node->outputs[1] = (struct qn_value){QN_F32, *qn_in(node, 1)};
+    return true;
+}
+
+static size_t workspace(const qn_node *node, const struct qn_caps *caps)
+{
+    (void)caps;
+    return qn_shape_count(*qn_in(node, 1)) * sizeof(float);
+}
+
+static void record_cross_entropy(struct qn_launch *launch, const qn_node *node)
+{
+    const struct cross_entropy_attributes *attributes = attributes_of(node);
+    size_t rows, width;
+    rows_of(qn_in(node, 0), &rows, &width);
+    qn_launch_kernel(launch, &source_cross_entropy, "cross_entropy");
+    qn_launch_workspace(launch);
+    qn_launch_output(launch, 1);
+    qn_launch_input(launch, 0);
+    qn_launch_input(launch, 1);
+    qn_launch_ulong(launch, rows);
+    qn_launch_ulong(launch, width);
+    qn_launch_int(launch, attributes->ignore_index);
+    qn_launch_float(launch, attributes->label_smoothing);
+    row_range(launch, rows);
+
+    qn_launch_kernel(launch, &source_cross_entropy, "cross_entropy_sum");
+    qn_launch_output(launch, 0);
+    qn_launch_output(launch, 2);
+    qn_launch_workspace(launch);
+    qn_launch_input(launch, 1);
+    qn_launch_ulong(launch, rows);
+    qn_launch_int(launch, attributes->ignore_index);
+    qn_launch_uint(launch, attributes->is_mean);
+    row_range(launch, 1);
+}
+
+static const struct qn_variant variants[] = {
+    {.name = "rows", .workspace = workspace, .record = record_cross_entropy}};
+
+static struct qn_cost cost(const qn_node *node)
+{
+    double count = (double)qn_shape_count(*qn_in(node, 0));
+    return (struct qn_cost){.flops = 4 * count, .bytes = 4 * count};
+}
+
+/* ---- Backward: logits, targets, log of the sum, share, d_loss -> d_logits ---- */
+
+static bool infer_backward(qn_node *node)
+{
+    node->outputs[0] = node->inputs[0]->outputs[0];
+    return true;
+}
+
+static void record_backward(struct qn_launch *launch, const qn_node *node)
+{
+    const struct cross_entropy_attributes *attributes = attributes_of(node);
+    size_t rows, width;
+    rows_of(qn_in(node, 0), &rows, &width);
+    qn_launch_kernel(launch, &source_cross_entropy, "cross_entropy_backward");
+    qn_launch_output(launch, 0);
+    for (size_t i = 0; i < 5; i++)
+        qn_launch_input(launch, i);
+    qn_launch_ulong(launch, rows);
+    qn_launch_ulong(launch, width);
+    qn_launch_int(launch, attributes->ignore_index);
+    qn_launch_float(launch, attributes->label_smoothing);
+    row_range(launch, rows);
+}
+
+static struct qn_cost cost_backward(const qn_node *node)
+{
+    double count = (double)qn_shape_count(*qn_in(node, 0));
+    return (struct qn_cost){.flops = 4 * count, .bytes = 8 * count};
+}
+
+static const struct qn_variant backward_variants[] = {{.name = "rows", .record = record_backward}};
+
+static const struct qn_op backward_op = {.name = "cross_entropy_backward",
+                                         .outputs = 1,
+                                         .attributes = sizeof(struct cross_entropy_attributes),
+                                         .infer = infer_backward,
+                                         .variants = backward_variants,
+                                         .n_variants = 1,
+                                         .may_overwrite = 1,
+                                         .cost = cost_backward};
+
+static void gradient(qn_node *node, qn_node *const *d_out, qn_node **d_in)
+{
+    if (!d_out[0])
+        return;
+    qn_node *inputs[] = {node->inputs[0], node->inputs[1], qn_output(node, 1), qn_output(node, 2), d_out[0]};
+    d_in[0] = qn_node_new(&backward_op, node->attributes, inputs, 5);
+}
+
+static const struct qn_op cross_entropy_op = {.name = "cross_entropy",
+                                              .outputs = 3,
+                                              .attributes = sizeof(struct cross_entropy_attributes),
+                                              .infer = infer_cross_entropy,
+                                              .variants = variants,
+                                              .n_variants = 1,
+                                              .gradient = gradient,
+                                              .cost = cost};
+
+qn_node *qn_cross_entropy_with(qn_node *logits, qn_node *targets, struct qn_cross_entropy options)
+{
+    struct cross_entropy_attributes attributes = {options.ignore_index, options.label_smoothing, !options.sum};
+    return qn_node_new(&cross_entropy_op, &attributes, (qn_node *[]){logits, targets}, 2);
+}
+
+qn_node *qn_cross_entropy(qn_node *logits, qn_node *targets)
+{
+    return qn_cross_entropy_with(logits, targets, (struct qn_cross_entropy){.ignore_index = IGNORE});
+}
+
+/* ---- Correct: logits, targets -> 1 or 0 by row ---- */
+
+static bool infer_correct(qn_node *node)
+{
+    if (!check_targets(node))
+        return false;
+    node->outputs[0] = (struct qn_value){QN_F32, *qn_in(node, 1)};
+    return true;
+}
+
+static void record_correct(struct qn_launch *launch, const qn_node *node)
+{
+    size_t rows, width;
+    rows_of(qn_in(node, 0), &rows, &width);
+    qn_launch_kernel(launch, &source_cross_entropy, "correct");
+    qn_launch_output(launch, 0);
+    qn_launch_input(launch, 0);
+    qn_launch_input(launch, 1);
+    qn_launch_ulong(launch, rows);
+    qn_launch_ulong(launch, width);
+    row_range(launch, rows);
+}
+
+static const struct qn_variant correct_variants[] = {{.name = "rows", .record = record_correct}};
+
+static const struct qn_op correct_op = {.name = "correct",
+                                        .outputs = 1,
+                                        .infer = infer_correct,
+                                        .variants = correct_variants,
+                                        .n_variants = 1,
+                                        .cost = cost};
+
+qn_node *qn_correct(qn_node *logits, qn_node *targets)
+{
+    return qn_sum(qn_node_new(&correct_op, NULL, (qn_node *[]){logits, targets}, 2), QN_ALL);
+}

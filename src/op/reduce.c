@@ -1,0 +1,203 @@
+/* Reductions over axes: runs of adjacent axes, one after the other. */
+#include <quern/op.h>
+#include <quern/ops.h>
+
+#include "cl_sources.h"
+#include "graph/graph.h"
+#include "op/rows.h"
+
+enum kind { SUM, MAX, SUM_SQUARES };
+
+/* The input seen as (outer, n, inner); n goes. */
+struct reduce_attributes {
+    size_t kind, first, last; /* axes first to last - 1 */
+};
+
+static void extents(const qn_node *node, size_t *outer, size_t *n, size_t *inner)
+{
+    const struct reduce_attributes *reduce = node->attributes;
+    *outer = *n = *inner = 1;
+    for (size_t i = 0; i < (size_t)qn_in(node, 0)->rank; i++)
+        *(i < reduce->first ? outer : i < reduce->last ? n : inner) *= qn_in(node, 0)->size[i];
+}
+
+static bool infer_reduce(qn_node *node)
+{
+    const struct reduce_attributes *reduce = node->attributes;
+    const qn_shape *from = qn_in(node, 0);
+    if (node->inputs[0]->outputs[0].type != QN_F32)
+        return qn_node_fail(node, "of %s; only f32 is reduced",
+                            qn_type_name(node->inputs[0]->outputs[0].type));
+    qn_shape to = {0};
+    for (size_t i = 0; i < (size_t)from->rank; i++)
+        if (i < reduce->first || i >= reduce->last)
+            to.size[to.rank++] = from->size[i];
+    node->outputs[0] = (struct qn_value){QN_F32, to};
+    return true;
+}
+
+/* ---- Kernels ---- */
+
+enum { ROW_PART = 65536, CPU_COLUMN_PART = 128, GPU_COLUMN_PART = 32 };
+
+/* How long the parts are that the first launch reduces. */
+static size_t part_length(const qn_node *node, const struct qn_caps *caps)
+{
+    size_t outer, n, inner;
+    extents(node, &outer, &n, &inner);
+    if (inner == 1)
+        return ROW_PART;
+    return caps->device_class == QN_CPU ? CPU_COLUMN_PART : GPU_COLUMN_PART;
+}
+
+static size_t workspace_reduce(const qn_node *node, const struct qn_caps *caps)
+{
+    size_t outer, n, inner;
+    extents(node, &outer, &n, &inner);
+    size_t parts = divide_up(n, part_length(node, caps));
+    return parts > 1 ? outer * parts * inner * sizeof(float) : 0;
+}
+
+/* One launch: from (outer, n, inner) to (outer, parts, inner). */
+static void launch_reduce(struct qn_launch *launch, enum kind kind, size_t outer, size_t n, size_t inner,
+                          size_t length, bool from_workspace, bool to_workspace)
+{
+    qn_launch_kernel(launch, &source_reduce, inner == 1 ? "reduce_rows" : "reduce_columns");
+    qn_launch_define(launch, "KIND", (long)kind);
+    if (to_workspace)
+        qn_launch_workspace(launch);
+    else
+        qn_launch_output(launch, 0);
+    if (from_workspace)
+        qn_launch_workspace(launch);
+    else
+        qn_launch_input(launch, 0);
+    qn_launch_ulong(launch, outer);
+    qn_launch_ulong(launch, n);
+    if (inner > 1)
+        qn_launch_ulong(launch, inner);
+    qn_launch_ulong(launch, length);
+    size_t parts = divide_up(n, length);
+    if (inner == 1)
+        row_range(launch, outer * parts);
+    else
+        item_range(launch, outer * parts * divide_up(inner, qn_launch_caps(launch)->float_width));
+}
+
+static void record_reduce(struct qn_launch *launch, const qn_node *node)
+{
+    enum kind kind = (enum kind)((const struct reduce_attributes *)node->attributes)->kind;
+    size_t outer, n, inner, length = part_length(node, qn_launch_caps(launch));
+    extents(node, &outer, &n, &inner);
+    size_t parts = divide_up(n, length);
+    launch_reduce(launch, kind, outer, n, inner, length, false, parts > 1);
+    if (parts > 1)
+        launch_reduce(launch, kind == SUM_SQUARES ? SUM : kind, outer, parts, inner, parts, true, false);
+}
+
+static const struct qn_variant variants[] = {
+    {.name = "parts", .workspace = workspace_reduce, .record = record_reduce}};
+
+/* ---- Gradients ---- */
+
+/* A value without the reduced axes, repeated along them. */
+static qn_node *repeat(const qn_node *node, qn_node *value)
+{
+    const struct reduce_attributes *reduce = node->attributes;
+    qn_shape shape = *qn_in(node, 0);
+    for (size_t i = reduce->first; i < reduce->last; i++)
+        shape.size[i] = 1;
+    return qn_broadcast(qn_reshape(value, shape), *qn_in(node, 0));
+}
+
+static void gradient_sum(qn_node *node, qn_node *const *d_out, qn_node **d_in)
+{
+    d_in[0] = repeat(node, d_out[0]);
+}
+
+static void gradient_max(qn_node *node, qn_node *const *d_out, qn_node **d_in)
+{
+    const struct reduce_attributes *reduce = node->attributes;
+    unsigned axes = 0;
+    for (size_t i = reduce->first; i < reduce->last; i++)
+        axes |= QN_AXIS(i);
+    qn_node *greatest = qn_equal(node->inputs[0], repeat(node, node));
+    d_in[0] = qn_mul(greatest, repeat(node, qn_div(d_out[0], qn_sum(greatest, axes))));
+}
+
+static void gradient_sum_squares(qn_node *node, qn_node *const *d_out, qn_node **d_in)
+{
+    d_in[0] = qn_mul(qn_scale(node->inputs[0], 2), repeat(node, d_out[0]));
+}
+
+static struct qn_cost cost_reduce(const qn_node *node)
+{
+    double in = (double)qn_shape_count(*qn_in(node, 0)), out = (double)qn_shape_count(*qn_out(node, 0));
+    return (struct qn_cost){.flops = in, .bytes = 4 * (in + out)};
+}
+
+#define REDUCTION(title, slope)                                                                         \
+    {.name = title, .outputs = 1, .attributes = sizeof(struct reduce_attributes), .infer = infer_reduce, \
+     .variants = variants, .n_variants = 1, .gradient = slope, .cost = cost_reduce}
+
+static const struct qn_op ops[] = {
+    [SUM] = REDUCTION("sum", gradient_sum),
+    [MAX] = REDUCTION("max", gradient_max),
+    [SUM_SQUARES] = REDUCTION("sum_squares", gradient_sum_squares),
+};
+
+static qn_node *reduce_run(qn_node *x, enum kind kind, size_t first, size_t last)
+{
+    return qn_node_new(&ops[kind], &(struct reduce_attributes){kind, first, last}, &x, 1);
+}
+
+/* Reduces runs of adjacent axes, the last first, so that the axes before keep their numbers. */
+static qn_node *reduce(qn_node *x, enum kind kind, unsigned axes)
+{
+    if (!x)
+        return NULL;
+    int rank = x->outputs[0].shape.rank;
+    if (axes != QN_ALL && axes >> rank != 0) {
+        context_fail(x->graph->context, QN_ERROR_INVALID, "%s: axes %#x of a value of rank %d",
+                     ops[kind].name, axes, rank);
+        return NULL;
+    }
+    for (int last = rank; x && last > 0; last--) {
+        if (!(axes >> (last - 1) & 1))
+            continue;
+        int first = last - 1;
+        while (first > 0 && axes >> (first - 1) & 1)
+            first--;
+        x = reduce_run(x, kind, (size_t)first, (size_t)last);
+        last = first + 1;
+    }
+    return x;
+}
+
+qn_node *qn_sum(qn_node *x, unsigned axes)
+{
+    return reduce(x, SUM, axes);
+}
+
+qn_node *qn_max(qn_node *x, unsigned axes)
+{
+    return reduce(x, MAX, axes);
+}
+
+qn_node *qn_mean(qn_node *x, unsigned axes)
+{
+    qn_node *sum = reduce(x, SUM, axes);
+    if (!sum)
+        return NULL;
+    double count = (double)qn_shape_count(*qn_out(x, 0)) / (double)qn_shape_count(*qn_out(sum, 0));
+    return qn_scale(sum, 1 / count);
+}
+
+qn_node *qn_sum_squares(qn_node *x)
+{
+    if (!x)
+        return NULL;
+    if (x->outputs[0].shape.rank == 0)
+        return qn_square(x);
+    return reduce_run(x, SUM_SQUARES, 0, (size_t)x->outputs[0].shape.rank);
+}
