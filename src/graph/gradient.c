@@ -16,7 +16,10 @@ struct walk {
 
 static bool is_derivable(const struct qn_op *op)
 {
-    return op->gradient || op->derivative[0] || op == &output_op;
+    bool is_derivable = op->gradient || op == &output_op;
+    for (int i = 0; i < QN_MAX_OPERANDS; i++)
+        is_derivable = is_derivable || op->derivative[i];
+    return is_derivable;
 }
 
 static void add_to(qn_node **sum, qn_node *term)
