@@ -78,6 +78,8 @@ struct qn_options {
                            fastest GPU, else the CPU.  "none": plans can be made and printed, but not run. */
     const char *gemm;   /* "auto" (or NULL), "clblast" or "own": who multiplies matrices */
     bool profile;       /* time every kernel: see qn_profile_print() */
+    bool plan_only;     /* make and print plans for this device, but never run them: nothing is allocated on it, and what
+                           would not fit its memory is an error all the same */
 };
 
 /* Opens a device.  NULL on failure: qn_error(NULL) says why. */

@@ -121,6 +121,11 @@ qn_context *qn_open_with(const struct qn_options *options)
         qn_close(context);
         return NULL;
     }
+    if (chosen.plan_only) {
+        device_close(context->device);
+        context->device = NULL;
+        context->plan_only = true;
+    }
     qn_clear_error(NULL);
     return context;
 }

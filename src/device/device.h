@@ -66,6 +66,9 @@ int device_check(qn_context *context, cl_int code, const char *what, ...) PRINTF
 
 /* ---- Buffers ---- */
 
+/* Counts a buffer in context->counters, or fails where the device has no room for it. */
+int device_claim(qn_context *context, size_t bytes);
+
 /* A buffer on the device; counted in context->counters.  NULL and an error on failure. */
 cl_mem device_buffer(qn_context *context, size_t bytes);
 void device_buffer_free(qn_context *context, cl_mem buffer, size_t bytes);

@@ -15,19 +15,20 @@ struct storage *storage_new(qn_context *context, size_t bytes)
     if (!storage)
         return NULL;
     *storage = (struct storage){.bytes = bytes, .references = 1};
-    if (context->device && !(storage->buffer = device_buffer(context, bytes))) {
-        free(storage);
-        return NULL;
-    }
-    return storage;
+    bool has_room = !context->plan_only || device_claim(context, bytes) == QN_OK;
+    if (context->device)
+        has_room = (storage->buffer = device_buffer(context, bytes)) != NULL;
+    if (has_room)
+        return storage;
+    free(storage);
+    return NULL;
 }
 
 void storage_release(qn_context *context, struct storage *storage)
 {
     if (!storage || --storage->references > 0)
         return;
-    if (storage->buffer)
-        device_buffer_free(context, storage->buffer, storage->bytes);
+    device_buffer_free(context, storage->buffer, storage->bytes);
     free(storage);
 }
 
@@ -244,6 +245,8 @@ int arena_reserve(qn_context *context, size_t index, size_t bytes)
     arena->chunks = chunks;
     arena->bytes = sizes;
     if (context->device && !(chunks[index] = device_buffer(context, bytes)))
+        return QN_ERROR_DEVICE_MEMORY;
+    if (context->plan_only && device_claim(context, bytes) != QN_OK)
         return QN_ERROR_DEVICE_MEMORY;
     sizes[index] = bytes;
     arena->count = index + 1;

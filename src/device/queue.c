@@ -16,41 +16,46 @@ static double mebibytes(size_t bytes)
     return (double)bytes / (1 << 20);
 }
 
-cl_mem device_buffer(qn_context *context, size_t bytes)
+int device_claim(qn_context *context, size_t bytes)
 {
     const struct qn_caps *caps = &context->caps;
     struct qn_counters *counters = &context->counters;
-    if (bytes > caps->max_allocation) {
-        context_fail(context, QN_ERROR_DEVICE_MEMORY,
-                     "a buffer of %.1f MiB is larger than the device allows (%.1f MiB)",
-                     mebibytes(bytes), mebibytes(caps->max_allocation));
-        return NULL;
-    }
+    if (bytes > caps->max_allocation)
+        return context_fail(context, QN_ERROR_DEVICE_MEMORY,
+                            "a buffer of %.1f MiB is larger than the device allows (%.1f MiB)",
+                            mebibytes(bytes), mebibytes(caps->max_allocation));
     /* Drivers promise more than there is, and then crawl or kill the program. */
-    if (bytes > caps->global_memory - size_min(counters->device_bytes, caps->global_memory)) {
-        context_fail(
+    if (bytes > caps->global_memory - size_min(counters->device_bytes, caps->global_memory))
+        return context_fail(
             context, QN_ERROR_DEVICE_MEMORY,
             "device out of memory: %.1f MiB more than the %.1f MiB in use, of %.1f MiB; use a "
             "smaller batch, a shorter context or a smaller model",
             mebibytes(bytes), mebibytes(counters->device_bytes), mebibytes(caps->global_memory));
-        return NULL;
-    }
-    cl_int code;
-    cl_mem buffer = clCreateBuffer(context->device->cl, CL_MEM_READ_WRITE, bytes, NULL, &code);
-    if (device_check(context, code, "a buffer of %.1f MiB", mebibytes(bytes)) != QN_OK)
-        return NULL;
     counters->device_allocations++;
     counters->device_bytes += bytes;
     counters->device_bytes_peak = size_max(counters->device_bytes_peak, counters->device_bytes);
-    return buffer;
+    return QN_OK;
+}
+
+cl_mem device_buffer(qn_context *context, size_t bytes)
+{
+    if (device_claim(context, bytes) != QN_OK)
+        return NULL;
+    cl_int code;
+    cl_mem buffer = clCreateBuffer(context->device->cl, CL_MEM_READ_WRITE, bytes, NULL, &code);
+    if (device_check(context, code, "a buffer of %.1f MiB", mebibytes(bytes)) == QN_OK)
+        return buffer;
+    context->counters.device_allocations--;
+    context->counters.device_bytes -= bytes;
+    return NULL;
 }
 
 void device_buffer_free(qn_context *context, cl_mem buffer, size_t bytes)
 {
-    if (!buffer)
-        return;
-    clReleaseMemObject(buffer);
-    context->counters.device_bytes -= bytes;
+    if (buffer)
+        clReleaseMemObject(buffer);
+    if (buffer || context->plan_only)
+        context->counters.device_bytes -= bytes;
 }
 
 /* ---- The profile ----
