@@ -434,7 +434,9 @@ qn_node *qn_dropout(qn_node *x, double p, qn_node *key, uint32_t stream)
         qn_node_fail(x, "dropout: the key must be a vector of two");
         return NULL;
     }
-    qn_node *seed = qn_broadcast(qn_slice(key, 0, 0, 1), *qn_out(x, 0));
-    qn_node *step = qn_broadcast(qn_slice(key, 0, 1, 2), *qn_out(x, 0));
+    qn_node *seed = qn_reshape(qn_slice(key, 0, 0, 1), QN_SCALAR);
+    qn_node *step = qn_reshape(qn_slice(key, 0, 1, 2), QN_SCALAR);
+    seed = qn_broadcast(seed, *qn_out(x, 0));
+    step = qn_broadcast(step, *qn_out(x, 0));
     return dropout(x, (float[]){(float)p, (float)stream}, seed, step);
 }
