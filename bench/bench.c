@@ -3,7 +3,7 @@
  * Each is run twice first; results that differ by a bit, or are not finite, void its row.  Then it
  * warms up, and many samples of several runs each are taken.  "of best" compares with what the
  * device reaches here: with the GFLOP/s of the fastest matmul or the GB/s of the copy, whichever
- * share is larger. */
+ * share is larger; above 100%, it came from a cache. */
 #include "config.h"
 
 #include <quern/ops.h>
