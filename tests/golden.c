@@ -1,0 +1,584 @@
+/* PyTorch's values and gradients: ../shared/golden, which a README there explains; found through
+ * $QUERN_SHARED.  Errors are measured as it says, tolerances are those of its index.json. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include <quern/io.h>
+#include <quern/train.h>
+
+#include "device/context.h"
+#include "graph/graph.h"
+
+#include "tap.h"
+
+enum { MAX_INPUTS = 4 };
+
+/* ---- Building the operations ---- */
+
+struct operation {
+    const char *file;
+    const char *inputs[MAX_INPUTS]; /* one that the file does not have is NULL for `build` */
+    qn_node *(*build)(json_t *parameters, qn_node *const *x);
+};
+
+static double number(json_t *parameters, const char *name)
+{
+    return json_number_value(json_object_get(parameters, name));
+}
+
+static bool is_set(json_t *parameters, const char *name)
+{
+    return json_is_true(json_object_get(parameters, name));
+}
+
+static qn_node *build_layer_norm(json_t *parameters, qn_node *const *x)
+{
+    return qn_layer_norm(x[0], x[1], x[2], number(parameters, "eps"));
+}
+static qn_node *build_softmax(json_t *parameters, qn_node *const *x)
+{
+    return qn_softmax(x[0], (int)number(parameters, "dim"));
+}
+static qn_node *build_gelu(json_t *parameters, qn_node *const *x)
+{
+    (void)parameters;
+    return qn_gelu(x[0]);
+}
+static qn_node *build_relu(json_t *parameters, qn_node *const *x)
+{
+    (void)parameters;
+    return qn_relu(x[0]);
+}
+static qn_node *build_sigmoid(json_t *parameters, qn_node *const *x)
+{
+    (void)parameters;
+    return qn_sigmoid(x[0]);
+}
+static qn_node *build_tanh(json_t *parameters, qn_node *const *x)
+{
+    (void)parameters;
+    return qn_tanh(x[0]);
+}
+static qn_node *build_cross_entropy(json_t *parameters, qn_node *const *x)
+{
+    const char *reduction = json_string_value(json_object_get(parameters, "reduction"));
+    return qn_cross_entropy_with(
+        x[0], x[1],
+        (struct qn_cross_entropy){.ignore_index = (int32_t)number(parameters, "ignore_index"),
+                                  .label_smoothing = (float)number(parameters, "label_smoothing"),
+                                  .sum = strcmp(reduction, "sum") == 0});
+}
+static qn_node *build_embedding(json_t *parameters, qn_node *const *x)
+{
+    (void)parameters;
+    return qn_embedding(x[0], x[1]);
+}
+static qn_node *build_matmul(json_t *parameters, qn_node *const *x)
+{
+    return qn_matmul_with(x[0], x[1],
+                          (struct qn_matmul){.transpose_a = is_set(parameters, "transpose_a"),
+                                             .transpose_b = is_set(parameters, "transpose_b"),
+                                             .bias = x[2]});
+}
+/* The files have (B, H, T, D). */
+static qn_node *build_attention(json_t *parameters, qn_node *const *x)
+{
+    qn_node *y =
+        qn_attention(qn_transpose(x[0], 1, 2), qn_transpose(x[1], 1, 2), qn_transpose(x[2], 1, 2),
+                     (struct qn_attention){.is_causal = is_set(parameters, "causal")});
+    return qn_transpose(y, 1, 2);
+}
+
+static const struct operation operations[] = {
+    {"softmax", {"x"}, build_softmax},
+    {"layer_norm", {"x", "weight", "bias"}, build_layer_norm},
+    {"cross_entropy", {"logits", "target"}, build_cross_entropy},
+    {"embedding", {"weight", "ids"}, build_embedding},
+    {"matmul", {"a", "b", "bias"}, build_matmul},
+    {"gelu_tanh", {"x"}, build_gelu},
+    {"relu", {"x"}, build_relu},
+    {"sigmoid", {"x"}, build_sigmoid},
+    {"tanh", {"x"}, build_tanh},
+    {"attention_plain", {"q", "k", "v"}, build_attention},
+    {"attention_causal", {"q", "k", "v"}, build_attention},
+    {"attention_cross", {"q", "k", "v"}, build_attention},
+    {"attention_grouped", {"q", "k", "v"}, build_attention},
+    {"attention_cached", {"q", "k", "v"}, build_attention},
+};
+enum { OPERATIONS = sizeof operations / sizeof *operations };
+
+/* ---- Files ---- */
+
+static char folder[4096];
+
+static qn_safetensors *open_file(qn_context *context, const char *path)
+{
+    char whole[sizeof folder + 256];
+    snprintf(whole, sizeof whole, "%s/%s", folder, path);
+    qn_safetensors *file = qn_safetensors_open(context, whole);
+    if (!file)
+        bail_out("%s", qn_error(context));
+    return file;
+}
+
+static const struct qn_file_tensor *find(const qn_safetensors *file, const char *prefix,
+                                         const char *name)
+{
+    char whole[256];
+    snprintf(whole, sizeof whole, "%s%s", prefix, name);
+    return qn_safetensors_find(file, whole);
+}
+
+static void *memory(size_t count)
+{
+    void *values = calloc(count + 1, sizeof(float));
+    if (!values)
+        bail_out("out of memory");
+    return values;
+}
+
+static void *values_of(const qn_safetensors *file, const struct qn_file_tensor *tensor)
+{
+    void *values = memory(qn_shape_count(tensor->shape));
+    int status = tensor->type[0] == 'I' ? qn_safetensors_i32(file, tensor, values)
+                                        : qn_safetensors_f32(file, tensor, values);
+    if (status != QN_OK)
+        bail_out("%s cannot be read", tensor->name);
+    return values;
+}
+
+/* ---- Errors ---- */
+
+static double greatest(const float *values, size_t count)
+{
+    double most = 0;
+    for (size_t i = 0; i < count; i++)
+        most = fmax(most, fabs((double)values[i]));
+    return most;
+}
+
+/* The greatest difference; infinite if there is a NaN that should not be. */
+static double difference(const float *found, const float *expected, size_t count, size_t *where)
+{
+    double most = 0;
+    for (size_t i = 0; i < count; i++) {
+        double error = fabs((double)found[i] - (double)expected[i]);
+        if (!(error <= most)) {
+            most = isnan(error) ? INFINITY : error;
+            *where = i;
+        }
+    }
+    return most;
+}
+
+/* ---- Cases ---- */
+
+struct tensor {
+    const char *name; /* of the input whose gradient it is; NULL: the output */
+    qn_node *node;
+    float *expected;
+    size_t count;
+};
+
+struct test {
+    const struct operation *operation;
+    const char *name;
+    json_t *tolerance;
+    qn_node *input[MAX_INPUTS], *seed;
+    void *values[MAX_INPUTS], *seed_values;
+    struct tensor out, gradients[MAX_INPUTS];
+    size_t n_gradients;
+};
+
+static struct tensor expectation(const qn_safetensors *file, const char *prefix, const char *name,
+                                 const char *input, qn_node *node)
+{
+    const struct qn_file_tensor *tensor = find(file, prefix, name);
+    if (!tensor)
+        bail_out("%s%s is not in the file", prefix, name);
+    return (struct tensor){input, node, values_of(file, tensor), qn_shape_count(tensor->shape)};
+}
+
+static void build(struct test *test, qn_graph *graph, const qn_safetensors *file,
+                  json_t *parameters)
+{
+    const struct operation *operation = test->operation;
+    char prefix[128], name[128];
+    qn_node *wrt[MAX_INPUTS], *found[MAX_INPUTS];
+    const char *names[MAX_INPUTS];
+    size_t n_wrt = 0;
+    snprintf(prefix, sizeof prefix, "%s.", test->name);
+    for (int i = 0; i < MAX_INPUTS && operation->inputs[i]; i++) {
+        const struct qn_file_tensor *tensor = find(file, prefix, operation->inputs[i]);
+        if (!tensor)
+            continue;
+        enum qn_type type = tensor->type[0] == 'I' ? QN_I32 : QN_F32;
+        test->values[i] = values_of(file, tensor);
+        test->input[i] = qn_input(graph, operation->inputs[i], type, tensor->shape);
+        snprintf(name, sizeof name, "grad_%s", operation->inputs[i]);
+        if (find(file, prefix, name)) {
+            names[n_wrt] = operation->inputs[i];
+            wrt[n_wrt++] = test->input[i];
+        }
+    }
+    qn_node *out = operation->build(parameters, test->input);
+    test->out = expectation(file, prefix, "out", NULL, out);
+    if (!out || n_wrt == 0)
+        return;
+    test->seed = qn_input(graph, "grad_out", QN_F32, qn_node_shape(out));
+    test->seed_values = values_of(file, find(file, prefix, "grad_out"));
+    qn_gradients(out, test->seed, wrt, n_wrt, found);
+    for (size_t i = 0; i < n_wrt; i++) {
+        snprintf(name, sizeof name, "grad_%s", names[i]);
+        test->gradients[test->n_gradients++] = expectation(file, prefix, name, names[i], found[i]);
+    }
+}
+
+static void compare(qn_plan *plan, const struct test *test, const struct tensor *tensor,
+                    double group)
+{
+    double tolerance = number(test->tolerance, tensor->name ? "grad" : "out");
+    double most = greatest(tensor->expected, tensor->count), scale = fmax(most, group / 1000);
+    json_t *zero = json_object_get(test->tolerance, "zero_grad");
+    if (zero && tensor->name && most < 1e-6 * group) {
+        scale = group; /* what is stored is noise: measured by the largest of all gradients */
+        tolerance = json_number_value(zero);
+    }
+    float *found = memory(tensor->count);
+    size_t where = 0;
+    if (qn_shape_count(qn_node_shape(tensor->node)) == tensor->count)
+        qn_get(plan, tensor->node, found);
+    double error =
+        difference(found, tensor->expected, tensor->count, &where) / (scale > 0 ? scale : 1);
+    const char *gradient = tensor->name ? ", gradient of " : "";
+    if (!ok(error <= tolerance, "%s %s%s%s: error %.1e, allowed %.1e", test->operation->file,
+            test->name, gradient, tensor->name ? tensor->name : "", error, tolerance))
+        note("at %zu: found %.9g, expected %.9g", where, (double)found[where],
+             (double)tensor->expected[where]);
+    free(found);
+}
+
+static void compare_all(qn_plan *plan, const struct test *test)
+{
+    compare(plan, test, &test->out, greatest(test->out.expected, test->out.count));
+    double group = 0;
+    for (size_t i = 0; i < test->n_gradients; i++)
+        group = fmax(group, greatest(test->gradients[i].expected, test->gradients[i].count));
+    for (size_t i = 0; i < test->n_gradients; i++)
+        compare(plan, test, &test->gradients[i], group);
+}
+
+static void test_free(struct test *test)
+{
+    for (int i = 0; i < MAX_INPUTS; i++)
+        free(test->values[i]);
+    free(test->seed_values);
+    free(test->out.expected);
+    for (size_t i = 0; i < test->n_gradients; i++)
+        free(test->gradients[i].expected);
+}
+
+/* What Quern's operation does not have, or NULL. */
+static const char *missing(json_t *tensors, json_t *parameters)
+{
+    if (json_object_get(tensors, "lengths"))
+        return "lengths of rows";
+    if (number(parameters, "window") > 0)
+        return "a window";
+    if (json_is_integer(json_object_get(parameters, "padding_idx")))
+        return "a padding index";
+    return NULL;
+}
+
+/* ---- A file: all its cases in one plan ---- */
+
+enum { MAX_CASES = 32 };
+
+static size_t build_all(const struct operation *operation, json_t *cases, qn_graph *graph,
+                        struct test *tests)
+{
+    char path[128];
+    size_t count = 0, index;
+    snprintf(path, sizeof path, "ops/%s.safetensors", operation->file);
+    qn_safetensors *file = open_file(graph->context, path);
+    json_t *entry;
+    json_array_foreach (cases, index, entry) {
+        if (strcmp(json_string_value(json_object_get(entry, "file")), path) != 0)
+            continue;
+        const char *name = json_string_value(json_object_get(entry, "case"));
+        json_t *parameters = json_object_get(entry, "params");
+        const char *lacking = missing(json_object_get(entry, "tensors"), parameters);
+        if (lacking) {
+            note("%s %s: not compared, there is no such thing as %s", operation->file, name,
+                 lacking);
+            continue;
+        }
+        struct test *test = &tests[count++];
+        *test = (struct test){
+            .operation = operation, .name = name, .tolerance = json_object_get(entry, "tolerance")};
+        build(test, graph, file, parameters);
+    }
+    qn_safetensors_close(file);
+    return count;
+}
+
+static void test_operation(qn_context *context, const struct operation *operation, json_t *cases)
+{
+    struct test tests[MAX_CASES];
+    qn_node *roots[MAX_CASES * (MAX_INPUTS + 1)];
+    size_t n_roots = 0;
+    qn_graph *graph = qn_graph_new(context);
+    size_t count = build_all(operation, cases, graph, tests);
+    for (size_t i = 0; i < count; i++) {
+        roots[n_roots++] = tests[i].out.node;
+        for (size_t j = 0; j < tests[i].n_gradients; j++)
+            roots[n_roots++] = tests[i].gradients[j].node;
+    }
+    qn_plan *plan = qn_plan_new(graph, roots, n_roots);
+    for (size_t i = 0; plan && i < count; i++) {
+        for (int j = 0; j < MAX_INPUTS; j++)
+            if (tests[i].input[j])
+                qn_set(plan, tests[i].input[j], tests[i].values[j]);
+        if (tests[i].seed)
+            qn_set(plan, tests[i].seed, tests[i].seed_values);
+    }
+    bool ran = plan && qn_run(plan) == QN_OK;
+    for (size_t i = 0; ran && i < count; i++)
+        compare_all(plan, &tests[i]);
+    if (!ran || *qn_error(context)) {
+        ok(false, "%s: %s", operation->file, qn_error(context));
+        qn_clear_error(context);
+    }
+    for (size_t i = 0; i < count; i++)
+        test_free(&tests[i]);
+    qn_plan_free(plan);
+    qn_graph_free(graph);
+}
+
+/* ---- AdamW ---- */
+
+enum { PARAMETERS = 2, STEPS = 6 };
+static const char *const parameter_names[PARAMETERS] = {"w", "b"};
+
+/* One of the parameters, its moments, and the nodes of a step of them. */
+struct parameter {
+    qn_tensor *value, *m, *v;
+    qn_node *gradient, *writes[3];
+    size_t count;
+};
+
+static struct parameter parameter_new(qn_graph *graph, const qn_safetensors *file, const char *name)
+{
+    const struct qn_file_tensor *tensor = find(file, "init.", name);
+    struct parameter parameter = {.count = qn_shape_count(tensor->shape)};
+    qn_tensor **all[] = {&parameter.value, &parameter.m, &parameter.v};
+    for (int i = 0; i < 3; i++) {
+        *all[i] = qn_tensor_new(graph->context, name, QN_F32, tensor->shape);
+        qn_fill(*all[i], 0);
+    }
+    float *values = values_of(file, tensor);
+    qn_tensor_write(parameter.value, values);
+    free(values);
+    parameter.gradient = qn_input(graph, name, QN_F32, tensor->shape);
+    return parameter;
+}
+
+static void update(struct parameter *parameter, qn_node *scale, qn_node *t, json_t *parameters)
+{
+    qn_graph *graph = parameter->gradient->graph;
+    json_t *betas = json_object_get(parameters, "betas");
+    struct qn_adamw options = {.beta1 = json_number_value(json_array_get(betas, 0)),
+                               .beta2 = json_number_value(json_array_get(betas, 1)),
+                               .epsilon = number(parameters, "eps"),
+                               .weight_decay = number(parameters, "weight_decay")};
+    qn_tensor *tensors[] = {parameter->value, parameter->m, parameter->v};
+    qn_node *step =
+        qn_adamw(qn_leaf(graph, tensors[0]), qn_leaf(graph, tensors[1]), qn_leaf(graph, tensors[2]),
+                 parameter->gradient, qn_constant(graph, number(parameters, "lr")), scale, t,
+                 qn_constant(graph, 1), options);
+    for (int i = 0; i < 3; i++)
+        parameter->writes[i] = qn_assign(tensors[i], qn_output(step, i));
+}
+
+/* The error of the parameters after step n, by the scale of the group. */
+static void compare_step(const struct parameter *parameters, const qn_safetensors *file,
+                         const char *name, int n, double tolerance)
+{
+    char prefix[32];
+    snprintf(prefix, sizeof prefix, "step.%d.", n);
+    float *expected[PARAMETERS];
+    double group = 0, worst = 0;
+    for (int i = 0; i < PARAMETERS; i++) {
+        expected[i] = values_of(file, find(file, prefix, parameter_names[i]));
+        group = fmax(group, greatest(expected[i], parameters[i].count));
+    }
+    for (int i = 0; i < PARAMETERS; i++) {
+        float *found = memory(parameters[i].count);
+        size_t where = 0;
+        qn_tensor_read(parameters[i].value, found);
+        double scale = fmax(greatest(expected[i], parameters[i].count), group / 1000);
+        worst = fmax(worst, difference(found, expected[i], parameters[i].count, &where) / scale);
+        free(found);
+        free(expected[i]);
+    }
+    ok(worst <= tolerance, "%s, step %d: error %.1e, allowed %.1e", name, n, worst, tolerance);
+}
+
+static json_t *find_case(json_t *cases, const char *name)
+{
+    size_t index;
+    json_t *entry;
+    json_array_foreach (cases, index, entry) {
+        if (strcmp(json_string_value(json_object_get(entry, "case")), name) == 0)
+            return entry;
+    }
+    bail_out("index.json has no %s", name);
+    return NULL;
+}
+
+static void test_adamw(qn_context *context, const char *name, json_t *cases)
+{
+    json_t *entry = find_case(cases, name), *options = json_object_get(entry, "params");
+    double tolerance = number(json_object_get(entry, "tolerance"), "out");
+    char path[128];
+    snprintf(path, sizeof path, "optim/%s.safetensors", name);
+    qn_safetensors *file = open_file(context, path);
+    qn_graph *graph = qn_graph_new(context);
+    struct parameter parameters[PARAMETERS];
+    qn_node *t = qn_input(graph, "t", QN_F32, QN_SCALAR), *squares = NULL;
+    for (int i = 0; i < PARAMETERS; i++) {
+        parameters[i] = parameter_new(graph, file, parameter_names[i]);
+        qn_node *sum = qn_sum_squares(parameters[i].gradient);
+        squares = squares ? qn_add(squares, sum) : sum;
+    }
+    qn_node *norm = qn_sqrt(squares), *scale = qn_constant(graph, 1);
+    if (json_object_get(options, "max_norm"))
+        scale = qn_minimum(
+            scale, qn_div(qn_constant(graph, number(options, "max_norm")), qn_offset(norm, 1e-6)));
+    qn_node *roots[3 * PARAMETERS + 1] = {norm};
+    for (int i = 0; i < PARAMETERS; i++) {
+        update(&parameters[i], scale, t, options);
+        memcpy(roots + 1 + 3 * i, parameters[i].writes, sizeof parameters[i].writes);
+    }
+    qn_plan *plan = qn_plan_new(graph, roots, sizeof roots / sizeof *roots);
+    for (int n = 1; plan && n <= STEPS; n++) {
+        char prefix[32];
+        snprintf(prefix, sizeof prefix, "grad.%d.", n);
+        for (int i = 0; i < PARAMETERS; i++) {
+            float *gradient = values_of(file, find(file, prefix, parameter_names[i]));
+            qn_set(plan, parameters[i].gradient, gradient);
+            free(gradient);
+        }
+        qn_set(plan, t, &(float){(float)n});
+        qn_run(plan);
+        compare_step(parameters, file, name, n, tolerance);
+        snprintf(prefix, sizeof prefix, "norm.%d", n);
+        if (!find(file, "", prefix))
+            continue;
+        float *expected = values_of(file, find(file, "", prefix));
+        double error = fabs((double)qn_get_f32(plan, norm) / (double)*expected - 1);
+        ok(error <= tolerance, "%s, norm %d: error %.1e, allowed %.1e", name, n, error, tolerance);
+        free(expected);
+    }
+    if (!plan || *qn_error(context)) {
+        ok(false, "%s: %s", name, qn_error(context));
+        qn_clear_error(context);
+    }
+    qn_plan_free(plan);
+    qn_graph_free(graph);
+    qn_safetensors_close(file);
+    for (int i = 0; i < PARAMETERS; i++) {
+        qn_tensor_free(parameters[i].value);
+        qn_tensor_free(parameters[i].m);
+        qn_tensor_free(parameters[i].v);
+    }
+}
+
+/* ---- Schedules ---- */
+
+static void test_schedule(qn_context *context, json_t *schedule, size_t number_of_it,
+                          double tolerance)
+{
+    json_t *options = json_object_get(schedule, "params"),
+           *steps = json_object_get(schedule, "steps");
+    json_t *rates = json_object_get(schedule, "lr");
+    qn_graph *graph = qn_graph_new(context);
+    qn_node *step = qn_input(graph, "step", QN_F32, QN_SCALAR);
+    qn_node *rate =
+        qn_cosine_schedule(step, number(options, "lr"), number(options, "min_lr"),
+                           number(options, "warmup_steps"), number(options, "total_steps"));
+    qn_plan *plan = qn_plan_new(graph, &rate, 1);
+    double worst = plan ? 0 : INFINITY;
+    for (size_t i = 0; plan && i < json_array_size(steps); i++) {
+        qn_set(plan, step, &(float){(float)json_number_value(json_array_get(steps, i))});
+        qn_run(plan);
+        double expected = json_number_value(json_array_get(rates, i));
+        worst =
+            fmax(worst, fabs((double)qn_get_f32(plan, rate) - expected) / number(options, "lr"));
+    }
+    ok(worst <= tolerance && !*qn_error(context),
+       "cosine schedule %zu, %zu steps: error %.1e, allowed %.1e", number_of_it,
+       json_array_size(steps), worst, tolerance);
+    if (*qn_error(context))
+        note("%s", qn_error(context));
+    qn_clear_error(context);
+    qn_plan_free(plan);
+    qn_graph_free(graph);
+}
+
+static void test_schedules(qn_context *context, json_t *cases)
+{
+    json_t *entry = find_case(cases, "schedules"), *schedule;
+    char path[sizeof folder + 64];
+    json_error_t error;
+    size_t index;
+    snprintf(path, sizeof path, "%s/optim/schedules.json", folder);
+    json_t *file = json_load_file(path, 0, &error);
+    json_array_foreach (json_object_get(file, "schedules"), index, schedule) {
+        if (strcmp(json_string_value(json_object_get(schedule, "name")), "cosine") == 0)
+            test_schedule(context, schedule, index,
+                          number(json_object_get(entry, "tolerance"), "lr"));
+    }
+    json_decref(file);
+}
+
+/* ---- All ---- */
+
+static json_t *read_index(void)
+{
+    const char *shared = getenv("QUERN_SHARED"), *source = getenv("SRCDIR");
+    json_error_t error;
+    char path[sizeof folder + 32];
+    if (shared)
+        snprintf(folder, sizeof folder, "%s/golden", shared);
+    else
+        snprintf(folder, sizeof folder, "%s/../shared/golden", source ? source : ".");
+    snprintf(path, sizeof path, "%s/index.json", folder);
+    return json_load_file(path, 0, &error);
+}
+
+int main(void)
+{
+    json_t *index = read_index();
+    if (!index) {
+        skip("PyTorch's values are not there: $QUERN_SHARED is the folder that has "
+             "golden/index.json");
+        return done_testing();
+    }
+    qn_context *context = qn_open(NULL);
+    if (!context)
+        bail_out("no device: %s", qn_error(NULL));
+    note("%s", qn_device_name(context));
+    json_t *cases = json_object_get(index, "cases");
+    for (size_t i = 0; i < OPERATIONS; i++)
+        test_operation(context, &operations[i], cases);
+    test_adamw(context, "adamw", cases);
+    test_adamw(context, "adamw_clipped", cases);
+    test_schedules(context, cases);
+    qn_close(context);
+    json_decref(index);
+    return done_testing();
+}
