@@ -15,13 +15,16 @@ kernel void adamw(global float *new_p, global float *new_m, global float *new_v,
     bool moves = *gate != 0.0f;
     float factor = *scale, keep = 1.0f - *rate * decay;
     float step = *rate / -expm1(*t * log_beta1), correction = 1.0f / sqrt(-expm1(*t * log_beta2));
-    for (ulong i = get_global_id(0) * FLOAT_WIDTH; i < count; i += get_global_size(0) * FLOAT_WIDTH) {
-        floatv old_p = load_row(p, i, count, 0.0f), old_m = load_row(m, i, count, 0.0f);
-        floatv old_v = load_row(v, i, count, 0.0f), g = load_row(gradient, i, count, 0.0f) * factor;
-        floatv m1 = beta1 * old_m + rest1 * g, v1 = beta2 * old_v + rest2 * g * g;
-        floatv p1 = old_p * keep - step * m1 / (sqrt(v1) * correction + epsilon);
-        store_row(moves ? p1 : old_p, new_p, i, count);
-        store_row(moves ? m1 : old_m, new_m, i, count);
-        store_row(moves ? v1 : old_v, new_v, i, count);
+    for (ulong begin = get_global_id(0) * FLAT_CHUNK; begin < count; begin += get_global_size(0) * FLAT_CHUNK) {
+        ulong end = min(begin + FLAT_CHUNK, count);
+        for (ulong i = begin; i < end; i += FLOAT_WIDTH) {
+            floatv old_p = load_row(p, i, count, 0.0f), old_m = load_row(m, i, count, 0.0f);
+            floatv old_v = load_row(v, i, count, 0.0f), g = load_row(gradient, i, count, 0.0f) * factor;
+            floatv m1 = beta1 * old_m + rest1 * g, v1 = beta2 * old_v + rest2 * g * g;
+            floatv p1 = old_p * keep - step * m1 / (sqrt(v1) * correction + epsilon);
+            store_row(moves ? p1 : old_p, new_p, i, count);
+            store_row(moves ? m1 : old_m, new_m, i, count);
+            store_row(moves ? v1 : old_v, new_v, i, count);
+        }
     }
 }

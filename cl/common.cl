@@ -142,6 +142,13 @@ inline void store_row(floatv v, global float *row, ulong i, ulong width)
 #define ROW_FIRST ((ulong)get_local_id(0) * FLOAT_WIDTH)
 #define ROW_STEP ((ulong)get_local_size(0) * FLOAT_WIDTH)
 
+/* Buffers without rows: a work-item has FLAT_CHUNK elements side by side, so that a CPU reads on in memory. */
+#if DEVICE_CPU
+#define FLAT_CHUNK 4096
+#else
+#define FLAT_CHUNK FLOAT_WIDTH
+#endif
+
 enum { GROUP_MOST = 256 };
 
 #if DEVICE_CPU

@@ -80,25 +80,22 @@ bool size_product(size_t *product, size_t a, size_t b)
 
 /* ---- Opening and closing ---- */
 
-static const char *const gemm_choices[] = {"auto", "clblast", "own"};
-
 static int set_gemm(qn_context *context, const char *choice)
 {
-    choice = choice ? choice : "auto";
-    bool known = false;
-    for (size_t i = 0; i < sizeof gemm_choices / sizeof *gemm_choices; i++)
-        known = known || strcmp(choice, gemm_choices[i]) == 0;
-    if (!known)
+    static const char *const names[] = {
+        [QN_GEMM_AUTO] = "auto", [QN_GEMM_OWN] = "own", [QN_GEMM_CLBLAST] = "clblast"};
+    enum { CHOICES = sizeof names / sizeof *names };
+    int found = 0;
+    while (choice && found < CHOICES && strcmp(choice, names[found]) != 0)
+        found++;
+    if (found == CHOICES)
         return context_fail(context, QN_ERROR_INVALID,
                             "gemm: \"%s\" is none of auto, clblast and own", choice);
-    if (strcmp(choice, "clblast") == 0 && !context->caps.clblast)
+    if (found == QN_GEMM_CLBLAST && !context->caps.clblast)
         return context_fail(context, QN_ERROR_INVALID,
                             "gemm: CLBlast cannot be used here: it is not built in, or is known to "
                             "fail on this device (see `quern devices`)");
-    context->gemm = context_alloc(context, strlen(choice) + 1, 1);
-    if (!context->gemm)
-        return QN_ERROR_MEMORY;
-    strcpy(context->gemm, choice);
+    context->caps.gemm = (enum qn_gemm)found;
     return QN_OK;
 }
 
@@ -136,7 +133,6 @@ void qn_close(qn_context *context)
         return;
     arena_free(context, context->arena);
     device_close(context->device);
-    free(context->gemm);
     free(context);
 }
 

@@ -19,7 +19,6 @@ struct qn_context {
     struct arena *arena;
     struct qn_counters counters;
     bool plan_only;           /* see qn_options: memory is counted, not taken */
-    char *gemm;               /* "auto", "clblast" or "own" */
     uint64_t runs;            /* of all plans: tells whose values are in the arena */
     const char *only_variant; /* for tests: taken wherever one of this name fits; or NULL */
     size_t guard_bytes;       /* for tests: left free after each intermediate */

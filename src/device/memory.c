@@ -157,34 +157,25 @@ int qn_tensor_read(const qn_tensor *tensor, void *values)
                         "reading tensor %s", tensor->name);
 }
 
-/* Writes what `fill` makes, through memory of the host. */
-static int fill_with(qn_tensor *tensor, void (*fill)(float *values, size_t count, const void *how),
-                     const void *how)
+static int need_f32(const qn_tensor *tensor)
 {
-    if (!tensor)
-        return QN_ERROR_INVALID;
-    if (tensor->type != QN_F32)
-        return context_fail(tensor->context, QN_ERROR_INVALID, "filling tensor %s: it is %s, not f32",
-                            tensor->name, qn_type_name(tensor->type));
-    size_t count = qn_shape_count(tensor->shape);
-    float *values = context_alloc(tensor->context, count, sizeof *values);
-    if (!values)
-        return QN_ERROR_MEMORY;
-    fill(values, count, how);
-    int status = qn_tensor_write(tensor, values);
-    free(values);
-    return status;
-}
-
-static void fill_value(float *values, size_t count, const void *how)
-{
-    for (size_t i = 0; i < count; i++)
-        values[i] = *(const float *)how;
+    if (tensor->type == QN_F32)
+        return need_device(tensor);
+    return context_fail(tensor->context, QN_ERROR_INVALID, "filling tensor %s: it is %s, not f32",
+                        tensor->name, qn_type_name(tensor->type));
 }
 
 int qn_fill(qn_tensor *tensor, double value)
 {
-    return fill_with(tensor, fill_value, &(float){(float)value});
+    int status = tensor ? need_f32(tensor) : QN_ERROR_INVALID;
+    if (status != QN_OK)
+        return status;
+    tensor->storage->version++;
+    return device_check(tensor->context,
+                        clEnqueueFillBuffer(tensor->context->device->queue, tensor->view,
+                                            &(cl_float){(cl_float)value}, sizeof(cl_float), 0,
+                                            qn_tensor_bytes(tensor), 0, NULL, NULL),
+                        "filling tensor %s", tensor->name);
 }
 
 struct normal {
@@ -193,9 +184,8 @@ struct normal {
 };
 
 /* Box and Muller's transform of the first two words of each Philox block. */
-static void fill_normal(float *values, size_t count, const void *how)
+static void normal_numbers(float *values, size_t count, const struct normal *normal)
 {
-    const struct normal *normal = how;
     for (size_t i = 0; i < count; i += 2) {
         uint32_t counter[4] = {(uint32_t)(i / 2), (uint32_t)((uint64_t)i / 2 >> 32), 0, 0};
         struct philox random = philox(counter, normal->key);
@@ -210,14 +200,22 @@ static void fill_normal(float *values, size_t count, const void *how)
 
 int qn_fill_normal(qn_tensor *tensor, double mean, double deviation, uint64_t seed)
 {
-    if (!tensor)
-        return QN_ERROR_INVALID;
+    int status = tensor ? need_f32(tensor) : QN_ERROR_INVALID;
+    if (status != QN_OK)
+        return status;
     uint64_t hash = 0xCBF29CE484222325u ^ seed;
     for (const char *p = tensor->name; *p; p++)
         hash = (hash ^ (unsigned char)*p) * 0x100000001B3u;
     hash = (hash ^ seed) * 0x9E3779B97F4A7C15u;
     struct normal normal = {mean, deviation, {(uint32_t)hash, (uint32_t)(hash >> 32)}};
-    return fill_with(tensor, fill_normal, &normal);
+    size_t count = qn_shape_count(tensor->shape);
+    float *values = context_alloc(tensor->context, count, sizeof *values);
+    if (!values)
+        return QN_ERROR_MEMORY;
+    normal_numbers(values, count, &normal);
+    status = qn_tensor_write(tensor, values);
+    free(values);
+    return status;
 }
 
 /* ---- The arena ---- */

@@ -34,22 +34,6 @@ void qn_store_free(qn_store *store)
     free(store);
 }
 
-static struct store_entry *entry_new(qn_store *store)
-{
-    if (store->count == store->capacity) {
-        size_t capacity = store->capacity ? 2 * store->capacity : 64;
-        struct store_entry *entries = context_alloc(store->context, capacity, sizeof *entries);
-        if (!entries)
-            return NULL;
-        if (store->count)
-            memcpy(entries, store->entries, store->count * sizeof *entries);
-        free(store->entries);
-        store->entries = entries;
-        store->capacity = capacity;
-    }
-    return &store->entries[store->count];
-}
-
 qn_tensor *qn_store_add(qn_store *store, const char *name, enum qn_type type, qn_shape shape,
                         enum qn_group group)
 {
@@ -62,12 +46,14 @@ qn_tensor *qn_store_add(qn_store *store, const char *name, enum qn_type type, qn
                                       : "there is a tensor of this name");
         return NULL;
     }
-    struct store_entry *entry = entry_new(store);
-    qn_tensor *tensor = entry ? tensor_unplaced(store->context, name, type, shape) : NULL;
-    if (!tensor)
+    struct store_entry *entries = context_grow(store->context, store->entries, store->count,
+                                               &store->capacity, sizeof *entries);
+    if (!entries)
         return NULL;
-    *entry = (struct store_entry){.tensor = tensor, .group = group};
-    store->count++;
+    store->entries = entries;
+    qn_tensor *tensor = tensor_unplaced(store->context, name, type, shape);
+    if (tensor)
+        entries[store->count++] = (struct store_entry){.tensor = tensor, .group = group};
     return tensor;
 }
 

@@ -165,17 +165,11 @@ static qn_node **intern_slot(qn_graph *graph, const qn_node *node)
 
 static bool graph_append(qn_graph *graph, qn_node *node)
 {
-    if (graph->count == graph->capacity) {
-        size_t capacity = graph->capacity ? 2 * graph->capacity : 256;
-        qn_node **nodes = context_alloc(graph->context, capacity, sizeof *nodes);
-        if (!nodes)
-            return false;
-        if (graph->count)
-            memcpy(nodes, graph->nodes, graph->count * sizeof *nodes);
-        free(graph->nodes);
-        graph->nodes = nodes;
-        graph->capacity = capacity;
-    }
+    qn_node **nodes =
+        context_grow(graph->context, graph->nodes, graph->count, &graph->capacity, sizeof *nodes);
+    if (!nodes)
+        return false;
+    graph->nodes = nodes;
     node->id = (uint32_t)graph->count;
     graph->nodes[graph->count++] = node;
     return true;
@@ -343,6 +337,11 @@ qn_node *qn_leaf(qn_graph *graph, qn_tensor *tensor)
                      tensor->name);
         return NULL;
     }
+    /* One node a tensor: who asks for the gradient of a leaf means all uses of the tensor. */
+    for (size_t i = 0; i < graph->count; i++)
+        if (graph->nodes[i]->op == &leaf_op &&
+            ((const struct leaf_attributes *)graph->nodes[i]->attributes)->tensor == tensor)
+            return graph->nodes[i];
     return node_new(graph, &leaf_op, &(struct leaf_attributes){tensor}, NULL, 0);
 }
 

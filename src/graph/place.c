@@ -51,16 +51,11 @@ static struct slot *slot_new(qn_plan *plan, size_t bytes, size_t first, size_t l
     if (!slot)
         return NULL;
     *slot = (struct slot){.bytes = bytes, .first = first, .last = last};
-    if (plan->n_slots == plan->slot_capacity) {
-        size_t capacity = plan->slot_capacity ? 2 * plan->slot_capacity : 256;
-        struct slot **slots = graph_alloc(plan->graph, capacity * sizeof *slots);
-        if (!slots)
-            return NULL;
-        if (plan->n_slots)
-            memcpy(slots, plan->slots, plan->n_slots * sizeof *slots);
-        plan->slots = slots;
-        plan->slot_capacity = capacity;
-    }
+    struct slot **slots = context_grow(plan->context, plan->slots, plan->n_slots,
+                                       &plan->slot_capacity, sizeof *slots);
+    if (!slots)
+        return NULL;
+    plan->slots = slots;
     plan->slots[plan->n_slots++] = slot;
     plan->memory.intermediates += bytes;
     return slot;

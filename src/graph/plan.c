@@ -370,6 +370,7 @@ void qn_plan_free(qn_plan *plan)
         return;
     plan_unbind(plan);
     qn_graph_free(plan->graph);
+    free(plan->slots);
     free(plan->notes);
     free(plan);
 }

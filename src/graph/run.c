@@ -35,16 +35,12 @@ static cl_mem range_buffer(qn_plan *plan, const struct slot *slot, size_t offset
         if (sub->parent == place.parent && sub->offset == place.offset && sub->bytes == bytes)
             return sub->buffer;
     }
-    if (plan->n_sub_buffers == plan->sub_buffer_capacity) {
-        size_t capacity = plan->sub_buffer_capacity ? 2 * plan->sub_buffer_capacity : 256;
-        struct sub_buffer *larger = realloc(plan->sub_buffers, capacity * sizeof *larger);
-        if (!larger) {
-            context_fail(plan->context, QN_ERROR_MEMORY, "out of memory");
-            return NULL;
-        }
-        plan->sub_buffers = larger;
-        plan->sub_buffer_capacity = capacity;
-    }
+    struct sub_buffer *sub_buffers =
+        context_grow(plan->context, plan->sub_buffers, plan->n_sub_buffers,
+                     &plan->sub_buffer_capacity, sizeof *sub_buffers);
+    if (!sub_buffers)
+        return NULL;
+    plan->sub_buffers = sub_buffers;
     cl_int code;
     cl_buffer_region region = {place.offset, bytes};
     cl_mem buffer = clCreateSubBuffer(place.parent, CL_MEM_READ_WRITE, CL_BUFFER_CREATE_TYPE_REGION,

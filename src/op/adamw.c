@@ -5,7 +5,6 @@
 #include <quern/ops.h>
 
 #include "cl_sources.h"
-#include "device/context.h"
 #include "op/rows.h"
 
 enum { BUFFERS = 4, OPERANDS = 8 }; /* parameters, m, v, gradient; then four numbers */
@@ -46,7 +45,7 @@ static void record_adamw(struct qn_launch *launch, const qn_node *node)
     qn_launch_float(launch, log(options->beta2));
     qn_launch_float(launch, options->epsilon);
     qn_launch_float(launch, options->weight_decay);
-    item_range(launch, divide_up(count, qn_launch_caps(launch)->float_width));
+    flat_range(launch, count);
 }
 
 static struct qn_cost cost(const qn_node *node)

@@ -29,6 +29,13 @@ void item_range(struct qn_launch *launch, size_t items)
     row_range(launch, divide_up(items, row_group(qn_launch_caps(launch))));
 }
 
+void flat_range(struct qn_launch *launch, size_t count)
+{
+    enum { CPU_CHUNK = 4096 };
+    const struct qn_caps *caps = qn_launch_caps(launch);
+    item_range(launch, divide_up(count, caps->device_class == QN_CPU ? CPU_CHUNK : caps->float_width));
+}
+
 void rows_of(const qn_shape *shape, size_t *rows, size_t *width)
 {
     *rows = 1;

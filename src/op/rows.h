@@ -13,6 +13,9 @@ void row_range(struct qn_launch *launch, size_t rows);
 /* A work-item for each of `items`; they loop if there are too many. */
 void item_range(struct qn_launch *launch, size_t items);
 
+/* A work-item for each FLAT_CHUNK of `count` elements: see cl/common.cl. */
+void flat_range(struct qn_launch *launch, size_t count);
+
 /* The product of the sizes of all axes but the last: rows; and the last: width. */
 void rows_of(const qn_shape *shape, size_t *rows, size_t *width);
 

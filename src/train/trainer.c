@@ -112,16 +112,11 @@ struct roots {
 
 static void add_root(struct roots *roots, qn_node *node)
 {
-    if (roots->count == roots->capacity) {
-        size_t capacity = roots->capacity ? 2 * roots->capacity : 32;
-        qn_node **nodes = realloc(roots->nodes, capacity * sizeof *nodes);
-        if (!nodes) {
-            context_fail(roots->context, QN_ERROR_MEMORY, "out of memory");
-            return;
-        }
-        roots->nodes = nodes;
-        roots->capacity = capacity;
-    }
+    qn_node **nodes = context_grow(roots->context, roots->nodes, roots->count, &roots->capacity,
+                                   sizeof *nodes);
+    if (!nodes)
+        return;
+    roots->nodes = nodes;
     roots->nodes[roots->count++] = node;
 }
 
