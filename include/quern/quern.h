@@ -280,6 +280,7 @@ struct qn_memory {
     size_t arena;         /* its intermediates, as laid out */
     size_t intermediates; /* the same, if no two shared memory */
     size_t tensors;       /* the tensors that it reads and writes */
+    size_t kept;          /* results that are the same in every run */
     size_t commands;      /* kernel launches a run */
 };
 struct qn_memory qn_plan_memory(const qn_plan *plan);

@@ -1,4 +1,5 @@
-/* The order of steps: after what they read; and writes of a tensor after those who read what it held before.
+/* The order of steps: after what they read; and writes of a tensor after those who read what it held before.  What is the
+ * same in every run comes first.
  *
  * An assign needs no step of its own where the step that computes its value can write the tensor at once.  It cannot if
  * someone must read the old value after that: then the value is copied when all have read. */
@@ -299,7 +300,94 @@ static int sort(qn_plan *plan)
     free(heap);
     if (status != QN_OK)
         return status;
-    for (size_t i = 0; i < n; i++)
+    plan->steps = sorted;
+    return QN_OK;
+}
+
+/* ---- Constant steps ---- */
+
+static bool is_written(const qn_plan *plan, const qn_tensor *tensor)
+{
+    for (size_t i = 0; i < plan->n_written; i++)
+        if (tensors_overlap(plan->written[i], tensor))
+            return true;
+    return false;
+}
+
+static bool reads_constants(const qn_plan *plan, const struct step *step)
+{
+    qn_node *fused[FUSE_ROOM], *const *inputs;
+    size_t count = step_inputs(step, &inputs, fused);
+    for (size_t i = 0; i < count; i++) {
+        int output = 0;
+        const qn_node *source = value_source(inputs[i], &output);
+        if (source->op == &leaf_op) {
+            if (is_written(plan, ((const struct leaf_attributes *)source->attributes)->tensor))
+                return false;
+        } else if (!plan->step_of[source->id] || !plan->step_of[source->id]->is_constant) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* What the step's results take; SIZE_MAX if one of them is in a tensor. */
+static size_t kept_bytes(const qn_plan *plan, const struct step *step)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < step->node->n_outputs; i++) {
+        const struct value *value = value_of(plan, step->node, i);
+        if (value->slot || step->target)
+            return SIZE_MAX;
+        bytes += round_up(qn_type_bytes(value->layout.type, qn_shape_count(value->layout.shape)),
+                          STORE_ALIGNMENT);
+    }
+    return bytes;
+}
+
+static int note_constants(qn_plan *plan, const struct step *step)
+{
+    qn_node *fused[FUSE_ROOM], *const *inputs;
+    size_t count = step_inputs(step, &inputs, fused);
+    qn_tensor **constant =
+        graph_alloc(plan->graph, (plan->n_constant + count + 1) * sizeof *constant);
+    if (!constant)
+        return QN_ERROR_MEMORY;
+    if (plan->n_constant)
+        memcpy(constant, plan->constant, plan->n_constant * sizeof *constant);
+    plan->constant = constant;
+    for (size_t i = 0; i < count; i++) {
+        int output = 0;
+        const qn_node *source = value_source(inputs[i], &output);
+        if (source->op == &leaf_op)
+            constant[plan->n_constant++] = ((const struct leaf_attributes *)source->attributes)->tensor;
+    }
+    return QN_OK;
+}
+
+/* Finds the constant steps, as far as there is memory to keep their results, and puts them first. */
+static int hoist(qn_plan *plan)
+{
+    const struct qn_caps *caps = &plan->context->caps;
+    size_t limit = size_min(caps->max_allocation, caps->global_memory / 8), position = 0;
+    struct step **sorted = graph_alloc(plan->graph, (plan->n_steps + 1) * sizeof *sorted);
+    if (!sorted)
+        return QN_ERROR_MEMORY;
+    for (size_t i = 0; i < plan->n_steps; i++) {
+        struct step *step = plan->steps[i];
+        size_t bytes = reads_constants(plan, step) ? kept_bytes(plan, step) : SIZE_MAX;
+        if (bytes > limit - size_min(limit, plan->kept_bytes))
+            continue;
+        step->is_constant = true;
+        plan->kept_bytes += bytes;
+        sorted[position++] = step;
+        if (note_constants(plan, step) != QN_OK)
+            return QN_ERROR_MEMORY;
+    }
+    for (size_t i = 0; i < plan->n_steps; i++)
+        if (!plan->steps[i]->is_constant)
+            sorted[position++] = plan->steps[i];
+    for (size_t i = 0; i < plan->n_steps; i++)
         sorted[i]->position = i;
     plan->steps = sorted;
     return QN_OK;
@@ -307,9 +395,12 @@ static int sort(qn_plan *plan)
 
 int plan_order(qn_plan *plan)
 {
-    for (size_t i = 0; i < plan->n_steps; i++)
-        if (order_data(plan, plan->steps[i]) != QN_OK)
-            return QN_ERROR_MEMORY;
-    int status = order_state(plan);
-    return status == QN_OK ? sort(plan) : status;
+    int status = QN_OK;
+    for (size_t i = 0; status == QN_OK && i < plan->n_steps; i++)
+        status = order_data(plan, plan->steps[i]);
+    if (status == QN_OK)
+        status = order_state(plan);
+    if (status == QN_OK)
+        status = sort(plan);
+    return status == QN_OK ? hoist(plan) : status;
 }

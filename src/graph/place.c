@@ -73,7 +73,7 @@ static int place_parts(qn_plan *plan, struct step *step)
         int output = 0;
         struct step *producer = plan->step_of[value_source(node->inputs[i], &output)->id];
         size_t offset;
-        if (!producer || part->slot || !node->op->place(node, i, &offset) ||
+        if (!producer || producer->is_constant || part->slot || !node->op->place(node, i, &offset) ||
             offset % plan->context->caps.alignment != 0 ||
             value_bytes(part) != value_bytes(value_of(plan, node->inputs[i], 0)))
             continue;
@@ -103,7 +103,7 @@ static bool may_take(const qn_plan *plan, const struct step *step, int output, q
                             (step->node->n_outputs == 1 || (int)i == output)))
         return false;
     const struct slot *slot = value_slot(plan, inputs[i]);
-    if (!slot || slot->within || slot->tensor || slot->is_shared || slot->last != step->position ||
+    if (!slot || slot->within || slot->tensor || slot->is_shared || slot->is_kept || slot->last != step->position ||
         slot->bytes != value_bytes(value_of(plan, step->node, output)))
         return false;
     for (size_t j = 0; j < count; j++)
@@ -114,11 +114,25 @@ static bool may_take(const qn_plan *plan, const struct step *step, int output, q
     return true;
 }
 
+/* The next piece of the plan's own memory. */
+static int place_kept(qn_plan *plan, struct value *value)
+{
+    value->slot = graph_alloc(plan->graph, sizeof *value->slot);
+    if (!value->slot)
+        return QN_ERROR_MEMORY;
+    *value->slot =
+        (struct slot){.bytes = value_bytes(value), .offset = plan->kept_bytes, .is_kept = true};
+    plan->kept_bytes += round_up(value_bytes(value), STORE_ALIGNMENT);
+    return QN_OK;
+}
+
 static int place_output(qn_plan *plan, struct step *step, int output)
 {
     struct value *value = value_of(plan, step->node, output);
     if (value->slot)
         return QN_OK;
+    if (step->is_constant)
+        return place_kept(plan, value);
     size_t last = value->is_used ? value->last : step->position;
     qn_node *fused[FUSE_ROOM], *const *inputs;
     size_t count = step_inputs(step, &inputs, fused);
@@ -234,6 +248,7 @@ static int place_leaves(qn_plan *plan)
 int plan_place(qn_plan *plan)
 {
     mark_uses(plan);
+    plan->kept_bytes = 0; /* counted again, with places */
     int status = place_leaves(plan);
     for (size_t i = plan->n_steps; status == QN_OK && i-- > 0;)
         if (plan->steps[i]->variant && plan->steps[i]->node->op->place)
@@ -250,5 +265,6 @@ int plan_place(qn_plan *plan)
         if (bytes && !(step->workspace = slot_new(plan, bytes, i, i)))
             status = QN_ERROR_MEMORY;
     }
+    plan->memory.kept = plan->kept_bytes;
     return status == QN_OK ? place_in_arena(plan) : status;
 }

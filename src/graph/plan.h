@@ -26,6 +26,7 @@ struct slot {
     size_t offset;
     size_t first, last; /* the steps between which it is in use */
     bool is_shared;     /* others are within it */
+    bool is_kept;       /* at `offset` of the plan's own memory: see step.is_constant */
 };
 
 /* What a node's output is: elements of a slot. */
@@ -67,6 +68,9 @@ struct step {
     size_t n_after, after_capacity;
     size_t n_waiting;    /* of those, while ordering */
     size_t position;     /* in the order */
+    /* It reads nothing but tensors that the plan does not write.  Constant steps come first; they run when such a tensor
+     * has changed, and their results are kept. */
+    bool is_constant;
     uint32_t mark;       /* while searching */
     struct recorded *commands;
     size_t n_commands;
@@ -123,8 +127,14 @@ struct qn_plan {
     char *notes; /* what the planner has to say: copies, mostly */
     qn_tensor **written;
     size_t n_written;
+    qn_tensor **constant; /* the tensors that constant steps read */
+    size_t n_constant;
+    size_t kept_bytes;
 
     /* On the device. */
+    struct storage *kept;
+    size_t n_constant_commands; /* the first ones */
+    uint64_t constant_versions; /* of plan->constant, added up, when they ran; 0: never */
     struct sub_buffer *sub_buffers;
     size_t n_sub_buffers, sub_buffer_capacity;
     cl_mem pinned;         /* memory of staging and results */

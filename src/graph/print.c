@@ -77,6 +77,8 @@ static void print_slot(const struct slot *slot, FILE *file)
         offset += slot->offset;
     if (slot->tensor)
         fprintf(file, "in %s", slot->tensor->name);
+    else if (slot->is_kept)
+        fprintf(file, "kept at %zu", slot->offset + offset);
     else
         fprintf(file, "at %zu:%zu", slot->chunk, slot->offset + offset);
     fprintf(file, ", %zu bytes", bytes);

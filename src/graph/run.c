@@ -21,6 +21,8 @@ static struct place find_place(const qn_plan *plan, const struct slot *slot, siz
     if (slot->tensor)
         return (struct place){slot->tensor->storage->buffer, slot->tensor->view,
                               slot->tensor->offset + offset};
+    if (slot->is_kept)
+        return (struct place){plan->kept->buffer, NULL, slot->offset + offset};
     return (struct place){plan->context->arena->chunks[slot->chunk], NULL, slot->offset + offset};
 }
 
@@ -165,6 +167,7 @@ static int bind_commands(qn_plan *plan)
                 int bound = status == QN_OK ? bind_command(plan, stage->steps[i], j, command,
                                                            &kernels[n_bound])
                                             : status;
+                plan->n_constant_commands += stage->steps[i]->is_constant;
                 /* Whatever happened, the kernel belongs to the command now. */
                 if (!stage->steps[i]->commands[j].call)
                     command->kernel = kernels[n_bound++];
@@ -225,6 +228,8 @@ static int bind_rings(qn_plan *plan)
 
 int plan_bind(qn_plan *plan)
 {
+    if (plan->kept_bytes && !(plan->kept = storage_new(plan->context, plan->kept_bytes)))
+        return plan->context->status;
     int status = bind_commands(plan);
     return status == QN_OK ? bind_rings(plan) : status;
 }
@@ -241,6 +246,7 @@ void plan_unbind(qn_plan *plan)
     for (size_t i = 0; i < plan->n_sub_buffers; i++)
         clReleaseMemObject(plan->sub_buffers[i].buffer);
     free(plan->sub_buffers);
+    storage_release(plan->context, plan->kept);
     for (int i = 0; i < QN_RING_RUNS; i++)
         if (plan->ended[i])
             clReleaseEvent(plan->ended[i]);
@@ -348,6 +354,26 @@ static int start_results(qn_plan *plan, uint64_t run)
     return QN_OK;
 }
 
+/* Changes when one of the tensors does: versions only grow.  Never 0. */
+static uint64_t constant_versions(const qn_plan *plan)
+{
+    uint64_t sum = 1;
+    for (size_t i = 0; i < plan->n_constant; i++)
+        sum += plan->constant[i]->storage->version;
+    return sum;
+}
+
+static int start_commands(qn_plan *plan)
+{
+    const struct stage *stage = &plan->stage;
+    uint64_t versions = constant_versions(plan);
+    size_t first = versions == plan->constant_versions ? plan->n_constant_commands : 0;
+    int status =
+        device_enqueue(plan->context, stage->commands + first, stage->n_commands - first);
+    plan->constant_versions = status == QN_OK ? versions : 0;
+    return status;
+}
+
 int qn_run(qn_plan *plan)
 {
     if (!plan)
@@ -364,7 +390,7 @@ int qn_run(qn_plan *plan)
     if (status == QN_OK)
         status = start_inputs(plan, run);
     if (status == QN_OK)
-        status = device_enqueue(context, plan->stage.commands, plan->stage.n_commands);
+        status = start_commands(plan);
     if (status == QN_OK)
         status = start_results(plan, run);
     if (status == QN_OK)
