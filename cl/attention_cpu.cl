@@ -1,13 +1,14 @@
 /* Attention on a CPU: one work-item a group, no barriers, all sums in a fixed order.
  *
- * Queries lie in the lanes of vectors: blocks of q (and of d_out) are transposed once, to (D, QUERIES), and everything
- * that belongs to a pair of a key and a query is kept as (keys, QUERIES).  So maxima and sums of a softmax need no
- * exchange between lanes, k and v are read where they are, number by number, and every product is a sum over c of
+ * Queries lie in the lanes of vectors: blocks of q (and of d_out) are transposed once, to (D,
+ * QUERIES), and everything that belongs to a pair of a key and a query is kept as (keys, QUERIES).
+ * So maxima and sums of a softmax need no exchange between lanes, k and v are read where they are,
+ * number by number, and every product is a sum over c of
  *
  *     tile[r][lane] += a[r][c] b[c][lane]          ROWS rows of two vectors, in registers
  *
- *     scores  (keys, queries) = k q^T     out^T (D, queries) = v^T p        with p the probabilities, (keys, queries)
- *     dp      (keys, queries) = v dO^T    dq^T  (D, queries) = k^T ds
+ *     scores  (keys, queries) = k q^T     out^T (D, queries) = v^T p        with p the
+ * probabilities, (keys, queries) dp      (keys, queries) = v dO^T    dq^T  (D, queries) = k^T ds
  *     dv, dk  (keys, D)       = p dO, ds q
  *
  * The host defines D, and BACKWARD: which of the kernels is meant. */
@@ -20,17 +21,20 @@
 #define EACH_ROW(X) X(0) X(1) X(2) X(3)
 #endif
 #define QUERIES (2 * FLOAT_WIDTH)
-#define D_ROWS ((D + ROWS - 1) / ROWS * ROWS)                      /* of a block with D rows: whole tiles */
-#define D_LANES ((D + FLOAT_WIDTH - 1) / FLOAT_WIDTH * FLOAT_WIDTH) /* of a row of D numbers: whole vectors */
+#define D_ROWS ((D + ROWS - 1) / ROWS * ROWS) /* of a block with D rows: whole tiles */
+#define D_LANES                                                                                    \
+    ((D + FLOAT_WIDTH - 1) / FLOAT_WIDTH * FLOAT_WIDTH) /* of a row of D numbers: whole vectors */
 #define ALIGNED __attribute__((aligned(64)))
 
 #define LOG2_E 1.4426950408889634f
 #define LN_2 0.6931471805599453f
 #define HIDDEN -3e38f /* the score of a key that a query does not see */
-#define LEAST -1e30f  /* below every score, far above HIDDEN: a row that sees nothing gets the sum 0 */
+#define LEAST                                                                                      \
+    -1e30f /* below every score, far above HIDDEN: a row that sees nothing gets the sum 0 */
 
-/* 2^x for x up to 127, 0 below -126.5; NaN stays NaN.  Cephes' polynomial on [-1/2, 1/2]; an error of 2e-7. */
-inline floatv power_of_2(floatv x)
+/* 2^x for x up to 127, 0 below -126.5; NaN stays NaN.  Cephes' polynomial on [-1/2, 1/2]; an error
+ * of 2e-7. */
+static inline floatv power_of_2(floatv x)
 {
     x = SELECT(LT(x, -127.0f), (floatv)(-127.0f), x);
     floatv shifted = x + 12582912.0f; /* 1.5 * 2^23: the last bits are the nearest integer */
@@ -44,7 +48,7 @@ inline floatv power_of_2(floatv x)
     return y * as_floatv((as_intv(shifted) << 23) + 0x3f800000);
 }
 
-inline floatv greater(floatv a, floatv b) /* fmax without its care for NaN: b if one is */
+static inline floatv greater(floatv a, floatv b) /* fmax without its care for NaN: b if one is */
 {
     return SELECT(GT(a, b), a, b);
 }
@@ -61,10 +65,8 @@ inline floatv greater(floatv a, floatv b) /* fmax without its care for NaN: b if
 #define HIGH_NUMBERS(a, b)                                                                         \
     (float16)(a.s2, b.s2, a.s3, b.s3, a.s6, b.s6, a.s7, b.s7, a.sa, b.sa, a.sb, b.sb, a.se, b.se,  \
               a.sf, b.sf)
-#define LOW_PAIRS(a, b)                                                                            \
-    (float16)(a.s01, b.s01, a.s45, b.s45, a.s89, b.s89, a.scd, b.scd)
-#define HIGH_PAIRS(a, b)                                                                           \
-    (float16)(a.s23, b.s23, a.s67, b.s67, a.sab, b.sab, a.sef, b.sef)
+#define LOW_PAIRS(a, b) (float16)(a.s01, b.s01, a.s45, b.s45, a.s89, b.s89, a.scd, b.scd)
+#define HIGH_PAIRS(a, b) (float16)(a.s23, b.s23, a.s67, b.s67, a.sab, b.sab, a.sef, b.sef)
 #elif FLOAT_WIDTH == 8
 #define FROM_ROWS(x, j) (float8)(vload4(0, x + at[j]), vload4(0, x + at[j + 4]))
 #define LOW_NUMBERS(a, b) (float8)(a.s0, b.s0, a.s1, b.s1, a.s4, b.s4, a.s5, b.s5)
@@ -87,7 +89,8 @@ inline floatv greater(floatv a, floatv b) /* fmax without its care for NaN: b if
     floatv y2 = LOW_PAIRS(u2, u3), y3 = HIGH_PAIRS(u2, u3);
 
 /* to[d][i] = scale x[i * row + d] for d < D, i < QUERIES; rows beyond `count` repeat the last. */
-inline void load_transposed(float *to, global const float *x, ulong row, uint count, float scale)
+static inline void load_transposed(float *to, global const float *x, ulong row, uint count,
+                                   float scale)
 {
     for (uint i = 0; i < QUERIES; i += FLOAT_WIDTH) {
         ulong at[FLOAT_WIDTH];
@@ -111,7 +114,8 @@ inline void load_transposed(float *to, global const float *x, ulong row, uint co
 }
 
 /* y[i * row + d] = scale[i] from[d][i] for d < D, i < count. */
-inline void store_transposed(global float *y, ulong row, uint count, const float *from, const float *scale)
+static inline void store_transposed(global float *y, ulong row, uint count, const float *from,
+                                    const float *scale)
 {
     for (uint i = 0; i < count; i += FLOAT_WIDTH) {
         uint lanes = min((uint)FLOAT_WIDTH, count - i), d = 0;
@@ -120,7 +124,8 @@ inline void store_transposed(global float *y, ulong row, uint count, const float
         for (; d + 4 <= D; d += 4) {
             const float *block = from + d * QUERIES + i;
             floatv x0 = vloadv(0, block) * factor, x1 = vloadv(0, block + QUERIES) * factor;
-            floatv x2 = vloadv(0, block + 2 * QUERIES) * factor, x3 = vloadv(0, block + 3 * QUERIES) * factor;
+            floatv x2 = vloadv(0, block + 2 * QUERIES) * factor,
+                   x3 = vloadv(0, block + 3 * QUERIES) * factor;
             TRANSPOSE_QUARTERS
             float piece[4 * FLOAT_WIDTH] ALIGNED;
             vstorev(y0, 0, piece);
@@ -128,7 +133,8 @@ inline void store_transposed(global float *y, ulong row, uint count, const float
             vstorev(y2, 2, piece);
             vstorev(y3, 3, piece);
             for (uint lane = 0; lane < lanes; lane++)
-                vstore4(vload4(0, piece + lane % 4 * FLOAT_WIDTH + lane / 4 * 4), 0, y_rows + lane * row + d);
+                vstore4(vload4(0, piece + lane % 4 * FLOAT_WIDTH + lane / 4 * 4), 0,
+                        y_rows + lane * row + d);
         }
         for (; d < D; d++)
             for (uint lane = 0; lane < lanes; lane++)
@@ -146,9 +152,10 @@ inline void store_transposed(global float *y, ulong row, uint count, const float
     vstorev(low##i, 2 * i, tile);                                                                  \
     vstorev(high##i, 2 * i + 1, tile);
 
-/* tile[r][lane] (+)= sum over c < depth of a[r * row + c * step] b[c][lane].  Rows of a beyond `last` repeat it. */
-inline void multiply(float *tile, bool add, global const float *a, ulong row, ulong step, uint last, const float *b,
-                     uint depth)
+/* tile[r][lane] (+)= sum over c < depth of a[r * row + c * step] b[c][lane].  Rows of a beyond
+ * `last` repeat it. */
+static inline void multiply(float *tile, bool add, global const float *a, ulong row, ulong step,
+                            uint last, const float *b, uint depth)
 {
     EACH_ROW(DECLARE)
     if (add) {
@@ -171,20 +178,23 @@ inline void multiply(float *tile, bool add, global const float *a, ulong row, ul
 
 #define KEYS 64
 
-/* out (batch, tq, heads, D) and, if keep_lse, the logarithm of each softmax's denominator, lse (batch, heads, tq).  A block
- * of queries after the other; of each, blocks of keys, with a running maximum. */
+/* out (batch, tq, heads, D) and, if keep_lse, the logarithm of each softmax's denominator, lse
+ * (batch, heads, tq).  A block of queries after the other; of each, blocks of keys, with a running
+ * maximum. */
 kernel __attribute__((reqd_work_group_size(1, 1, 1))) void
-attention_forward(global const float *q, global const float *k, global const float *v, global const int *position,
-                  global float *out, global float *lse, ulong q_offset, ulong q_batch, ulong q_row, ulong q_head,
-                  ulong k_offset, ulong k_batch, ulong k_row, ulong k_head, ulong v_offset, ulong v_batch, ulong v_row,
-                  ulong v_head, uint batch, uint heads, uint kv_heads, uint tq, uint tk, float scale, int first_position,
-                  uint has_position, uint keep_lse)
+attention_forward(global const float *q, global const float *k, global const float *v,
+                  global const int *position, global float *out, global float *lse, ulong q_offset,
+                  ulong q_batch, ulong q_row, ulong q_head, ulong k_offset, ulong k_batch,
+                  ulong k_row, ulong k_head, ulong v_offset, ulong v_batch, ulong v_row,
+                  ulong v_head, uint batch, uint heads, uint kv_heads, uint tq, uint tk,
+                  float scale, int first_position, uint has_position, uint keep_lse)
 {
     float q_t[D * QUERIES] ALIGNED, out_t[D_ROWS * QUERIES] ALIGNED, scores[KEYS * QUERIES] ALIGNED;
     uint blocks = (tq + QUERIES - 1) / QUERIES;
     int start = clamp(has_position ? *position : first_position, -(int)tq, (int)tk);
 
-    for (ulong item = get_group_id(0); item < (ulong)batch * heads * blocks; item += get_num_groups(0)) {
+    for (ulong item = get_group_id(0); item < (ulong)batch * heads * blocks;
+         item += get_num_groups(0)) {
         uint query = (blocks - 1 - item % blocks) * QUERIES; /* those that see most come first */
         uint b = item / blocks / heads, h = item / blocks % heads, kv_h = h / (heads / kv_heads);
         uint queries = min((uint)QUERIES, tq - query);
@@ -193,20 +203,27 @@ attention_forward(global const float *q, global const float *k, global const flo
         intv sees_low = LANES + sees, sees_high = sees_low + FLOAT_WIDTH;
         global const float *k_rows = k + k_offset + b * k_batch + kv_h * k_head;
         global const float *v_rows = v + v_offset + b * v_batch + kv_h * v_head;
-        load_transposed(q_t, q + q_offset + b * q_batch + h * q_head + query * q_row, q_row, queries, scale * LOG2_E);
+        load_transposed(q_t, q + q_offset + b * q_batch + h * q_head + query * q_row, q_row,
+                        queries, scale * LOG2_E);
 
-        floatv max_low = (floatv)(LEAST), max_high = max_low, sum_low = (floatv)(0.0f), sum_high = sum_low;
+        floatv max_low = (floatv)(LEAST), max_high = max_low, sum_low = (floatv)(0.0f),
+               sum_high = sum_low;
         for (uint i = 0; i < D_ROWS * QUERIES; i += FLOAT_WIDTH)
             vstorev((floatv)(0.0f), 0, out_t + i);
         for (int key = 0; key < end; key += KEYS) {
             uint keys = min(KEYS, end - key);
             for (uint j = 0; j < keys; j += ROWS)
-                multiply(scores + j * QUERIES, false, k_rows + (key + j) * k_row, k_row, 1, keys - 1 - j, q_t, D);
+                multiply(scores + j * QUERIES, false, k_rows + (key + j) * k_row, k_row, 1,
+                         keys - 1 - j, q_t, D);
             if (key + (int)keys - 1 > sees) {
                 for (uint j = 0; j < keys; j++) {
                     float *s = scores + j * QUERIES;
-                    vstorev(SELECT(GT((intv)(key + (int)j), sees_low), (floatv)(HIDDEN), vloadv(0, s)), 0, s);
-                    vstorev(SELECT(GT((intv)(key + (int)j), sees_high), (floatv)(HIDDEN), vloadv(1, s)), 1, s);
+                    vstorev(
+                        SELECT(GT((intv)(key + (int)j), sees_low), (floatv)(HIDDEN), vloadv(0, s)),
+                        0, s);
+                    vstorev(
+                        SELECT(GT((intv)(key + (int)j), sees_high), (floatv)(HIDDEN), vloadv(1, s)),
+                        1, s);
                 }
             }
             floatv new_low = max_low, new_high = max_high;
@@ -214,7 +231,8 @@ attention_forward(global const float *q, global const float *k, global const flo
                 new_low = greater(vloadv(2 * j, scores), new_low);
                 new_high = greater(vloadv(2 * j + 1, scores), new_high);
             }
-            floatv shrink_low = power_of_2(max_low - new_low), shrink_high = power_of_2(max_high - new_high);
+            floatv shrink_low = power_of_2(max_low - new_low),
+                   shrink_high = power_of_2(max_high - new_high);
             max_low = new_low;
             max_high = new_high;
             sum_low *= shrink_low;
@@ -234,13 +252,15 @@ attention_forward(global const float *q, global const float *k, global const flo
                 }
             }
             for (uint d = 0; d < D; d += ROWS)
-                multiply(out_t + d * QUERIES, key > 0, v_rows + key * v_row + d, 1, v_row, D - 1 - d, scores, keys);
+                multiply(out_t + d * QUERIES, key > 0, v_rows + key * v_row + d, 1, v_row,
+                         D - 1 - d, scores, keys);
         }
 
         float inverse[QUERIES] ALIGNED;
         vstorev(SELECT(EQ(sum_low, 0.0f), (floatv)(0.0f), 1.0f / sum_low), 0, inverse);
         vstorev(SELECT(EQ(sum_high, 0.0f), (floatv)(0.0f), 1.0f / sum_high), 1, inverse);
-        store_transposed(out + (((ulong)b * tq + query) * heads + h) * D, (ulong)heads * D, queries, out_t, inverse);
+        store_transposed(out + (((ulong)b * tq + query) * heads + h) * D, (ulong)heads * D, queries,
+                         out_t, inverse);
         if (keep_lse) {
             vstorev((max_low + log2(sum_low)) * LN_2, 0, inverse);
             vstorev((max_high + log2(sum_high)) * LN_2, 1, inverse);
@@ -262,7 +282,7 @@ attention_forward(global const float *q, global const float *k, global const flo
 #endif
 
 /* to[i][d] = x[i * row + d] for i < count. */
-inline void load_rows(float *to, global const float *x, ulong row, uint count)
+static inline void load_rows(float *to, global const float *x, ulong row, uint count)
 {
     for (uint i = 0; i < count; i++) {
         for (uint d = 0; d + FLOAT_WIDTH <= D; d += FLOAT_WIDTH)
@@ -275,7 +295,7 @@ inline void load_rows(float *to, global const float *x, ulong row, uint count)
 }
 
 /* Vector d / FLOAT_WIDTH of a row of D numbers. */
-inline floatv load_lanes(global const float *row, uint d)
+static inline floatv load_lanes(global const float *row, uint d)
 {
 #if D % FLOAT_WIDTH
     if (d + FLOAT_WIDTH > D)
@@ -284,7 +304,7 @@ inline floatv load_lanes(global const float *row, uint d)
     return vloadv(0, row + d);
 }
 
-inline void store_lanes(floatv x, global float *row, uint d)
+static inline void store_lanes(floatv x, global float *row, uint d)
 {
 #if D % FLOAT_WIDTH
     if (d + FLOAT_WIDTH > D) {
@@ -295,8 +315,10 @@ inline void store_lanes(floatv x, global float *row, uint d)
     vstorev(x, 0, row + d);
 }
 
-/* y[r * row + d] (+)= sum over i < depth of a[r][i] b[i][d], for r < rows, d < D; a is (rows, QUERIES), b (depth, D_LANES). */
-inline void add_rows(global float *y, ulong row, uint rows, bool add, const float *a, const float *b, uint depth)
+/* y[r * row + d] (+)= sum over i < depth of a[r][i] b[i][d], for r < rows, d < D; a is (rows,
+ * QUERIES), b (depth, D_LANES). */
+static inline void add_rows(global float *y, ulong row, uint rows, bool add, const float *a,
+                            const float *b, uint depth)
 {
     for (uint d = 0; d < D_LANES; d += COLUMNS, b += COLUMNS) {
         EACH_ROW(DECLARE)
@@ -325,20 +347,22 @@ inline void add_rows(global float *y, ulong row, uint rows, bool add, const floa
     }
 }
 
-/* Gradients.  An item is a part of the keys and a part of the queries of a head of k and v: with one part each, it makes
- * all of dq, dk and dv from five products; with parts of the keys dk and dv (want_dq = 0), with parts of the queries dq.
- * Sums are split by KEYS and QUERIES only: the three ways give the same numbers.
+/* Gradients.  An item is a part of the keys and a part of the queries of a head of k and v: with
+ * one part each, it makes all of dq, dk and dv from five products; with parts of the keys dk and dv
+ * (want_dq = 0), with parts of the queries dq. Sums are split by KEYS and QUERIES only: the three
+ * ways give the same numbers.
  *
- * Blocks of queries come last first: with a mask, the last sees every key, and begins the sums of dk and dv. */
-kernel __attribute__((reqd_work_group_size(1, 1, 1))) void
-attention_backward(global const float *q, global const float *k, global const float *v, global const float *out,
-                   global const float *lse, global const float *d_out, global float *dq, global float *dk,
-                   global float *dv, ulong q_offset, ulong q_batch, ulong q_row, ulong q_head, ulong k_offset,
-                   ulong k_batch, ulong k_row, ulong k_head, ulong v_offset, ulong v_batch, ulong v_row, ulong v_head,
-                   uint batch, uint heads, uint kv_heads, uint tq, uint tk, float scale, int first_position,
-                   ulong out_offset, ulong out_batch, ulong out_row, ulong out_head, ulong d_out_offset,
-                   ulong d_out_batch, ulong d_out_row, ulong d_out_head, uint key_part, uint query_part, uint want_dq,
-                   uint want_dkv)
+ * Blocks of queries come last first: with a mask, the last sees every key, and begins the sums of
+ * dk and dv. */
+kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_backward(
+    global const float *q, global const float *k, global const float *v, global const float *out,
+    global const float *lse, global const float *d_out, global float *dq, global float *dk,
+    global float *dv, ulong q_offset, ulong q_batch, ulong q_row, ulong q_head, ulong k_offset,
+    ulong k_batch, ulong k_row, ulong k_head, ulong v_offset, ulong v_batch, ulong v_row,
+    ulong v_head, uint batch, uint heads, uint kv_heads, uint tq, uint tk, float scale,
+    int first_position, ulong out_offset, ulong out_batch, ulong out_row, ulong out_head,
+    ulong d_out_offset, ulong d_out_batch, ulong d_out_row, ulong d_out_head, uint key_part,
+    uint query_part, uint want_dq, uint want_dkv)
 {
     float q_rows[QUERIES * D_LANES] ALIGNED, q_t[D * QUERIES] ALIGNED;
     float d_out_rows[QUERIES * D_LANES] ALIGNED, d_out_t[D * QUERIES] ALIGNED;
@@ -346,7 +370,8 @@ attention_backward(global const float *q, global const float *k, global const fl
     float ones[QUERIES] ALIGNED;
     for (uint i = 0; i < QUERIES; i++)
         ones[i] = 1.0f;
-    uint key_parts = (tk + key_part - 1) / key_part, query_parts = (tq + query_part - 1) / query_part;
+    uint key_parts = (tk + key_part - 1) / key_part,
+         query_parts = (tq + query_part - 1) / query_part;
     uint group = heads / kv_heads;
     ulong kv_step = (ulong)kv_heads * D;
 
@@ -355,7 +380,8 @@ attention_backward(global const float *q, global const float *k, global const fl
         int key_begin = item % key_parts * key_part, key_end = min(tk, key_begin + key_part);
         uint query_begin = (query_parts - 1 - item / key_parts % query_parts) * query_part;
         uint query_end = min(tq, query_begin + query_part);
-        uint b = item / key_parts / query_parts / kv_heads, kv_h = item / key_parts / query_parts % kv_heads;
+        uint b = item / key_parts / query_parts / kv_heads,
+             kv_h = item / key_parts / query_parts % kv_heads;
         global const float *k_rows = k + k_offset + b * k_batch + kv_h * k_head;
         global const float *v_rows = v + v_offset + b * v_batch + kv_h * v_head;
         global float *dk_rows = dk + ((ulong)b * tk * kv_heads + kv_h) * D;
@@ -363,67 +389,82 @@ attention_backward(global const float *q, global const float *k, global const fl
 
         bool add = false;
         for (uint h = kv_h * group; h < (kv_h + 1) * group; h++) {
-            for (uint query = (query_end - 1 - query_begin) / QUERIES * QUERIES + query_begin;; query -= QUERIES) {
+            for (uint query = (query_end - 1 - query_begin) / QUERIES * QUERIES + query_begin;;
+                 query -= QUERIES) {
                 uint queries = min((uint)QUERIES, query_end - query);
                 int sees = first_position + (int)query, end = min(key_end, sees + (int)queries);
                 if (end <= key_begin && !(want_dq && key_parts == 1))
                     break;
                 intv sees_low = LANES + sees, sees_high = sees_low + FLOAT_WIDTH;
-                global const float *q_block = q + q_offset + b * q_batch + h * q_head + query * q_row;
-                global const float *d_out_block = d_out + d_out_offset + b * d_out_batch + h * d_out_head + query * d_out_row;
-                global const float *out_block = out + out_offset + b * out_batch + h * out_head + query * out_row;
+                global const float *q_block =
+                    q + q_offset + b * q_batch + h * q_head + query * q_row;
+                global const float *d_out_block =
+                    d_out + d_out_offset + b * d_out_batch + h * d_out_head + query * d_out_row;
+                global const float *out_block =
+                    out + out_offset + b * out_batch + h * out_head + query * out_row;
                 global const float *lse_block = lse + ((ulong)b * heads + h) * tq + query;
                 load_transposed(q_t, q_block, q_row, queries, scale * LOG2_E);
                 load_transposed(d_out_t, d_out_block, d_out_row, queries, 1.0f);
                 load_rows(d_out_rows, d_out_block, d_out_row, queries);
                 if (want_dkv)
                     load_rows(q_rows, q_block, q_row, queries);
-                /* delta = sums of out * d_out, in the order of dp = v d_out^T: where out is v, their difference is 0. */
+                /* delta = sums of out * d_out, in the order of dp = v d_out^T: where out is v,
+                 * their difference is 0. */
                 floatv delta_low = (floatv)(0.0f), delta_high = delta_low;
                 load_transposed(dq_t, out_block, out_row, queries, 1.0f);
                 for (uint d = 0; d < D; d++) {
                     delta_low = fma(vloadv(2 * d, dq_t), vloadv(2 * d, d_out_t), delta_low);
-                    delta_high = fma(vloadv(2 * d + 1, dq_t), vloadv(2 * d + 1, d_out_t), delta_high);
+                    delta_high =
+                        fma(vloadv(2 * d + 1, dq_t), vloadv(2 * d + 1, d_out_t), delta_high);
                 }
                 uint low_lanes = min(queries, (uint)FLOAT_WIDTH);
                 floatv lse_low = load_part(lse_block, low_lanes, 0.0f) * LOG2_E;
-                floatv lse_high = load_part(lse_block + low_lanes, queries - low_lanes, 0.0f) * LOG2_E;
+                floatv lse_high =
+                    load_part(lse_block + low_lanes, queries - low_lanes, 0.0f) * LOG2_E;
                 for (uint i = 0; i < D_ROWS * QUERIES; i += FLOAT_WIDTH)
                     vstorev((floatv)(0.0f), 0, dq_t + i);
 
                 for (int key = key_begin; key < end; key += KEYS) {
                     uint keys = min(KEYS, end - key);
                     for (uint j = 0; j < keys; j += ROWS)
-                        multiply(p + j * QUERIES, false, k_rows + (key + j) * k_row, k_row, 1, keys - 1 - j, q_t, D);
+                        multiply(p + j * QUERIES, false, k_rows + (key + j) * k_row, k_row, 1,
+                                 keys - 1 - j, q_t, D);
                     for (uint j = 0; j < keys; j += ROWS)
-                        multiply(ds + j * QUERIES, false, v_rows + (key + j) * v_row, v_row, 1, keys - 1 - j, d_out_t, D);
+                        multiply(ds + j * QUERIES, false, v_rows + (key + j) * v_row, v_row, 1,
+                                 keys - 1 - j, d_out_t, D);
                     bool masked = key + (int)keys - 1 > sees;
                     for (uint j = 0; j < keys; j++) {
                         floatv p_low = power_of_2(vloadv(2 * j, p) - lse_low);
                         floatv p_high = power_of_2(vloadv(2 * j + 1, p) - lse_high);
                         if (masked) {
-                            p_low = SELECT(GT((intv)(key + (int)j), sees_low), (floatv)(0.0f), p_low);
-                            p_high = SELECT(GT((intv)(key + (int)j), sees_high), (floatv)(0.0f), p_high);
+                            p_low =
+                                SELECT(GT((intv)(key + (int)j), sees_low), (floatv)(0.0f), p_low);
+                            p_high =
+                                SELECT(GT((intv)(key + (int)j), sees_high), (floatv)(0.0f), p_high);
                         }
                         vstorev(p_low, 2 * j, p);
                         vstorev(p_high, 2 * j + 1, p);
                         vstorev(p_low * scale * (vloadv(2 * j, ds) - delta_low), 2 * j, ds);
-                        vstorev(p_high * scale * (vloadv(2 * j + 1, ds) - delta_high), 2 * j + 1, ds);
+                        vstorev(p_high * scale * (vloadv(2 * j + 1, ds) - delta_high), 2 * j + 1,
+                                ds);
                     }
                     if (want_dkv) {
                         for (uint j = 0; j < keys; j += ROWS) {
                             uint rows = min((uint)ROWS, keys - j);
-                            add_rows(dv_rows + (key + j) * kv_step, kv_step, rows, add, p + j * QUERIES, d_out_rows, queries);
-                            add_rows(dk_rows + (key + j) * kv_step, kv_step, rows, add, ds + j * QUERIES, q_rows, queries);
+                            add_rows(dv_rows + (key + j) * kv_step, kv_step, rows, add,
+                                     p + j * QUERIES, d_out_rows, queries);
+                            add_rows(dk_rows + (key + j) * kv_step, kv_step, rows, add,
+                                     ds + j * QUERIES, q_rows, queries);
                         }
                     }
                     if (want_dq)
                         for (uint d = 0; d < D; d += ROWS)
-                            multiply(dq_t + d * QUERIES, key > key_begin, k_rows + key * k_row + d, 1, k_row, D - 1 - d, ds,
-                                     keys);
+                            multiply(dq_t + d * QUERIES, key > key_begin, k_rows + key * k_row + d,
+                                     1, k_row, D - 1 - d, ds, keys);
                 }
                 if (want_dq)
-                    store_transposed(dq + (((ulong)b * tq + query) * heads + h) * D, (ulong)heads * D, queries, dq_t, ones);
+                    store_transposed(dq + (((ulong)b * tq + query) * heads + h) * D,
+                                     (ulong)heads * D, queries, dq_t, ones);
                 add = true;
                 if (query == query_begin)
                     break;

@@ -1,8 +1,9 @@
-/* Attention of few queries over many keys, as in generation, on a CPU: one work-item a group, a query and a chunk of the
- * keys at a time, numbers of a head in the lanes.
+/* Attention of few queries over many keys, as in generation, on a CPU: one work-item a group, a
+ * query and a chunk of the keys at a time, numbers of a head in the lanes.
  *
- * With one chunk it writes out; with several, what cl/attention_merge.cl makes out of: for each row and chunk D sums
- * without their denominator, the greatest score, the denominator.  Scores are logarithms to base 2.
+ * With one chunk it writes out; with several, what cl/attention_merge.cl makes out of: for each row
+ * and chunk D sums without their denominator, the greatest score, the denominator.  Scores are
+ * logarithms to base 2.
  *
  * The host defines D. */
 
@@ -14,7 +15,7 @@
 #define HIDDEN -3e38f
 #define LEAST -1e30f /* below every score, far above HIDDEN */
 
-inline floatv load_lanes(global const float *row, uint i)
+static inline floatv load_lanes(global const float *row, uint i)
 {
 #if D % FLOAT_WIDTH
     if (i == VECTORS - 1)
@@ -23,7 +24,7 @@ inline floatv load_lanes(global const float *row, uint i)
     return vloadv(i, row);
 }
 
-inline void store_lanes(floatv x, global float *row, uint i)
+static inline void store_lanes(floatv x, global float *row, uint i)
 {
 #if D % FLOAT_WIDTH
     if (i == VECTORS - 1) {
@@ -34,19 +35,20 @@ inline void store_lanes(floatv x, global float *row, uint i)
     vstorev(x, i, row);
 }
 
-kernel __attribute__((reqd_work_group_size(1, 1, 1))) void
-attention_decode(global const float *q, global const float *k, global const float *v, global const int *position,
-                 global float *out, global float *lse, ulong q_offset, ulong q_batch, ulong q_row, ulong q_head,
-                 ulong k_offset, ulong k_batch, ulong k_row, ulong k_head, ulong v_offset, ulong v_batch, ulong v_row,
-                 ulong v_head, uint batch, uint heads, uint kv_heads, uint tq, uint tk, float scale, int first_position,
-                 uint has_position, uint keep_lse, global float *partial, uint chunk)
+kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_decode(
+    global const float *q, global const float *k, global const float *v, global const int *position,
+    global float *out, global float *lse, ulong q_offset, ulong q_batch, ulong q_row, ulong q_head,
+    ulong k_offset, ulong k_batch, ulong k_row, ulong k_head, ulong v_offset, ulong v_batch,
+    ulong v_row, ulong v_head, uint batch, uint heads, uint kv_heads, uint tq, uint tk, float scale,
+    int first_position, uint has_position, uint keep_lse, global float *partial, uint chunk)
 {
     uint chunks = (tk + chunk - 1) / chunk, group = heads / kv_heads;
     int start = clamp(has_position ? *position : first_position, -(int)tq, (int)tk);
     float scores[KEYS] __attribute__((aligned(64)));
     floatv query[VECTORS], sums[VECTORS];
 
-    for (ulong item = get_group_id(0); item < (ulong)batch * heads * tq * chunks; item += get_num_groups(0)) {
+    for (ulong item = get_group_id(0); item < (ulong)batch * heads * tq * chunks;
+         item += get_num_groups(0)) {
         /* Those that read the same keys follow one another. */
         ulong rest = item;
         uint i = rest % tq;

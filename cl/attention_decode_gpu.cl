@@ -1,8 +1,10 @@
-/* Attention of few queries over many keys, as in generation, on a device of many work-items: a work-group of 64 takes a
- * query and a chunk of the keys at a time.  For scores a work-item owns a key, for sums numbers of the head.
+/* Attention of few queries over many keys, as in generation, on a device of many work-items: a
+ * work-group of 64 takes a query and a chunk of the keys at a time.  For scores a work-item owns a
+ * key, for sums numbers of the head.
  *
- * With one chunk it writes out; with several, what cl/attention_merge.cl makes out of: for each row and chunk D sums
- * without their denominator, the greatest score, the denominator.  Scores are logarithms to base 2.
+ * With one chunk it writes out; with several, what cl/attention_merge.cl makes out of: for each row
+ * and chunk D sums without their denominator, the greatest score, the denominator.  Scores are
+ * logarithms to base 2.
  *
  * The host defines D. */
 
@@ -15,18 +17,19 @@
 #define HIDDEN -3e38f
 #define LEAST -1e30f /* below every score, far above HIDDEN */
 
-kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void
-attention_decode(global const float *q, global const float *k, global const float *v, global const int *position,
-                 global float *out, global float *lse, ulong q_offset, ulong q_batch, ulong q_row, ulong q_head,
-                 ulong k_offset, ulong k_batch, ulong k_row, ulong k_head, ulong v_offset, ulong v_batch, ulong v_row,
-                 ulong v_head, uint batch, uint heads, uint kv_heads, uint tq, uint tk, float scale, int first_position,
-                 uint has_position, uint keep_lse, global float *partial, uint chunk)
+kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void attention_decode(
+    global const float *q, global const float *k, global const float *v, global const int *position,
+    global float *out, global float *lse, ulong q_offset, ulong q_batch, ulong q_row, ulong q_head,
+    ulong k_offset, ulong k_batch, ulong k_row, ulong k_head, ulong v_offset, ulong v_batch,
+    ulong v_row, ulong v_head, uint batch, uint heads, uint kv_heads, uint tq, uint tk, float scale,
+    int first_position, uint has_position, uint keep_lse, global float *partial, uint chunk)
 {
     local float query[D], k_block[GROUP * PITCH], scores[GROUP], p[GROUP];
     uint lane = get_local_id(0), chunks = (tk + chunk - 1) / chunk, group = heads / kv_heads;
     int start = clamp(has_position ? *position : first_position, -(int)tq, (int)tk);
 
-    for (ulong item = get_group_id(0); item < (ulong)batch * heads * tq * chunks; item += get_num_groups(0)) {
+    for (ulong item = get_group_id(0); item < (ulong)batch * heads * tq * chunks;
+         item += get_num_groups(0)) {
         /* Those that read the same keys follow one another. */
         ulong rest = item;
         uint i = rest % tq;
@@ -54,7 +57,8 @@ attention_decode(global const float *q, global const float *k, global const floa
                 barrier(CLK_LOCAL_MEM_FENCE);
                 for (uint e = lane; e < GROUP * DEPTH; e += GROUP) {
                     uint j = e / DEPTH, d = depth + e % DEPTH;
-                    k_block[j * PITCH + e % DEPTH] = (int)j < keys && d < D ? k_rows[(key + j) * k_row + d] : 0.0f;
+                    k_block[j * PITCH + e % DEPTH] =
+                        (int)j < keys && d < D ? k_rows[(key + j) * k_row + d] : 0.0f;
                 }
                 barrier(CLK_LOCAL_MEM_FENCE);
                 for (uint d = 0; d < min(DEPTH, (int)(D - depth)); d++)
@@ -85,7 +89,8 @@ attention_decode(global const float *q, global const float *k, global const floa
             }
         }
         float inverse = chunks > 1 ? 1.0f : total == 0.0f ? 0.0f : 1.0f / total;
-        global float *y = chunks > 1 ? partial + (row * chunks + c) * (D + 2) : out + (((ulong)b * tq + i) * heads + h) * D;
+        global float *y = chunks > 1 ? partial + (row * chunks + c) * (D + 2)
+                                     : out + (((ulong)b * tq + i) * heads + h) * D;
         for (uint j = 0; j < OWNED; j++)
             if (lane + j * GROUP < D)
                 y[lane + j * GROUP] = sums[j] * inverse;

@@ -1,24 +1,28 @@
 /* Attention on a device of many work-items: 64 of them, 8 x 8, make a block of BLOCK queries.
  *
- * Blocks of q, k, v lie in local memory row by row, PITCH numbers apart: an odd number, so that work-items that read the
- * same column of different rows use different banks.  Work-item (x, y) owns rows y, y + 8, ... and columns x, x + 8, ... of
- * every product, in registers.
+ * Blocks of q, k, v lie in local memory row by row, PITCH numbers apart: an odd number, so that
+ * work-items that read the same column of different rows use different banks.  Work-item (x, y)
+ * owns rows y, y + 8, ... and columns x, x + 8, ... of every product, in registers: loops over them
+ * are unrolled, so that indices of private arrays are constants.
  *
- * The host defines D, BLOCK (by D: what 32 KiB hold) and BACKWARD: which of the kernels are meant. */
+ * The host defines D, BLOCK (by D: what 32 KiB hold) and BACKWARD: which of the kernels are meant.
+ */
 
 #define GROUP 64
 #define SIDE 8
-#define EACH (BLOCK / SIDE)              /* rows and columns of a block of scores that a work-item owns */
-#define D_EACH ((D + SIDE - 1) / SIDE)   /* columns of a block of D columns that it owns */
+#define EACH (BLOCK / SIDE) /* rows and columns of a block of scores that a work-item owns */
+#define D_EACH ((D + SIDE - 1) / SIDE) /* columns of a block of D columns that it owns */
 #define PITCH ((D_EACH * SIDE) | 1)
 #define P_PITCH (BLOCK + 1)
 #define LOG2_E 1.4426950408889634f
 #define LN_2 0.6931471805599453f
 #define HIDDEN -3e38f
-#define LEAST -1e30f /* below every score, far above HIDDEN: a row that sees nothing gets the sum 0 */
+/* Below every score, far above HIDDEN: a row that sees nothing gets the sum 0. */
+#define LEAST -1e30f
 
 /* to[i][d] = scale x[i * row + d]; zeros for i >= count or d >= D. */
-inline void load_block(local float *to, global const float *x, ulong row, int count, float scale)
+static inline void load_block(local float *to, global const float *x, ulong row, int count,
+                              float scale)
 {
     for (uint e = get_local_id(0); e < BLOCK * D_EACH * SIDE; e += GROUP) {
         uint i = e / (D_EACH * SIDE), d = e % (D_EACH * SIDE);
@@ -27,9 +31,12 @@ inline void load_block(local float *to, global const float *x, ulong row, int co
 }
 
 /* s[i][j] = sum over d of a[y + 8 i][d] b[x + 8 j][d]. */
-inline void multiply_rows(float s[EACH][EACH], local const float *a, local const float *b, uint x, uint y)
+static inline void multiply_rows(float s[EACH][EACH], local const float *a, local const float *b,
+                                 uint x, uint y)
 {
+#pragma unroll
     for (uint i = 0; i < EACH; i++)
+#pragma unroll
         for (uint j = 0; j < EACH; j++)
             s[i][j] = 0.0f;
     for (uint d = 0; d < D; d++) {
@@ -47,60 +54,105 @@ inline void multiply_rows(float s[EACH][EACH], local const float *a, local const
     }
 }
 
-/* sum[i][j] += sum over c of p[y + 8 i][c] b[c][x + 8 j], or with p[c][y + 8 i]. */
-#define ADD_BLOCK(sum, p, b, P_AT)                                                                 \
-    for (uint c = 0; c < BLOCK; c++) {                                                             \
-        float p_numbers[EACH];                                                                     \
-        _Pragma("unroll") for (uint i = 0; i < EACH; i++) p_numbers[i] = p[P_AT(y + i * SIDE, c)]; \
-        _Pragma("unroll") for (uint j = 0; j < D_EACH; j++)                                        \
-        {                                                                                          \
-            float b_number = b[c * PITCH + x + j * SIDE];                                          \
-            _Pragma("unroll") for (uint i = 0; i < EACH; i++) sum[i][j] =                          \
-                fma(p_numbers[i], b_number, sum[i][j]);                                            \
-        }                                                                                          \
+/* sum[i][j] += sum over c of p[(y + 8 i) * p_row + c * p_column] b[c][x + 8 j]. */
+static inline void add_block(float sum[EACH][D_EACH], local const float *p, uint p_row,
+                             uint p_column, local const float *b, uint x, uint y)
+{
+    for (uint c = 0; c < BLOCK; c++) {
+        float p_numbers[EACH];
+#pragma unroll
+        for (uint i = 0; i < EACH; i++)
+            p_numbers[i] = p[(y + i * SIDE) * p_row + c * p_column];
+#pragma unroll
+        for (uint j = 0; j < D_EACH; j++) {
+            float b_number = b[c * PITCH + x + j * SIDE];
+#pragma unroll
+            for (uint i = 0; i < EACH; i++)
+                sum[i][j] = fma(p_numbers[i], b_number, sum[i][j]);
+        }
     }
-#define ROW_FIRST(r, c) ((r)*P_PITCH + (c))
-#define COLUMN_FIRST(r, c) ((c)*P_PITCH + (r))
+}
+
+/* block[y + 8 i][x + 8 j] = s[i][j]. */
+static inline void store_scores(local float *block, float s[EACH][EACH], uint x, uint y)
+{
+#pragma unroll
+    for (uint i = 0; i < EACH; i++)
+#pragma unroll
+        for (uint j = 0; j < EACH; j++)
+            block[(y + i * SIDE) * P_PITCH + x + j * SIDE] = s[i][j];
+}
+
+static inline void clear_sums(float sum[EACH][D_EACH])
+{
+#pragma unroll
+    for (uint i = 0; i < EACH; i++)
+#pragma unroll
+        for (uint j = 0; j < D_EACH; j++)
+            sum[i][j] = 0.0f;
+}
+
+/* to[(y + 8 i) * row + x + 8 j] = sum[i][j], for rows < count. */
+static inline void store_sums(global float *to, ulong row, int count, float sum[EACH][D_EACH],
+                              uint x, uint y)
+{
+#pragma unroll
+    for (uint i = 0; i < EACH; i++) {
+        if ((int)(y + i * SIDE) >= count)
+            continue;
+#pragma unroll
+        for (uint j = 0; j < D_EACH; j++)
+            if (x + j * SIDE < D)
+                to[(y + i * SIDE) * row + x + j * SIDE] = sum[i][j];
+    }
+}
 
 #if !BACKWARD
 
 /* out (batch, tq, heads, D) and, if keep_lse, lse (batch, heads, tq). */
 kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void
-attention_forward(global const float *q, global const float *k, global const float *v, global const int *position,
-                  global float *out, global float *lse, ulong q_offset, ulong q_batch, ulong q_row, ulong q_head,
-                  ulong k_offset, ulong k_batch, ulong k_row, ulong k_head, ulong v_offset, ulong v_batch, ulong v_row,
-                  ulong v_head, uint batch, uint heads, uint kv_heads, uint tq, uint tk, float scale, int first_position,
-                  uint has_position, uint keep_lse)
+attention_forward(global const float *q, global const float *k, global const float *v,
+                  global const int *position, global float *out, global float *lse, ulong q_offset,
+                  ulong q_batch, ulong q_row, ulong q_head, ulong k_offset, ulong k_batch,
+                  ulong k_row, ulong k_head, ulong v_offset, ulong v_batch, ulong v_row,
+                  ulong v_head, uint batch, uint heads, uint kv_heads, uint tq, uint tk,
+                  float scale, int first_position, uint has_position, uint keep_lse)
 {
-    local float q_block[BLOCK * PITCH], kv_block[BLOCK * PITCH], p[BLOCK * P_PITCH], partial[SIDE * BLOCK];
+    local float q_block[BLOCK * PITCH], kv_block[BLOCK * PITCH], p[BLOCK * P_PITCH],
+        partial[SIDE * BLOCK];
     uint x = get_local_id(0) % SIDE, y = get_local_id(0) / SIDE;
     uint blocks = (tq + BLOCK - 1) / BLOCK;
     int start = clamp(has_position ? *position : first_position, -(int)tq, (int)tk);
 
-    for (ulong item = get_group_id(0); item < (ulong)batch * heads * blocks; item += get_num_groups(0)) {
+    for (ulong item = get_group_id(0); item < (ulong)batch * heads * blocks;
+         item += get_num_groups(0)) {
         uint query = (blocks - 1 - item % blocks) * BLOCK; /* those that see most come first */
         uint b = item / blocks / heads, h = item / blocks % heads, kv_h = h / (heads / kv_heads);
-        int queries = min(BLOCK, (int)(tq - query)), sees = start + (int)query, end = min((int)tk, sees + queries);
+        int queries = min(BLOCK, (int)(tq - query)), sees = start + (int)query;
+        int end = min((int)tk, sees + queries);
         global const float *k_rows = k + k_offset + b * k_batch + kv_h * k_head;
         global const float *v_rows = v + v_offset + b * v_batch + kv_h * v_head;
         float sums[EACH][D_EACH], greatest[EACH], total[EACH];
+        clear_sums(sums);
+#pragma unroll
         for (uint i = 0; i < EACH; i++) {
             greatest[i] = LEAST;
             total[i] = 0.0f;
-            for (uint j = 0; j < D_EACH; j++)
-                sums[i][j] = 0.0f;
         }
         barrier(CLK_LOCAL_MEM_FENCE); /* the item before has been read */
-        load_block(q_block, q + q_offset + b * q_batch + h * q_head + query * q_row, q_row, queries, scale * LOG2_E);
+        load_block(q_block, q + q_offset + b * q_batch + h * q_head + query * q_row, q_row, queries,
+                   scale * LOG2_E);
         for (int key = 0; key < end; key += BLOCK) {
             float s[EACH][EACH];
             barrier(CLK_LOCAL_MEM_FENCE);
             load_block(kv_block, k_rows + key * k_row, k_row, end - key, 1.0f);
             barrier(CLK_LOCAL_MEM_FENCE);
             multiply_rows(s, q_block, kv_block, x, y);
+#pragma unroll
             for (uint i = 0; i < EACH; i++) {
                 int last = min(end - 1, sees + (int)(y + i * SIDE));
                 float most = LEAST;
+#pragma unroll
                 for (uint j = 0; j < EACH; j++) {
                     if (key + (int)(x + j * SIDE) > last)
                         s[i][j] = HIDDEN;
@@ -110,6 +162,7 @@ attention_forward(global const float *q, global const float *k, global const flo
             }
             barrier(CLK_LOCAL_MEM_FENCE);
             load_block(kv_block, v_rows + key * v_row, v_row, end - key, 1.0f);
+#pragma unroll
             for (uint i = 0; i < EACH; i++) {
                 float most = greatest[i];
                 for (uint other = 0; other < SIDE; other++)
@@ -117,66 +170,86 @@ attention_forward(global const float *q, global const float *k, global const flo
                 float shrink = exp2(greatest[i] - most);
                 greatest[i] = most;
                 total[i] *= shrink;
+#pragma unroll
                 for (uint j = 0; j < D_EACH; j++)
                     sums[i][j] *= shrink;
+#pragma unroll
                 for (uint j = 0; j < EACH; j++) {
-                    float number = exp2(s[i][j] - most);
-                    total[i] += number;
-                    p[ROW_FIRST(y + i * SIDE, x + j * SIDE)] = number;
+                    s[i][j] = exp2(s[i][j] - most);
+                    total[i] += s[i][j];
                 }
             }
+            store_scores(p, s, x, y);
             barrier(CLK_LOCAL_MEM_FENCE);
-            ADD_BLOCK(sums, p, kv_block, ROW_FIRST)
+            add_block(sums, p, P_PITCH, 1, kv_block, x, y);
         }
         barrier(CLK_LOCAL_MEM_FENCE);
+#pragma unroll
         for (uint i = 0; i < EACH; i++)
             partial[x * BLOCK + y + i * SIDE] = total[i];
         barrier(CLK_LOCAL_MEM_FENCE);
+#pragma unroll
         for (uint i = 0; i < EACH; i++) {
             uint row = y + i * SIDE;
-            if ((int)row >= queries)
-                continue;
             float denominator = 0.0f;
             for (uint other = 0; other < SIDE; other++)
                 denominator += partial[other * BLOCK + row];
             float inverse = denominator == 0.0f ? 0.0f : 1.0f / denominator;
-            global float *out_row = out + (((ulong)b * tq + query + row) * heads + h) * D;
+#pragma unroll
             for (uint j = 0; j < D_EACH; j++)
-                if (x + j * SIDE < D)
-                    out_row[x + j * SIDE] = sums[i][j] * inverse;
-            if (keep_lse && x == 0)
-                lse[((ulong)b * heads + h) * tq + query + row] = (greatest[i] + log2(denominator)) * LN_2;
+                sums[i][j] *= inverse;
+            if (keep_lse && x == 0 && (int)row < queries)
+                lse[((ulong)b * heads + h) * tq + query + row] =
+                    (greatest[i] + log2(denominator)) * LN_2;
         }
+        store_sums(out + (((ulong)b * tq + query) * heads + h) * D, (ulong)heads * D, queries, sums,
+                   x, y);
     }
 }
 
 #else
 
-/* p[i][j] = the probabilities of scores s, from the logarithm of their denominator. */
-inline void probabilities(float s[EACH][EACH], local const float *lse, int key, int sees, int end, int queries, uint x, uint y)
+/* Makes probabilities of scores s, from the logarithms of their denominators. */
+static inline void probabilities(float s[EACH][EACH], local const float *lse, int key, int sees,
+                                 int end, uint x, uint y)
 {
+#pragma unroll
     for (uint i = 0; i < EACH; i++) {
-        int row = y + i * SIDE, last = min(end - 1, sees + row);
+        int last = min(end - 1, sees + (int)(y + i * SIDE));
+#pragma unroll
         for (uint j = 0; j < EACH; j++)
-            s[i][j] = row < queries && key + (int)(x + j * SIDE) <= last ? exp2(s[i][j] - lse[row]) : 0.0f;
+            s[i][j] = key + (int)(x + j * SIDE) <= last ? exp2(s[i][j] - lse[y + i * SIDE]) : 0.0f;
     }
 }
 
+/* Makes gradients of scores of probabilities s and their gradients dp. */
+static inline void differentiate(float s[EACH][EACH], float dp[EACH][EACH],
+                                 local const float *delta, float scale, uint y)
+{
+#pragma unroll
+    for (uint i = 0; i < EACH; i++)
+#pragma unroll
+        for (uint j = 0; j < EACH; j++)
+            s[i][j] *= scale * (dp[i][j] - delta[y + i * SIDE]);
+}
+
 /* dq (batch, tq, heads, D), and delta (batch, heads, tq) = sums of d_out * out, for dk and dv. */
-kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void
-attention_backward_q(global const float *q, global const float *k, global const float *v, global const float *out,
-                     global const float *lse, global const float *d_out, global float *dq, ulong q_offset, ulong q_batch,
-                     ulong q_row, ulong q_head, ulong k_offset, ulong k_batch, ulong k_row, ulong k_head, ulong v_offset,
-                     ulong v_batch, ulong v_row, ulong v_head, uint batch, uint heads, uint kv_heads, uint tq, uint tk,
-                     float scale, int first_position, ulong out_offset, ulong out_batch, ulong out_row, ulong out_head,
-                     ulong d_out_offset, ulong d_out_batch, ulong d_out_row, ulong d_out_head, global float *delta)
+kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void attention_backward_q(
+    global const float *q, global const float *k, global const float *v, global const float *out,
+    global const float *lse, global const float *d_out, global float *dq, ulong q_offset,
+    ulong q_batch, ulong q_row, ulong q_head, ulong k_offset, ulong k_batch, ulong k_row,
+    ulong k_head, ulong v_offset, ulong v_batch, ulong v_row, ulong v_head, uint batch, uint heads,
+    uint kv_heads, uint tq, uint tk, float scale, int first_position, ulong out_offset,
+    ulong out_batch, ulong out_row, ulong out_head, ulong d_out_offset, ulong d_out_batch,
+    ulong d_out_row, ulong d_out_head, global float *delta)
 {
     local float q_block[BLOCK * PITCH], d_out_block[BLOCK * PITCH], kv_block[BLOCK * PITCH];
     local float ds[BLOCK * P_PITCH], row_lse[BLOCK], row_delta[BLOCK];
     uint x = get_local_id(0) % SIDE, y = get_local_id(0) / SIDE;
     uint blocks = (tq + BLOCK - 1) / BLOCK;
 
-    for (ulong item = get_group_id(0); item < (ulong)batch * heads * blocks; item += get_num_groups(0)) {
+    for (ulong item = get_group_id(0); item < (ulong)batch * heads * blocks;
+         item += get_num_groups(0)) {
         uint query = (blocks - 1 - item % blocks) * BLOCK;
         uint b = item / blocks / heads, h = item / blocks % heads, kv_h = h / (heads / kv_heads);
         int queries = min(BLOCK, (int)(tq - query)), sees = first_position + (int)query;
@@ -185,22 +258,25 @@ attention_backward_q(global const float *q, global const float *k, global const 
         global const float *k_rows = k + k_offset + b * k_batch + kv_h * k_head;
         global const float *v_rows = v + v_offset + b * v_batch + kv_h * v_head;
         float sums[EACH][D_EACH];
-        for (uint i = 0; i < EACH; i++)
-            for (uint j = 0; j < D_EACH; j++)
-                sums[i][j] = 0.0f;
+        clear_sums(sums);
         barrier(CLK_LOCAL_MEM_FENCE); /* the item before has been read */
-        load_block(q_block, q + q_offset + b * q_batch + h * q_head + query * q_row, q_row, queries, scale * LOG2_E);
-        load_block(d_out_block, d_out + d_out_offset + b * d_out_batch + h * d_out_head + query * d_out_row, d_out_row,
-                   queries, 1.0f);
-        load_block(kv_block, out + out_offset + b * out_batch + h * out_head + query * out_row, out_row, queries, 1.0f);
+        load_block(q_block, q + q_offset + b * q_batch + h * q_head + query * q_row, q_row, queries,
+                   scale * LOG2_E);
+        load_block(d_out_block,
+                   d_out + d_out_offset + b * d_out_batch + h * d_out_head + query * d_out_row,
+                   d_out_row, queries, 1.0f);
+        load_block(kv_block, out + out_offset + b * out_batch + h * out_head + query * out_row,
+                   out_row, queries, 1.0f);
         barrier(CLK_LOCAL_MEM_FENCE);
-        for (int i = get_local_id(0); i < queries; i += GROUP) {
-            float sum = 0.0f; /* in the order of dp = d_out v^T: where out is v, their difference is 0 */
+        for (int i = get_local_id(0); i < BLOCK; i += GROUP) {
+            /* In the order of dp = d_out v^T: where out is v, their difference is 0. */
+            float sum = 0.0f;
             for (uint d = 0; d < D; d++)
                 sum = fma(d_out_block[i * PITCH + d], kv_block[i * PITCH + d], sum);
             row_delta[i] = sum;
-            row_lse[i] = lse[row + i] * LOG2_E;
-            delta[row + i] = sum;
+            row_lse[i] = i < queries ? lse[row + i] * LOG2_E : 0.0f;
+            if (i < queries)
+                delta[row + i] = sum;
         }
         for (int key = 0; key < end; key += BLOCK) {
             float s[EACH][EACH], dp[EACH][EACH];
@@ -212,98 +288,82 @@ attention_backward_q(global const float *q, global const float *k, global const 
             load_block(kv_block, k_rows + key * k_row, k_row, end - key, 1.0f);
             barrier(CLK_LOCAL_MEM_FENCE);
             multiply_rows(s, q_block, kv_block, x, y);
-            probabilities(s, row_lse, key, sees, end, queries, x, y);
-            for (uint i = 0; i < EACH; i++)
-                for (uint j = 0; j < EACH; j++)
-                    ds[ROW_FIRST(y + i * SIDE, x + j * SIDE)] =
-                        s[i][j] * scale * (dp[i][j] - ((int)(y + i * SIDE) < queries ? row_delta[y + i * SIDE] : 0.0f));
+            probabilities(s, row_lse, key, sees, end, x, y);
+            differentiate(s, dp, row_delta, scale, y);
+            store_scores(ds, s, x, y);
             barrier(CLK_LOCAL_MEM_FENCE);
-            ADD_BLOCK(sums, ds, kv_block, ROW_FIRST)
+            add_block(sums, ds, P_PITCH, 1, kv_block, x, y);
         }
-        for (uint i = 0; i < EACH; i++) {
-            if ((int)(y + i * SIDE) >= queries)
-                continue;
-            global float *dq_row = dq + (((ulong)b * tq + query + y + i * SIDE) * heads + h) * D;
-            for (uint j = 0; j < D_EACH; j++)
-                if (x + j * SIDE < D)
-                    dq_row[x + j * SIDE] = sums[i][j];
-        }
+        store_sums(dq + (((ulong)b * tq + query) * heads + h) * D, (ulong)heads * D, queries, sums,
+                   x, y);
     }
 }
 
-/* dk and dv (batch, tk, kv_heads, D): a work-group owns a block of keys and adds up over queries.  q, d_out and q again
- * take turns in one block of local memory. */
-kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void
-attention_backward_kv(global const float *q, global const float *k, global const float *v, global const float *lse,
-                      global const float *d_out, global float *dk, global float *dv, ulong q_offset, ulong q_batch,
-                      ulong q_row, ulong q_head, ulong k_offset, ulong k_batch, ulong k_row, ulong k_head, ulong v_offset,
-                      ulong v_batch, ulong v_row, ulong v_head, uint batch, uint heads, uint kv_heads, uint tq, uint tk,
-                      float scale, int first_position, ulong d_out_offset, ulong d_out_batch, ulong d_out_row,
-                      ulong d_out_head, global const float *delta)
+/* dk and dv (batch, tk, kv_heads, D): a work-group owns a block of keys and adds up over queries.
+ * q, d_out and q again take turns in one block of local memory. */
+kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void attention_backward_kv(
+    global const float *q, global const float *k, global const float *v, global const float *lse,
+    global const float *d_out, global float *dk, global float *dv, ulong q_offset, ulong q_batch,
+    ulong q_row, ulong q_head, ulong k_offset, ulong k_batch, ulong k_row, ulong k_head,
+    ulong v_offset, ulong v_batch, ulong v_row, ulong v_head, uint batch, uint heads, uint kv_heads,
+    uint tq, uint tk, float scale, int first_position, ulong d_out_offset, ulong d_out_batch,
+    ulong d_out_row, ulong d_out_head, global const float *delta)
 {
     local float k_block[BLOCK * PITCH], v_block[BLOCK * PITCH], q_block[BLOCK * PITCH];
     local float p[BLOCK * P_PITCH], row_lse[BLOCK], row_delta[BLOCK];
     uint x = get_local_id(0) % SIDE, y = get_local_id(0) / SIDE;
     uint blocks = (tk + BLOCK - 1) / BLOCK, group = heads / kv_heads;
 
-    for (ulong item = get_group_id(0); item < (ulong)batch * kv_heads * blocks; item += get_num_groups(0)) {
+    for (ulong item = get_group_id(0); item < (ulong)batch * kv_heads * blocks;
+         item += get_num_groups(0)) {
         int key = item % blocks * BLOCK, end = min((int)tk, key + BLOCK);
         uint b = item / blocks / kv_heads, kv_h = item / blocks % kv_heads;
         float dk_sums[EACH][D_EACH], dv_sums[EACH][D_EACH];
-        for (uint i = 0; i < EACH; i++)
-            for (uint j = 0; j < D_EACH; j++)
-                dk_sums[i][j] = dv_sums[i][j] = 0.0f;
+        clear_sums(dk_sums);
+        clear_sums(dv_sums);
         barrier(CLK_LOCAL_MEM_FENCE); /* the item before has been read */
-        load_block(k_block, k + k_offset + b * k_batch + kv_h * k_head + key * k_row, k_row, end - key, 1.0f);
-        load_block(v_block, v + v_offset + b * v_batch + kv_h * v_head + key * v_row, v_row, end - key, 1.0f);
+        load_block(k_block, k + k_offset + b * k_batch + kv_h * k_head + key * k_row, k_row,
+                   end - key, 1.0f);
+        load_block(v_block, v + v_offset + b * v_batch + kv_h * v_head + key * v_row, v_row,
+                   end - key, 1.0f);
         /* The first query that sees the first of these keys, in whole blocks. */
         int first = clamp(key - first_position, 0, (int)tq) / BLOCK * BLOCK;
         for (uint h = kv_h * group; h < (kv_h + 1) * group; h++) {
             for (int query = first; query < (int)tq; query += BLOCK) {
                 int queries = min(BLOCK, (int)tq - query), sees = first_position + query;
                 ulong row = ((ulong)b * heads + h) * tq + query;
-                global const float *q_rows = q + q_offset + b * q_batch + h * q_head + query * q_row;
+                global const float *q_rows =
+                    q + q_offset + b * q_batch + h * q_head + query * q_row;
                 float s[EACH][EACH], dp[EACH][EACH];
                 barrier(CLK_LOCAL_MEM_FENCE);
                 load_block(q_block, q_rows, q_row, queries, scale * LOG2_E);
-                for (int i = get_local_id(0); i < queries; i += GROUP) {
-                    row_lse[i] = lse[row + i] * LOG2_E;
-                    row_delta[i] = delta[row + i];
+                for (int i = get_local_id(0); i < BLOCK; i += GROUP) {
+                    row_lse[i] = i < queries ? lse[row + i] * LOG2_E : 0.0f;
+                    row_delta[i] = i < queries ? delta[row + i] : 0.0f;
                 }
                 barrier(CLK_LOCAL_MEM_FENCE);
                 multiply_rows(s, q_block, k_block, x, y);
-                probabilities(s, row_lse, key, sees, end, queries, x, y);
-                for (uint i = 0; i < EACH; i++)
-                    for (uint j = 0; j < EACH; j++)
-                        p[ROW_FIRST(y + i * SIDE, x + j * SIDE)] = s[i][j];
+                probabilities(s, row_lse, key, sees, end, x, y);
+                store_scores(p, s, x, y);
                 barrier(CLK_LOCAL_MEM_FENCE);
-                load_block(q_block, d_out + d_out_offset + b * d_out_batch + h * d_out_head + query * d_out_row, d_out_row,
-                           queries, 1.0f);
+                load_block(q_block,
+                           d_out + d_out_offset + b * d_out_batch + h * d_out_head +
+                               query * d_out_row,
+                           d_out_row, queries, 1.0f);
                 barrier(CLK_LOCAL_MEM_FENCE);
                 multiply_rows(dp, q_block, v_block, x, y);
-                ADD_BLOCK(dv_sums, p, q_block, COLUMN_FIRST)
+                add_block(dv_sums, p, 1, P_PITCH, q_block, x, y);
                 barrier(CLK_LOCAL_MEM_FENCE);
                 load_block(q_block, q_rows, q_row, queries, scale);
-                for (uint i = 0; i < EACH; i++)
-                    for (uint j = 0; j < EACH; j++)
-                        p[ROW_FIRST(y + i * SIDE, x + j * SIDE)] =
-                            s[i][j] * (dp[i][j] - ((int)(y + i * SIDE) < queries ? row_delta[y + i * SIDE] : 0.0f));
+                differentiate(s, dp, row_delta, 1.0f, y);
+                store_scores(p, s, x, y);
                 barrier(CLK_LOCAL_MEM_FENCE);
-                ADD_BLOCK(dk_sums, p, q_block, COLUMN_FIRST)
+                add_block(dk_sums, p, 1, P_PITCH, q_block, x, y);
             }
         }
-        for (uint i = 0; i < EACH; i++) {
-            int row = key + y + i * SIDE;
-            if (row >= end)
-                continue;
-            ulong at = (((ulong)b * tk + row) * kv_heads + kv_h) * D;
-            for (uint j = 0; j < D_EACH; j++) {
-                if (x + j * SIDE < D) {
-                    dk[at + x + j * SIDE] = dk_sums[i][j];
-                    dv[at + x + j * SIDE] = dv_sums[i][j];
-                }
-            }
-        }
+        ulong at = (((ulong)b * tk + key) * kv_heads + kv_h) * D, step = (ulong)kv_heads * D;
+        store_sums(dk + at, step, end - key, dk_sums, x, y);
+        store_sums(dv + at, step, end - key, dv_sums, x, y);
     }
 }
 

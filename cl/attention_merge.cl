@@ -1,12 +1,14 @@
-/* Joins what was computed of a query's attention by chunks of keys (see cl/attention_decode_*.cl), in their order.  A
- * work-group takes a row after the other, its work-items the numbers of the row; any size of work-group.
+/* Joins what was computed of a query's attention by chunks of keys (see cl/attention_decode_*.cl),
+ * in their order.  A work-group takes a row after the other, its work-items the numbers of the row;
+ * any size of work-group.
  *
  * The host defines D. */
 
 #define LN_2 0.6931471805599453f
 
-kernel void attention_merge(global const int *position, global float *out, global float *lse, uint batch, uint heads, uint tq,
-                            uint tk, int first_position, uint has_position, uint keep_lse, global const float *partial,
+kernel void attention_merge(global const int *position, global float *out, global float *lse,
+                            uint batch, uint heads, uint tq, uint tk, int first_position,
+                            uint has_position, uint keep_lse, global const float *partial,
                             uint chunk)
 {
     uint chunks = (tk + chunk - 1) / chunk;

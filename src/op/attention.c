@@ -1,8 +1,8 @@
 /* Attention without its matrix of probabilities, and its gradients.
  *
- * Both classes of devices compute probabilities anew in the backward pass, from the logarithms of their denominators (output
- * 1 of the forward pass).  Kernels know no "causal": query i sees keys 0 to start + i, and start is beyond them all where
- * nothing is hidden. */
+ * Both classes of devices compute probabilities anew in the backward pass, from the logarithms of
+ * their denominators (output 1 of the forward pass).  Kernels know no "causal": query i sees keys 0
+ * to start + i, and start is beyond them all where nothing is hidden. */
 #include <limits.h>
 #include <math.h>
 
@@ -12,12 +12,14 @@
 #include "device/context.h"
 
 enum {
-    MAX_HEAD_SIZE = 256,    /* what the kernels' blocks in local and private memory were measured for */
-    MAX_ITEMS = 65535,      /* work-items a kernel: see op.h */
-    GPU_GROUP = 64,         /* of cl/attention_gpu.cl and cl/attention_decode_gpu.cl */
-    FEW_QUERIES = 8,        /* no more: each on its own, not in the lanes of a vector */
-    DECODE_CHUNK = 1024,    /* keys; splits sums, so it depends on nothing */
-    BACKWARD_KEY_PART = 128 /* keys whose gradients one work-item makes where heads are few: a multiple of KEYS */
+    MAX_HEAD_SIZE =
+        256,           /* what the kernels' blocks in local and private memory were measured for */
+    MAX_ITEMS = 65535, /* work-items a kernel: see op.h */
+    GPU_GROUP = 64,    /* of cl/attention_gpu.cl and cl/attention_decode_gpu.cl */
+    FEW_QUERIES = 8,   /* no more: each on its own, not in the lanes of a vector */
+    DECODE_CHUNK = 1024, /* keys; splits sums, so it depends on nothing */
+    BACKWARD_KEY_PART =
+        128 /* keys whose gradients one work-item makes where heads are few: a multiple of KEYS */
 };
 
 /* Of both operations. */
@@ -59,7 +61,8 @@ static bool check_operands(qn_node *node)
         if (node->inputs[i]->outputs[0].type != QN_F32)
             return qn_node_fail(node, "%s is not f32", names[i]);
         if (qn_in(node, i)->rank != 4)
-            return qn_node_fail(node, "%s has %d axes, not 4: (B, T, H, D)", names[i], qn_in(node, i)->rank);
+            return qn_node_fail(node, "%s has %d axes, not 4: (B, T, H, D)", names[i],
+                                qn_in(node, i)->rank);
     }
     const qn_shape *q = qn_in(node, 0), *k = qn_in(node, 1);
     if (!qn_shape_equal(*k, *qn_in(node, 2)))
@@ -69,9 +72,11 @@ static bool check_operands(qn_node *node)
     if (q->size[3] != k->size[3])
         return qn_node_fail(node, "heads of q have %zu numbers, of k %zu", q->size[3], k->size[3]);
     if (q->size[3] < 1 || q->size[3] > MAX_HEAD_SIZE)
-        return qn_node_fail(node, "heads of %zu numbers: 1 to %d can be", q->size[3], MAX_HEAD_SIZE);
+        return qn_node_fail(node, "heads of %zu numbers: 1 to %d can be", q->size[3],
+                            MAX_HEAD_SIZE);
     if (k->size[2] == 0 || q->size[2] % k->size[2] != 0)
-        return qn_node_fail(node, "%zu heads of q are no multiple of %zu of k", q->size[2], k->size[2]);
+        return qn_node_fail(node, "%zu heads of q are no multiple of %zu of k", q->size[2],
+                            k->size[2]);
     if (q->size[1] > INT32_MAX / 4 || k->size[1] > INT32_MAX / 4)
         return qn_node_fail(node, "%zu queries and %zu keys are too many", q->size[1], k->size[1]);
     return true;
@@ -128,7 +133,8 @@ static void launch_sizes(struct qn_launch *launch, const qn_node *node)
     qn_launch_int(launch, first_position(node));
 }
 
-/* The first arguments of attention_forward and attention_decode.  Buffers that are not used must be some buffer. */
+/* The first arguments of attention_forward and attention_decode.  Buffers that are not used must be
+ * some buffer. */
 static void launch_forward(struct qn_launch *launch, const qn_node *node)
 {
     const struct attention_attributes *attributes = node->attributes;
@@ -148,7 +154,8 @@ static void launch_range(struct qn_launch *launch, size_t items, size_t group)
     qn_launch_range(launch, (size_t[3]){size_min(items, MAX_ITEMS / group)}, (size_t[3]){group});
 }
 
-/* Rows and columns of a block of cl/attention_gpu.cl, so that three blocks of D columns fit 32 KiB. */
+/* Rows and columns of a block of cl/attention_gpu.cl, so that three blocks of D columns fit 32 KiB.
+ */
 static long gpu_block(size_t head_size)
 {
     return head_size <= 64 ? 32 : head_size <= 128 ? 16 : 8;
@@ -167,8 +174,8 @@ static size_t cpu_query_block(const struct qn_caps *caps)
     return 2 * caps->float_width;
 }
 
-static void record_forward(struct qn_launch *launch, const qn_node *node, const struct qn_source *source,
-                           size_t block, size_t group)
+static void record_forward(struct qn_launch *launch, const qn_node *node,
+                           const struct qn_source *source, size_t block, size_t group)
 {
     struct sizes s = sizes_of(node);
     qn_launch_kernel(launch, source, "attention_forward");
@@ -187,7 +194,8 @@ static void record_cpu(struct qn_launch *launch, const qn_node *node)
 
 static void record_gpu(struct qn_launch *launch, const qn_node *node)
 {
-    record_forward(launch, node, &source_attention_gpu, (size_t)gpu_block(sizes_of(node).head_size), GPU_GROUP);
+    record_forward(launch, node, &source_attention_gpu, (size_t)gpu_block(sizes_of(node).head_size),
+                   GPU_GROUP);
 }
 
 /* ---- Few queries ---- */
@@ -208,10 +216,12 @@ static size_t decode_workspace(const qn_node *node, const struct qn_caps *caps)
     (void)caps;
     struct sizes s = sizes_of(node);
     size_t chunks = divide_up(s.keys, DECODE_CHUNK);
-    return chunks > 1 ? s.batch * s.heads * s.queries * chunks * (s.head_size + 2) * sizeof(float) : 0;
+    return chunks > 1 ? s.batch * s.heads * s.queries * chunks * (s.head_size + 2) * sizeof(float)
+                      : 0;
 }
 
-static void record_decode(struct qn_launch *launch, const qn_node *node, const struct qn_source *source, size_t group)
+static void record_decode(struct qn_launch *launch, const qn_node *node,
+                          const struct qn_source *source, size_t group)
 {
     const struct attention_attributes *attributes = node->attributes;
     struct sizes s = sizes_of(node);
@@ -261,8 +271,8 @@ static void record_decode_gpu(struct qn_launch *launch, const qn_node *node)
 
 enum { Q, K, V, OUT, LSE, D_OUT };
 
-static void record_backward_part(struct qn_launch *launch, const qn_node *node, size_t key_part, size_t query_part,
-                                 bool want_dq, bool want_dkv)
+static void record_backward_part(struct qn_launch *launch, const qn_node *node, size_t key_part,
+                                 size_t query_part, bool want_dq, bool want_dkv)
 {
     struct sizes s = sizes_of(node);
     qn_launch_kernel(launch, &source_attention_cpu, "attention_backward");
@@ -279,11 +289,13 @@ static void record_backward_part(struct qn_launch *launch, const qn_node *node, 
     qn_launch_uint(launch, query_part);
     qn_launch_uint(launch, want_dq);
     qn_launch_uint(launch, want_dkv);
-    launch_range(launch, s.batch * s.kv_heads * divide_up(s.keys, key_part) * divide_up(s.queries, query_part), 1);
+    launch_range(
+        launch,
+        s.batch * s.kv_heads * divide_up(s.keys, key_part) * divide_up(s.queries, query_part), 1);
 }
 
-/* A work-item for each head makes five products of a pair of blocks; two passes make seven, but have more work-items.  The
- * numbers are the same: so the number of cores may choose. */
+/* A work-item for each head makes five products of a pair of blocks; two passes make seven, but
+ * have more work-items.  The numbers are the same: so the number of cores may choose. */
 static void record_backward_cpu(struct qn_launch *launch, const qn_node *node)
 {
     const struct qn_caps *caps = qn_launch_caps(launch);
@@ -351,7 +363,8 @@ static struct qn_cost cost_of(const qn_node *node, int products)
     double queries = (double)s.queries, keys = (double)s.keys, pairs = queries * keys;
     if (attributes->is_causal)
         pairs -= keys >= queries ? queries * (queries - 1) / 2 : pairs - keys * (keys + 1) / 2;
-    struct qn_cost cost = {.flops = 2.0 * products * pairs * (double)(s.batch * s.heads * s.head_size)};
+    struct qn_cost cost = {.flops =
+                               2.0 * products * pairs * (double)(s.batch * s.heads * s.head_size)};
     for (size_t i = 0; i < node->n_inputs; i++)
         cost.bytes += (double)qn_shape_count(*qn_in(node, i)) * sizeof(float);
     for (int i = 0; i < node->n_outputs; i++)
@@ -396,14 +409,15 @@ static void gradient_attention(qn_node *node, qn_node *const *d_out, qn_node **d
 {
     const struct attention_attributes *attributes = node->attributes;
     if (attributes->has_position || d_out[1]) {
-        qn_node_fail(node, attributes->has_position ? "no gradient where a position is given"
-                                                    : "the logarithms of denominators have no gradient");
+        qn_node_fail(node, attributes->has_position
+                               ? "no gradient where a position is given"
+                               : "the logarithms of denominators have no gradient");
         return;
     }
-    qn_node *operands[] = {node->inputs[Q], node->inputs[K],     node->inputs[V],
-                           node,            qn_output(node, 1), d_out[0]};
-    qn_node *gradients =
-        qn_node_new(&attention_backward_op, attributes, operands, sizeof operands / sizeof *operands);
+    qn_node *operands[] = {node->inputs[Q],    node->inputs[K], node->inputs[V], node,
+                           qn_output(node, 1), d_out[0]};
+    qn_node *gradients = qn_node_new(&attention_backward_op, attributes, operands,
+                                     sizeof operands / sizeof *operands);
     for (int i = 0; gradients && i < 3; i++)
         d_in[i] = qn_output(gradients, i);
 }
