@@ -1,0 +1,242 @@
+/* The text of a run: read, identified, split, tokenized. */
+#include "cli/corpus.h"
+
+#include <inttypes.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* One text, and the files it is made of. */
+struct text {
+    char *bytes;
+    size_t count;
+    struct source *sources;
+    size_t n_sources;
+};
+
+static void text_release(struct text *text)
+{
+    for (size_t i = 0; i < text->n_sources; i++)
+        free(text->sources[i].path);
+    free(text->sources);
+    free(text->bytes);
+    *text = (struct text){0};
+}
+
+/* FNV-1a, of 64 bits: tells a file that was edited, not one that was forged. */
+static uint64_t hash_bytes(const char *bytes, size_t count)
+{
+    uint64_t hash = 0xCBF29CE484222325u;
+    for (size_t i = 0; i < count; i++)
+        hash = (hash ^ (unsigned char)bytes[i]) * 0x100000001B3u;
+    return hash;
+}
+
+/* Absolute, so that a run can go on from another folder. */
+static char *absolute_path(const char *path)
+{
+    char *absolute = realpath(path, NULL);
+    return absolute ? absolute : strdup(path);
+}
+
+static int append_file(struct text *text, const char *path, const struct options *options,
+                       qn_context *qn)
+{
+    size_t count;
+    char *bytes = qn_text_read(qn, &path, 1, &count);
+    if (!bytes)
+        return failure(options, "%s", qn_error(qn));
+    struct source *source = &text->sources[text->n_sources++];
+    *source = (struct source){absolute_path(path), count, hash_bytes(bytes, count)};
+    json_t *name = source->path ? json_string(source->path) : NULL;
+    bool is_utf8 = name != NULL;
+    json_decref(name);
+    if (!is_utf8) {
+        free(bytes);
+        return failure(options, "%s: the names of data files must be UTF-8", path);
+    }
+    if (!text->bytes) {
+        text->bytes = bytes;
+        text->count = count;
+        return EXIT_SUCCESS;
+    }
+    char *joined = realloc(text->bytes, text->count + count + 1);
+    if (joined) {
+        memcpy(joined + text->count, bytes, count + 1);
+        text->bytes = joined;
+        text->count += count;
+    }
+    free(bytes);
+    return joined ? EXIT_SUCCESS : failure(options, "out of memory for the text");
+}
+
+static int read_files(struct text *text, const char *const *paths, size_t count,
+                      const struct options *options, qn_context *qn)
+{
+    text->sources = calloc(count, sizeof *text->sources);
+    if (!text->sources)
+        return failure(options, "out of memory");
+    int status = EXIT_SUCCESS;
+    for (size_t i = 0; i < count && status == EXIT_SUCCESS; i++)
+        status = append_file(text, paths[i], options, qn);
+    return status;
+}
+
+/* The paths of --data, else those of the run that goes on; free() the array. */
+static const char **data_paths(const struct run *run, const struct options *options, size_t *count)
+{
+    bool is_given = options_given(options, "data");
+    *count = is_given ? options_count(options, "data") : run->n_data;
+    const char **paths = calloc(*count + 1, sizeof *paths);
+    for (size_t i = 0; paths && i < *count; i++)
+        paths[i] = is_given ? options_at(options, "data", i) : run->data[i].path;
+    return paths;
+}
+
+/* Whether the files are those that the run began with. */
+static int check_sources(const struct source *now, size_t count, const struct source *then,
+                         size_t count_then, const char *option, const struct options *options)
+{
+    if (count != count_then)
+        return failure(options, "--%s: the run was trained on %zu files, not on %zu", option,
+                       count_then, count);
+    for (size_t i = 0; i < count; i++)
+        if (now[i].bytes != then[i].bytes || now[i].hash != then[i].hash)
+            return failure(options,
+                           "%s is not what the run was trained on, %s: %zu bytes, hash %016" PRIx64
+                           ", then %zu bytes, hash %016" PRIx64 "; restore it, or start a new run",
+                           now[i].path, then[i].path, now[i].bytes, now[i].hash, then[i].bytes,
+                           then[i].hash);
+    return EXIT_SUCCESS;
+}
+
+static int read_data(struct text *text, struct run *run, const struct options *options,
+                     qn_context *qn)
+{
+    size_t count;
+    const char **paths = data_paths(run, options, &count);
+    if (!paths)
+        return failure(options, "out of memory");
+    int status = count <= MAX_SOURCES
+                     ? read_files(text, paths, count, options, qn)
+                     : failure(options, "--data takes at most %d files", MAX_SOURCES);
+    free(paths);
+    if (status == EXIT_SUCCESS && run->n_data)
+        status = check_sources(text->sources, count, run->data, run->n_data, "data", options);
+    return status;
+}
+
+static int read_valid(struct text *text, struct run *run, const struct options *options,
+                      qn_context *qn)
+{
+    const char *given = options_string(options, "valid");
+    bool goes_on = run->document != NULL;
+    if (goes_on && given && !run->valid.path)
+        return failure(options, "--valid: the run holds out a part of its data, and keeps to it");
+    const char *path = given ? given : run->settings.valid;
+    if (!path)
+        return EXIT_SUCCESS;
+    int status = read_files(text, &path, 1, options, qn);
+    if (status == EXIT_SUCCESS && goes_on)
+        status = check_sources(text->sources, 1, &run->valid, 1, "valid", options);
+    return status;
+}
+
+/* All characters that occur in either text are in the vocabulary, so that none is unknown when
+ * validating. */
+static qn_tokenizer *char_tokenizer(const struct text *data, const struct text *valid,
+                                    qn_context *qn)
+{
+    if (!valid->bytes)
+        return qn_tokenizer_char(qn, data->bytes, data->count);
+    char *both = malloc(data->count + valid->count + 1);
+    if (!both)
+        return NULL;
+    memcpy(both, data->bytes, data->count);
+    memcpy(both + data->count, valid->bytes, valid->count + 1);
+    qn_tokenizer *tokenizer = qn_tokenizer_char(qn, both, data->count + valid->count);
+    free(both);
+    return tokenizer;
+}
+
+static qn_tokenizer *make_tokenizer(const struct settings *settings, const struct text *data,
+                                    const struct text *valid, qn_context *qn)
+{
+    if (strcmp(settings->tokenizer, "char") == 0)
+        return char_tokenizer(data, valid, qn);
+    if (strcmp(settings->tokenizer, "byte") == 0)
+        return qn_tokenizer_byte(qn);
+    return qn_tokenizer_load(qn, settings->tokenizer);
+}
+
+static int make_datasets(struct corpus *corpus, const struct text *data, const struct text *valid,
+                         const struct settings *settings, const struct options *options,
+                         qn_context *qn)
+{
+    size_t context = settings->context;
+    const char *data_name = data->n_sources == 1 ? data->sources[0].path : "the data";
+    bool has_file = valid->bytes != NULL;
+    double fraction = has_file ? 0 : settings->valid_fraction;
+    size_t split = qn_text_split(data->bytes, data->count, fraction);
+    corpus->train = qn_dataset_new(corpus->tokenizer, data_name, data->bytes, split, context);
+    if (!corpus->train)
+        return failure(options, "%s", qn_error(qn));
+    if (!has_file && fraction == 0)
+        return EXIT_SUCCESS;
+    char held_out[100];
+    snprintf(held_out, sizeof held_out, "the part held out for validation (--valid-fraction %g)",
+             fraction);
+    if (has_file)
+        corpus->valid = qn_dataset_new(corpus->tokenizer, valid->sources[0].path, valid->bytes,
+                                       valid->count, context);
+    else
+        corpus->valid = qn_dataset_new(corpus->tokenizer, held_out, data->bytes + split,
+                                       data->count - split, context);
+    return corpus->valid ? EXIT_SUCCESS : failure(options, "%s", qn_error(qn));
+}
+
+/* What was read is what the run is trained on: moves it there. */
+static void keep_sources(struct run *run, struct text *data, struct text *valid)
+{
+    if (run->document)
+        return;
+    run->data = data->sources;
+    run->n_data = data->n_sources;
+    data->sources = NULL;
+    data->n_sources = 0;
+    if (valid->n_sources) {
+        run->valid = valid->sources[0];
+        valid->n_sources = 0;
+    }
+}
+
+int corpus_read(struct corpus *corpus, struct run *run, const struct options *options,
+                qn_context *qn, const char *tokenizer)
+{
+    struct text data = {0}, valid = {0};
+    *corpus = (struct corpus){0};
+    int status = read_data(&data, run, options, qn);
+    if (status == EXIT_SUCCESS)
+        status = read_valid(&valid, run, options, qn);
+    if (status == EXIT_SUCCESS) {
+        corpus->tokenizer = tokenizer ? qn_tokenizer_load(qn, tokenizer)
+                                      : make_tokenizer(&run->settings, &data, &valid, qn);
+        if (!corpus->tokenizer)
+            status = failure(options, "%s", *qn_error(qn) ? qn_error(qn) : "out of memory");
+    }
+    if (status == EXIT_SUCCESS)
+        status = make_datasets(corpus, &data, &valid, &run->settings, options, qn);
+    if (status == EXIT_SUCCESS)
+        keep_sources(run, &data, &valid);
+    text_release(&data);
+    text_release(&valid);
+    return status;
+}
+
+void corpus_release(struct corpus *corpus)
+{
+    qn_dataset_free(corpus->train);
+    qn_dataset_free(corpus->valid);
+    qn_tokenizer_free(corpus->tokenizer);
+    *corpus = (struct corpus){0};
+}

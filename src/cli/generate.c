@@ -1,0 +1,161 @@
+/* quern generate: text from a model, on stdout as it comes. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/model.h"
+#include "cli/progress.h"
+
+struct writer {
+    const struct options *options;
+    struct model model;
+    qn_generator *generator;
+    qn_decoder *decoder;
+    int32_t *prompt;
+    size_t prompt_count;
+    int32_t end_of_text; /* ends a text; -1: nothing does */
+    uint64_t generated;
+    double seconds; /* that generating took, prompts and their plans left out */
+};
+
+static int fail_library(const struct writer *writer)
+{
+    return failure(writer->options, "%s", qn_error(writer->model.qn));
+}
+
+/* ---- The prompt ---- */
+
+/* What a text begins with if the user says nothing: what the model saw there. */
+static int default_prompt(struct writer *writer)
+{
+    qn_tokenizer *tokenizer = writer->model.tokenizer;
+    int32_t first = qn_tokenizer_special(tokenizer, "<|endoftext|>");
+    size_t bytes;
+    for (int32_t id = 0; first < 0 && id < (int32_t)qn_tokenizer_vocabulary(tokenizer); id++) {
+        const char *token = qn_tokenizer_token(tokenizer, id, &bytes);
+        if (token && bytes == 1 && *token == '\n')
+            first = id;
+    }
+    writer->prompt = malloc(sizeof *writer->prompt);
+    if (!writer->prompt)
+        return failure(writer->options, "out of memory");
+    *writer->prompt = first >= 0 ? first : 0;
+    writer->prompt_count = 1;
+    return EXIT_SUCCESS;
+}
+
+static int read_prompt(struct writer *writer)
+{
+    const char *prompt = options_string(writer->options, "prompt");
+    if (!prompt)
+        return default_prompt(writer);
+    if (!*prompt)
+        return usage_error(writer->options, "--prompt is empty: leave it out to begin anywhere");
+    if (qn_encode(writer->model.tokenizer, "the prompt", prompt, strlen(prompt), &writer->prompt,
+                  &writer->prompt_count) != QN_OK)
+        return fail_library(writer);
+    return EXIT_SUCCESS;
+}
+
+/* ---- The text ---- */
+
+static int print(const struct writer *writer, const char *text)
+{
+    if (fputs(text, stdout) != EOF && fflush(stdout) == 0)
+        return EXIT_SUCCESS;
+    return failure(writer->options, "cannot write the text: %s", strerror(errno));
+}
+
+static int write_sample(struct writer *writer, uint64_t sample, uint64_t tokens)
+{
+    const char *prompt = options_string(writer->options, "prompt");
+    int status = prompt ? print(writer, prompt) : EXIT_SUCCESS;
+    if (status == EXIT_SUCCESS && qn_generator_start(writer->generator, writer->prompt,
+                                                     writer->prompt_count, sample) != QN_OK)
+        return fail_library(writer);
+    double began = 0;
+    for (uint64_t i = 0; i < tokens && status == EXIT_SUCCESS; i++) {
+        int32_t token = qn_generator_next(writer->generator);
+        if (token < 0)
+            return fail_library(writer);
+        if (i == 0)
+            began = seconds_now();
+        else
+            writer->generated++;
+        if (token == writer->end_of_text)
+            break;
+        const char *text = qn_decoder_next(writer->decoder, token);
+        if (!text)
+            return fail_library(writer);
+        status = print(writer, text);
+    }
+    writer->seconds += seconds_now() - began;
+    const char *rest = qn_decoder_end(writer->decoder);
+    if (status == EXIT_SUCCESS && rest)
+        status = print(writer, rest);
+    return status == EXIT_SUCCESS ? print(writer, "\n") : status;
+}
+
+static int write_samples(struct writer *writer)
+{
+    uint64_t samples = (uint64_t)options_integer(writer->options, "samples");
+    uint64_t tokens = (uint64_t)options_integer(writer->options, "tokens");
+    int status = EXIT_SUCCESS;
+    for (uint64_t sample = 0; sample < samples && status == EXIT_SUCCESS; sample++) {
+        if (sample > 0)
+            status = print(writer, "---\n");
+        if (status == EXIT_SUCCESS)
+            status = write_sample(writer, sample, tokens);
+    }
+    return status;
+}
+
+/* ---- The command ---- */
+
+static int prepare(struct writer *writer)
+{
+    const struct options *options = writer->options;
+    int status = model_open(&writer->model, options);
+    if (status == EXIT_SUCCESS)
+        status = read_prompt(writer);
+    if (status != EXIT_SUCCESS)
+        return status;
+    struct qn_generation generation = {
+        .sample = {.temperature = (float)options_real(options, "temperature"),
+                   .top_k = (size_t)options_integer(options, "top-k"),
+                   .top_p = (float)options_real(options, "top-p")},
+        .seed = (uint64_t)options_integer(options, "seed"),
+    };
+    size_t vocabulary = qn_gpt_config(writer->model.gpt)->vocab_size;
+    if (generation.sample.top_k >= vocabulary)
+        generation.sample.top_k = 0; /* all */
+    writer->end_of_text = qn_gpt_config(writer->model.gpt)->eos_token_id;
+    writer->decoder = qn_decoder_new(writer->model.tokenizer);
+    writer->generator = qn_generator_new(writer->model.gpt, generation);
+    return writer->generator && writer->decoder ? EXIT_SUCCESS : fail_library(writer);
+}
+
+static void say_speed(const struct writer *writer)
+{
+    char rate[NUMBER_TEXT];
+    if (writer->generated && !options_flag(writer->options, "quiet"))
+        fprintf(stderr, "\n%s tokens/s on %s\n",
+                rate_text(rate, (double)writer->generated / writer->seconds),
+                qn_device_name(writer->model.qn));
+}
+
+int command_generate(const struct options *options)
+{
+    struct writer writer = {.options = options};
+    int status = prepare(&writer);
+    if (status == EXIT_SUCCESS)
+        status = write_samples(&writer);
+    if (status == EXIT_SUCCESS)
+        say_speed(&writer);
+    qn_generator_free(writer.generator);
+    qn_decoder_free(writer.decoder);
+    free(writer.prompt);
+    model_close(&writer.model);
+    return status;
+}

@@ -1,0 +1,158 @@
+/* A GPT in training: its plans, its steps, and what they need. */
+#include "cli/learner.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct qn_gpt_config learner_config(const struct settings *settings, size_t vocabulary,
+                                    int32_t end_of_text)
+{
+    return (struct qn_gpt_config){
+        .vocab_size = vocabulary,
+        .n_positions = settings->context,
+        .n_embd = settings->width,
+        .n_layer = settings->layers,
+        .n_head = settings->heads,
+        .layer_norm_epsilon = 1e-5,
+        .embd_pdrop = settings->dropout,
+        .resid_pdrop = settings->dropout,
+        .attn_pdrop = settings->dropout,
+        .activation = QN_GELU,
+        .tie_word_embeddings = true,
+        .bos_token_id = end_of_text,
+        .eos_token_id = end_of_text,
+    };
+}
+
+/* ---- Making ---- */
+
+static int make_trainer(struct learner *learner, const struct settings *settings)
+{
+    struct qn_training training = {
+        .learning_rate = settings->learning_rate,
+        .min_learning_rate = settings->min_learning_rate,
+        .warmup = settings->warmup,
+        .steps = settings->steps,
+        .beta1 = settings->beta1,
+        .beta2 = settings->beta2,
+        .weight_decay = settings->weight_decay,
+        .clip = settings->clip,
+        .accumulate = settings->accumulate,
+        .seed = settings->seed,
+    };
+    qn_trainer *trainer = qn_trainer_new(qn_gpt_parameters(learner->gpt), &training);
+    if (!trainer)
+        return QN_ERROR_INVALID;
+    qn_graph *graph = qn_trainer_graph(trainer);
+    qn_shape shape = QN_SHAPE(settings->batch, settings->context);
+    learner->trainer = trainer;
+    learner->inputs = qn_input(graph, "inputs", QN_I32, shape);
+    learner->targets = qn_input(graph, "targets", QN_I32, shape);
+    struct qn_gpt_forward forward = {0};
+    if (settings->dropout > 0)
+        forward.dropout_key = qn_trainer_key(trainer);
+    qn_node *logits = qn_gpt_logits(learner->gpt, learner->inputs, forward);
+    return qn_trainer_minimise(trainer, qn_cross_entropy(logits, learner->targets));
+}
+
+int learner_make(struct learner *learner, qn_context *qn, qn_gpt *gpt,
+                 const struct settings *settings, bool validates)
+{
+    *learner = (struct learner){.gpt = gpt};
+    int status = make_trainer(learner, settings);
+    if (status == QN_OK && validates) {
+        learner->evaluator = qn_evaluator_new(gpt, settings->batch);
+        status = learner->evaluator ? QN_OK : QN_ERROR_INVALID;
+    }
+    if (status == QN_OK && strcmp(qn_device_name(qn), "none") != 0) { /* else no batch comes */
+        size_t count = qn_shape_count(qn_node_shape(learner->inputs));
+        learner->input_ids = calloc(count, sizeof *learner->input_ids);
+        learner->target_ids = calloc(count, sizeof *learner->target_ids);
+        status = learner->input_ids && learner->target_ids ? QN_OK : QN_ERROR_MEMORY;
+    }
+    return status;
+}
+
+int learner_restart(struct learner *learner, qn_context *qn, const struct settings *settings)
+{
+    int status = qn_finish(qn);
+    qn_trainer_free(learner->trainer);
+    learner->trainer = NULL;
+    if (status == QN_OK)
+        status = qn_gpt_initialise(learner->gpt, settings->seed);
+    return status == QN_OK ? make_trainer(learner, settings) : status;
+}
+
+void learner_release(struct learner *learner)
+{
+    qn_evaluator_free(learner->evaluator);
+    qn_trainer_free(learner->trainer);
+    qn_gpt_free(learner->gpt);
+    free(learner->input_ids);
+    free(learner->target_ids);
+    *learner = (struct learner){0};
+}
+
+/* ---- Steps ---- */
+
+int learner_step(struct learner *learner, const struct settings *settings,
+                 const qn_dataset *dataset, uint64_t step)
+{
+    qn_plan *plan = qn_trainer_plan(learner->trainer);
+    int status = QN_OK;
+    for (uint64_t pass = 0; pass < settings->accumulate && status == QN_OK; pass++) {
+        qn_dataset_random(dataset, settings->seed, step, pass * settings->batch, settings->batch,
+                          learner->input_ids, learner->target_ids);
+        status = qn_set(plan, learner->inputs, learner->input_ids);
+        if (status == QN_OK)
+            status = qn_set(plan, learner->targets, learner->target_ids);
+        if (status == QN_OK)
+            status = qn_trainer_pass(learner->trainer);
+    }
+    return status;
+}
+
+/* ---- Memory ---- */
+
+struct needs learner_needs(const struct qn_options *device, const struct qn_gpt_config *config,
+                           const struct settings *settings, bool validates)
+{
+    struct needs needs = {0};
+    struct qn_options planning = *device;
+    planning.plan_only = true;
+    planning.profile = false;
+    qn_context *qn = qn_open_with(&planning);
+    struct learner learner = {0};
+    if (qn) {
+        qn_gpt *gpt = qn_gpt_new(qn, config);
+        needs.fits = gpt && learner_make(&learner, qn, gpt, settings, validates) == QN_OK;
+    }
+    if (needs.fits) {
+        struct qn_memory memory = qn_trainer_memory(learner.trainer);
+        needs.all = qn_counters(qn).device_bytes;
+        needs.parameters = sizeof(float) * (size_t)qn_gpt_config_parameters(config);
+        needs.moments = 2 * needs.parameters;
+        needs.intermediates = memory.arena;
+        needs.unshared = memory.intermediates;
+    } else {
+        snprintf(needs.problem, sizeof needs.problem, "%s", qn_error(qn));
+    }
+    learner_release(&learner);
+    qn_close(qn);
+    return needs;
+}
+
+size_t learner_largest_batch(const struct qn_options *device, const struct qn_gpt_config *config,
+                             const struct settings *settings, bool validates)
+{
+    struct settings tried = *settings;
+    size_t fitting = 0, failing = settings->batch;
+    while (failing - fitting > 1) {
+        tried.batch = fitting + (failing - fitting) / 2;
+        if (learner_needs(device, config, &tried, validates).fits)
+            fitting = tried.batch;
+        else
+            failing = tried.batch;
+    }
+    return fitting;
+}

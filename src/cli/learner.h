@@ -1,0 +1,46 @@
+/* A GPT in training on a device: model, trainer, validation. */
+#ifndef QUERN_LEARNER_H
+#define QUERN_LEARNER_H
+
+#include <quern/train.h>
+
+#include "cli/run.h"
+
+struct learner {
+    qn_gpt *gpt;
+    qn_trainer *trainer;
+    qn_node *inputs, *targets; /* (batch, context) */
+    qn_evaluator *evaluator;   /* NULL: nothing to validate on */
+    int32_t *input_ids, *target_ids;
+};
+
+struct qn_gpt_config learner_config(const struct settings *settings, size_t vocabulary,
+                                    int32_t end_of_text);
+
+/* Makes trainer and evaluator for the model, which is the learner's from then on.  A status; the
+ * context has the error. */
+int learner_make(struct learner *learner, qn_context *qn, qn_gpt *gpt,
+                 const struct settings *settings, bool validates);
+
+/* The trainer anew: step 0, moments 0. */
+int learner_restart(struct learner *learner, qn_context *qn, const struct settings *settings);
+void learner_release(struct learner *learner);
+
+/* Starts step number `step` (from 0) on random windows.  Does not wait. */
+int learner_step(struct learner *learner, const struct settings *settings,
+                 const qn_dataset *dataset, uint64_t step);
+
+/* What training needs on the device, in bytes: found by planning, without taking it. */
+struct needs {
+    bool fits;
+    size_t all, parameters, moments, intermediates, unshared;
+    char problem[1024]; /* where it does not fit */
+};
+struct needs learner_needs(const struct qn_options *device, const struct qn_gpt_config *config,
+                           const struct settings *settings, bool validates);
+
+/* The largest batch below the settings' that fits; 0: none does. */
+size_t learner_largest_batch(const struct qn_options *device, const struct qn_gpt_config *config,
+                             const struct settings *settings, bool validates);
+
+#endif

@@ -1,0 +1,46 @@
+/* Opening a trained model. */
+#include "cli/model.h"
+
+#include <stdlib.h>
+
+static int open_folder(struct model *model, const char *folder, const struct options *options)
+{
+    model->tokenizer = qn_tokenizer_load(model->qn, folder);
+    if (model->tokenizer)
+        model->gpt = qn_gpt_load(model->qn, folder);
+    if (!model->gpt)
+        return failure(options, "%s", qn_error(model->qn));
+    size_t known = qn_tokenizer_vocabulary(model->tokenizer);
+    size_t expected = qn_gpt_config(model->gpt)->vocab_size;
+    if (known > expected)
+        return failure(options,
+                       "%s: the tokenizer has %zu tokens, the model only %zu: they do not belong "
+                       "together",
+                       folder, known, expected);
+    return EXIT_SUCCESS;
+}
+
+int model_open(struct model *model, const struct options *options)
+{
+    *model = (struct model){0};
+    model->qn = qn_open_with(&(struct qn_options){
+        .device = options_string(options, "device"),
+        .gemm = options_string(options, "gemm"),
+    });
+    if (!model->qn)
+        return failure(options, "%s", qn_error(NULL));
+    char *folder = qn_model_folder(model->qn, options_operand(options));
+    if (!folder)
+        return failure(options, "%s", qn_error(model->qn));
+    int status = open_folder(model, folder, options);
+    free(folder);
+    return status;
+}
+
+void model_close(struct model *model)
+{
+    qn_gpt_free(model->gpt);
+    qn_tokenizer_free(model->tokenizer);
+    qn_close(model->qn);
+    *model = (struct model){0};
+}

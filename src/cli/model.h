@@ -1,0 +1,19 @@
+/* A trained model of a folder, for the commands that use one. */
+#ifndef QUERN_MODEL_H
+#define QUERN_MODEL_H
+
+#include <quern/nn.h>
+
+#include "cli/cli.h"
+
+struct model {
+    qn_context *qn;
+    qn_gpt *gpt;
+    qn_tokenizer *tokenizer;
+};
+
+/* Opens the model that the operand names on the device that the options name.  An exit status. */
+int model_open(struct model *model, const struct options *options);
+void model_close(struct model *model);
+
+#endif

@@ -1,0 +1,441 @@
+/* The settings and the state of a training run, and training.json. */
+#include "config.h"
+
+#include "cli/run.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- Settings, by table ---- */
+
+enum setting_kind { TEXT, WHOLE, REAL };
+
+static const struct setting {
+    const char *name; /* the option's, and the key's */
+    enum setting_kind kind;
+    size_t offset;
+    bool may_change; /* when a run is resumed */
+} table[] = {
+#define SETTING(name, kind, field, may_change)                                                     \
+    {                                                                                              \
+        name, kind, offsetof(struct settings, field), may_change                                   \
+    }
+    SETTING("tokenizer", TEXT, tokenizer, false),
+    SETTING("valid-fraction", REAL, valid_fraction, false),
+    SETTING("layers", WHOLE, layers, false),
+    SETTING("heads", WHOLE, heads, false),
+    SETTING("width", WHOLE, width, false),
+    SETTING("context", WHOLE, context, false),
+    SETTING("dropout", REAL, dropout, false),
+    SETTING("batch", WHOLE, batch, false),
+    SETTING("accumulate", WHOLE, accumulate, false),
+    SETTING("steps", WHOLE, steps, true),
+    SETTING("lr", REAL, learning_rate, false),
+    SETTING("min-lr", REAL, min_learning_rate, false),
+    SETTING("warmup", WHOLE, warmup, false),
+    SETTING("weight-decay", REAL, weight_decay, false),
+    SETTING("beta1", REAL, beta1, false),
+    SETTING("beta2", REAL, beta2, false),
+    SETTING("clip", REAL, clip, false),
+    SETTING("seed", WHOLE, seed, false),
+    SETTING("patience", WHOLE, patience, false),
+    SETTING("eval-every", WHOLE, eval_every, true),
+    SETTING("eval-batches", WHOLE, eval_batches, true),
+    SETTING("log", TEXT, log, true),
+    SETTING("device", TEXT, device, true),
+    SETTING("gemm", TEXT, gemm, true),
+#undef SETTING
+};
+
+enum { SETTINGS = sizeof table / sizeof *table };
+
+static void *field_of(struct settings *settings, const struct setting *setting)
+{
+    return (char *)settings + setting->offset;
+}
+
+static const void *field_of_const(const struct settings *settings, const struct setting *setting)
+{
+    return (const char *)settings + setting->offset;
+}
+
+static void read_option(struct settings *settings, const struct setting *setting,
+                        const struct options *options)
+{
+    void *field = field_of(settings, setting);
+    if (setting->kind == TEXT)
+        *(const char **)field = options_string(options, setting->name);
+    else if (setting->kind == WHOLE)
+        *(uint64_t *)field = (uint64_t)options_integer(options, setting->name);
+    else
+        *(double *)field = options_real(options, setting->name);
+}
+
+static bool is_same(const struct settings *a, const struct settings *b,
+                    const struct setting *setting)
+{
+    const void *of_a = field_of_const(a, setting), *of_b = field_of_const(b, setting);
+    if (setting->kind == TEXT) {
+        const char *text_a = *(const char *const *)of_a, *text_b = *(const char *const *)of_b;
+        return text_a == text_b || (text_a && text_b && strcmp(text_a, text_b) == 0);
+    }
+    if (setting->kind == WHOLE)
+        return *(const uint64_t *)of_a == *(const uint64_t *)of_b;
+    return *(const double *)of_a == *(const double *)of_b;
+}
+
+static void copy_setting(struct settings *to, const struct settings *from,
+                         const struct setting *setting)
+{
+    size_t bytes = setting->kind == TEXT    ? sizeof(char *)
+                   : setting->kind == WHOLE ? sizeof(uint64_t)
+                                            : sizeof(double);
+    memcpy(field_of(to, setting), field_of_const(from, setting), bytes);
+}
+
+static const char *setting_text(char *text, size_t size, const struct settings *settings,
+                                const struct setting *setting)
+{
+    const void *field = field_of_const(settings, setting);
+    if (setting->kind == TEXT) {
+        const char *value = *(const char *const *)field;
+        return value ? value : "nothing";
+    }
+    if (setting->kind == WHOLE)
+        snprintf(text, size, "%" PRIu64, *(const uint64_t *)field);
+    else
+        snprintf(text, size, "%.10g", *(const double *)field);
+    return text;
+}
+
+/* ---- From the command line ---- */
+
+/* What training.json could not hold is refused before anything is computed. */
+static bool check_texts(const struct settings *settings, const struct options *options)
+{
+    for (size_t i = 0; i < SETTINGS; i++) {
+        if (table[i].kind != TEXT)
+            continue;
+        const char *text = *(const char *const *)field_of_const(settings, &table[i]);
+        json_t *value = text ? json_string(text) : json_null();
+        if (!value) {
+            usage_error(options, "--%s must be UTF-8", table[i].name);
+            return false;
+        }
+        json_decref(value);
+    }
+    return true;
+}
+
+static bool check_rates(const struct settings *settings, const struct options *options)
+{
+    if (settings->min_learning_rate <= settings->learning_rate)
+        return true;
+    usage_error(options, "--min-lr %g is above --lr %g", settings->min_learning_rate,
+                settings->learning_rate);
+    return false;
+}
+
+bool run_configure(struct run *run, const struct options *options)
+{
+    struct settings *settings = &run->settings;
+    *run = (struct run){.best_loss = INFINITY};
+    for (size_t i = 0; i < SETTINGS; i++)
+        read_option(settings, &table[i], options);
+    settings->valid = options_string(options, "valid");
+    settings->by_clock = options_given(options, "time") && !options_given(options, "steps");
+    if (!options_given(options, "min-lr"))
+        settings->min_learning_rate = settings->learning_rate / 10;
+    return check_texts(settings, options) && check_rates(settings, options);
+}
+
+bool run_reconfigure(struct run *run, const struct options *options)
+{
+    struct settings given = {0}, *kept = &run->settings;
+    for (size_t i = 0; i < SETTINGS; i++) {
+        if (!options_given(options, table[i].name))
+            continue;
+        read_option(&given, &table[i], options);
+        if (!is_same(&given, kept, &table[i]) && !table[i].may_change) {
+            char new_text[32], old_text[32];
+            usage_error(options,
+                        "--%s %s: the run has %s, and keeps it; leave the option out, or start a "
+                        "new run",
+                        table[i].name, setting_text(new_text, sizeof new_text, &given, &table[i]),
+                        setting_text(old_text, sizeof old_text, kept, &table[i]));
+            return false;
+        }
+        copy_setting(kept, &given, &table[i]);
+    }
+    if (options_given(options, "steps"))
+        kept->by_clock = 0;
+    return check_texts(kept, options);
+}
+
+/* ---- To training.json ---- */
+
+static json_t *settings_json(const struct settings *settings)
+{
+    json_t *object = json_object();
+    for (size_t i = 0; i < SETTINGS; i++) {
+        const void *field = field_of_const(settings, &table[i]);
+        json_t *value;
+        if (table[i].kind == TEXT) {
+            const char *text = *(const char *const *)field;
+            value = text ? json_string(text) : json_null();
+        } else if (table[i].kind == WHOLE) {
+            value = json_integer((json_int_t) * (const uint64_t *)field);
+        } else {
+            value = json_real(*(const double *)field);
+        }
+        if (json_object_set_new(object, table[i].name, value) != 0) {
+            json_decref(object);
+            return NULL;
+        }
+    }
+    return object;
+}
+
+static json_t *source_json(const struct source *source)
+{
+    char hash[20];
+    snprintf(hash, sizeof hash, "%016" PRIx64, source->hash);
+    return json_pack("{s:s, s:I, s:s}", "path", source->path, "bytes", (json_int_t)source->bytes,
+                     "fnv1a", hash);
+}
+
+static json_t *run_json(const struct run *run, const char *device_name)
+{
+    bool has_best = isfinite(run->best_loss);
+    json_t *data = json_array();
+    for (size_t i = 0; i < run->n_data; i++)
+        if (json_array_append_new(data, source_json(&run->data[i])) != 0) {
+            json_decref(data);
+            return NULL;
+        }
+    json_t *device = json_string(device_name); /* NULL: the driver's text is not UTF-8 */
+    return json_pack("{s:s, s:o, s:I, s:f, s:o, s:o, s:I, s:b, s:o, s:o, s:o}", "quern",
+                     PACKAGE_VERSION, "device", device ? device : json_string(""), "step",
+                     (json_int_t)run->step, "seconds", run->seconds, "best_loss",
+                     has_best ? json_real(run->best_loss) : json_null(), "best_step",
+                     has_best ? json_integer((json_int_t)run->best_step) : json_null(),
+                     "validations_since_best", (json_int_t)run->stale, "by_clock",
+                     (int)run->settings.by_clock, "options", settings_json(&run->settings), "data",
+                     data, "valid", run->valid.path ? source_json(&run->valid) : json_null());
+}
+
+static char *training_path(const char *folder)
+{
+    static const char name[] = "/training.json";
+    size_t length = strlen(folder);
+    char *path = malloc(length + sizeof name);
+    if (path) {
+        memcpy(path, folder, length);
+        memcpy(path + length, name, sizeof name);
+    }
+    return path;
+}
+
+bool run_save(const struct run *run, const char *folder, const char *device_name,
+              char message[RUN_MESSAGE])
+{
+    char *path = training_path(folder);
+    json_t *document = run_json(run, device_name);
+    FILE *file = path && document ? fopen(path, "w") : NULL;
+    bool is_written = file && json_dumpf(document, file, JSON_INDENT(2)) == 0 &&
+                      fputc('\n', file) != EOF && fflush(file) == 0;
+    int cause = errno;
+    if (file && fclose(file) != 0 && is_written) {
+        is_written = false;
+        cause = errno;
+    }
+    if (!is_written)
+        snprintf(message, RUN_MESSAGE, "cannot write %s: %s", path ? path : "training.json",
+                 document ? strerror(cause) : "out of memory, or a name is not UTF-8");
+    json_decref(document);
+    free(path);
+    return is_written;
+}
+
+/* ---- From training.json ---- */
+
+/* Reading a field: false from the first mistake on, which `message` tells. */
+struct reader {
+    const char *path;
+    char *message;
+    bool failed;
+};
+
+static void fail_field(struct reader *reader, const char *key, const char *expected)
+{
+    if (!reader->failed)
+        snprintf(reader->message, RUN_MESSAGE, "%s: %s: expected %s; the file is damaged",
+                 reader->path, key, expected);
+    reader->failed = true;
+}
+
+static uint64_t whole_field(struct reader *reader, const json_t *object, const char *key)
+{
+    const json_t *value = json_object_get(object, key);
+    if (!json_is_integer(value) || json_integer_value(value) < 0) {
+        fail_field(reader, key, "a whole number");
+        return 0;
+    }
+    return (uint64_t)json_integer_value(value);
+}
+
+static double real_field(struct reader *reader, const json_t *object, const char *key)
+{
+    const json_t *value = json_object_get(object, key);
+    if (!json_is_number(value))
+        fail_field(reader, key, "a number");
+    return json_number_value(value);
+}
+
+/* NULL for null. */
+static const char *text_field(struct reader *reader, const json_t *object, const char *key)
+{
+    const json_t *value = json_object_get(object, key);
+    if (!json_is_string(value) && !json_is_null(value))
+        fail_field(reader, key, "a string");
+    return json_string_value(value);
+}
+
+static const struct option *find_option(const char *name)
+{
+    for (size_t i = 0; i < n_commands; i++) {
+        if (commands[i].run != command_train_gpt)
+            continue;
+        for (size_t j = 0; j < commands[i].n_options; j++)
+            if (commands[i].options[j].name && strcmp(commands[i].options[j].name, name) == 0)
+                return &commands[i].options[j];
+    }
+    return NULL;
+}
+
+/* The bounds of a number are those of its option. */
+static void check_bounds(struct reader *reader, const char *name, double number)
+{
+    const struct option *option = find_option(name);
+    if (number >= option->least &&
+        (option->below_most ? number < option->most : number <= option->most))
+        return;
+    char expected[80];
+    snprintf(expected, sizeof expected, "%.16g to %.16g", option->least, option->most);
+    fail_field(reader, name, expected);
+}
+
+static void read_settings(struct reader *reader, struct settings *settings, const json_t *object)
+{
+    if (!json_is_object(object))
+        fail_field(reader, "options", "an object");
+    for (size_t i = 0; i < SETTINGS && !reader->failed; i++) {
+        void *field = field_of(settings, &table[i]);
+        const char *name = table[i].name;
+        if (table[i].kind == TEXT) {
+            *(const char **)field = text_field(reader, object, name);
+        } else if (table[i].kind == WHOLE) {
+            *(uint64_t *)field = whole_field(reader, object, name);
+            check_bounds(reader, name, (double)*(uint64_t *)field);
+        } else {
+            *(double *)field = real_field(reader, object, name);
+            check_bounds(reader, name, *(double *)field);
+        }
+    }
+    if (!reader->failed && !settings->tokenizer)
+        fail_field(reader, "tokenizer", "a string");
+}
+
+static void read_source(struct reader *reader, struct source *source, const json_t *object)
+{
+    const char *path = text_field(reader, object, "path");
+    const char *hash = text_field(reader, object, "fnv1a");
+    source->bytes = whole_field(reader, object, "bytes");
+    if (!reader->failed && (!path || !hash || strlen(hash) != 16))
+        fail_field(reader, "data", "path and fnv1a, a hash of 16 digits");
+    if (reader->failed)
+        return;
+    source->hash = strtoull(hash, NULL, 16);
+    source->path = strdup(path);
+    if (!source->path)
+        fail_field(reader, "path", "more memory");
+}
+
+static void read_sources(struct reader *reader, struct run *run, const json_t *array)
+{
+    size_t count = json_array_size(array);
+    if (count == 0 || count > MAX_SOURCES) {
+        fail_field(reader, "data", "an array of files");
+        return;
+    }
+    run->data = calloc(count, sizeof *run->data);
+    if (!run->data) {
+        fail_field(reader, "data", "more memory");
+        return;
+    }
+    run->n_data = count;
+    for (size_t i = 0; i < count; i++)
+        read_source(reader, &run->data[i], json_array_get(array, i));
+}
+
+static void read_run(struct reader *reader, struct run *run)
+{
+    const json_t *document = run->document;
+    const json_t *best = json_object_get(document, "best_loss");
+    const json_t *valid = json_object_get(document, "valid");
+    const char *device = text_field(reader, document, "device");
+    const char *version = text_field(reader, document, "quern");
+    run->step = whole_field(reader, document, "step");
+    run->seconds = real_field(reader, document, "seconds");
+    run->stale = whole_field(reader, document, "validations_since_best");
+    run->best_loss = INFINITY;
+    if (!json_is_null(best)) {
+        run->best_loss = real_field(reader, document, "best_loss");
+        run->best_step = whole_field(reader, document, "best_step");
+    }
+    read_settings(reader, &run->settings, json_object_get(document, "options"));
+    run->settings.by_clock = json_is_true(json_object_get(document, "by_clock"));
+    read_sources(reader, run, json_object_get(document, "data"));
+    if (!json_is_null(valid))
+        read_source(reader, &run->valid, valid);
+    run->settings.valid = run->valid.path;
+    run->device_name = strdup(device ? device : "");
+    run->version = strdup(version ? version : "");
+    if (!run->device_name || !run->version)
+        fail_field(reader, "device", "more memory");
+}
+
+bool run_load(struct run *run, const char *folder, char message[RUN_MESSAGE])
+{
+    *run = (struct run){0};
+    char *path = training_path(folder);
+    json_error_t error;
+    run->document = path ? json_load_file(path, JSON_REJECT_DUPLICATES, &error) : NULL;
+    struct reader reader = {.path = path, .message = message};
+    if (!path)
+        snprintf(message, RUN_MESSAGE, "out of memory");
+    else if (!run->document)
+        snprintf(message, RUN_MESSAGE, "%s: line %d: %s", path, error.line, error.text);
+    else
+        read_run(&reader, run);
+    bool is_good = run->document && !reader.failed;
+    free(path);
+    if (!is_good)
+        run_release(run);
+    return is_good;
+}
+
+void run_release(struct run *run)
+{
+    for (size_t i = 0; i < run->n_data; i++)
+        free(run->data[i].path);
+    free(run->data);
+    free(run->valid.path);
+    free(run->device_name);
+    free(run->version);
+    json_decref(run->document);
+    *run = (struct run){0};
+}

@@ -1,0 +1,60 @@
+/* A training run: its settings, where it stands, and training.json, which keeps both. */
+#ifndef QUERN_RUN_H
+#define QUERN_RUN_H
+
+#include <jansson.h>
+
+#include "cli/cli.h"
+
+/* What the options of `quern train` say, and a resumed run goes on with. */
+struct settings {
+    const char *tokenizer, *valid, *log, *device, *gemm; /* NULL: not given */
+    double valid_fraction;
+    uint64_t layers, heads, width, context;
+    double dropout;
+    uint64_t batch, accumulate;
+    uint64_t steps;    /* that the learning rate is planned for */
+    uint64_t by_clock; /* 1: the run ends when its time does, whatever `steps` is */
+    double learning_rate, min_learning_rate;
+    uint64_t warmup;
+    double weight_decay, beta1, beta2, clip;
+    uint64_t seed, eval_every, eval_batches, patience;
+};
+
+/* A file of text that was read. */
+struct source {
+    char *path; /* absolute */
+    size_t bytes;
+    uint64_t hash; /* of its contents */
+};
+
+enum { MAX_SOURCES = 4096 };
+
+struct run {
+    struct settings settings;
+    struct source *data; /* in order */
+    size_t n_data;
+    struct source valid; /* path NULL: a part of the data is held out */
+    uint64_t step;       /* steps done */
+    double seconds;      /* of all processes that worked on it */
+    double best_loss;    /* of a validation; infinite if there was none */
+    uint64_t best_step;
+    uint64_t stale;              /* validations since then */
+    json_t *document;            /* training.json, which strings above belong to; or NULL */
+    char *device_name, *version; /* that made the checkpoint; from the document */
+};
+
+void run_release(struct run *run);
+
+/* The settings of a new run; or of one that goes on, which `run` holds: what the command line says
+ * differently is taken if it may change, else refused.  False: a message was printed. */
+bool run_configure(struct run *run, const struct options *options);
+bool run_reconfigure(struct run *run, const struct options *options);
+
+/* FOLDER/training.json.  False and a message in `message` on failure. */
+enum { RUN_MESSAGE = 1024 };
+bool run_load(struct run *run, const char *folder, char message[RUN_MESSAGE]);
+bool run_save(const struct run *run, const char *folder, const char *device_name,
+              char message[RUN_MESSAGE]);
+
+#endif

@@ -1,0 +1,872 @@
+/* quern train gpt: from text to a folder that holds a model. */
+#include "config.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/corpus.h"
+#include "cli/learner.h"
+#include "cli/log.h"
+#include "cli/progress.h"
+
+/* Steps run ahead of the host by at most so many, so that the device never waits for it. */
+enum { STEPS_AHEAD = 4 };
+
+/* So many steps in a row without a finite gradient, and there is no hope. */
+enum { HOPELESS = 50 };
+
+/* Steps over which the speed in the log is measured. */
+enum { PACE_STEPS = 16 };
+
+enum stop {
+    GOES_ON,
+    ALL_STEPS,
+    TIME_OVER,
+    SIGNALLED,
+    NO_PROGRESS, /* --patience */
+    DIVERGED,
+    FAILED, /* a message was printed */
+};
+
+struct session {
+    const struct options *options;
+    struct run run;
+    struct corpus corpus;
+    struct progress progress;
+    struct log log;
+    struct learner learner;
+    qn_context *qn;    /* the device */
+    qn_context *files; /* keeps the errors of what needs no device */
+    qn_checkpoints *checkpoints;
+    char *curves; /* path of the SVG */
+
+    double started, loop_started; /* by seconds_now() */
+    double seconds_before;        /* that earlier processes worked on the run */
+    double limit;                 /* --time; infinite: none */
+    bool by_clock;                /* it alone ends the run */
+    double paused;                /* seconds of validations and checkpoints since loop_started */
+    uint64_t first_step;          /* steps done when the loop began */
+
+    uint64_t reported;       /* steps whose report was read */
+    struct log_entry latest; /* of the last one: logged when the next is there, or a validation */
+    bool is_latest_logged;
+    uint64_t skipped, skipped_in_a_row;
+    double pace[PACE_STEPS]; /* when the last steps were reported, pauses left out */
+    double last_valid_loss;
+    uint64_t validated, saved; /* the last steps at which it was done */
+
+    double shown_loss; /* sum of the losses since the last report to the user */
+    uint64_t shown_step;
+    double shown_at; /* pauses left out */
+};
+
+/* ---- Signals ---- */
+
+static volatile sig_atomic_t signal_caught;
+
+/* The first signal is a wish, the second an order. */
+static void catch_signal(int number)
+{
+    if (signal_caught)
+        _exit(128 + number);
+    signal_caught = number;
+}
+
+static void catch_signals(void)
+{
+    static const int wishes[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction action = {.sa_handler = catch_signal, .sa_flags = SA_RESTART};
+    sigemptyset(&action.sa_mask);
+    for (size_t i = 0; i < sizeof wishes / sizeof *wishes; i++) {
+        struct sigaction old;
+        bool is_ignored = sigaction(wishes[i], NULL, &old) == 0 && old.sa_handler == SIG_IGN;
+        if (!is_ignored) /* by nohup, say */
+            sigaction(wishes[i], &action, NULL);
+    }
+}
+
+/* A reader of the progress that goes away, or a limit on files, is no reason to lose the run. */
+static void ignore_signals(void)
+{
+    struct sigaction action = {.sa_handler = SIG_IGN};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGPIPE, &action, NULL);
+    sigaction(SIGXFSZ, &action, NULL);
+}
+
+/* ---- Messages ---- */
+
+static int fail(struct session *session, const char *format, ...) CLI_FORMAT(2, 3);
+
+static int fail(struct session *session, const char *format, ...)
+{
+    char message[2400];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(message, sizeof message, format, arguments);
+    va_end(arguments);
+    progress_end_line(&session->progress);
+    return failure(session->options, "%s", message);
+}
+
+/* The first error ends the command: only one context can have one. */
+static int fail_library(struct session *session)
+{
+    const char *message = session->qn ? qn_error(session->qn) : "";
+    return fail(session, "%s", *message ? message : qn_error(session->files));
+}
+
+/* A path as a shell takes it. */
+static void print_word(FILE *file, const char *word)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                "_-./,:+@%=";
+    if (*word && word[strspn(word, plain)] == '\0') {
+        fputs(word, file);
+        return;
+    }
+    fputc('\'', file);
+    for (; *word; word++)
+        if (*word == '\'')
+            fputs("'\\''", file);
+        else
+            fputc(*word, file);
+    fputc('\'', file);
+}
+
+static const char *out_folder(const struct session *session)
+{
+    return options_string(session->options, "out");
+}
+
+static void print_resume_command(const struct session *session, FILE *file)
+{
+    fputs("quern train gpt --out ", file);
+    print_word(file, out_folder(session));
+    fputs(" --resume", file);
+}
+
+/* ---- Before the first step ---- */
+
+static struct qn_options device_options(const struct session *session)
+{
+    return (struct qn_options){
+        .device = session->run.settings.device,
+        .gemm = session->run.settings.gemm,
+        .profile = options_flag(session->options, "profile"),
+    };
+}
+
+/* Sizes that cannot be are refused before anything is read or computed. */
+static int check_sizes(struct session *session)
+{
+    struct qn_gpt_config config = learner_config(&session->run.settings, 1, -1);
+    if (qn_gpt_config_check(session->files, "the options", &config) != QN_OK)
+        return fail_library(session);
+    return EXIT_SUCCESS;
+}
+
+/* Reads DIR/latest/training.json, which says what the run is. */
+static int read_run(struct session *session)
+{
+    char message[RUN_MESSAGE];
+    const char *latest = qn_checkpoints_latest(session->checkpoints);
+    if (!run_load(&session->run, latest, message))
+        return fail(session, "%s", message);
+    if (!run_reconfigure(&session->run, session->options))
+        return EXIT_USAGE;
+    session->seconds_before = session->run.seconds;
+    uint64_t best = session->run.best_step;
+    if (isfinite(session->run.best_loss) &&
+        qn_checkpoints_set_best(session->checkpoints, best) != QN_OK)
+        return fail_library(session);
+    return EXIT_SUCCESS;
+}
+
+/* The path of a file in the run's folder. */
+static char *path_in_folder(const struct session *session, const char *name)
+{
+    size_t bytes = strlen(out_folder(session)) + strlen(name) + 2;
+    char *path = malloc(bytes);
+    if (path)
+        snprintf(path, bytes, "%s/%s", out_folder(session), name);
+    return path;
+}
+
+static int open_log(struct session *session)
+{
+    char message[LOG_MESSAGE];
+    const char *chosen = session->run.settings.log;
+    char *path = chosen ? strdup(chosen) : path_in_folder(session, "log.jsonl");
+    session->curves = path_in_folder(session, "loss.svg");
+    bool is_open =
+        path && session->curves && log_open(&session->log, path, session->run.step, message);
+    if (!path || !session->curves)
+        snprintf(message, sizeof message, "out of memory");
+    free(path);
+    return is_open ? EXIT_SUCCESS : fail(session, "%s", message);
+}
+
+static void say_model(struct session *session, const struct qn_gpt_config *config)
+{
+    const struct settings *settings = &session->run.settings;
+    char parameters[NUMBER_TEXT], tokens[NUMBER_TEXT], held_out[NUMBER_TEXT], step[NUMBER_TEXT];
+    const struct corpus *corpus = &session->corpus;
+    progress_say(&session->progress, "device", "%s", qn_device_name(session->qn));
+    progress_say(&session->progress, "model",
+                 "%s parameters: %" PRIu64 " layers, %" PRIu64 " heads, width %" PRIu64
+                 ", context %" PRIu64,
+                 count_text(parameters, qn_gpt_config_parameters(config)), settings->layers,
+                 settings->heads, settings->width, settings->context);
+    size_t bytes = qn_dataset_bytes(corpus->train);
+    if (corpus->valid)
+        bytes += qn_dataset_bytes(corpus->valid);
+    char total[NUMBER_TEXT];
+    progress_say(&session->progress, "data",
+                 "%s bytes: %s tokens to train on, %s to validate; %zu in the vocabulary (%s)",
+                 count_text(total, bytes), count_text(tokens, qn_dataset_tokens(corpus->train)),
+                 count_text(held_out, qn_dataset_tokens(corpus->valid)), config->vocab_size,
+                 qn_tokenizer_kind(corpus->tokenizer));
+    uint64_t windows = settings->batch * settings->accumulate;
+    if (settings->accumulate > 1)
+        progress_say(&session->progress, "step",
+                     "%s tokens: %" PRIu64 " batches of %" PRIu64 " windows of %" PRIu64,
+                     count_text(step, windows * settings->context), settings->accumulate,
+                     settings->batch, settings->context);
+    else
+        progress_say(&session->progress, "step", "%s tokens: %" PRIu64 " windows of %" PRIu64,
+                     count_text(step, windows * settings->context), settings->batch,
+                     settings->context);
+}
+
+static int fail_memory(struct session *session, const struct qn_gpt_config *config,
+                       const struct needs *needs)
+{
+    struct qn_options device = device_options(session);
+    const struct settings *settings = &session->run.settings;
+    size_t batch = learner_largest_batch(&device, config, settings, session->corpus.valid != NULL);
+    if (batch > 0)
+        return fail(session,
+                    "%s\nA batch of %" PRIu64 " does not fit this device; the largest that does is "
+                    "--batch %zu (--accumulate makes up for it)",
+                    needs->problem, settings->batch, batch);
+    return fail(session,
+                "%s\nNot even a batch of 1 fits this device: choose a smaller --width, --layers or "
+                "--context",
+                needs->problem);
+}
+
+/* Finds out what training needs before the device gives any of it. */
+static int plan_memory(struct session *session, const struct qn_gpt_config *config,
+                       struct needs *needs)
+{
+    struct qn_options device = device_options(session);
+    *needs = learner_needs(&device, config, &session->run.settings, session->corpus.valid != NULL);
+    return needs->fits ? EXIT_SUCCESS : fail_memory(session, config, needs);
+}
+
+static void say_memory(struct session *session, const struct needs *needs)
+{
+    char all[NUMBER_TEXT], parameters[NUMBER_TEXT], moments[NUMBER_TEXT], shared[NUMBER_TEXT],
+        unshared[NUMBER_TEXT];
+    progress_say(&session->progress, "memory",
+                 "%s planned: parameters %s, moments %s, intermediates %s (%s if none were shared)",
+                 bytes_text(all, (double)needs->all),
+                 bytes_text(parameters, (double)needs->parameters),
+                 bytes_text(moments, (double)needs->moments),
+                 bytes_text(shared, (double)needs->intermediates),
+                 bytes_text(unshared, (double)needs->unshared));
+}
+
+/* The model: a new one, or that of the checkpoint that goes on. */
+static qn_gpt *make_gpt(struct session *session, const struct qn_gpt_config *config)
+{
+    bool goes_on = session->run.document != NULL;
+    qn_gpt *gpt = goes_on ? qn_gpt_load(session->qn, qn_checkpoints_latest(session->checkpoints))
+                          : qn_gpt_new(session->qn, config);
+    if (!gpt)
+        return NULL;
+    if (!goes_on && qn_gpt_initialise(gpt, session->run.settings.seed) != QN_OK) {
+        qn_gpt_free(gpt);
+        return NULL;
+    }
+    return gpt;
+}
+
+static int load_moments(struct session *session)
+{
+    static const char name[] = "/optimizer.safetensors";
+    const char *latest = qn_checkpoints_latest(session->checkpoints);
+    size_t bytes = strlen(latest) + sizeof name;
+    char *path = malloc(bytes);
+    if (!path)
+        return fail(session, "out of memory");
+    snprintf(path, bytes, "%s%s", latest, name);
+    int status = EXIT_SUCCESS;
+    if (qn_trainer_load(session->learner.trainer, path) != QN_OK)
+        status = fail_library(session);
+    else if (qn_trainer_steps(session->learner.trainer) != session->run.step)
+        status = fail(session, "%s is of step %" PRIu64 ", but training.json of step %" PRIu64,
+                      path, qn_trainer_steps(session->learner.trainer), session->run.step);
+    free(path);
+    return status;
+}
+
+static int make_learner(struct session *session, const struct qn_gpt_config *config)
+{
+    qn_gpt *gpt = make_gpt(session, config);
+    if (!gpt)
+        return fail_library(session);
+    if (qn_gpt_config(gpt)->vocab_size != config->vocab_size ||
+        qn_gpt_config(gpt)->n_positions != config->n_positions) {
+        qn_gpt_free(gpt);
+        return fail(session, "the model, tokenizer and training.json in %s do not belong together",
+                    qn_checkpoints_latest(session->checkpoints));
+    }
+    if (learner_make(&session->learner, session->qn, gpt, &session->run.settings,
+                     session->corpus.valid != NULL) != QN_OK)
+        return fail_library(session);
+    if (session->run.document && load_moments(session) != EXIT_SUCCESS)
+        return EXIT_FAILED;
+    struct qn_counters counters = qn_counters(session->qn);
+    char seconds[NUMBER_TEXT];
+    progress_say(&session->progress, "kernels", "%zu compiled, %zu programs from the cache, in %s",
+                 counters.kernels_built, counters.programs_loaded,
+                 duration_text(seconds, counters.build_seconds));
+    return EXIT_SUCCESS;
+}
+
+/* What differs from the checkpoint that goes on, and may change the bits. */
+static void say_resumed(struct session *session)
+{
+    const struct run *run = &session->run;
+    progress_say(&session->progress, "resumed", "from step %" PRIu64 " of %s", run->step,
+                 out_folder(session));
+    if (strcmp(run->device_name, qn_device_name(session->qn)) != 0)
+        progress_say(&session->progress, "note",
+                     "the run was on another device or driver (%s): bits may differ from here on",
+                     run->device_name);
+    if (strcmp(run->version, PACKAGE_VERSION) != 0)
+        progress_say(&session->progress, "note",
+                     "the run was made by Quern %s, this is %s: bits may differ from here on",
+                     run->version, PACKAGE_VERSION);
+}
+
+static struct qn_gpt_config config_of(const struct session *session)
+{
+    qn_tokenizer *tokenizer = session->corpus.tokenizer;
+    return learner_config(&session->run.settings, qn_tokenizer_vocabulary(tokenizer),
+                          qn_tokenizer_special(tokenizer, "<|endoftext|>"));
+}
+
+static int open_checkpoints(struct session *session, bool resume)
+{
+    session->checkpoints = qn_checkpoints_open(session->files, out_folder(session), resume);
+    return session->checkpoints ? EXIT_SUCCESS : fail_library(session);
+}
+
+/* A new run: nothing is written before it is known that it can be. */
+static int prepare_new(struct session *session)
+{
+    struct qn_options device = device_options(session);
+    struct needs needs;
+    int status = check_sizes(session);
+    if (status != EXIT_SUCCESS)
+        return status;
+    session->qn = qn_open_with(&device);
+    if (!session->qn)
+        return fail(session, "%s", qn_error(NULL));
+    status = corpus_read(&session->corpus, &session->run, session->options, session->files, NULL);
+    if (status != EXIT_SUCCESS)
+        return status;
+    struct qn_gpt_config config = config_of(session);
+    if (qn_gpt_config_check(session->files, "the options", &config) != QN_OK)
+        return fail_library(session);
+    status = plan_memory(session, &config, &needs);
+    if (status == EXIT_SUCCESS)
+        status = open_checkpoints(session, false);
+    if (status != EXIT_SUCCESS)
+        return status;
+    say_model(session, &config);
+    say_memory(session, &needs);
+    return make_learner(session, &config);
+}
+
+/* A run that goes on: its folder says what it is. */
+static int prepare_resumed(struct session *session)
+{
+    struct needs needs;
+    const char *latest = qn_checkpoints_latest(session->checkpoints);
+    struct qn_options device = device_options(session);
+    session->qn = qn_open_with(&device);
+    if (!session->qn)
+        return fail(session, "%s", qn_error(NULL));
+    int status =
+        corpus_read(&session->corpus, &session->run, session->options, session->files, latest);
+    if (status != EXIT_SUCCESS)
+        return status;
+    struct qn_gpt_config config = config_of(session);
+    status = plan_memory(session, &config, &needs);
+    if (status != EXIT_SUCCESS)
+        return status;
+    say_model(session, &config);
+    say_memory(session, &needs);
+    status = make_learner(session, &config);
+    if (status == EXIT_SUCCESS)
+        say_resumed(session);
+    return status;
+}
+
+static int explain(struct session *session)
+{
+    if (options_flag(session->options, "explain")) {
+        if (qn_plan_print(qn_trainer_plan(session->learner.trainer), stdout) != QN_OK)
+            return fail_library(session);
+        fflush(stdout);
+    }
+    if (strcmp(qn_device_name(session->qn), "none") == 0)
+        return fail(session, "the device is \"none\": --explain prints its plans, nothing runs");
+    return EXIT_SUCCESS;
+}
+
+/* ---- Reports of steps ---- */
+
+static double training_time(const struct session *session)
+{
+    return seconds_now() - session->paused;
+}
+
+static int log_latest(struct session *session)
+{
+    char message[LOG_MESSAGE];
+    if (session->is_latest_logged)
+        return EXIT_SUCCESS;
+    session->is_latest_logged = true;
+    if (log_append(&session->log, &session->latest, message))
+        return EXIT_SUCCESS;
+    return fail(session, "%s", message);
+}
+
+/* Takes in the report of the step after the last reported one. */
+static int take_report(struct session *session, const struct qn_step *step)
+{
+    const struct settings *settings = &session->run.settings;
+    int status = log_latest(session);
+    uint64_t number = ++session->reported, done = number - session->first_step;
+    double now = training_time(session);
+    uint64_t steps = done < PACE_STEPS ? done : PACE_STEPS;
+    double since = done <= PACE_STEPS ? session->loop_started : session->pace[done % PACE_STEPS];
+    session->pace[done % PACE_STEPS] = now;
+    double tokens = (double)(settings->batch * settings->accumulate * settings->context);
+    session->latest = (struct log_entry){
+        .step = number,
+        .loss = step->loss,
+        .learning_rate = step->learning_rate,
+        .gradient_norm = step->gradient_norm,
+        .tokens_per_second = tokens * (double)steps / fmax(now - since, 1e-9),
+        .seconds = session->seconds_before + seconds_now() - session->started,
+        .valid_loss = NAN,
+    };
+    session->is_latest_logged = false;
+    session->skipped = step->skipped;
+    session->skipped_in_a_row = isfinite(step->gradient_norm) ? 0 : session->skipped_in_a_row + 1;
+    session->shown_loss += step->loss;
+    return status;
+}
+
+/* Reads the reports that are there; those that `most_ahead` does not allow to be open are waited
+ * for. */
+static int collect_reports(struct session *session, uint64_t most_ahead)
+{
+    while (session->reported < session->run.step) {
+        struct qn_step step;
+        bool wait = session->run.step - session->reported > most_ahead;
+        int found = qn_trainer_report(session->learner.trainer, session->reported + 1, wait, &step);
+        if (found == QN_NOT_READY)
+            return EXIT_SUCCESS;
+        if (found != QN_OK)
+            return fail_library(session);
+        if (take_report(session, &step) != EXIT_SUCCESS)
+            return EXIT_FAILED;
+    }
+    return EXIT_SUCCESS;
+}
+
+/* The share of the work that is done, and the seconds that are left. */
+static double share_done(const struct session *session, double *seconds_left)
+{
+    const struct settings *settings = &session->run.settings;
+    double elapsed = seconds_now() - session->started;
+    double step = (double)session->reported, by_time = elapsed / session->limit;
+    *seconds_left = session->limit - elapsed; /* infinite without a limit */
+    if (session->by_clock)
+        return fmin(by_time, 1);
+    double done = step - (double)session->first_step;
+    double pace = (seconds_now() - session->loop_started) / fmax(done, 1);
+    *seconds_left = fmin(*seconds_left, pace * ((double)settings->steps - step));
+    return fmin(fmax(step / (double)settings->steps, by_time), 1);
+}
+
+static void show_progress(struct session *session, bool stays)
+{
+    const struct settings *settings = &session->run.settings;
+    uint64_t steps = session->reported - session->shown_step;
+    if (steps == 0 && !stays)
+        return;
+    double now = training_time(session), seconds_left;
+    double tokens = (double)(settings->batch * settings->accumulate * settings->context);
+    struct report report = {
+        .step = session->reported,
+        .steps = session->by_clock ? 0 : settings->steps,
+        .share = share_done(session, &seconds_left),
+        .loss = steps ? session->shown_loss / (double)steps : session->latest.loss,
+        .valid_loss = session->last_valid_loss,
+        .learning_rate = session->latest.learning_rate,
+        .gradient_norm = session->latest.gradient_norm,
+        .tokens_per_second = steps ? tokens * (double)steps / fmax(now - session->shown_at, 1e-9)
+                                   : session->latest.tokens_per_second,
+        .memory = qn_counters(session->qn).device_bytes_peak,
+        .skipped = session->skipped,
+    };
+    report.seconds_left = seconds_left;
+    progress_show(&session->progress, &report, stays);
+    session->shown_loss = 0;
+    session->shown_step = session->reported;
+    session->shown_at = now;
+}
+
+/* ---- Validations and checkpoints ---- */
+
+static bool is_validation_due(const struct session *session)
+{
+    uint64_t every = session->run.settings.eval_every, step = session->run.step;
+    return every > 0 && step % every == 0 && session->saved != step;
+}
+
+static int validate(struct session *session, bool *is_best)
+{
+    struct run *run = &session->run;
+    struct qn_evaluation found;
+    *is_best = session->learner.evaluator == NULL; /* then the last one counts as the best */
+    if (*is_best || session->validated == run->step)
+        return EXIT_SUCCESS;
+    size_t all = qn_dataset_windows(session->corpus.valid), windows = 0;
+    if (run->settings.eval_batches < all / run->settings.batch)
+        windows = run->settings.eval_batches * run->settings.batch;
+    if (qn_evaluate(session->learner.evaluator, session->corpus.valid, windows, &found) != QN_OK)
+        return fail_library(session);
+    session->validated = run->step;
+    session->last_valid_loss = session->latest.valid_loss = found.loss;
+    *is_best = found.loss < run->best_loss;
+    run->stale = *is_best ? 0 : run->stale + 1;
+    if (*is_best) {
+        run->best_loss = found.loss;
+        run->best_step = run->step;
+    }
+    return EXIT_SUCCESS;
+}
+
+static int write_checkpoint(struct session *session, const char *folder, bool is_best)
+{
+    char message[RUN_MESSAGE];
+    struct learner *learner = &session->learner;
+    size_t bytes = strlen(folder) + sizeof "/optimizer.safetensors";
+    char *path = malloc(bytes);
+    if (!path)
+        return fail(session, "out of memory");
+    snprintf(path, bytes, "%s/optimizer.safetensors", folder);
+    int status = EXIT_SUCCESS;
+    if (qn_gpt_save(learner->gpt, folder) != QN_OK ||
+        qn_tokenizer_save(session->corpus.tokenizer, folder) != QN_OK ||
+        qn_trainer_save(learner->trainer, path) != QN_OK)
+        status = fail_library(session);
+    else if (!run_save(&session->run, folder, qn_device_name(session->qn), message))
+        status = fail(session, "%s", message);
+    else if (qn_checkpoints_commit(session->checkpoints, is_best) != QN_OK)
+        status = fail_library(session);
+    free(path);
+    return status;
+}
+
+static int save(struct session *session, bool is_best)
+{
+    char message[LOG_MESSAGE];
+    struct run *run = &session->run;
+    run->seconds = session->seconds_before + seconds_now() - session->started;
+    const char *folder = qn_checkpoints_begin(session->checkpoints, run->step);
+    int status = folder ? write_checkpoint(session, folder, is_best) : fail_library(session);
+    if (status != EXIT_SUCCESS) {
+        qn_checkpoints_abandon(session->checkpoints);
+        if (session->saved) {
+            fprintf(stderr, "The checkpoint of step %" PRIu64 " is whole; go on from it with: ",
+                    session->saved);
+            print_resume_command(session, stderr);
+            fputc('\n', stderr);
+        }
+        return status;
+    }
+    session->saved = run->step;
+    if (!log_draw(&session->log, session->curves, message))
+        return fail(session, "%s", message);
+    return EXIT_SUCCESS;
+}
+
+/* Waits for all steps that were started, measures the model, if asked, and saves it; what was done
+ * already is not done again. */
+static int settle(struct session *session, bool validates)
+{
+    bool is_best = session->learner.evaluator == NULL;
+    int status = collect_reports(session, 0);
+    if (status != EXIT_SUCCESS || session->saved == session->run.step)
+        return status;
+    double began = seconds_now(); /* waiting for steps is training; what follows is not */
+    if (validates)
+        status = validate(session, &is_best);
+    if (status == EXIT_SUCCESS)
+        status = log_latest(session);
+    session->paused += seconds_now() - began;
+    if (status != EXIT_SUCCESS)
+        return status;
+    show_progress(session, true);
+    began = seconds_now();
+    status = save(session, is_best);
+    session->paused += seconds_now() - began;
+    return status;
+}
+
+/* ---- Training by the clock ---- */
+
+/* How many steps fit into the time that is left, by the speed of the first ones; the model and the
+ * trainer are then as they were.  The cosine needs an end to fall to, and a clock does not say
+ * where that is. */
+static int plan_steps(struct session *session)
+{
+    struct settings *settings = &session->run.settings;
+    struct learner *learner = &session->learner;
+    const uint64_t unmeasured = 2; /* drivers finish compiling in the first steps */
+    double measured = fmin(fmax(0.02 * session->limit, 0.5), 3), began = seconds_now(), ended;
+    uint64_t steps = 0;
+    struct qn_step step;
+    do {
+        if (learner_step(learner, settings, session->corpus.train, steps++) != QN_OK ||
+            qn_trainer_report(learner->trainer, steps, true, &step) != QN_OK)
+            return fail_library(session);
+        ended = seconds_now();
+        if (steps == unmeasured)
+            began = ended;
+    } while (!signal_caught && (steps < 2 * unmeasured || ended - began < measured));
+    if (steps < 2 * unmeasured)
+        return EXIT_SUCCESS; /* a signal: there is no run to plan */
+    double pace = (ended - began) / (double)(steps - unmeasured);
+    double left = session->limit - (ended - session->started);
+    /* A little early, so that the last steps are at the least rate even if speed falls. */
+    settings->steps = (uint64_t)fmax(0.95 * left / pace, 1);
+    if (learner_restart(learner, session->qn, settings) != QN_OK)
+        return fail_library(session);
+    char steps_text[NUMBER_TEXT];
+    progress_say(&session->progress, "schedule",
+                 "for %s steps, which the time allows; --steps %" PRIu64 " has the same schedule",
+                 count_text(steps_text, settings->steps), settings->steps);
+    return EXIT_SUCCESS;
+}
+
+/* ---- The loop ---- */
+
+static enum stop reason_to_stop(const struct session *session)
+{
+    const struct run *run = &session->run;
+    bool has_worked = run->step > session->first_step;
+    if (signal_caught)
+        return SIGNALLED;
+    if (session->skipped_in_a_row >= HOPELESS)
+        return DIVERGED;
+    if (run->settings.patience && run->stale >= run->settings.patience)
+        return NO_PROGRESS;
+    if (!session->by_clock && run->step >= run->settings.steps)
+        return ALL_STEPS;
+    if (has_worked && seconds_now() - session->started >= session->limit)
+        return TIME_OVER;
+    return GOES_ON;
+}
+
+static enum stop train(struct session *session)
+{
+    struct run *run = &session->run;
+    enum stop stop;
+    while ((stop = reason_to_stop(session)) == GOES_ON) {
+        if (learner_step(&session->learner, &run->settings, session->corpus.train, run->step) !=
+            QN_OK) {
+            fail_library(session);
+            return FAILED;
+        }
+        run->step++;
+        if (collect_reports(session, STEPS_AHEAD) != EXIT_SUCCESS)
+            return FAILED;
+        if (is_validation_due(session) && settle(session, true) != EXIT_SUCCESS)
+            return FAILED;
+        if (progress_is_due(&session->progress))
+            show_progress(session, false);
+    }
+    return stop;
+}
+
+static void start_clocks(struct session *session)
+{
+    session->first_step = session->reported = session->shown_step = session->run.step;
+    session->saved = session->validated = session->run.document ? session->run.step : 0;
+    session->is_latest_logged = true;
+    session->last_valid_loss = NAN;
+    session->loop_started = session->shown_at = seconds_now();
+}
+
+/* ---- After the last step ---- */
+
+static void print_summary(const struct session *session)
+{
+    const struct run *run = &session->run;
+    const struct settings *settings = &run->settings;
+    uint64_t steps = run->step - session->first_step;
+    char rate[NUMBER_TEXT], seconds[NUMBER_TEXT], all[NUMBER_TEXT];
+    double trained = training_time(session) - session->loop_started;
+    double tokens = (double)steps * (double)(settings->batch * settings->accumulate) *
+                    (double)settings->context;
+    printf("trained     %" PRIu64 " steps in %s", run->step,
+           duration_text(all, session->seconds_before + seconds_now() - session->started));
+    if (steps)
+        printf(", %s tokens/s (%s of training in this process)", rate_text(rate, tokens / trained),
+               duration_text(seconds, trained));
+    printf("\nloss        %.4f at the last step\n", session->latest.loss);
+    if (isfinite(run->best_loss))
+        printf("validation  %.4f at best, at step %" PRIu64 "\n", run->best_loss, run->best_step);
+    if (session->skipped)
+        printf("skipped     %" PRIu64 " steps, whose gradient was not finite\n", session->skipped);
+    printf("model       %s\nlog         %s, curves %s\n", out_folder(session), session->log.path,
+           session->curves);
+    fputs("generate    quern generate ", stdout);
+    print_word(stdout, out_folder(session));
+    fputc('\n', stdout);
+    fflush(stdout);
+}
+
+static void say_stop(struct session *session, const char *why)
+{
+    if (session->progress.is_quiet)
+        return;
+    progress_end_line(&session->progress);
+    fprintf(stderr, "stopped     %s at step %" PRIu64 ", saved; go on with: ", why,
+            session->run.step);
+    print_resume_command(session, stderr);
+    if (session->run.settings.by_clock && session->run.step >= session->run.settings.steps)
+        fputs(" --time TIME", stderr);
+    fputc('\n', stderr);
+}
+
+static int conclude(struct session *session, enum stop stop)
+{
+    bool is_quiet = session->progress.is_quiet;
+    if (stop == FAILED)
+        return EXIT_FAILED;
+    if (stop == DIVERGED)
+        return fail(
+            session,
+            "%d steps in a row, up to step %" PRIu64 ", had a gradient that is not finite "
+            "and changed nothing: try a smaller --lr, a longer --warmup or a smaller --clip",
+            HOPELESS, session->reported);
+    if (session->run.step == 0)
+        return 128 + signal_caught; /* before the first step: there is nothing to save */
+    if (settle(session, stop != SIGNALLED) != EXIT_SUCCESS)
+        return EXIT_FAILED;
+    if (stop == SIGNALLED) {
+        say_stop(session, "by a signal");
+        return 128 + signal_caught;
+    }
+    if (stop == TIME_OVER)
+        say_stop(session, "by --time");
+    if (stop == NO_PROGRESS)
+        progress_say(&session->progress, "stopped",
+                     "at step %" PRIu64 ": no better loss in %" PRIu64 " validations",
+                     session->run.step, session->run.stale);
+    if (!is_quiet)
+        print_summary(session);
+    if (options_flag(session->options, "profile") && qn_profile_print(session->qn, stdout) != QN_OK)
+        return fail_library(session);
+    return EXIT_SUCCESS;
+}
+
+/* ---- The command ---- */
+
+/* A resumed run that has nothing left to do. */
+static bool is_complete(const struct session *session)
+{
+    const struct run *run = &session->run;
+    if (run->settings.patience && run->stale >= run->settings.patience)
+        return true;
+    return !session->by_clock && run->step >= run->settings.steps;
+}
+
+static int say_complete(struct session *session)
+{
+    progress_say(&session->progress, "complete",
+                 "%s has done its %" PRIu64 " steps; for more, add --steps N%s",
+                 out_folder(session), session->run.step,
+                 session->run.settings.by_clock ? " or --time TIME" : "");
+    return EXIT_SUCCESS;
+}
+
+static int run_session(struct session *session)
+{
+    const struct options *options = session->options;
+    bool resumes = options_flag(options, "resume"), has_limit = options_given(options, "time");
+    session->limit = has_limit ? options_seconds(options, "time") : INFINITY;
+    if (!resumes && !run_configure(&session->run, options))
+        return EXIT_USAGE;
+    session->files = qn_open("none");
+    if (!session->files)
+        return fail(session, "%s", qn_error(NULL));
+    int status = EXIT_SUCCESS;
+    if (resumes)
+        status = open_checkpoints(session, true);
+    if (resumes && status == EXIT_SUCCESS)
+        status = read_run(session);
+    if (status != EXIT_SUCCESS)
+        return status;
+    session->by_clock = session->run.settings.by_clock && has_limit;
+    if (resumes && is_complete(session))
+        return say_complete(session);
+    status = resumes ? prepare_resumed(session) : prepare_new(session);
+    if (status == EXIT_SUCCESS)
+        status = explain(session);
+    if (status == EXIT_SUCCESS)
+        status = open_log(session);
+    if (status != EXIT_SUCCESS)
+        return status;
+    catch_signals();
+    if (session->by_clock && !resumes)
+        status = plan_steps(session);
+    if (status != EXIT_SUCCESS)
+        return status;
+    start_clocks(session);
+    return conclude(session, train(session));
+}
+
+int command_train_gpt(const struct options *options)
+{
+    struct session session = {.options = options, .started = seconds_now()};
+    progress_start(&session.progress, options_flag(options, "quiet"));
+    ignore_signals();
+    int status = run_session(&session);
+    log_close(&session.log);
+    free(session.curves);
+    learner_release(&session.learner);
+    corpus_release(&session.corpus);
+    qn_checkpoints_close(session.checkpoints);
+    run_release(&session.run);
+    qn_close(session.qn);
+    qn_close(session.files);
+    return status;
+}
