@@ -204,7 +204,8 @@ static qn_node *legal_node(struct legal *legal, const qn_node *model)
     qn_node *node = legal_new(legal, model, inputs, model->n_inputs, model->op, model->attributes);
     if (!node)
         return NULL;
-    node->name = model->name;
+    if (model->name && !node->name && !qn_named(node, model->name))
+        return NULL;
     legal->variants[node->id] = variant;
     if (model->op == &input_op)
         node->outputs[0] = model->outputs[0];
