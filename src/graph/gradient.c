@@ -34,7 +34,8 @@ static qn_node *derivative_node(qn_node *node, size_t i, qn_node *dy)
     if (!text)
         return NULL;
     struct derivative_attributes attributes = {.of = node->op, .input = (uint32_t)i};
-    memcpy(attributes.a, node->attributes, node->op->attributes);
+    if (node->op->attributes)
+        memcpy(attributes.a, node->attributes, node->op->attributes);
     qn_node *operands[QN_MAX_OPERANDS + 2];
     size_t count = 0;
     for (size_t j = 0; j < node->n_inputs; j++) {
