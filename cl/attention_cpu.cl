@@ -1,15 +1,15 @@
 /* Attention on a CPU: one work-item a group, no barriers, all sums in a fixed order.
  *
- * Queries lie in the lanes of vectors: blocks of q (and of d_out) are transposed once, to (D,
- * QUERIES), and everything that belongs to a pair of a key and a query is kept as (keys, QUERIES).
- * So maxima and sums of a softmax need no exchange between lanes, k and v are read where they are,
- * number by number, and every product is a sum over c of
+ * Queries lie in the lanes of vectors: blocks of q (and of d_out) are transposed once, to
+ * (D, QUERIES), and everything that belongs to a pair of a key and a query is kept as
+ * (keys, QUERIES).  So maxima and sums of a softmax need no exchange between lanes, k and v are
+ * read where they are, number by number, and every product is a sum over c of
  *
- *     tile[r][lane] += a[r][c] b[c][lane]          ROWS rows of two vectors, in registers
+ *     tile[r][lane] += a[r][c] b[c][lane]      ROWS rows of two vectors, in registers
  *
- *     scores  (keys, queries) = k q^T     out^T (D, queries) = v^T p        with p the
- * probabilities, (keys, queries) dp      (keys, queries) = v dO^T    dq^T  (D, queries) = k^T ds
- *     dv, dk  (keys, D)       = p dO, ds q
+ *     scores^T = k q^T      out^T = v^T p^T    p: probabilities
+ *     dp^T = v d_out^T      dq^T = k^T ds^T    ds: gradients of scores
+ *     dv = p^T d_out        dk = ds^T q        here lanes hold numbers of d_out and q
  *
  * The host defines D, and BACKWARD: which of the kernels is meant. */
 
@@ -21,19 +21,20 @@
 #define EACH_ROW(X) X(0) X(1) X(2) X(3)
 #endif
 #define QUERIES (2 * FLOAT_WIDTH)
-#define D_ROWS ((D + ROWS - 1) / ROWS * ROWS) /* of a block with D rows: whole tiles */
-#define D_LANES                                                                                    \
-    ((D + FLOAT_WIDTH - 1) / FLOAT_WIDTH * FLOAT_WIDTH) /* of a row of D numbers: whole vectors */
+/* Rows of a block (D, QUERIES): whole tiles.  Numbers of a row of D: whole vectors. */
+#define D_ROWS ((D + ROWS - 1) / ROWS * ROWS)
+#define D_LANES ((D + FLOAT_WIDTH - 1) / FLOAT_WIDTH * FLOAT_WIDTH)
 #define ALIGNED __attribute__((aligned(64)))
 
 #define LOG2_E 1.4426950408889634f
 #define LN_2 0.6931471805599453f
-#define HIDDEN -3e38f /* the score of a key that a query does not see */
-#define LEAST                                                                                      \
-    -1e30f /* below every score, far above HIDDEN: a row that sees nothing gets the sum 0 */
+/* The score of a key that a query does not see.  LEAST is below every other score, but so far above
+ * that one that a row that sees nothing gets the sum 0. */
+#define HIDDEN -3e38f
+#define LEAST -1e30f
 
-/* 2^x for x up to 127, 0 below -126.5; NaN stays NaN.  Cephes' polynomial on [-1/2, 1/2]; an error
- * of 2e-7. */
+/* 2^x for x up to 127, 0 below -126.5; NaN stays NaN.  The polynomial is that of Cephes' exp2f on
+ * [-1/2, 1/2]; the error is below 2e-7. */
 static inline floatv power_of_2(floatv x)
 {
     x = SELECT(LT(x, -127.0f), (floatv)(-127.0f), x);
@@ -48,7 +49,8 @@ static inline floatv power_of_2(floatv x)
     return y * as_floatv((as_intv(shifted) << 23) + 0x3f800000);
 }
 
-static inline floatv greater(floatv a, floatv b) /* fmax without its care for NaN: b if one is */
+/* fmax without its care for NaN: b, if one is. */
+static inline floatv greater(floatv a, floatv b)
 {
     return SELECT(GT(a, b), a, b);
 }
@@ -174,6 +176,20 @@ static inline void multiply(float *tile, bool add, global const float *a, ulong 
     EACH_ROW(STORE)
 }
 
+/* Hides from each query the keys that it does not see: scores are those of `keys` keys from `key`
+ * on; the first query sees key `sees` and those before, the next one more. */
+static inline void hide_unseen(float *scores, int key, uint keys, int sees)
+{
+    if (key + (int)keys - 1 <= sees)
+        return;
+    intv sees_low = LANES + sees, sees_high = sees_low + FLOAT_WIDTH;
+    for (uint j = 0; j < keys; j++, key++, scores += QUERIES) {
+        floatv low = vloadv(0, scores), high = vloadv(1, scores);
+        vstorev(SELECT(GT((intv)(key), sees_low), (floatv)(HIDDEN), low), 0, scores);
+        vstorev(SELECT(GT((intv)(key), sees_high), (floatv)(HIDDEN), high), 1, scores);
+    }
+}
+
 #if !BACKWARD
 
 #define KEYS 64
@@ -200,14 +216,13 @@ attention_forward(global const float *q, global const float *k, global const flo
         uint queries = min((uint)QUERIES, tq - query);
         int sees = start + (int)query; /* the last key that query number 0 of the block sees */
         int end = min((int)tk, sees + (int)queries);
-        intv sees_low = LANES + sees, sees_high = sees_low + FLOAT_WIDTH;
         global const float *k_rows = k + k_offset + b * k_batch + kv_h * k_head;
         global const float *v_rows = v + v_offset + b * v_batch + kv_h * v_head;
         load_transposed(q_t, q + q_offset + b * q_batch + h * q_head + query * q_row, q_row,
                         queries, scale * LOG2_E);
 
-        floatv max_low = (floatv)(LEAST), max_high = max_low, sum_low = (floatv)(0.0f),
-               sum_high = sum_low;
+        floatv max_low = (floatv)(LEAST), max_high = max_low;
+        floatv sum_low = (floatv)(0.0f), sum_high = sum_low;
         for (uint i = 0; i < D_ROWS * QUERIES; i += FLOAT_WIDTH)
             vstorev((floatv)(0.0f), 0, out_t + i);
         for (int key = 0; key < end; key += KEYS) {
@@ -215,24 +230,14 @@ attention_forward(global const float *q, global const float *k, global const flo
             for (uint j = 0; j < keys; j += ROWS)
                 multiply(scores + j * QUERIES, false, k_rows + (key + j) * k_row, k_row, 1,
                          keys - 1 - j, q_t, D);
-            if (key + (int)keys - 1 > sees) {
-                for (uint j = 0; j < keys; j++) {
-                    float *s = scores + j * QUERIES;
-                    vstorev(
-                        SELECT(GT((intv)(key + (int)j), sees_low), (floatv)(HIDDEN), vloadv(0, s)),
-                        0, s);
-                    vstorev(
-                        SELECT(GT((intv)(key + (int)j), sees_high), (floatv)(HIDDEN), vloadv(1, s)),
-                        1, s);
-                }
-            }
+            hide_unseen(scores, key, keys, sees);
             floatv new_low = max_low, new_high = max_high;
             for (uint j = 0; j < keys; j++) {
                 new_low = greater(vloadv(2 * j, scores), new_low);
                 new_high = greater(vloadv(2 * j + 1, scores), new_high);
             }
-            floatv shrink_low = power_of_2(max_low - new_low),
-                   shrink_high = power_of_2(max_high - new_high);
+            floatv shrink_low = power_of_2(max_low - new_low);
+            floatv shrink_high = power_of_2(max_high - new_high);
             max_low = new_low;
             max_high = new_high;
             sum_low *= shrink_low;
@@ -252,8 +257,8 @@ attention_forward(global const float *q, global const float *k, global const flo
                 }
             }
             for (uint d = 0; d < D; d += ROWS)
-                multiply(out_t + d * QUERIES, key > 0, v_rows + key * v_row + d, 1, v_row,
-                         D - 1 - d, scores, keys);
+                multiply(out_t + d * QUERIES, true, v_rows + key * v_row + d, 1, v_row, D - 1 - d,
+                         scores, keys);
         }
 
         float inverse[QUERIES] ALIGNED;
@@ -347,9 +352,38 @@ static inline void add_rows(global float *y, ulong row, uint rows, bool add, con
     }
 }
 
+/* Makes, of scores, probabilities p; and of their gradients, in ds, gradients of the scores. */
+static inline void differentiate(float *p, float *ds, uint keys, const float *lse,
+                                 const float *delta, float scale)
+{
+    floatv lse_low = vloadv(0, lse), lse_high = vloadv(1, lse);
+    floatv delta_low = vloadv(0, delta), delta_high = vloadv(1, delta);
+    for (uint j = 0; j < keys; j++, p += QUERIES, ds += QUERIES) {
+        floatv p_low = power_of_2(vloadv(0, p) - lse_low),
+               p_high = power_of_2(vloadv(1, p) - lse_high);
+        vstorev(p_low, 0, p);
+        vstorev(p_high, 1, p);
+        vstorev(p_low * scale * (vloadv(0, ds) - delta_low), 0, ds);
+        vstorev(p_high * scale * (vloadv(1, ds) - delta_high), 1, ds);
+    }
+}
+
+/* delta = sums of out * d_out, in the order of dp = v d_out^T: where out is v, their difference is
+ * 0. */
+static inline void add_products(float *delta, const float *out_t, const float *d_out_t)
+{
+    floatv low = (floatv)(0.0f), high = low;
+    for (uint d = 0; d < D; d++) {
+        low = fma(vloadv(2 * d, out_t), vloadv(2 * d, d_out_t), low);
+        high = fma(vloadv(2 * d + 1, out_t), vloadv(2 * d + 1, d_out_t), high);
+    }
+    vstorev(low, 0, delta);
+    vstorev(high, 1, delta);
+}
+
 /* Gradients.  An item is a part of the keys and a part of the queries of a head of k and v: with
  * one part each, it makes all of dq, dk and dv from five products; with parts of the keys dk and dv
- * (want_dq = 0), with parts of the queries dq. Sums are split by KEYS and QUERIES only: the three
+ * (want_dq = 0), with parts of the queries dq.  Sums are split by KEYS and QUERIES only: the three
  * ways give the same numbers.
  *
  * Blocks of queries come last first: with a mask, the last sees every key, and begins the sums of
@@ -367,11 +401,13 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_backward(
     float q_rows[QUERIES * D_LANES] ALIGNED, q_t[D * QUERIES] ALIGNED;
     float d_out_rows[QUERIES * D_LANES] ALIGNED, d_out_t[D * QUERIES] ALIGNED;
     float dq_t[D_ROWS * QUERIES] ALIGNED, p[KEYS * QUERIES] ALIGNED, ds[KEYS * QUERIES] ALIGNED;
-    float ones[QUERIES] ALIGNED;
-    for (uint i = 0; i < QUERIES; i++)
+    float row_lse[QUERIES] ALIGNED, delta[QUERIES] ALIGNED, ones[QUERIES] ALIGNED;
+    for (uint i = 0; i < QUERIES; i++) {
+        row_lse[i] = 0.0f;
         ones[i] = 1.0f;
-    uint key_parts = (tk + key_part - 1) / key_part,
-         query_parts = (tq + query_part - 1) / query_part;
+    }
+    uint key_parts = (tk + key_part - 1) / key_part;
+    uint query_parts = (tq + query_part - 1) / query_part;
     uint group = heads / kv_heads;
     ulong kv_step = (ulong)kv_heads * D;
 
@@ -380,8 +416,8 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_backward(
         int key_begin = item % key_parts * key_part, key_end = min(tk, key_begin + key_part);
         uint query_begin = (query_parts - 1 - item / key_parts % query_parts) * query_part;
         uint query_end = min(tq, query_begin + query_part);
-        uint b = item / key_parts / query_parts / kv_heads,
-             kv_h = item / key_parts / query_parts % kv_heads;
+        ulong kv_item = item / key_parts / query_parts;
+        uint b = kv_item / kv_heads, kv_h = kv_item % kv_heads;
         global const float *k_rows = k + k_offset + b * k_batch + kv_h * k_head;
         global const float *v_rows = v + v_offset + b * v_batch + kv_h * v_head;
         global float *dk_rows = dk + ((ulong)b * tk * kv_heads + kv_h) * D;
@@ -393,9 +429,8 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_backward(
                  query -= QUERIES) {
                 uint queries = min((uint)QUERIES, query_end - query);
                 int sees = first_position + (int)query, end = min(key_end, sees + (int)queries);
-                if (end <= key_begin && !(want_dq && key_parts == 1))
-                    break;
-                intv sees_low = LANES + sees, sees_high = sees_low + FLOAT_WIDTH;
+                if (end <= key_begin && !want_dq)
+                    break; /* earlier queries see none of these keys either */
                 global const float *q_block =
                     q + q_offset + b * q_batch + h * q_head + query * q_row;
                 global const float *d_out_block =
@@ -408,19 +443,10 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_backward(
                 load_rows(d_out_rows, d_out_block, d_out_row, queries);
                 if (want_dkv)
                     load_rows(q_rows, q_block, q_row, queries);
-                /* delta = sums of out * d_out, in the order of dp = v d_out^T: where out is v,
-                 * their difference is 0. */
-                floatv delta_low = (floatv)(0.0f), delta_high = delta_low;
                 load_transposed(dq_t, out_block, out_row, queries, 1.0f);
-                for (uint d = 0; d < D; d++) {
-                    delta_low = fma(vloadv(2 * d, dq_t), vloadv(2 * d, d_out_t), delta_low);
-                    delta_high =
-                        fma(vloadv(2 * d + 1, dq_t), vloadv(2 * d + 1, d_out_t), delta_high);
-                }
-                uint low_lanes = min(queries, (uint)FLOAT_WIDTH);
-                floatv lse_low = load_part(lse_block, low_lanes, 0.0f) * LOG2_E;
-                floatv lse_high =
-                    load_part(lse_block + low_lanes, queries - low_lanes, 0.0f) * LOG2_E;
+                add_products(delta, dq_t, d_out_t);
+                for (uint i = 0; i < queries; i++)
+                    row_lse[i] = lse_block[i] < LEAST ? LEAST : lse_block[i] * LOG2_E;
                 for (uint i = 0; i < D_ROWS * QUERIES; i += FLOAT_WIDTH)
                     vstorev((floatv)(0.0f), 0, dq_t + i);
 
@@ -432,22 +458,8 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_backward(
                     for (uint j = 0; j < keys; j += ROWS)
                         multiply(ds + j * QUERIES, false, v_rows + (key + j) * v_row, v_row, 1,
                                  keys - 1 - j, d_out_t, D);
-                    bool masked = key + (int)keys - 1 > sees;
-                    for (uint j = 0; j < keys; j++) {
-                        floatv p_low = power_of_2(vloadv(2 * j, p) - lse_low);
-                        floatv p_high = power_of_2(vloadv(2 * j + 1, p) - lse_high);
-                        if (masked) {
-                            p_low =
-                                SELECT(GT((intv)(key + (int)j), sees_low), (floatv)(0.0f), p_low);
-                            p_high =
-                                SELECT(GT((intv)(key + (int)j), sees_high), (floatv)(0.0f), p_high);
-                        }
-                        vstorev(p_low, 2 * j, p);
-                        vstorev(p_high, 2 * j + 1, p);
-                        vstorev(p_low * scale * (vloadv(2 * j, ds) - delta_low), 2 * j, ds);
-                        vstorev(p_high * scale * (vloadv(2 * j + 1, ds) - delta_high), 2 * j + 1,
-                                ds);
-                    }
+                    hide_unseen(p, key, keys, sees);
+                    differentiate(p, ds, keys, row_lse, delta, scale);
                     if (want_dkv) {
                         for (uint j = 0; j < keys; j += ROWS) {
                             uint rows = min((uint)ROWS, keys - j);
@@ -459,8 +471,8 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_backward(
                     }
                     if (want_dq)
                         for (uint d = 0; d < D; d += ROWS)
-                            multiply(dq_t + d * QUERIES, key > key_begin, k_rows + key * k_row + d,
-                                     1, k_row, D - 1 - d, ds, keys);
+                            multiply(dq_t + d * QUERIES, true, k_rows + key * k_row + d, 1, k_row,
+                                     D - 1 - d, ds, keys);
                 }
                 if (want_dq)
                     store_transposed(dq + (((ulong)b * tq + query) * heads + h) * D,
