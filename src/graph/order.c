@@ -208,14 +208,15 @@ static int order_state(qn_plan *plan)
         if (node->op == &write_op) {
             qn_tensor *tensor = ((const struct write_attributes *)node->attributes)->tensor;
             struct step *step = plan->step_of[id];
-            value_of(plan, node, 0)->slot = tensor_slot(plan, tensor);
-            if (!value_of(plan, node, 0)->slot)
-                status = QN_ERROR_MEMORY;
-            writes[count++] = (struct write){tensor, step};
+            /* Readers of the new value are told by its slot: it comes after those of the old one. */
             if (!readers_first(plan, step, tensor, &status))
                 status = context_fail(plan->context, QN_ERROR_INVALID,
                                       "write: the new value of tensor %s depends on itself",
                                       tensor->name);
+            value_of(plan, node, 0)->slot = tensor_slot(plan, tensor);
+            if (!value_of(plan, node, 0)->slot)
+                status = QN_ERROR_MEMORY;
+            writes[count++] = (struct write){tensor, step};
         } else if (node->op == &assign_op) {
             qn_tensor *tensor = ((const struct assign_attributes *)node->attributes)->tensor;
             int output = 0;
