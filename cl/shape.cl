@@ -1,18 +1,12 @@
 /* Copies between layouts, bit by bit: any type of four bytes. */
 
-#if DEVICE_CPU
-#define RUN 4096
-#else
-#define RUN 1
-#endif
-
-/* out[row * out_width + out_offset + i] = x[row * width + i].  A run of a row an item. */
+/* out[row * out_width + out_offset + i] = x[row * width + i].  A work-item has a chunk of a row. */
 kernel void copy_rows(global uint *restrict out, global const uint *restrict x, ulong rows, ulong width,
                       ulong out_width, ulong out_offset)
 {
-    ulong runs = (width + RUN - 1) / RUN;
-    for (ulong item = get_global_id(0); item < rows * runs; item += get_global_size(0)) {
-        ulong row = item / runs, begin = item % runs * RUN, end = min(begin + RUN, width);
+    ulong chunks = (width + FLAT_CHUNK - 1) / FLAT_CHUNK;
+    for (ulong item = get_global_id(0); item < rows * chunks; item += get_global_size(0)) {
+        ulong row = item / chunks, begin = item % chunks * FLAT_CHUNK, end = min(begin + FLAT_CHUNK, width);
         for (ulong i = begin; i < end; i++)
             out[row * out_width + out_offset + i] = x[row * width + i];
     }
@@ -21,8 +15,9 @@ kernel void copy_rows(global uint *restrict out, global const uint *restrict x, 
 /* out[offset + i] = 0 for i < count. */
 kernel void zero(global uint *out, ulong offset, ulong count)
 {
-    for (ulong i = get_global_id(0); i < count; i += get_global_size(0))
-        out[offset + i] = 0;
+    for (ulong begin = get_global_id(0) * FLAT_CHUNK; begin < count; begin += get_global_size(0) * FLAT_CHUNK)
+        for (ulong i = begin; i < min(begin + FLAT_CHUNK, count); i++)
+            out[offset + i] = 0;
 }
 
 /* State[..., at + i, ...] = x[..., i, ...]: `outer` blocks of `length` runs of `inner` elements into blocks of `size` runs.

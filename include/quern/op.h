@@ -96,6 +96,13 @@ void qn_launch_local(struct qn_launch *launch, size_t bytes); /* local memory */
 /* Work-groups and work-items a group, up to three dimensions (a zero ends them). */
 void qn_launch_range(struct qn_launch *launch, const size_t groups[3], const size_t local[3]);
 
+/* The same for common forms, on either class of device; kernels loop where there are more than the groups or items launched.
+ * A group a row (a power of two of work-items; one on a CPU); a work-item for each of `items`; a work-item for each
+ * FLAT_CHUNK of `count` elements (see cl/common.cl). */
+void qn_launch_rows(struct qn_launch *launch, size_t rows);
+void qn_launch_items(struct qn_launch *launch, size_t items);
+void qn_launch_flat(struct qn_launch *launch, size_t count);
+
 /* A command that is no kernel: `function` enqueues what it wants on `queue` (a cl_command_queue) with the given buffers (cl_mem; inputs, then
  * outputs, then workspace, then NULL), and returns 0 or an OpenCL error. */
 typedef int qn_call(void *queue, void *const *buffers, const void *arguments);

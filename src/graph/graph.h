@@ -77,6 +77,9 @@ const char *node_label(const qn_node *node, char *text, size_t bytes);
 const char *shape_text(const qn_shape *shape, char *text, size_t bytes);
 enum { SHAPE_TEXT = 160, LABEL_TEXT = 160 };
 
+/* How many elements FLAT_CHUNK of cl/common.cl is on a device. */
+size_t flat_chunk(const struct qn_caps *caps);
+
 /* A constant's value, seen through views. */
 bool node_is_constant(const qn_node *node, float *value);
 

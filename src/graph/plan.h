@@ -2,10 +2,10 @@
  *
  *     graph.c   equal nodes merged, simpler forms taken
  *     plan.c    a variant for each node; copies where a variant cannot take strides
- *     fuse.c    runs of element-wise nodes become one kernel each
+ *     fuse.c    runs of element-wise nodes share a kernel
  *     order.c   steps in an order that respects data and state
  *     place.c   every value at a place in the arena or in a tensor
- *     record.c  the commands of each step, arguments and all
+ *     record.c  the commands of each step, arguments and all; emit.c makes the kernels of fused groups
  *     run.c     kernels built and bound; runs, inputs, results */
 #ifndef QUERN_PLAN_H
 #define QUERN_PLAN_H
@@ -176,8 +176,8 @@ void plan_unbind(qn_plan *plan);
 /* Whether an element-wise node's input is put into the text as a constant. */
 bool is_inlined(const qn_node *input);
 
-/* Records the kernel of a fused group. */
-int fuse_record(qn_plan *plan, struct step *step, struct qn_launch *launch);
+/* Makes and records the kernel of a fused group. */
+int emit_group(qn_plan *plan, struct step *step, struct qn_launch *launch);
 
 /* Inputs of a group from outside it, each once, without constants; returns how many. */
 size_t fuse_inputs(const struct step *step, qn_node **inputs);

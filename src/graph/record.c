@@ -181,6 +181,43 @@ void qn_launch_range(struct qn_launch *launch, const size_t groups[3], const siz
     }
 }
 
+enum {
+    GPU_GROUP = 128,
+    MOST_ITEMS = 65535, /* PoCL compiles a kernel once more for larger ranges */
+    CPU_GROUPS = 1024,  /* enough to balance any number of cores */
+};
+
+static size_t group_size(const struct qn_caps *caps)
+{
+    size_t group = 1;
+    while (caps->device_class == QN_GPU && 2 * group <= size_min(GPU_GROUP, caps->max_work_group))
+        group *= 2;
+    return group;
+}
+
+void qn_launch_rows(struct qn_launch *launch, size_t rows)
+{
+    size_t group = group_size(qn_launch_caps(launch));
+    size_t most = group == 1 ? CPU_GROUPS : MOST_ITEMS / group;
+    qn_launch_range(launch, (size_t[3]){size_min(rows, most)}, (size_t[3]){group});
+}
+
+void qn_launch_items(struct qn_launch *launch, size_t items)
+{
+    qn_launch_rows(launch, divide_up(items, group_size(qn_launch_caps(launch))));
+}
+
+size_t flat_chunk(const struct qn_caps *caps)
+{
+    enum { CPU_CHUNK = 4096 };
+    return caps->device_class == QN_CPU ? CPU_CHUNK : caps->float_width;
+}
+
+void qn_launch_flat(struct qn_launch *launch, size_t count)
+{
+    qn_launch_items(launch, divide_up(count, flat_chunk(qn_launch_caps(launch))));
+}
+
 const struct qn_caps *qn_launch_caps(const struct qn_launch *launch)
 {
     return &launch->plan->context->caps;
@@ -221,7 +258,7 @@ int plan_record(qn_plan *plan)
         struct step *step = plan->steps[i];
         struct qn_launch launch = {.plan = plan, .step = step};
         if (step->members)
-            launch.status = fuse_record(plan, step, &launch);
+            launch.status = emit_group(plan, step, &launch);
         else if (step->target)
             record_copy(&launch);
         else

@@ -72,16 +72,6 @@ static bool infer_write(qn_node *node)
                         write->tensor->name, qn_type_name(write->tensor->type));
 }
 
-enum { MOST_ITEMS = 65535, LOCAL = 64 };
-
-static void range_of(struct qn_launch *launch, size_t items)
-{
-    size_t local = qn_launch_caps(launch)->device_class == QN_CPU ? 1 : LOCAL;
-    size_t most = local == 1 ? 1024 : MOST_ITEMS / local;
-    qn_launch_range(launch, (size_t[3]){size_min(divide_up(items, local), most)},
-                    (size_t[3]){local});
-}
-
 static void record_write(struct qn_launch *launch, const qn_node *node)
 {
     const struct write_attributes *write = node->attributes;
@@ -98,7 +88,7 @@ static void record_write(struct qn_launch *launch, const qn_node *node)
     qn_launch_ulong(launch, part->size[write->axis]);
     qn_launch_ulong(launch, inner);
     qn_launch_ulong(launch, whole->size[write->axis]);
-    range_of(launch, qn_shape_count(*part));
+    qn_launch_items(launch, qn_shape_count(*part));
 }
 
 static const struct qn_variant write_variants[] = {{.name = "copy", .record = record_write}};
@@ -183,7 +173,7 @@ static void record_pack(struct qn_launch *launch, const qn_node *node)
             qn_launch_output(launch, 0);
             qn_launch_ulong(launch, end);
             qn_launch_ulong(launch, begin - end);
-            range_of(launch, begin - end);
+            qn_launch_flat(launch, begin - end);
         }
         if (!entry)
             break;

@@ -5,7 +5,7 @@
 #include <quern/ops.h>
 
 #include "cl_sources.h"
-#include "op/rows.h"
+#include "op/shape.h"
 
 enum { BUFFERS = 4, OPERANDS = 8 }; /* parameters, m, v, gradient; then four numbers */
 
@@ -45,7 +45,7 @@ static void record_adamw(struct qn_launch *launch, const qn_node *node)
     qn_launch_float(launch, log(options->beta2));
     qn_launch_float(launch, options->epsilon);
     qn_launch_float(launch, options->weight_decay);
-    flat_range(launch, count);
+    qn_launch_flat(launch, count);
 }
 
 static struct qn_cost cost(const qn_node *node)

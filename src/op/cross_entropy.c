@@ -4,7 +4,7 @@
 
 #include "cl_sources.h"
 #include "graph/graph.h"
-#include "op/rows.h"
+#include "op/shape.h"
 
 enum { IGNORE = -100 };
 
@@ -71,7 +71,7 @@ static void record_cross_entropy(struct qn_launch *launch, const qn_node *node)
     qn_launch_ulong(launch, width);
     qn_launch_int(launch, attributes->ignore_index);
     qn_launch_float(launch, attributes->label_smoothing);
-    row_range(launch, rows);
+    qn_launch_rows(launch, rows);
 
     qn_launch_kernel(launch, &source_cross_entropy, "cross_entropy_sum");
     qn_launch_output(launch, 0);
@@ -81,7 +81,7 @@ static void record_cross_entropy(struct qn_launch *launch, const qn_node *node)
     qn_launch_ulong(launch, rows);
     qn_launch_int(launch, attributes->ignore_index);
     qn_launch_uint(launch, attributes->is_mean);
-    row_range(launch, 1);
+    qn_launch_rows(launch, 1);
 }
 
 static const struct qn_variant variants[] = {
@@ -114,7 +114,7 @@ static void record_backward(struct qn_launch *launch, const qn_node *node)
     qn_launch_ulong(launch, width);
     qn_launch_int(launch, attributes->ignore_index);
     qn_launch_float(launch, attributes->label_smoothing);
-    row_range(launch, rows);
+    qn_launch_rows(launch, rows);
 }
 
 static struct qn_cost cost_backward(const qn_node *node)
@@ -182,7 +182,7 @@ static void record_correct(struct qn_launch *launch, const qn_node *node)
     qn_launch_input(launch, 1);
     qn_launch_ulong(launch, rows);
     qn_launch_ulong(launch, width);
-    row_range(launch, rows);
+    qn_launch_rows(launch, rows);
 }
 
 static const struct qn_variant correct_variants[] = {{.name = "rows", .record = record_correct}};

@@ -5,7 +5,7 @@
 #include "cl_sources.h"
 #include "device/context.h"
 #include "graph/graph.h"
-#include "op/rows.h"
+#include "op/shape.h"
 
 /* ---- Forward: table, ids -> rows ---- */
 
@@ -36,7 +36,7 @@ static void record_embedding(struct qn_launch *launch, const qn_node *node)
     qn_launch_ulong(launch, count);
     qn_launch_ulong(launch, qn_in(node, 0)->size[0]);
     qn_launch_ulong(launch, qn_in(node, 0)->size[1]);
-    row_range(launch, count);
+    qn_launch_rows(launch, count);
 }
 
 static struct qn_cost cost(const qn_node *node)
@@ -70,7 +70,7 @@ static void record_backward(struct qn_launch *launch, const qn_node *node)
     qn_launch_ulong(launch, table->rows);
     qn_launch_ulong(launch, table->width);
     qn_launch_ulong(launch, block);
-    row_range(launch, divide_up(table->rows, block));
+    qn_launch_rows(launch, divide_up(table->rows, block));
 }
 
 static struct qn_cost cost_backward(const qn_node *node)

@@ -4,7 +4,7 @@
 
 #include "cl_sources.h"
 #include "device/context.h"
-#include "op/rows.h"
+#include "op/shape.h"
 
 struct layer_norm_attributes {
     double epsilon;
@@ -49,7 +49,7 @@ static void record_layer_norm(struct qn_launch *launch, const qn_node *node)
     qn_launch_ulong(launch, rows);
     qn_launch_ulong(launch, width);
     qn_launch_float(launch, ((const struct layer_norm_attributes *)node->attributes)->epsilon);
-    row_range(launch, rows);
+    qn_launch_rows(launch, rows);
 }
 
 static const struct qn_variant variants[] = {{.name = "rows", .record = record_layer_norm}};
@@ -113,7 +113,7 @@ static void record_backward(struct qn_launch *launch, const qn_node *node)
     qn_launch_ulong(launch, rows);
     qn_launch_ulong(launch, width);
     qn_launch_ulong(launch, stripe);
-    row_range(launch, divide_up(rows, stripe));
+    qn_launch_rows(launch, divide_up(rows, stripe));
     if (!qn_launch_output_used(launch, 1) && !qn_launch_output_used(launch, 2))
         return;
     qn_launch_kernel(launch, &source_layer_norm, "layer_norm_sums");
@@ -123,7 +123,7 @@ static void record_backward(struct qn_launch *launch, const qn_node *node)
     qn_launch_workspace(launch);
     qn_launch_ulong(launch, divide_up(rows, stripe));
     qn_launch_ulong(launch, width);
-    item_range(launch, divide_up(width, caps->float_width));
+    qn_launch_items(launch, divide_up(width, caps->float_width));
 }
 
 static struct qn_cost cost_backward(const qn_node *node)

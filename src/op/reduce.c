@@ -4,7 +4,7 @@
 
 #include "cl_sources.h"
 #include "graph/graph.h"
-#include "op/rows.h"
+#include "op/shape.h"
 
 enum kind { SUM, MAX, SUM_SQUARES };
 
@@ -79,9 +79,9 @@ static void launch_reduce(struct qn_launch *launch, enum kind kind, size_t outer
     qn_launch_ulong(launch, length);
     size_t parts = divide_up(n, length);
     if (inner == 1)
-        row_range(launch, outer * parts);
+        qn_launch_rows(launch, outer * parts);
     else
-        item_range(launch, outer * parts * divide_up(inner, qn_launch_caps(launch)->float_width));
+        qn_launch_items(launch, outer * parts * divide_up(inner, qn_launch_caps(launch)->float_width));
 }
 
 static void record_reduce(struct qn_launch *launch, const qn_node *node)

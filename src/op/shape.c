@@ -21,6 +21,14 @@ int axis_of(const char *name, const qn_node *x, int axis)
     return -1;
 }
 
+void rows_of(const qn_shape *shape, size_t *rows, size_t *width)
+{
+    *rows = 1;
+    *width = shape->rank ? shape->size[shape->rank - 1] : 1;
+    for (int i = 0; i + 1 < shape->rank; i++)
+        *rows *= shape->size[i];
+}
+
 /* Attributes are compared byte by byte: what a shape does not use must be zero. */
 static qn_shape clean_shape(qn_shape shape)
 {
@@ -467,10 +475,6 @@ static bool place_concat(const qn_node *node, size_t input, size_t *offset)
 void record_copy_rows(struct qn_launch *launch, size_t input, size_t rows, size_t width,
                       size_t out_width, size_t out_offset)
 {
-    enum { RUN = 4096, LOCAL = 64, MOST = 65535 };
-    bool is_cpu = qn_launch_caps(launch)->device_class == QN_CPU;
-    size_t local = is_cpu ? 1 : LOCAL, run = is_cpu ? RUN : 1;
-    size_t items = rows * divide_up(width, run);
     qn_launch_kernel(launch, &source_shape, "copy_rows");
     qn_launch_output(launch, 0);
     qn_launch_input(launch, input);
@@ -478,8 +482,7 @@ void record_copy_rows(struct qn_launch *launch, size_t input, size_t rows, size_
     qn_launch_ulong(launch, width);
     qn_launch_ulong(launch, out_width);
     qn_launch_ulong(launch, out_offset);
-    qn_launch_range(launch, (size_t[3]){size_min(divide_up(items, local), MOST / local)},
-                    (size_t[3]){local});
+    qn_launch_items(launch, rows * divide_up(width, flat_chunk(qn_launch_caps(launch))));
 }
 
 static void record_concat(struct qn_launch *launch, const qn_node *node)

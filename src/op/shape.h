@@ -13,4 +13,7 @@ bool transposes_last_two(const qn_node *node);
 /* The axis counted from 0, or -1 and an error that begins with `name`. */
 int axis_of(const char *name, const qn_node *x, int axis);
 
+/* A shape as rows: the product of all sizes but the last; and the last. */
+void rows_of(const qn_shape *shape, size_t *rows, size_t *width);
+
 #endif

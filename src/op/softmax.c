@@ -3,7 +3,6 @@
 #include <quern/ops.h>
 
 #include "cl_sources.h"
-#include "op/rows.h"
 #include "op/shape.h"
 
 static bool infer_softmax(qn_node *node)
@@ -24,7 +23,7 @@ static void record(struct qn_launch *launch, const qn_node *node, const char *ke
         qn_launch_input(launch, i);
     qn_launch_ulong(launch, rows);
     qn_launch_ulong(launch, width);
-    row_range(launch, rows);
+    qn_launch_rows(launch, rows);
 }
 
 static void record_softmax(struct qn_launch *launch, const qn_node *node)
