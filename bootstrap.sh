@@ -160,6 +160,21 @@ build()
 
 # ---- The demo ----
 
+# Shows a command as it would be typed, and runs it.
+show()
+{
+    line='  '
+    for word in "$@"; do
+        case $word in
+        *' '*) line="$line '$word'" ;;
+        *) line="$line $word" ;;
+        esac
+    done
+    echo "$line"
+    echo
+    "$@"
+}
+
 # The value of key $1 in the JSON objects of the log, one a line.
 logged_values()
 {
@@ -182,16 +197,13 @@ demo()
     fi
 
     say "Training a small GPT, letter by letter, for two minutes on the King James Bible:"
-    set -- build/quern train gpt --data "$text" --out "$run" --tokenizer char --time 2m \
-        --steps 1M --log "$log_file"
-    echo "   $*"
     rm -rf "$run"
-    "$@"
+    # More steps than two minutes allow: the clock ends the run.
+    show build/quern train gpt --data "$text" --out "$run" --tokenizer char --time 2m \
+        --steps 50k --log "$log_file"
 
     say "What it writes:"
-    set -- build/quern generate "$run" --tokens 400 --samples 2 --prompt 'And the LORD '
-    echo "   $*"
-    "$@"
+    show build/quern generate "$run" --tokens 400 --samples 2 --prompt 'And the LORD '
 
     say "What happened"
     logged_values loss | awk '
@@ -200,7 +212,7 @@ demo()
         END { printf "   loss             %.3f at first, %.3f after %d steps\n", first, last, NR }'
     logged_values valid_loss | awk '
         NR == 1 || $1 < best { best = $1 }
-        END { if (NR) printf "   validation loss  %.3f at best, on the last tenth, which it never saw\n", best }'
+        END { if (NR) printf "   validation loss  %.3f at best, on text that it never saw\n", best }'
     logged_values tokens_per_second | awk '
         { sum += $1 }
         END { if (NR) printf "   speed            %.0f tokens/s\n", sum / NR }'
