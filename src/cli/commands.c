@@ -65,10 +65,12 @@ static const struct option train_gpt_options[] = {
         "passes a step: gradients of N batches are added up"},
     {OPTION_SIZE, 0, "steps", "N", "2000", 1, MOST_WHOLE, .help = "steps in all"},
     {OPTION_DURATION, 0, "time", "TIME", .least = 0, .most = 1e9, .help =
-        "stop in good order after this time, as 90, 30s, 2m or 1h30m (default: no limit)"},
+        "stop in good order after this time, as 90, 30s, 2m or 1h30m (default: no limit); without "
+        "--steps it alone ends the run, and the learning rate falls over as many steps as the speed "
+        "of the first ones promises"},
     {OPTION_REAL, 0, "lr", "R", "1e-3", 0, 1e3, .help = "learning rate after the warm-up"},
-    {OPTION_REAL, 0, "min-lr", "R", "1e-4", 0, 1e3, .help =
-        "learning rate at the end, reached by a cosine"},
+    {OPTION_REAL, 0, "min-lr", "R", NULL, 0, 1e3, .help =
+        "learning rate at the end, reached by a cosine (default: a tenth of --lr)"},
     {OPTION_SIZE, 0, "warmup", "N", "100", 0, MOST_WHOLE, .help =
         "steps over which the learning rate rises from 0"},
     {OPTION_REAL, 0, "weight-decay", "R", "0.1", 0, 1e3, .help =

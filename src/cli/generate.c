@@ -1,6 +1,7 @@
 /* quern generate: text from a model, on stdout as it comes. */
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,7 +17,7 @@ struct writer {
     size_t prompt_count;
     int32_t end_of_text; /* ends a text; -1: nothing does */
     uint64_t generated;
-    double seconds; /* that generating took, prompts and their plans left out */
+    double seconds; /* that generating took, the first tokens of each text left out */
 };
 
 static int fail_library(const struct writer *writer)
@@ -74,14 +75,14 @@ static int write_sample(struct writer *writer, uint64_t sample, uint64_t tokens)
     if (status == EXIT_SUCCESS && qn_generator_start(writer->generator, writer->prompt,
                                                      writer->prompt_count, sample) != QN_OK)
         return fail_library(writer);
-    double began = 0;
+    double began = INFINITY;
     for (uint64_t i = 0; i < tokens && status == EXIT_SUCCESS; i++) {
         int32_t token = qn_generator_next(writer->generator);
         if (token < 0)
             return fail_library(writer);
-        if (i == 0)
+        if (i == 1) /* before that, the prompt was read and drivers compiled */
             began = seconds_now();
-        else
+        else if (i > 1)
             writer->generated++;
         if (token == writer->end_of_text)
             break;
@@ -90,7 +91,7 @@ static int write_sample(struct writer *writer, uint64_t sample, uint64_t tokens)
             return fail_library(writer);
         status = print(writer, text);
     }
-    writer->seconds += seconds_now() - began;
+    writer->seconds += fmax(seconds_now() - began, 0);
     const char *rest = qn_decoder_end(writer->decoder);
     if (status == EXIT_SUCCESS && rest)
         status = print(writer, rest);

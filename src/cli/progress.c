@@ -186,7 +186,7 @@ static void compose(struct line *line, const struct report *report)
     if (!isnan(report->tokens_per_second))
         add_part(line, "%s tok/s", rate_text(number, report->tokens_per_second));
     add_part(line, "%s", bytes_text(number, (double)report->memory));
-    if (!isnan(report->seconds_left))
+    if (isfinite(report->seconds_left))
         add_part(line, "%s left", duration_text(number, report->seconds_left));
 }
 

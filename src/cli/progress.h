@@ -19,7 +19,7 @@ struct report {
     double learning_rate, gradient_norm;
     double tokens_per_second; /* NAN: not known */
     size_t memory;            /* of the device, bytes */
-    double seconds_left;      /* NAN: not known */
+    double seconds_left;      /* infinite: not known */
     uint64_t skipped;
 };
 

@@ -57,6 +57,7 @@ struct session {
     bool is_latest_logged;
     uint64_t skipped, skipped_in_a_row;
     double pace[PACE_STEPS]; /* when the last steps were reported, pauses left out */
+    double first_report;     /* when the first was: before it, drivers still compile */
     double last_valid_loss;
     uint64_t validated, saved; /* the last steps at which it was done */
 
@@ -79,15 +80,13 @@ static void catch_signal(int number)
 
 static void catch_signals(void)
 {
-    static const int wishes[] = {SIGINT, SIGTERM, SIGHUP};
-    struct sigaction action = {.sa_handler = catch_signal, .sa_flags = SA_RESTART};
+    struct sigaction action = {.sa_handler = catch_signal, .sa_flags = SA_RESTART}, hangup;
     sigemptyset(&action.sa_mask);
-    for (size_t i = 0; i < sizeof wishes / sizeof *wishes; i++) {
-        struct sigaction old;
-        bool is_ignored = sigaction(wishes[i], NULL, &old) == 0 && old.sa_handler == SIG_IGN;
-        if (!is_ignored) /* by nohup, say */
-            sigaction(wishes[i], &action, NULL);
-    }
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    bool is_ignored = sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler == SIG_IGN;
+    if (!is_ignored) /* by nohup */
+        sigaction(SIGHUP, &action, NULL);
 }
 
 /* A reader of the progress that goes away, or a limit on files, is no reason to lose the run. */
@@ -333,12 +332,18 @@ static int make_learner(struct session *session, const struct qn_gpt_config *con
         return fail_library(session);
     if (session->run.document && load_moments(session) != EXIT_SUCCESS)
         return EXIT_FAILED;
-    struct qn_counters counters = qn_counters(session->qn);
-    char seconds[NUMBER_TEXT];
-    progress_say(&session->progress, "kernels", "%zu compiled, %zu programs from the cache, in %s",
-                 counters.kernels_built, counters.programs_loaded,
-                 duration_text(seconds, counters.build_seconds));
     return EXIT_SUCCESS;
+}
+
+/* Drivers compile when kernels are built, and some again when they run first. */
+static void say_compiled(struct session *session, double first_step)
+{
+    struct qn_counters counters = qn_counters(session->qn);
+    char build[NUMBER_TEXT], step[NUMBER_TEXT];
+    progress_say(&session->progress, "kernels",
+                 "%zu compiled, %zu programs from the cache, in %s; first step in %s",
+                 counters.kernels_built, counters.programs_loaded,
+                 duration_text(build, counters.build_seconds), duration_text(step, first_step));
 }
 
 /* What differs from the checkpoint that goes on, and may change the bits. */
@@ -459,9 +464,15 @@ static int take_report(struct session *session, const struct qn_step *step)
     int status = log_latest(session);
     uint64_t number = ++session->reported, done = number - session->first_step;
     double now = training_time(session);
-    uint64_t steps = done < PACE_STEPS ? done : PACE_STEPS;
-    double since = done <= PACE_STEPS ? session->loop_started : session->pace[done % PACE_STEPS];
+    /* The steps of the window began when the one before them was reported. */
+    uint64_t steps = done <= 1 ? 1 : done - 1 < PACE_STEPS - 1 ? done - 1 : PACE_STEPS - 1;
+    double since = done <= 1 ? session->loop_started : session->pace[(done - steps) % PACE_STEPS];
     session->pace[done % PACE_STEPS] = now;
+    if (done == 1) {
+        session->first_report = now;
+        if (!session->by_clock || session->run.document)
+            say_compiled(session, now - session->loop_started);
+    }
     double tokens = (double)(settings->batch * settings->accumulate * settings->context);
     session->latest = (struct log_entry){
         .step = number,
@@ -506,8 +517,10 @@ static double share_done(const struct session *session, double *seconds_left)
     *seconds_left = session->limit - elapsed; /* infinite without a limit */
     if (session->by_clock)
         return fmin(by_time, 1);
-    double done = step - (double)session->first_step;
-    double pace = (seconds_now() - session->loop_started) / fmax(done, 1);
+    double done = step - (double)session->first_step - 1;
+    if (done < 1)
+        return fmax(step / (double)settings->steps, by_time); /* too early to tell */
+    double pace = (seconds_now() - session->first_report) / done;
     *seconds_left = fmin(*seconds_left, pace * ((double)settings->steps - step));
     return fmin(fmax(step / (double)settings->steps, by_time), 1);
 }
@@ -657,6 +670,8 @@ static int plan_steps(struct session *session)
             qn_trainer_report(learner->trainer, steps, true, &step) != QN_OK)
             return fail_library(session);
         ended = seconds_now();
+        if (steps == 1)
+            say_compiled(session, ended - began);
         if (steps == unmeasured)
             began = ended;
     } while (!signal_caught && (steps < 2 * unmeasured || ended - began < measured));
@@ -705,7 +720,8 @@ static enum stop train(struct session *session)
             return FAILED;
         }
         run->step++;
-        if (collect_reports(session, STEPS_AHEAD) != EXIT_SUCCESS)
+        bool is_first = run->step == session->first_step + 1;
+        if (collect_reports(session, is_first ? 0 : STEPS_AHEAD) != EXIT_SUCCESS)
             return FAILED;
         if (is_validation_due(session) && settle(session, true) != EXIT_SUCCESS)
             return FAILED;
@@ -731,15 +747,16 @@ static void print_summary(const struct session *session)
     const struct run *run = &session->run;
     const struct settings *settings = &run->settings;
     uint64_t steps = run->step - session->first_step;
-    char rate[NUMBER_TEXT], seconds[NUMBER_TEXT], all[NUMBER_TEXT];
-    double trained = training_time(session) - session->loop_started;
+    steps -= steps > 1; /* the first one waits for the driver's compiler */
+    char rate[NUMBER_TEXT], all[NUMBER_TEXT];
+    double began = steps > 1 ? session->first_report : session->loop_started;
+    double trained = training_time(session) - began;
     double tokens = (double)steps * (double)(settings->batch * settings->accumulate) *
                     (double)settings->context;
     printf("trained     %" PRIu64 " steps in %s", run->step,
            duration_text(all, session->seconds_before + seconds_now() - session->started));
     if (steps)
-        printf(", %s tokens/s (%s of training in this process)", rate_text(rate, tokens / trained),
-               duration_text(seconds, trained));
+        printf(", %s tokens/s", rate_text(rate, tokens / trained));
     printf("\nloss        %.4f at the last step\n", session->latest.loss);
     if (isfinite(run->best_loss))
         printf("validation  %.4f at best, at step %" PRIu64 "\n", run->best_loss, run->best_step);

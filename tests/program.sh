@@ -1,0 +1,394 @@
+#!/bin/sh
+# The program end to end, on the default device: train, resume, generate, evaluate, inspect, and what it refuses.
+. "$SRCDIR/tests/tap.sh"
+quern=$BUILDDIR/quern
+folder=$(mktemp -d "${TMPDIR:-/tmp}/quern-test-XXXXXX") || exit 1
+cd "$folder" || exit 1
+trap 'cd /; rm -rf "$folder"' EXIT
+
+tiny='--layers 1 --heads 2 --width 16 --context 16 --batch 4 --warmup 5'
+
+# A text of words that follow each other by a rule with some chance in it, the same everywhere.
+make_text()
+{
+    awk -v lines="$1" 'BEGIN {
+        n = split("the cat dog saw ran to a house tree and then it was there, said who? Me.", word, " ")
+        at = 1
+        for (i = 0; i < lines; i++) {
+            line = ""
+            for (j = 0; j < 8; j++) {
+                state = (state * 1103 + 12345) % 65536
+                at = (at * 3 + int(state / 16384)) % n + 1
+                line = line word[at] " "
+            }
+            print line
+        }
+    }'
+}
+
+# The last run of the program: its status, what it said.
+runs()
+{
+    expected=$1
+    shift
+    status=0
+    "$quern" "$@" >out.tmp 2>err.tmp || status=$?
+    [ "$status" = "$expected" ] || {
+        echo "exit status $status, expected $expected: quern $*"
+        cat out.tmp err.tmp
+        return 1
+    }
+}
+mentions()
+{
+    grep -qF -e "$2" "$1" || {
+        echo "no \"$2\" in:"
+        cat "$1"
+        return 1
+    }
+}
+# refuses STATUS MESSAGE WORDS...
+refuses()
+{
+    status_expected=$1
+    message=$2
+    shift 2
+    runs "$status_expected" "$@" && mentions err.tmp "$message" && mentions err.tmp "quern $1"
+}
+train()
+{
+    # shellcheck disable=SC2086
+    runs 0 train gpt --data text --quiet $tiny "$@"
+}
+# The values of a key in the log, one a line.
+values()
+{
+    sed -n "s/.*\"$2\": \([-+.0-9e]*\).*/\1/p" "$1"
+}
+# The log without what depends on the clock.
+timeless()
+{
+    sed 's/"tokens_per_second": [^,}]*, "seconds": [^,}]*//' "$1"
+}
+is_file()
+{
+    for file; do
+        [ -s "$file" ] || {
+            echo "no file $file"
+            return 1
+        }
+    done
+}
+same()
+{
+    for file; do
+        cmp "one/$file" "two/$file" || return 1
+    done
+}
+
+make_text 150 >text
+make_text 40 >other
+
+# ---- Training ----
+
+trains()
+{
+    train --out one --steps 40 --eval-every 15 && is_file one/model.safetensors one/config.json \
+        one/tokenizer.json one/tokenizer_config.json one/latest/training.json \
+        one/latest/optimizer.safetensors one/best/model.safetensors one/log.jsonl one/loss.svg
+}
+logs_each_step()
+{
+    [ "$(values one/log.jsonl step | tr '\n' ' ')" = "$(seq 40 | tr '\n' ' ')" ] || return 1
+    [ "$(values one/log.jsonl valid_loss | wc -l)" = 3 ] || return 1
+    for key in loss learning_rate grad_norm tokens_per_second seconds; do
+        [ "$(values one/log.jsonl "$key" | wc -l)" = 40 ] || return 1
+    done
+}
+learns()
+{
+    values one/log.jsonl loss | awk 'NR == 1 { first = $1 } { last = $1 }
+        END { print first, last; exit !(last < first - 0.1) }'
+}
+draws()
+{
+    grep -q 'class="valid" d="M' one/loss.svg && grep -q '</svg>' one/loss.svg
+}
+repeats()
+{
+    train --out two --steps 40 --eval-every 15 && same model.safetensors \
+        latest/optimizer.safetensors config.json tokenizer.json
+}
+speaks()
+{
+    # shellcheck disable=SC2086
+    runs 0 train gpt --data text --out spoken --steps 10 $tiny && mentions err.tmp 'device ' &&
+        mentions err.tmp 'parameters' && mentions err.tmp 'memory ' && mentions err.tmp 'kernels ' &&
+        mentions err.tmp 'step 10/10 100%' && mentions out.tmp 'quern generate spoken'
+}
+is_silent()
+{
+    train --out silent --steps 3 && [ ! -s out.tmp ] && [ ! -s err.tmp ]
+}
+accumulates()
+{
+    train --out small --steps 20 --batch 3 --accumulate 4 --eval-every 0 &&
+        train --out large --steps 20 --batch 12 --eval-every 0 || return 1
+    values small/log.jsonl loss >small.tmp
+    values large/log.jsonl loss | paste small.tmp - | awk '
+        { difference = $1 - $2; if (difference < 0) difference = -difference }
+        difference > 1e-5 { print "step", NR, $1, $2; wrong = 1 }
+        END { exit wrong || NR != 20 }'
+}
+explains()
+{
+    train --out explained --steps 2 --explain --profile && mentions out.tmp matmul
+}
+stops_by_the_clock()
+{
+    started=$(date +%s)
+    train --out timed --time 4 --eval-every 100000 || return 1
+    took=$(($(date +%s) - started))
+    echo "$took s"
+    [ "$took" -ge 3 ] && [ "$took" -le 20 ] && is_file timed/model.safetensors &&
+        runs 0 train gpt --out timed --resume --time 1 --quiet
+}
+stops_early()
+{
+    # A rate of 0 never gets better.
+    train --out stale --steps 1000 --eval-every 5 --lr 0 --patience 2 || return 1
+    [ "$(readlink stale/latest)" = step-15 ] && [ "$(readlink stale/best)" = step-5 ]
+}
+
+check "trains" trains
+check "the log has each step" logs_each_step
+check "the loss falls" learns
+check "the curves are drawn" draws
+check "the same seed gives the same bytes" repeats
+check "says what it does" speaks
+check "--quiet says nothing" is_silent
+check "4 batches of 3 are one of 12" accumulates
+check "--explain and --profile" explains
+check "--time" stops_by_the_clock
+check "--patience" stops_early
+check "byte tokens, --valid FILE" train --out bytes --steps 3 --tokenizer byte --valid other
+check "no validation" train --out all --steps 3 --valid-fraction 0
+
+# ---- Stopping and going on ----
+
+# Waits until a command succeeds.
+wait_for()
+{
+    for _ in $(seq 300); do
+        "$@" 2>/dev/null && return
+        sleep 0.1
+    done
+    echo "waited in vain: $*"
+    return 1
+}
+has_lines()
+{
+    [ "$(wc -l <"$1")" -ge "$2" ]
+}
+goes_on_exactly()
+{
+    rm -rf one two
+    train --out one --steps 600 --eval-every 60 || return 1
+    # shellcheck disable=SC2086
+    "$quern" train gpt --data text --out two --quiet --steps 600 --eval-every 60 $tiny &
+    process=$!
+    for lines in 70 200 390; do
+        wait_for has_lines two/log.jsonl "$lines" || return 1
+        kill -9 "$process" 2>/dev/null
+        wait "$process" 2>/dev/null
+        "$quern" train gpt --out two --resume --quiet &
+        process=$!
+    done
+    wait "$process" || return 1
+    same model.safetensors latest/model.safetensors latest/optimizer.safetensors || return 1
+    timeless one/log.jsonl >one.tmp
+    timeless two/log.jsonl | diff one.tmp -
+}
+saves_on_signal()
+{
+    # shellcheck disable=SC2086
+    "$quern" train gpt --data text --out "signal-$1" --steps 1M $tiny >out.tmp 2>err.tmp &
+    process=$!
+    wait_for has_lines "signal-$1/log.jsonl" 20 || return 1
+    kill -s "$1" "$process"
+    wait "$process"
+    status=$?
+    [ "$status" = "$2" ] || {
+        echo "exit status $status"
+        cat err.tmp
+        return 1
+    }
+    mentions err.tmp "quern train gpt --out signal-$1 --resume" || return 1
+    saved=$(readlink "signal-$1/latest")
+    runs 0 train gpt --out "signal-$1" --resume --steps "$((${saved#step-} + 5))" --quiet
+}
+changed()
+{
+    refuses "$@" && [ "$(readlink one/latest)" = step-600 ]
+}
+
+check "killed thrice and resumed: the bytes of a run never stopped" goes_on_exactly
+check "SIGINT saves" saves_on_signal INT 130
+check "SIGTERM saves" saves_on_signal TERM 143
+check "a run that is complete" runs 0 train gpt --out one --resume
+check "more steps" runs 0 train gpt --out two --resume --steps 610 --quiet
+check "an option that changed" changed 2 '--width 32: the run has 16' \
+    train gpt --out one --resume --width 32 --steps 700
+check "data that changed" changed 1 'is not what the run was trained on' \
+    train gpt --out one --resume --data other --steps 700
+check "a folder that holds a run" refuses 1 '--resume' train gpt --data text --out one
+check "nothing to resume" refuses 1 'cannot open' train gpt --out nowhere --resume
+
+# A limit on the size of files stands for a disk that is full.
+survives_full_disk()
+{
+    train --out full --steps 10 --width 256 || return 1
+    cp -r full before
+    (
+        ulimit -f 2500 # blocks of 512 or 1024 bytes: more than a kernel, less than a checkpoint
+        refuses 1 'cannot' train gpt --out full --resume --steps 20
+    ) || return 1
+    diff -r full/step-10 before/step-10 && [ "$(readlink full/latest)" = step-10 ] || return 1
+    [ ! -e full/step-20 ] && [ ! -e full/step-20.tmp ] || return 1
+    runs 0 train gpt --out full --resume --steps 20 --quiet
+}
+check "a disk that fills while saving" survives_full_disk
+
+# ---- Using the model ----
+
+generates()
+{
+    runs 0 generate one --prompt 'the cat' --tokens 40 && mentions out.tmp 'the cat' &&
+        mentions err.tmp 'tokens/s' && [ "$(wc -c <out.tmp)" -ge 48 ]
+}
+generates_again()
+{
+    cp out.tmp first.tmp
+    runs 0 generate one --prompt 'the cat' --tokens 40 --quiet && cmp first.tmp out.tmp &&
+        [ ! -s err.tmp ]
+}
+generates_samples()
+{
+    runs 0 generate one --tokens 20 --samples 3 --temperature 0 && [ "$(grep -c '^---$' out.tmp)" = 2 ]
+}
+evaluates()
+{
+    runs 0 evaluate one --data other --json || return 1
+    tokens=$(sed -n 's/.*"tokens": \([0-9]*\).*/\1/p' out.tmp)
+    [ "$tokens" = "$(($(wc -c <other) - 1))" ] && mentions out.tmp '"bits_per_byte": ' &&
+        runs 0 evaluate one/latest --data other && mentions out.tmp perplexity
+}
+inspects()
+{
+    runs 0 inspect one && mentions out.tmp wte && runs 0 inspect one/best/model.safetensors
+}
+
+check "generates" generates
+check "the same seed gives the same text" generates_again
+check "several samples" generates_samples
+check "evaluates" evaluates
+check "inspects" inspects
+
+# ---- What is refused ----
+
+without_platforms()
+{
+    OCL_ICD_VENDORS=/nonexistent OCL_ICD_FILENAMES='' refuses 1 "$@"
+}
+on_device()
+{
+    QUERN_DEVICE=$1
+    export QUERN_DEVICE
+    shift
+    refuses "$@"
+}
+with_kernels()
+{
+    mkdir broken
+    cp "$SRCDIR"/cl/*.cl broken
+    echo 'kernel void broken(' >>broken/common.cl
+    QUERN_CL_DIR=broken small 1 "$@"
+}
+small()
+{
+    # shellcheck disable=SC2086
+    refuses "$@" $tiny
+}
+untouched()
+{
+    [ ! -e no ] || {
+        ls -R no
+        return 1
+    }
+}
+
+: >empty
+printf 'short' >short
+mkdir lying
+check "no platform" without_platforms quern train gpt --data text --out no
+check "an unknown device" small 1 'nonesuch' train gpt --data text --out no --device nonesuch
+check "an unknown device, by the environment" on_device nonesuch 1 nonesuch train gpt --data text --out no
+check "missing data" small 1 'No such file' train gpt --data missing --out no
+check "empty data" small 1 'empty is empty' train gpt --data empty --out no
+check "data that is too short" small 1 'needs at least' train gpt --data short --out no
+check "a folder as data" small 1 'folder' train gpt --data lying --out no
+check "a missing tokenizer" small 1 'nothing-here' train gpt --data text --out no --tokenizer nothing-here
+check "a width that heads do not divide" refuses 1 'multiple' train gpt --data text --out no --width 130
+check "absurd sizes" refuses 1 'width' train gpt --data text --out no --width 10000000 --layers 100000
+check "a batch that does not fit" refuses 1 'the largest that does is --batch' \
+    train gpt --data text --out no --batch 100000000 --context 16
+check "an unknown option" refuses 2 'did you mean --width' train gpt --data text --out no --widht 3
+check "a word for a number" refuses 2 'whole number' train gpt --data text --out no --layers two
+check "a least rate above the rate" refuses 2 '--min-lr' train gpt --data text --out no --lr 1e-5 --min-lr 1
+check "nothing was written" untouched
+check "kernels that do not compile" with_kernels 'does not compile' train gpt --data text --out unbuilt
+check "an unknown character in the prompt" refuses 1 'the prompt' generate one --prompt 'the %'
+check "an empty prompt" refuses 2 '--prompt' generate one --prompt ''
+check "a folder without a model" refuses 1 'no model' generate lying
+check "a model that is missing" refuses 1 'missing-model' evaluate missing-model --data text
+
+# Copies of the model, each damaged in one place.
+damaged()
+{
+    rm -rf lying
+    mkdir lying
+    cp one/model.safetensors one/config.json one/tokenizer.json lying
+}
+truncated()
+{
+    damaged
+    head -c 5000 one/model.safetensors >lying/model.safetensors
+    refuses 1 model.safetensors generate lying && refuses 1 model.safetensors inspect lying
+}
+other_shape()
+{
+    damaged
+    sed 's/"n_layer": 1/"n_layer": 2/' one/config.json >lying/config.json
+    refuses 1 model.safetensors generate lying
+}
+wrong_type()
+{
+    damaged
+    sed "$2" "one/$1" >"lying/$1"
+    refuses 1 "$1" generate lying
+}
+wrong_training()
+{
+    rm -rf lying
+    cp -r one lying
+    sed "$1" one/latest/training.json >lying/latest/training.json
+    refuses 1 training.json train gpt --out lying --resume --steps 700
+}
+
+check "safetensors that are cut off" truncated
+check "a config that promises another shape" other_shape
+check "a config of wrong types" wrong_type config.json 's/"n_embd": 16/"n_embd": "16"/'
+check "a tokenizer of wrong types" wrong_type tokenizer.json 's/"vocab": {/"vocab": [{/'
+check "a training.json of wrong types" wrong_training 's/"layers": 1/"layers": "one"/'
+check "a training.json out of bounds" wrong_training 's/"batch": 4/"batch": -4/'
+done_testing
