@@ -16,11 +16,19 @@ exports_qn_only()
     [ -n "$names" ] && ! printf '%s\n' "$names" | grep -v '^qn_'
 }
 
+# PoCL brings a clang++, where there is no other.
+cxx=
+for compiler in c++ g++ clang++ clang++-15 clang++-19; do
+    if [ -z "$cxx" ] && command -v "$compiler" >/dev/null; then
+        cxx=$compiler
+    fi
+done
+
 for path in "$SRCDIR"/include/quern/*.h; do
     header=$(basename "$path")
     check "$header in C11" compiles "${CC:-cc} -std=c11" c "$header"
-    if command -v c++ >/dev/null; then
-        check "$header in C++" compiles c++ c++ "$header"
+    if [ -n "$cxx" ]; then
+        check "$header in C++" compiles "$cxx" c++ "$header"
     else
         skip "$header in C++: no compiler"
     fi
