@@ -153,8 +153,10 @@ static void add_part(struct line *line, const char *format, ...)
     vsnprintf(part, sizeof part, format, arguments);
     va_end(arguments);
     size_t columns = strlen(part) + (line->bytes ? 3 : 0); /* of ASCII, and " x " */
-    if (line->columns + columns > line->most_columns)
+    if (line->columns + columns > line->most_columns) {
+        line->most_columns = 0; /* nor is there room for the rest */
         return;
+    }
     int written = snprintf(line->text + line->bytes, LINE - line->bytes, "%s%s",
                            line->bytes ? line->separator : "", part);
     line->bytes += (size_t)written;
