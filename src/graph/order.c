@@ -182,19 +182,59 @@ static int copy_step(qn_plan *plan, qn_node *assign)
 struct write {
     qn_tensor *tensor;
     struct step *step;
+    qn_node *node;
 };
 
+/* Whether `node` is computed from `from`, or is it. */
+static bool is_computed_from(const qn_plan *plan, const qn_node *node, const qn_node *from, bool *reached)
+{
+    memset(reached, 0, plan->n_nodes * sizeof *reached);
+    reached[node->id] = true;
+    for (size_t id = (size_t)node->id + 1; id-- > from->id;)
+        for (size_t i = 0; reached[id] && i < plan->nodes[id]->n_inputs; i++)
+            reached[plan->nodes[id]->inputs[i]->id] = true;
+    return reached[from->id];
+}
+
+/* Two writes have an order if one's value is computed from the other's. */
 static int check_writes(qn_plan *plan, const struct write *writes, size_t count)
 {
-    for (size_t i = 0; i < count; i++)
+    bool *reached = context_alloc(plan->context, plan->n_nodes + 1, sizeof *reached);
+    int status = reached ? QN_OK : QN_ERROR_MEMORY;
+    for (size_t i = 0; status == QN_OK && i < count; i++)
         for (size_t j = 0; j < i; j++)
             if (tensors_overlap(writes[i].tensor, writes[j].tensor) &&
-                (writes[i].step == writes[j].step ||
-                 (!depends(plan, writes[i].step, writes[j].step) &&
-                  !depends(plan, writes[j].step, writes[i].step))))
+                !is_computed_from(plan, writes[i].node, writes[j].node, reached))
+                status = context_fail(
+                    plan->context, QN_ERROR_INVALID,
+                    "tensor %s is written twice, and nothing says which write comes first",
+                    writes[i].tensor->name);
+    free(reached);
+    return status;
+}
+
+/* Puts who reads what a write replaces before it.  Most were when the write was found; a copy that was made for a write
+ * found later was not. */
+static int readers_before(qn_plan *plan, const struct write *write)
+{
+    for (size_t i = 0; i < plan->n_steps; i++) {
+        struct step *step = plan->steps[i];
+        qn_node *fused[FUSE_ROOM], *const *inputs;
+        size_t n_inputs = step == write->step ? 0 : step_inputs(step, &inputs, fused);
+        for (size_t j = 0; j < n_inputs; j++) {
+            const qn_tensor *read = tensor_of(plan, inputs[j]);
+            struct step *made = producer(plan, inputs[j]);
+            if (!read || !tensors_overlap(read, write->tensor) ||
+                (made && depends(plan, made, write->step)))
+                continue;
+            if (depends(plan, step, write->step))
                 return context_fail(plan->context, QN_ERROR_INVALID,
-                                    "tensor %s is written twice, and nothing says which write comes first",
-                                    writes[i].tensor->name);
+                                    "tensor %s: its old value is needed when the new one is there",
+                                    write->tensor->name);
+            if (step_after(plan, write->step, step) != QN_OK)
+                return QN_ERROR_MEMORY;
+        }
+    }
     return QN_OK;
 }
 
@@ -216,7 +256,7 @@ static int order_state(qn_plan *plan)
             value_of(plan, node, 0)->slot = tensor_slot(plan, tensor);
             if (!value_of(plan, node, 0)->slot)
                 status = QN_ERROR_MEMORY;
-            writes[count++] = (struct write){tensor, step};
+            writes[count++] = (struct write){tensor, step, node};
         } else if (node->op == &assign_op) {
             qn_tensor *tensor = ((const struct assign_attributes *)node->attributes)->tensor;
             int output = 0;
@@ -224,11 +264,13 @@ static int order_state(qn_plan *plan)
                 status = copy_step(plan, node);
             struct step *step = plan->step_of[id] ? plan->step_of[id]
                                                   : plan->step_of[value_source(node, &output)->id];
-            writes[count++] = (struct write){tensor, step};
+            writes[count++] = (struct write){tensor, step, node};
         }
     }
     if (status == QN_OK)
         status = check_writes(plan, writes, count);
+    for (size_t i = 0; status == QN_OK && i < count; i++)
+        status = readers_before(plan, &writes[i]);
     plan->written = graph_alloc(plan->graph, (count + 1) * sizeof *plan->written);
     for (size_t i = 0; plan->written && i < count; i++)
         plan->written[plan->n_written++] = writes[i].tensor;

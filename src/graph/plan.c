@@ -172,6 +172,12 @@ static bool legal_views(struct legal *legal, qn_node *node, const qn_node *model
     return true;
 }
 
+static bool is_leaf(qn_node *node)
+{
+    int output = 0;
+    return value_source(node, &output)->op == &leaf_op;
+}
+
 static qn_node *legal_node(struct legal *legal, const qn_node *model)
 {
     qn_node *inputs_here[QN_MAX_OPERANDS], **inputs = inputs_here;
@@ -195,6 +201,10 @@ static qn_node *legal_node(struct legal *legal, const qn_node *model)
             !(inputs[i] = legal_copy(legal, inputs[i], "its reader does not take its strides")))
             return NULL;
     }
+    /* Computed by a step of its own, which may come long before the write: two tensors can change places. */
+    if (model->op == &assign_op && is_leaf(inputs[0]) &&
+        !(inputs[0] = legal_copy(legal, inputs[0], "it is assigned to another")))
+        return NULL;
     struct qn_layout layout;
     if (model->op->view &&
         !model->op->view(model, 0, legal_layout(legal, inputs[0], 0), &layout) &&
