@@ -770,6 +770,7 @@ static const char *random_plan(uint64_t seed, bool has_state, bool *is_apart)
     qn_tensor *tensors[TENSORS];
     size_t count = 0, n_roots = 0, most = 8 + draw(seed, 0, MOST - 8);
     uint32_t index = 1;
+    qn_node *at_row = qn_input(at.graph, "row", QN_I32, QN_SHAPE(1));
     for (; count < 2; count++)
         nodes[count] = input(SIDE, SIDE);
     for (size_t i = 0; i < TENSORS; i++) {
@@ -785,11 +786,15 @@ static const char *random_plan(uint64_t seed, bool has_state, bool *is_apart)
         nodes[count++] = random_node(draw(seed, index++, KINDS), picked[0], picked[1], picked[2]);
     }
     for (size_t i = 0; has_state && i < TENSORS; i++) {
-        qn_node *value = nodes[draw(seed, index++, (uint32_t)count)];
-        qn_node *written = qn_assign(tensors[i], value);
+        qn_node *value = nodes[draw(seed, index++, (uint32_t)count)], *other = nodes[draw(seed, index++, (uint32_t)count)];
+        qn_node *written = draw(seed, index++, 4) ? qn_assign(tensors[i], value)
+                                                  : qn_write(tensors[i], qn_slice(value, 0, 4, 12), 0, at_row);
         roots[n_roots++] = written;
         if (draw(seed, index++, 2))
             roots[n_roots++] = qn_tanh(written);
+        if (draw(seed, index++, 2)) /* and once more, of what it has become */
+            roots[n_roots++] =
+                qn_assign(tensors[i], random_node(draw(seed, index++, KINDS), written, other, written));
     }
     roots[n_roots++] = nodes[count - 1];
     for (uint32_t i = draw(seed, index++, 4); i > 0; i--)

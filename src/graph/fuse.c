@@ -1,5 +1,6 @@
 /* Fusion: which element-wise nodes share a kernel.  A node joins the group of those that use it when all of them are in one
- * group, so that it needs no memory.  Constants belong to no group: they become arguments of the kernels that use them. */
+ * group, so that it needs no memory; copies do not, since a write may have to come between.  Constants belong to no group:
+ * they become arguments of the kernels that use them. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -99,7 +100,7 @@ int plan_fuse(qn_plan *plan)
             qn_node *input = node->inputs[i];
             if (group && is_inlined(input))
                 continue;
-            if (!group || (user[input->id] && user[input->id] != group))
+            if (!group || input->op == &copy_op || (user[input->id] && user[input->id] != group))
                 several[input->id] = true;
             user[input->id] = group;
         }

@@ -485,6 +485,16 @@ qn_node **graph_reachable(qn_graph *graph, qn_node *const *roots, size_t n_roots
     return nodes;
 }
 
+bool is_computed_from(const qn_node *node, const qn_node *from, bool *reached)
+{
+    memset(reached, 0, node->graph->count * sizeof *reached);
+    reached[node->id] = true;
+    for (size_t id = (size_t)node->id + 1; id-- > from->id;)
+        for (size_t i = 0; reached[id] && i < node->graph->nodes[id]->n_inputs; i++)
+            reached[node->graph->nodes[id]->inputs[i]->id] = true;
+    return reached[from->id];
+}
+
 qn_graph *graph_simplified(qn_graph *graph, qn_node *const *roots, size_t count, qn_node **found)
 {
     size_t n_nodes;

@@ -70,6 +70,9 @@ qn_graph *graph_simplified(qn_graph *graph, qn_node *const *roots, size_t count,
 /* The nodes that roots need, in order of id: an array of the caller's, or NULL on failure. */
 qn_node **graph_reachable(qn_graph *graph, qn_node *const *roots, size_t n_roots, size_t *count);
 
+/* Whether `node` is computed from `from`, another of its graph, or is it.  `reached` is room for a mark of each node. */
+bool is_computed_from(const qn_node *node, const qn_node *from, bool *reached);
+
 /* "matmul", or "h.0.mlp (matmul)": into `text`. */
 const char *node_label(const qn_node *node, char *text, size_t bytes);
 

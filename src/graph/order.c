@@ -139,76 +139,91 @@ static struct slot *tensor_slot(qn_plan *plan, qn_tensor *tensor)
     return slot;
 }
 
-/* A step that computes a value may compute it in the tensor. */
-static bool forward(qn_plan *plan, qn_node *assign, int *status)
+struct write {
+    qn_tensor *tensor;
+    struct step *step; /* that writes it */
+    qn_node *node;
+};
+
+/* Whether a write that comes before this one must come after the step. */
+static bool is_before_earlier(qn_plan *plan, const struct write *writes, const struct write *write,
+                              const struct step *step)
 {
-    qn_tensor *tensor = ((const struct assign_attributes *)assign->attributes)->tensor;
+    for (const struct write *earlier = writes; earlier < write; earlier++)
+        if (tensors_overlap(earlier->tensor, write->tensor) && depends(plan, earlier->step, step))
+            return true;
+    return false;
+}
+
+/* A step that computes a value may compute it in the tensor. */
+static bool forward(qn_plan *plan, const struct write *writes, struct write *write, int *status)
+{
     int output = 0;
-    qn_node *source = value_source(assign, &output);
+    qn_node *source = value_source(write->node, &output);
     struct value *value = value_of(plan, source, output);
     struct step *step = plan->step_of[source->id];
-    bool is_whole = layout_is_contiguous(&value_of(plan, assign, 0)->layout) &&
-                    qn_shape_count(tensor->shape) == qn_shape_count(value->layout.shape);
-    if (!step || !is_whole || value->slot || source->op == &write_op || source->op->place ||
-        !may_overwrite(plan, step, output, tensor) || !readers_first(plan, step, tensor, status))
+    bool is_whole = layout_is_contiguous(&value_of(plan, write->node, 0)->layout) &&
+                    qn_shape_count(write->tensor->shape) == qn_shape_count(value->layout.shape);
+    if (!step || !is_whole || value->slot || source->op->place ||
+        !may_overwrite(plan, step, output, write->tensor) ||
+        is_before_earlier(plan, writes, write, step) || !readers_first(plan, step, write->tensor, status))
         return false;
-    value->slot = tensor_slot(plan, tensor);
+    write->step = step;
+    value->slot = tensor_slot(plan, write->tensor);
     if (!value->slot)
         *status = QN_ERROR_MEMORY;
     return value->slot != NULL;
 }
 
 /* A step of its own for an assign: copies the value into the tensor. */
-static int copy_step(qn_plan *plan, qn_node *assign)
+static int copy_step(qn_plan *plan, struct write *write)
 {
-    qn_tensor *tensor = ((const struct assign_attributes *)assign->attributes)->tensor;
-    struct step *step = graph_alloc(plan->graph, sizeof *step);
+    struct step *step = write->step = graph_alloc(plan->graph, sizeof *step);
     if (!step)
         return QN_ERROR_MEMORY;
-    step->node = assign;
-    step->target = tensor_slot(plan, tensor);
+    step->node = write->node;
+    step->target = tensor_slot(plan, write->tensor);
     if (!step->target)
         return QN_ERROR_MEMORY;
     int status = order_data(plan, step);
     plan->steps[plan->n_steps++] = step;
-    plan->step_of[assign->id] = step;
-    plan_note(plan, "%s: copied into the tensor when its old value has been read\n", tensor->name);
-    if (!readers_first(plan, step, tensor, &status))
+    plan->step_of[write->node->id] = step;
+    plan_note(plan, "%s: copied into the tensor when its old value has been read\n", write->tensor->name);
+    if (!readers_first(plan, step, write->tensor, &status))
         return context_fail(plan->context, QN_ERROR_INVALID,
-                            "assign: the new value of tensor %s depends on itself", tensor->name);
+                            "assign: the new value of tensor %s depends on itself", write->tensor->name);
     return status;
 }
 
-struct write {
-    qn_tensor *tensor;
-    struct step *step;
-    qn_node *node;
-};
-
-/* Whether `node` is computed from `from`, or is it. */
-static bool is_computed_from(const qn_plan *plan, const qn_node *node, const qn_node *from, bool *reached)
+/* A write in part: those who read the new value are told by its slot. */
+static int write_step(qn_plan *plan, struct write *write)
 {
-    memset(reached, 0, plan->n_nodes * sizeof *reached);
-    reached[node->id] = true;
-    for (size_t id = (size_t)node->id + 1; id-- > from->id;)
-        for (size_t i = 0; reached[id] && i < plan->nodes[id]->n_inputs; i++)
-            reached[plan->nodes[id]->inputs[i]->id] = true;
-    return reached[from->id];
+    int status = QN_OK;
+    write->step = plan->step_of[write->node->id];
+    if (!readers_first(plan, write->step, write->tensor, &status))
+        return context_fail(plan->context, QN_ERROR_INVALID,
+                            "write: the new value of tensor %s depends on itself", write->tensor->name);
+    value_of(plan, write->node, 0)->slot = tensor_slot(plan, write->tensor);
+    return value_of(plan, write->node, 0)->slot ? status : QN_ERROR_MEMORY;
 }
 
-/* Two writes have an order if one's value is computed from the other's. */
-static int check_writes(qn_plan *plan, const struct write *writes, size_t count)
+/* Two writes have an order if one's value is computed from the other's: the steps are put into it. */
+static int order_writes(qn_plan *plan, const struct write *writes, size_t count)
 {
     bool *reached = context_alloc(plan->context, plan->n_nodes + 1, sizeof *reached);
     int status = reached ? QN_OK : QN_ERROR_MEMORY;
     for (size_t i = 0; status == QN_OK && i < count; i++)
-        for (size_t j = 0; j < i; j++)
-            if (tensors_overlap(writes[i].tensor, writes[j].tensor) &&
-                !is_computed_from(plan, writes[i].node, writes[j].node, reached))
+        for (size_t j = 0; status == QN_OK && j < i; j++) {
+            if (!tensors_overlap(writes[i].tensor, writes[j].tensor))
+                continue;
+            if (is_computed_from(writes[i].node, writes[j].node, reached))
+                status = step_after(plan, writes[i].step, writes[j].step);
+            else
                 status = context_fail(
                     plan->context, QN_ERROR_INVALID,
                     "tensor %s is written twice, and nothing says which write comes first",
                     writes[i].tensor->name);
+        }
     free(reached);
     return status;
 }
@@ -243,32 +258,18 @@ static int order_state(qn_plan *plan)
     struct write *writes = context_alloc(plan->context, plan->n_nodes + 1, sizeof *writes);
     size_t count = 0;
     int status = writes ? QN_OK : QN_ERROR_MEMORY;
-    for (size_t id = 0; status == QN_OK && id < plan->n_nodes; id++) {
-        qn_node *node = plan->nodes[id];
-        if (node->op == &write_op) {
-            qn_tensor *tensor = ((const struct write_attributes *)node->attributes)->tensor;
-            struct step *step = plan->step_of[id];
-            /* Readers of the new value are told by its slot: it comes after those of the old one. */
-            if (!readers_first(plan, step, tensor, &status))
-                status = context_fail(plan->context, QN_ERROR_INVALID,
-                                      "write: the new value of tensor %s depends on itself",
-                                      tensor->name);
-            value_of(plan, node, 0)->slot = tensor_slot(plan, tensor);
-            if (!value_of(plan, node, 0)->slot)
-                status = QN_ERROR_MEMORY;
-            writes[count++] = (struct write){tensor, step, node};
-        } else if (node->op == &assign_op) {
-            qn_tensor *tensor = ((const struct assign_attributes *)node->attributes)->tensor;
-            int output = 0;
-            if (!forward(plan, node, &status) && status == QN_OK)
-                status = copy_step(plan, node);
-            struct step *step = plan->step_of[id] ? plan->step_of[id]
-                                                  : plan->step_of[value_source(node, &output)->id];
-            writes[count++] = (struct write){tensor, step, node};
-        }
-    }
+    for (size_t id = 0; status == QN_OK && id < plan->n_nodes; id++)
+        if (tensor_written(plan->nodes[id]))
+            writes[count++] = (struct write){tensor_written(plan->nodes[id]), NULL, plan->nodes[id]};
+    /* Writes in part have no choice, assigns have. */
+    for (size_t i = 0; status == QN_OK && i < count; i++)
+        if (writes[i].node->op == &write_op)
+            status = write_step(plan, &writes[i]);
+    for (size_t i = 0; status == QN_OK && i < count; i++)
+        if (writes[i].node->op == &assign_op && !forward(plan, writes, &writes[i], &status) && status == QN_OK)
+            status = copy_step(plan, &writes[i]);
     if (status == QN_OK)
-        status = check_writes(plan, writes, count);
+        status = order_writes(plan, writes, count);
     for (size_t i = 0; status == QN_OK && i < count; i++)
         status = readers_before(plan, &writes[i]);
     plan->written = graph_alloc(plan->graph, (count + 1) * sizeof *plan->written);

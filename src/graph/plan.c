@@ -73,6 +73,8 @@ void plan_note(qn_plan *plan, const char *format, ...)
 /* The simple graph's nodes, made again in the plan's graph with copies where strides do not suit. */
 struct legal {
     qn_plan *plan;
+    qn_node **writes;           /* of the simple graph: those in part, up to a NULL */
+    bool *reached;              /* by id in the simple graph: room for is_computed_from() */
     qn_node **image;            /* by id in the simple graph */
     qn_node **copy;             /* by id in the plan's graph: its copy, if there is one */
     struct qn_layout *layouts;  /* by id in the plan's graph, and output */
@@ -172,10 +174,51 @@ static bool legal_views(struct legal *legal, qn_node *node, const qn_node *model
     return true;
 }
 
-static bool is_leaf(qn_node *node)
+/* Whether a write makes the value that a tensor has then. */
+static bool is_write_of(qn_node *write, const qn_node *source, int output)
+{
+    int found = 0;
+    return value_source(write, &found) == source && found == output;
+}
+
+/* Whether a value is in memory of the tensor, or may be: a value that is assigned may be computed there. */
+static bool may_be_in(const qn_plan *plan, qn_node *value, const qn_tensor *tensor)
 {
     int output = 0;
-    return value_source(node, &output)->op == &leaf_op;
+    const qn_node *source = value_source(value, &output);
+    if (source->op == &leaf_op)
+        return tensors_overlap(((const struct leaf_attributes *)source->attributes)->tensor, tensor);
+    for (size_t i = source->id; i < plan->graph->count; i++) {
+        const qn_tensor *written = tensor_written(plan->graph->nodes[i]);
+        if (written && tensors_overlap(written, tensor) && is_write_of(plan->graph->nodes[i], source, output))
+            return true;
+    }
+    return false;
+}
+
+/* What is written from: a copy, if it is in a tensor, so that two can change places; or if it may be in the tensor of which
+ * it shall be a part. */
+static qn_node *legal_written(struct legal *legal, qn_node *value, const qn_node *write)
+{
+    int output = 0;
+    bool is_legal = value_source(value, &output)->op != &leaf_op &&
+                    (write->op == &assign_op || !may_be_in(legal->plan, value, tensor_written(write)));
+    return is_legal ? value : legal_copy(legal, value, "it is in a tensor, and written to one");
+}
+
+/* What is read: a copy, if it is the old value of a tensor that is written in part, and the reader may have to wait for such a
+ * write: it is computed from one, or shares a kernel with what is. */
+static qn_node *legal_read(struct legal *legal, qn_node *value, const qn_node *reader)
+{
+    int output = 0;
+    const qn_node *source = value_source(value, &output);
+    bool is_written = false, waits = node_expression(reader) != NULL;
+    for (qn_node **write = legal->writes; source->op == &leaf_op && *write; write++) {
+        is_written |= tensors_overlap(((const struct leaf_attributes *)source->attributes)->tensor,
+                                      tensor_written(*write));
+        waits = waits || is_computed_from(reader, *write, legal->reached);
+    }
+    return is_written && waits ? legal_copy(legal, value, "it is written before it is read") : value;
 }
 
 static qn_node *legal_node(struct legal *legal, const qn_node *model)
@@ -197,13 +240,14 @@ static qn_node *legal_node(struct legal *legal, const qn_node *model)
             strides = i < QN_MAX_OPERANDS ? variant->strides[i] : QN_CONTIGUOUS;
         else if (model->op == &assign_op)
             strides = QN_CONTIGUOUS;
-        if (!suits(plan, legal_layout(legal, inputs[i], 0), strides) &&
-            !(inputs[i] = legal_copy(legal, inputs[i], "its reader does not take its strides")))
+        if (!suits(plan, legal_layout(legal, inputs[i], 0), strides))
+            inputs[i] = legal_copy(legal, inputs[i], "its reader does not take its strides");
+        else if (!model->op->view)
+            inputs[i] = legal_read(legal, inputs[i], model);
+        if (!inputs[i])
             return NULL;
     }
-    /* Computed by a step of its own, which may come long before the write: two tensors can change places. */
-    if (model->op == &assign_op && is_leaf(inputs[0]) &&
-        !(inputs[0] = legal_copy(legal, inputs[0], "it is assigned to another")))
+    if (tensor_written(model) && !(inputs[0] = legal_written(legal, inputs[0], model)))
         return NULL;
     struct qn_layout layout;
     if (model->op->view &&
@@ -231,35 +275,27 @@ static qn_node *legal_node(struct legal *legal, const qn_node *model)
     return node;
 }
 
-static const qn_tensor *tensor_written(const qn_node *node)
-{
-    if (node->op == &assign_op)
-        return ((const struct assign_attributes *)node->attributes)->tensor;
-    return node->op == &write_op ? ((const struct write_attributes *)node->attributes)->tensor : NULL;
-}
-
-/* Whether the node is the old value of a tensor that the plan writes: gone when the run has ended. */
+/* Whether the node's value is gone when the run has ended: another was written over it. */
 static bool is_overwritten(const qn_plan *plan, qn_node *node)
 {
     int output = 0;
     const qn_node *source = value_source(node, &output);
-    if (source->op != &leaf_op)
-        return false;
-    const qn_tensor *leaf = ((const struct leaf_attributes *)source->attributes)->tensor;
-    for (size_t i = 0; i < plan->graph->count; i++) {
-        const qn_tensor *tensor = tensor_written(plan->graph->nodes[i]);
-        if (tensor && tensors_overlap(tensor, leaf))
+    for (size_t i = source->op == &leaf_op ? 0 : source->id; i < plan->graph->count; i++) {
+        qn_node *write = plan->graph->nodes[i];
+        if (tensor_written(write) && !is_write_of(write, source, output) &&
+            may_be_in(plan, node, tensor_written(write)))
             return true;
     }
     return false;
 }
 
-/* What is there when the run has ended, without gaps. */
+/* What is there when the run has ended, without gaps.  (A copy may be assigned, too.) */
 static qn_node *legal_root(struct legal *legal, qn_node *node)
 {
-    bool is_legal = suits(legal->plan, legal_layout(legal, node, 0), QN_CONTIGUOUS) &&
-                    !is_overwritten(legal->plan, node);
-    return is_legal ? node : legal_copy(legal, node, "it is a result");
+    while (node && (!suits(legal->plan, legal_layout(legal, node, 0), QN_CONTIGUOUS) ||
+                    is_overwritten(legal->plan, node)))
+        node = legal_copy(legal, node, "it is a result");
+    return node;
 }
 
 static int plan_legalise(qn_plan *plan, qn_graph *simple, qn_node *const *roots)
@@ -268,7 +304,12 @@ static int plan_legalise(qn_plan *plan, qn_graph *simple, qn_node *const *roots)
     qn_node **nodes = graph_reachable(simple, roots, plan->n_roots, &count);
     struct legal legal = {.plan = plan};
     legal.image = context_alloc(plan->context, simple->count + 1, sizeof *legal.image);
-    bool ok = nodes && legal.image && legal_grow(&legal, count);
+    legal.writes = context_alloc(plan->context, simple->count + 1, sizeof *legal.writes);
+    legal.reached = context_alloc(plan->context, simple->count + 1, sizeof *legal.reached);
+    bool ok = nodes && legal.image && legal.writes && legal.reached && legal_grow(&legal, count);
+    for (size_t i = 0, n_writes = 0; ok && i < count; i++)
+        if (nodes[i]->op == &write_op)
+            legal.writes[n_writes++] = nodes[i];
     for (size_t i = 0; ok && i < count; i++)
         ok = (legal.image[nodes[i]->id] = legal_node(&legal, nodes[i])) != NULL;
     for (size_t i = 0; ok && i < plan->n_roots; i++)
@@ -289,6 +330,8 @@ static int plan_legalise(qn_plan *plan, qn_graph *simple, qn_node *const *roots)
     }
     free(nodes);
     free(legal.image);
+    free(legal.writes);
+    free(legal.reached);
     free(legal.copy);
     free(legal.layouts);
     free(legal.variants);

@@ -108,6 +108,13 @@ qn_node *qn_write(qn_tensor *tensor, qn_node *node, int axis, qn_node *at)
                        (qn_node *[]){node, at}, 2);
 }
 
+qn_tensor *tensor_written(const qn_node *node)
+{
+    if (node->op == &assign_op)
+        return ((const struct assign_attributes *)node->attributes)->tensor;
+    return node->op == &write_op ? ((const struct write_attributes *)node->attributes)->tensor : NULL;
+}
+
 /* ---- Copy: the same values without gaps ---- */
 
 static bool infer_copy(qn_node *node)

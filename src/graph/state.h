@@ -10,6 +10,9 @@ struct write_attributes {
 };
 extern const struct qn_op write_op;
 
+/* The tensor that an assign or a write changes; NULL: the node is none of these. */
+qn_tensor *tensor_written(const qn_node *node);
+
 /* Records out[row * out_width + out_offset + i] = input[row * width + i], in elements of four bytes. */
 void record_copy_rows(struct qn_launch *launch, size_t input, size_t rows, size_t width,
                       size_t out_width, size_t out_offset);
