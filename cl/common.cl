@@ -65,6 +65,10 @@ typedef uint16 uintv;
 #define SELECT(condition, a, b) select(b, a, condition)
 #endif
 
+/* The greater and the lesser one; NaN if one is.  (fmax and fmin give the other.) */
+#define GREATER(a, b) SELECT(LT(a, b), b, SELECT(NE(b, b), b, a))
+#define LESSER(a, b) SELECT(GT(a, b), b, SELECT(NE(b, b), b, a))
+
 /* The sum of all lanes, in an order that does not depend on anything but the width; the greatest. */
 inline float sum_lanes(floatv v)
 {
@@ -90,15 +94,15 @@ inline float max_lanes(floatv v)
     return v;
 #else
 #if FLOAT_WIDTH == 16
-    float8 v8 = fmax(v.lo, v.hi);
-    float4 v4 = fmax(v8.lo, v8.hi);
+    float8 v8 = GREATER(v.lo, v.hi);
+    float4 v4 = GREATER(v8.lo, v8.hi);
 #elif FLOAT_WIDTH == 8
-    float4 v4 = fmax(v.lo, v.hi);
+    float4 v4 = GREATER(v.lo, v.hi);
 #else
     float4 v4 = v;
 #endif
-    float2 v2 = fmax(v4.lo, v4.hi);
-    return fmax(v2.x, v2.y);
+    float2 v2 = GREATER(v4.lo, v4.hi);
+    return GREATER(v2.x, v2.y);
 #endif
 }
 
@@ -181,7 +185,7 @@ inline float group_max(float value, local float *scratch)
     for (uint half_size = get_local_size(0) / 2; half_size > 0; half_size /= 2) {
         barrier(CLK_LOCAL_MEM_FENCE);
         if (me < half_size)
-            scratch[me] = fmax(scratch[me], scratch[me + half_size]);
+            scratch[me] = GREATER(scratch[me], scratch[me + half_size]);
     }
     barrier(CLK_LOCAL_MEM_FENCE);
     value = scratch[0];
@@ -230,7 +234,7 @@ inline floatv gelu(floatv x)
 inline floatv gelu_slope(floatv x)
 {
     floatv gate = gelu_gate(x);
-    return gate + x * gate * (1.0f - gate) * (1.5957691216057308f + 0.21406469f * x * x);
+    return gate + x * gate * (1.0f - gate) * (1.5957691216057308f + 0.21406445f * x * x);
 }
 
 /* Elements 16 b to 16 b + 15 take the four words of the blocks 4 b to 4 b + 3: lane l is word l / 4 of block 4 b + l % 4.

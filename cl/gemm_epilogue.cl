@@ -15,6 +15,6 @@ kernel void gemm_epilogue(global const float *restrict bias, global float *restr
         float v = y[y_offset + i] + (has_bias ? bias[bias_offset + i % n] : 0.0f);
         if (keep_z)
             z[y_offset + i] = v;
-        y[y_offset + i] = activation == 1 ? fmax(v, 0.0f) : activation == 2 ? GELU(v) : v;
+        y[y_offset + i] = activation == 1 ? v < 0.0f ? 0.0f : v : activation == 2 ? GELU(v) : v;
     }
 }

@@ -157,7 +157,7 @@ inline void finish_tile(local const float *tile, global const float *restrict bi
             if (keep_z)
                 store_up_to(v, z + j, columns - j);
             if (activation == 1)
-                v = fmax(v, 0.0f);
+                v = SELECT(LT(v, 0.0f), (floatv)(0.0f), v);
             if (activation == 2)
                 v = gelu(v);
             store_up_to(v, y + j, columns - j);

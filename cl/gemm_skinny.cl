@@ -124,7 +124,7 @@ gemm_skinny(global const float *restrict a, global const float *restrict b,
                 if (keep_z)
                     store_up_to(v, z + at, columns - j);
                 if (activation == 1)
-                    v = fmax(v, 0.0f);
+                    v = SELECT(LT(v, 0.0f), (floatv)(0.0f), v);
                 if (activation == 2)
                     v = gelu(v);
                 store_up_to(v, y + at, columns - j);

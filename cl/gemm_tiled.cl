@@ -60,7 +60,7 @@ inline void finish(float4 sum, global const float *bias, global float *y, global
         float x = v[i] + (has_bias ? bias[i] : 0.0f);
         if (keep_z)
             z[i] = x;
-        y[i] = activation == 1 ? fmax(x, 0.0f) : activation == 2 ? GELU(x) : x;
+        y[i] = activation == 1 ? x < 0.0f ? 0.0f : x : activation == 2 ? GELU(x) : x;
     }
 }
 

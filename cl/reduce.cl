@@ -3,7 +3,7 @@
 
 #if KIND == 1
 #define START (-INFINITY)
-#define COMBINE(a, b) fmax(a, b)
+#define COMBINE(a, b) GREATER(a, b)
 #else
 #define START 0.0f
 #define COMBINE(a, b) ((a) + (b))

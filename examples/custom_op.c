@@ -32,7 +32,6 @@ static const struct qn_op soft_cap_op = {
     .infer = infer_soft_cap,
     .expression = "a0 * tanh(x0 / a0)",
     .derivative = {"dy * (1.0f - y * y / (a0 * a0))"},
-    .may_overwrite = 1,
 };
 
 static qn_node *soft_cap(qn_node *x, double limit)

@@ -101,7 +101,7 @@ int qn_finish(qn_context *context);
 /* Time by kernel, most first: calls, milliseconds, GFLOP/s, GB/s, share.  Needs qn_options.profile. */
 int qn_profile_print(qn_context *context, FILE *file);
 
-/* Host and device allocations that the context made so far: what a run must not change. */
+/* What the context has allocated on the device and compiled so far: a run adds nothing. */
 struct qn_counters {
     size_t device_allocations, device_bytes, device_bytes_peak;
     size_t programs_built, kernels_built; /* compiled; those from the cache on disk are not counted */

@@ -62,7 +62,8 @@ bool digest_equal(struct digest a, struct digest b)
 static const char *const kind_names[CACHE_KINDS] = {
     [CACHE_PROGRAM] = "program", [CACHE_INSTANCE] = "instance", [CACHE_DEVICE] = "device"};
 
-#define TEMPORARY_PREFIX "new-"
+#define TEMPORARY_PREFIX ".quern-new-"
+#define TEMPORARY_PATTERN TEMPORARY_PREFIX "XXXXXX"
 
 static const off_t most_bytes = (off_t)256 << 20;
 enum { STALE_SECONDS = 3600 }; /* a temporary file older than this has lost its writer */
@@ -104,10 +105,16 @@ static bool file_path(char *path, size_t size, enum cache_kind kind, struct dige
     return length > 0 && (size_t)length < size;
 }
 
+static bool is_temporary(const char *name)
+{
+    return strncmp(name, TEMPORARY_PREFIX, strlen(TEMPORARY_PREFIX)) == 0 &&
+           strlen(name) == strlen(TEMPORARY_PATTERN);
+}
+
 /* Whether a file of the folder is one of ours: nothing else is ever removed. */
 static bool is_ours(const char *name)
 {
-    if (strncmp(name, TEMPORARY_PREFIX, strlen(TEMPORARY_PREFIX)) == 0)
+    if (is_temporary(name))
         return true;
     for (int kind = 0; kind < CACHE_KINDS; kind++) {
         size_t length = strlen(kind_names[kind]);
@@ -225,10 +232,9 @@ static void trim(const char *folder)
         qsort(entries, count, sizeof *entries, by_age);
     time_t now = time(NULL);
     for (size_t i = 0; i < count; i++) {
-        bool is_temporary =
-            strncmp(entries[i].name, TEMPORARY_PREFIX, strlen(TEMPORARY_PREFIX)) == 0;
-        bool is_stale = is_temporary && now - entries[i].used.tv_sec > STALE_SECONDS;
-        if (is_stale || (!is_temporary && total > most_bytes)) {
+        bool is_new = is_temporary(entries[i].name);
+        bool is_stale = is_new && now - entries[i].used.tv_sec > STALE_SECONDS;
+        if (is_stale || (!is_new && total > most_bytes)) {
             remove_file(folder, entries[i].name);
             total -= entries[i].bytes;
         }
@@ -242,7 +248,7 @@ void cache_write(enum cache_kind kind, struct digest name, const void *data, siz
     if (bytes > (size_t)most_bytes || !cache_folder(folder, sizeof folder) ||
         !file_path(path, sizeof path, kind, name) || !make_folder(folder))
         return;
-    int length = snprintf(temporary, sizeof temporary, "%s/" TEMPORARY_PREFIX "XXXXXX", folder);
+    int length = snprintf(temporary, sizeof temporary, "%s/" TEMPORARY_PATTERN, folder);
     int descriptor =
         length > 0 && (size_t)length < sizeof temporary ? mkostemp(temporary, O_CLOEXEC) : -1;
     if (descriptor < 0)

@@ -143,6 +143,9 @@ static size_t width_of_class(enum qn_class device_class, size_t native)
     return device_class == QN_CPU ? size_max(kernel_width(native), 4) : 4;
 }
 
+/* What every kernel for GPUs may count on. */
+enum { GPU_LEAST_GROUP = 64, GPU_LEAST_LOCAL = 32768 };
+
 static void find_problem(struct device_info *info)
 {
     const char *problem = NULL;
@@ -317,5 +320,12 @@ int caps_override(qn_context *context, struct qn_caps *caps, const char *words)
 int caps_environment(qn_context *context, struct qn_caps *caps)
 {
     const char *words = getenv("QUERN_CAPS");
-    return words ? caps_override(context, caps, words) : QN_OK;
+    int status = words ? caps_override(context, caps, words) : QN_OK;
+    if (status == QN_OK && caps->device_class == QN_GPU &&
+        (caps->max_work_group < GPU_LEAST_GROUP || caps->local_memory < GPU_LEAST_LOCAL))
+        return context_fail(context, QN_ERROR_DEVICE,
+                            "it allows work-groups of %zu and %zu bytes of local memory; kernels for GPUs need %d "
+                            "and %d",
+                            caps->max_work_group, caps->local_memory, GPU_LEAST_GROUP, GPU_LEAST_LOCAL);
+    return status;
 }

@@ -103,8 +103,13 @@ static int fill(qn_context *context, struct listing *listing)
             }
             struct device_info *info = &platform->devices[j];
             struct qn_caps caps = info->caps;
-            if (caps_environment(context, &caps) != QN_OK)
-                return context->status;
+            int status = caps_environment(context, &caps);
+            if (status == QN_ERROR_DEVICE) { /* this one will not do; others may */
+                snprintf(info->problem, sizeof info->problem, "%s", context->error);
+                qn_clear_error(context);
+            } else if (status != QN_OK) {
+                return status;
+            }
             recall_probe(info);
             snprintf(selector, sizeof *listing->selectors, "%zu:%zu", i, j);
             listing->devices[index] = describe(info, &caps, selector);
@@ -140,12 +145,13 @@ static void find_chosen(struct listing *listing)
     qn_context context = {0};
     struct candidates candidates = {0};
     const char *selector = selector_or_environment(NULL);
-    if (selector && strcmp(selector, "none") == 0) {
+    if (selector && strcasecmp(selector, "none") == 0) {
         snprintf(listing->reason, sizeof listing->reason, "QUERN_DEVICE is \"none\"");
         return;
     }
     if (platforms_choose(&context, &listing->platforms, selector, &candidates) != QN_OK) {
         snprintf(listing->reason, sizeof listing->reason, "%s", context.error);
+        free(candidates.device);
         return;
     }
     const struct device_info *chosen = NULL;

@@ -178,6 +178,12 @@ static bool graph_append(qn_graph *graph, qn_node *node)
 qn_node *node_new(qn_graph *graph, const struct qn_op *op, const void *attributes,
                   qn_node *const *inputs, size_t n_inputs)
 {
+    if (op->expression && (n_inputs > QN_MAX_OPERANDS || op->attributes > MAX_FLOATS * sizeof(float))) {
+        context_fail(graph->context, QN_ERROR_INVALID,
+                     "%s: %zu inputs and %zu bytes of attributes; an expression has at most %d and %zu", op->name,
+                     n_inputs, op->attributes, QN_MAX_OPERANDS, MAX_FLOATS * sizeof(float));
+        return NULL;
+    }
     char *memory = graph_alloc(graph, sizeof(qn_node) + n_inputs * sizeof *inputs);
     void *copy = memory && op->attributes ? graph_alloc(graph, op->attributes) : NULL;
     if (!memory || (op->attributes && !copy))
@@ -218,6 +224,8 @@ qn_node *node_new(qn_graph *graph, const struct qn_op *op, const void *attribute
 qn_node *qn_node_new(const struct qn_op *op, const void *attributes, qn_node *const *inputs,
                      size_t n_inputs)
 {
+    if (n_inputs == 0)
+        return NULL;
     for (size_t i = 0; i < n_inputs; i++) {
         if (!inputs[i])
             return NULL;
@@ -335,6 +343,10 @@ qn_node *qn_leaf(qn_graph *graph, qn_tensor *tensor)
     if (graph->context != tensor->context) {
         context_fail(graph->context, QN_ERROR_INVALID, "leaf %s: the tensor belongs to another context",
                      tensor->name);
+        return NULL;
+    }
+    if (!tensor->storage && graph->context->device) {
+        context_fail(graph->context, QN_ERROR_INVALID, "leaf %s: its store is not sealed", tensor->name);
         return NULL;
     }
     /* One node a tensor: who asks for the gradient of a leaf means all uses of the tensor. */

@@ -223,6 +223,19 @@ static int place_in_arena(qn_plan *plan)
 
 /* ---- All together ---- */
 
+/* Whether another leaf is a larger tensor, the buffer of a store, in which this one is. */
+static bool is_part_of_leaf(const qn_plan *plan, const qn_tensor *tensor)
+{
+    for (size_t i = 0; i < plan->n_nodes; i++) {
+        if (plan->nodes[i]->op != &leaf_op)
+            continue;
+        const qn_tensor *other = ((const struct leaf_attributes *)plan->nodes[i]->attributes)->tensor;
+        if (tensors_overlap(other, tensor) && qn_tensor_bytes(other) > qn_tensor_bytes(tensor))
+            return true;
+    }
+    return false;
+}
+
 static int place_leaves(qn_plan *plan)
 {
     for (size_t i = 0; i < plan->n_nodes; i++) {
@@ -235,7 +248,8 @@ static int place_leaves(qn_plan *plan)
             value->slot = graph_alloc(plan->graph, sizeof *value->slot);
             if (value->slot)
                 *value->slot = (struct slot){.bytes = value_bytes(value), .tensor = tensor};
-            plan->memory.tensors += value_bytes(value);
+            if (!is_part_of_leaf(plan, tensor))
+                plan->memory.tensors += value_bytes(value);
         } else {
             continue;
         }

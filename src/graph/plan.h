@@ -141,7 +141,8 @@ struct qn_plan {
     char *mapped, *results; /* results: QN_RING_RUNS times result_bytes */
     size_t pinned_bytes, result_bytes;
     cl_event ended[QN_RING_RUNS];
-    uint64_t runs, context_run;
+    uint64_t runs, context_run; /* of the plan, and of all plans of the context when this one ran last */
+    bool has_failed;            /* the last run */
 };
 
 /* The node and output that hold a value: behind views, outputs and assigns. */

@@ -5,6 +5,7 @@
 
 #include "device/device.h"
 #include "graph/plan.h"
+#include "graph/state.h"
 
 /* ---- Memory ---- */
 
@@ -49,6 +50,7 @@ static cl_mem range_buffer(qn_plan *plan, const struct slot *slot, size_t offset
                                       &region, &code);
     if (device_check(plan->context, code, "a sub-buffer of %zu bytes at %zu", bytes, place.offset))
         return NULL;
+    plan->context->counters.device_allocations++;
     plan->sub_buffers[plan->n_sub_buffers++] =
         (struct sub_buffer){place.parent, buffer, place.offset, bytes};
     return buffer;
@@ -186,16 +188,34 @@ static size_t node_bytes(const qn_node *node)
     return qn_type_bytes(node->outputs[0].type, qn_shape_count(node->outputs[0].shape));
 }
 
-/* Pinned memory for QN_RING_RUNS copies of every input and of every small root. */
+static cl_mem input_buffer(qn_plan *plan, const struct plan_input *input)
+{
+    return range_buffer(plan, value_of(plan, input->node, 0)->slot, 0, node_bytes(input->node));
+}
+
+static cl_mem root_buffer(qn_plan *plan, const struct plan_root *root)
+{
+    const struct qn_layout *layout = &value_of(plan, root->node, 0)->layout;
+    return range_buffer(plan, value_slot(plan, root->node), qn_type_bytes(layout->type, layout->offset),
+                        node_bytes(root->node));
+}
+
+/* Pinned memory for QN_RING_RUNS copies of every input and of every small root.  The new value of a tensor is in the
+ * tensor. */
 static int bind_rings(qn_plan *plan)
 {
     enum { ALIGNMENT = 64 };
     qn_context *context = plan->context;
     size_t input_bytes = 0;
-    for (size_t i = 0; i < plan->n_inputs; i++)
+    for (size_t i = 0; i < plan->n_inputs; i++) {
+        if (!input_buffer(plan, &plan->inputs[i]))
+            return plan->context->status;
         input_bytes += round_up(node_bytes(plan->inputs[i].node), ALIGNMENT);
+    }
     for (size_t i = 0; i < plan->n_roots; i++) {
-        if (node_bytes(plan->roots[i].node) > QN_RING_BYTES)
+        if (!root_buffer(plan, &plan->roots[i]))
+            return plan->context->status;
+        if (node_bytes(plan->roots[i].node) > QN_RING_BYTES || tensor_written(plan->roots[i].node))
             continue;
         plan->roots[i].ring = plan->result_bytes;
         plan->result_bytes += round_up(node_bytes(plan->roots[i].node), ALIGNMENT);
@@ -266,8 +286,9 @@ static int wait_for(qn_plan *plan, uint64_t run)
         return QN_OK;
     cl_int code = clWaitForEvents(1, ended), state = CL_COMPLETE;
     clGetEventInfo(*ended, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof state, &state, NULL);
-    return device_check(plan->context, state < 0 ? state : code, "waiting for run %llu of a plan",
-                        (unsigned long long)run);
+    return device_check(plan->context, state < 0 ? state : code,
+                        "run %llu of a plan of %zu commands (profiling waits for each, and names the one that fails)",
+                        (unsigned long long)run, plan->stage.n_commands);
 }
 
 /* ---- Runs ---- */
@@ -311,12 +332,9 @@ static int start_inputs(qn_plan *plan, uint64_t run)
         if (!input->is_set)
             return context_fail(plan->context, QN_ERROR_INVALID, "qn_run: input %s was never set",
                                 qn_node_name(input->node));
-        cl_mem buffer = range_buffer(plan, value_of(plan, input->node, 0)->slot, 0, node_bytes(input->node));
-        if (!buffer)
-            return plan->context->status;
         int status = device_check(plan->context,
-                                  clEnqueueWriteBuffer(plan->context->device->queue, buffer, CL_FALSE,
-                                                       0, node_bytes(input->node),
+                                  clEnqueueWriteBuffer(plan->context->device->queue, input_buffer(plan, input),
+                                                       CL_FALSE, 0, node_bytes(input->node),
                                                        input->staging[input->current], 0, NULL, NULL),
                                   "writing input %s", qn_node_name(input->node));
         if (status != QN_OK)
@@ -326,13 +344,6 @@ static int start_inputs(qn_plan *plan, uint64_t run)
     return QN_OK;
 }
 
-static cl_mem root_buffer(qn_plan *plan, const struct plan_root *root)
-{
-    const struct qn_layout *layout = &value_of(plan, root->node, 0)->layout;
-    return range_buffer(plan, value_slot(plan, root->node), qn_type_bytes(layout->type, layout->offset),
-                        node_bytes(root->node));
-}
-
 static int start_results(qn_plan *plan, uint64_t run)
 {
     char *results = plan->results + run % QN_RING_RUNS * plan->result_bytes;
@@ -340,13 +351,10 @@ static int start_results(qn_plan *plan, uint64_t run)
         struct plan_root *root = &plan->roots[i];
         if (root->ring == SIZE_MAX)
             continue;
-        cl_mem buffer = root_buffer(plan, root);
-        if (!buffer)
-            return plan->context->status;
         int status = device_check(plan->context,
-                                  clEnqueueReadBuffer(plan->context->device->queue, buffer, CL_FALSE, 0,
-                                                      node_bytes(root->node), results + root->ring, 0,
-                                                      NULL, NULL),
+                                  clEnqueueReadBuffer(plan->context->device->queue, root_buffer(plan, root),
+                                                      CL_FALSE, 0, node_bytes(root->node),
+                                                      results + root->ring, 0, NULL, NULL),
                                   "reading %s", qn_node_name(root->node));
         if (status != QN_OK)
             return status;
@@ -400,7 +408,11 @@ int qn_run(qn_plan *plan)
         status = device_check(context, clFlush(context->device->queue), "clFlush");
     for (size_t i = 0; i < plan->n_written; i++)
         plan->written[i]->storage->version++;
-    plan->runs = run;
+    plan->has_failed = status != QN_OK;
+    if (plan->has_failed)
+        clFinish(context->device->queue); /* what was begun: the memory of its inputs is free then */
+    else
+        plan->runs = run;
     plan->context_run = ++context->runs;
     return status;
 }
@@ -430,8 +442,9 @@ int qn_get(qn_plan *plan, const qn_node *node, void *values)
     struct plan_root *root = find_root(plan, node);
     if (!root)
         return QN_ERROR_INVALID;
-    if (plan->runs == 0)
-        return context_fail(context, QN_ERROR_INVALID, "qn_get: the plan has not run yet");
+    if (plan->runs == 0 || plan->has_failed)
+        return context_fail(context, QN_ERROR_INVALID,
+                            plan->has_failed ? "qn_get: the plan's last run failed" : "qn_get: the plan has not run yet");
     if (root->ring != SIZE_MAX) {
         int status = wait_for(plan, plan->runs);
         if (status == QN_OK)
@@ -442,11 +455,8 @@ int qn_get(qn_plan *plan, const qn_node *node, void *values)
     if (plan->context_run != context->runs && !value_slot(plan, root->node)->tensor)
         return context_fail(context, QN_ERROR_INVALID,
                             "qn_get: another plan has run since, and may have overwritten the value");
-    cl_mem buffer = root_buffer(plan, root);
-    if (!buffer)
-        return context->status;
     return device_check(context,
-                        clEnqueueReadBuffer(context->device->queue, buffer, CL_TRUE, 0,
+                        clEnqueueReadBuffer(context->device->queue, root_buffer(plan, root), CL_TRUE, 0,
                                             node_bytes(root->node), values, 0, NULL, NULL),
                         "reading %s", qn_node_name(root->node));
 }

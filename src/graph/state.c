@@ -18,7 +18,9 @@ static bool check_tensor(const qn_node *node, const qn_tensor *tensor, const qn_
     if (tensor->type != value->outputs[0].type)
         return qn_node_fail(node, "tensor %s is %s, the value %s", tensor->name,
                             qn_type_name(tensor->type), qn_type_name(value->outputs[0].type));
-    return true;
+    return qn_type_bytes(tensor->type, 1) == 4 ||
+           qn_node_fail(node, "tensor %s is %s: only types of four bytes are written", tensor->name,
+                        qn_type_name(tensor->type));
 }
 
 static bool infer_assign(qn_node *node)
@@ -67,9 +69,7 @@ static bool infer_write(qn_node *node)
                             shape_text(part, a, sizeof a), write->axis, write->tensor->name,
                             shape_text(whole, b, sizeof b));
     node->outputs[0] = (struct qn_value){write->tensor->type, *whole};
-    return qn_type_bytes(write->tensor->type, 1) == 4 ||
-           qn_node_fail(node, "tensor %s is %s: only types of four bytes are written in part",
-                        write->tensor->name, qn_type_name(write->tensor->type));
+    return true;
 }
 
 static void record_write(struct qn_launch *launch, const qn_node *node)
@@ -120,7 +120,9 @@ qn_tensor *tensor_written(const qn_node *node)
 static bool infer_copy(qn_node *node)
 {
     node->outputs[0] = node->inputs[0]->outputs[0];
-    return true;
+    return qn_type_bytes(node->outputs[0].type, 1) == 4 ||
+           qn_node_fail(node, "of %s: only types of four bytes are copied, as a result or for strides",
+                        qn_type_name(node->outputs[0].type));
 }
 
 const struct qn_op copy_op = {.name = "copy", .outputs = 1, .infer = infer_copy, .expression = "x0"};

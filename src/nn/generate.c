@@ -106,6 +106,7 @@ static struct reader *prompt_reader(qn_generator *generator, size_t length)
         if (generator->prompts[i].length == length)
             return &generator->prompts[i];
     if (generator->n_prompts == READERS) {
+        generator->last = NULL; /* it may be the one that goes */
         reader_free(&generator->prompts[0]);
         memmove(generator->prompts, generator->prompts + 1, (READERS - 1) * sizeof *generator->prompts);
         generator->n_prompts--;

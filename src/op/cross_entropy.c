@@ -136,8 +136,10 @@ static const struct qn_op backward_op = {.name = "cross_entropy_backward",
 
 static void gradient(qn_node *node, qn_node *const *d_out, qn_node **d_in)
 {
-    if (!d_out[0])
+    if (d_out[1] || d_out[2]) {
+        qn_node_fail(node, "only the loss has a gradient");
         return;
+    }
     qn_node *inputs[] = {node->inputs[0], node->inputs[1], qn_output(node, 1), qn_output(node, 2), d_out[0]};
     d_in[0] = qn_node_new(&backward_op, node->attributes, inputs, 5);
 }

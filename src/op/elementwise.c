@@ -138,14 +138,14 @@ static const struct qn_op maximum_op = {
     .name = "maximum",
     .outputs = 1,
     .infer = infer_same_type,
-    .expression = "max(x0, x1)",
+    .expression = "GREATER(x0, x1)",
     .derivative = {"SELECT(GE(x0, x1), dy, (floatv)(0.0f))", "SELECT(GE(x0, x1), (floatv)(0.0f), dy)"},
     .cost = cost_of_one};
 static const struct qn_op minimum_op = {
     .name = "minimum",
     .outputs = 1,
     .infer = infer_same_type,
-    .expression = "min(x0, x1)",
+    .expression = "LESSER(x0, x1)",
     .derivative = {"SELECT(LE(x0, x1), dy, (floatv)(0.0f))", "SELECT(LE(x0, x1), (floatv)(0.0f), dy)"},
     .cost = cost_of_one};
 
@@ -239,7 +239,6 @@ qn_node *qn_where(qn_node *condition, qn_node *a, qn_node *b)
                                                .infer = infer_f32,                                      \
                                                .expression = text,                                      \
                                                .derivative = {slope},                                   \
-                                               .may_overwrite = 1,                                      \
                                                .cost = cost_of_one};                                    \
     qn_node *qn_##function(qn_node *x)                                                                  \
     {                                                                                                   \
@@ -259,7 +258,7 @@ UNARY(sin, "sin(x0)", "dy * cos(x0)")
 UNARY(cos, "cos(x0)", "-dy * sin(x0)")
 UNARY(tanh, "tanh(x0)", "dy * (1.0f - y * y)")
 UNARY(sigmoid, "1.0f / (1.0f + exp(-x0))", "dy * y * (1.0f - y)")
-UNARY(relu, "fmax(x0, 0.0f)", "SELECT(GT(x0, 0.0f), dy, (floatv)(0.0f))")
+UNARY(relu, "SELECT(LT(x0, 0.0f), (floatv)(0.0f), x0)", "SELECT(GT(x0, 0.0f), dy, (floatv)(0.0f))")
 UNARY(gelu, "gelu(x0)", "dy * gelu_slope(x0)")
 UNARY(is_finite, "SELECT(LT(fabs(x0), (floatv)(INFINITY)), (floatv)(1.0f), (floatv)(0.0f))", NULL)
 
@@ -301,7 +300,7 @@ static const struct qn_op clamp_op = {
     .outputs = 1,
     .attributes = 2 * sizeof(float),
     .infer = infer_f32,
-    .expression = "fmin(fmax(x0, a0), a1)",
+    .expression = "SELECT(LT(x0, (floatv)(a0)), (floatv)(a0), SELECT(GT(x0, (floatv)(a1)), (floatv)(a1), x0))",
     .derivative = {"SELECT(LT(x0, (floatv)(a0)), (floatv)(0.0f), SELECT(GT(x0, (floatv)(a1)), (floatv)(0.0f), dy))"},
     .cost = cost_of_one};
 
@@ -397,7 +396,8 @@ static bool infer_dropout(qn_node *node)
         return qn_node_fail(node, "the key is %s, not i32",
                             qn_type_name(node->inputs[1]->outputs[0].type));
     node->outputs[0] = node->inputs[0]->outputs[0];
-    return true;
+    return node->outputs[0].type == QN_F32 ||
+           qn_node_fail(node, "of %s, not f32", qn_type_name(node->outputs[0].type));
 }
 
 static qn_node *dropout(qn_node *x, const float *attributes, qn_node *seed, qn_node *step);

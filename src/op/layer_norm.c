@@ -144,8 +144,10 @@ static const struct qn_op backward_op = {.name = "layer_norm_backward",
 
 static void gradient_layer_norm(qn_node *node, qn_node *const *d_out, qn_node **d_in)
 {
-    if (!d_out[0])
+    if (d_out[1] || d_out[2]) {
+        qn_node_fail(node, "mean and deviation have no gradient");
         return;
+    }
     qn_node *inputs[] = {node->inputs[0], qn_output(node, 1), qn_output(node, 2), node->inputs[1], d_out[0]};
     d_in[0] = qn_node_new(&backward_op, NULL, inputs, 5);
     d_in[1] = d_in[0] ? qn_output(d_in[0], 1) : NULL;

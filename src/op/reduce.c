@@ -151,6 +151,20 @@ static qn_node *reduce_run(qn_node *x, enum kind kind, size_t first, size_t last
     return qn_node_new(&ops[kind], &(struct reduce_attributes){kind, first, last}, &x, 1);
 }
 
+/* Moves axes behind the others. */
+static qn_node *move_last(qn_node *x, unsigned axes)
+{
+    int end = x->outputs[0].shape.rank;
+    for (int axis = end; axis-- > 0;) {
+        if (!(axes >> axis & 1))
+            continue;
+        end--;
+        for (int i = axis; i < end; i++)
+            x = qn_transpose(x, i, i + 1);
+    }
+    return x;
+}
+
 /* Reduces runs of adjacent axes, the last first, so that the axes before keep their numbers. */
 static qn_node *reduce(qn_node *x, enum kind kind, unsigned axes)
 {
@@ -161,6 +175,12 @@ static qn_node *reduce(qn_node *x, enum kind kind, unsigned axes)
         context_fail(x->graph->context, QN_ERROR_INVALID, "%s: axes %#x of a value of rank %d",
                      ops[kind].name, axes, rank);
         return NULL;
+    }
+    unsigned all = axes & ((1u << rank) - 1), lowest = all & (0u - all);
+    if (kind == MAX && (all & (all + lowest)) != 0 && all + lowest < 1u << rank) {
+        x = move_last(x, all); /* in one run: the gradient is shared among all that are equal */
+        int kept = rank - __builtin_popcount(all);
+        return x ? reduce_run(x, kind, (size_t)kept, (size_t)rank) : NULL;
     }
     for (int last = rank; x && last > 0; last--) {
         if (!(axes >> (last - 1) & 1))

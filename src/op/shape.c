@@ -331,7 +331,8 @@ static bool infer_broadcast(qn_node *node)
 {
     const qn_shape *from = qn_in(node, 0), *to = node->attributes;
     char from_text[SHAPE_TEXT], to_text[SHAPE_TEXT];
-    bool fits = to->rank >= from->rank && qn_shape_count(*to) < SIZE_MAX / 8;
+    bool fits = to->rank >= from->rank && to->rank <= QN_MAX_RANK && qn_shape_count(*to) > 0 &&
+                qn_shape_count(*to) < SIZE_MAX / 8;
     for (int i = 1; fits && i <= from->rank; i++)
         fits = from->size[from->rank - i] == to->size[to->rank - i] || from->size[from->rank - i] == 1;
     if (!fits)

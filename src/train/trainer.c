@@ -26,7 +26,7 @@ struct qn_trainer {
     qn_node *key;
     qn_node *loss, *norm, *rate, *skipped; /* roots of the plan that updates */
     uint64_t passes;                       /* started */
-    uint64_t first_step;                   /* steps done before this process */
+    uint64_t first_step, first_run;        /* steps done before those passes, and runs of the plan that updates */
 };
 
 static qn_tensor *number(qn_trainer *trainer, const char *name, enum qn_type type, size_t count)
@@ -292,7 +292,7 @@ int qn_trainer_report(qn_trainer *trainer, uint64_t step, bool wait, struct qn_s
     if (step <= trainer->first_step || step > qn_trainer_steps(trainer))
         return context_fail(trainer->context, QN_ERROR_INVALID, "trainer: there is no step %llu to report",
                             (unsigned long long)step);
-    uint64_t run = step - trainer->first_step;
+    uint64_t run = step - trainer->first_step + trainer->first_run;
     float loss, norm, rate;
     int32_t skipped;
     int status = QN_OK;
@@ -408,6 +408,15 @@ static int load_tensor(qn_trainer *trainer, const qn_safetensors *file, const ch
     return status;
 }
 
+/* Forgets the passes of a step that was not ended. */
+static int clear_sums(qn_trainer *trainer)
+{
+    int status = trainer->loss_sum ? qn_fill(trainer->loss_sum, 0) : QN_OK;
+    for (size_t i = 0; status == QN_OK && trainer->sum && i < qn_store_buffers(trainer->sum); i++)
+        status = qn_fill(qn_store_buffer(trainer->sum, i), 0);
+    return status;
+}
+
 int qn_trainer_load(qn_trainer *trainer, const char *path)
 {
     qn_safetensors *file = qn_safetensors_open(trainer->context, path);
@@ -423,6 +432,7 @@ int qn_trainer_load(qn_trainer *trainer, const char *path)
     if (status == QN_OK && steps < 0)
         status = context_fail(trainer->context, QN_ERROR_FORMAT, "%s: step is %d", path, steps);
     trainer->first_step = status == QN_OK ? (uint64_t)steps : 0;
+    trainer->first_run = trainer->update ? qn_runs(trainer->update) : 0;
     trainer->passes = 0;
-    return status;
+    return status == QN_OK ? clear_sums(trainer) : status;
 }
