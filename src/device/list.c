@@ -105,7 +105,7 @@ static int fill(qn_context *context, struct listing *listing)
             struct qn_caps caps = info->caps;
             int status = caps_environment(context, &caps);
             if (status == QN_ERROR_DEVICE) { /* this one will not do; others may */
-                snprintf(info->problem, sizeof info->problem, "%s", context->error);
+                snprintf(info->problem, sizeof info->problem, "%.500s", context->error);
                 qn_clear_error(context);
             } else if (status != QN_OK) {
                 return status;
