@@ -34,23 +34,9 @@ inline float mass(global const float *row, ulong begin, ulong end, int threshold
     return group_sum(sum_lanes(sum), scratch);
 }
 
-/* The greatest threshold, from `low` on, that leaves a mass of at least `wanted`. */
-inline int cut(float wanted, global const float *row, ulong width, int low, float most,
-               float temperature, local float *scratch)
-{
-    int high = FIRST_LANE(ordered(most));
-    while (low < high) {
-        int middle = rhadd(low, high);
-        float left = mass(row, 0, width, middle, most, temperature, scratch);
-        if (left >= wanted)
-            low = middle;
-        else
-            high = middle - 1;
-        if (left == wanted)
-            high = middle;
-    }
-    return low;
-}
+/* What a row needs, one after the other; each asks for masses.  They share one loop and one place that waits for the group:
+ * compilers that unroll barriers need minutes for more. */
+enum phase { TOP_K, MASS, TOP_P, TOTAL, DRAW, DRAWN };
 
 kernel void sample(global int *restrict ids, global const float *restrict logits,
                    global const int *restrict key, ulong rows, ulong width, float temperature,
@@ -66,38 +52,54 @@ kernel void sample(global int *restrict ids, global const float *restrict logits
         }
         float most = group_max(max_lanes(greatest), scratch);
 
-        /* Never -infinity, unless there is nothing else. */
-        int threshold = FIRST_LANE(ordered(most));
-        if (temperature > 0)
-            threshold = min(threshold, -as_int(FLT_MAX));
-        if (top_k < width)
-            threshold = cut((float)top_k, in, width, threshold, most, 0.0f, scratch);
-        if (top_p < 1) {
-            float all = mass(in, 0, width, threshold, most, temperature, scratch);
-            threshold = cut(top_p * all, in, width, threshold, most, temperature, scratch);
-        }
-
-        float total = 0.0f;
-        for (ulong i = 0; i < width; i += BLOCK)
-            total += mass(in, i, min(i + BLOCK, width), threshold, most, temperature, scratch);
-        /* Less than the total, however it is rounded; 0 stops at the first that is kept. */
-        float target = uniform(random_word(0, (uint)row, (uint)key[0], (uint)key[1])) * total;
-        if (!(temperature > 0))
-            target = 0.0f;
-
-        ulong begin = 0, end = min((ulong)BLOCK, width);
-        float before = 0.0f, with = mass(in, begin, end, threshold, most, temperature, scratch);
-        while (with <= target && end < width) {
-            before = with;
-            begin = end;
-            end = min(begin + BLOCK, width);
-            with += mass(in, begin, end, threshold, most, temperature, scratch);
+        /* The threshold is between low and high.  Never -infinity, unless there is nothing else. */
+        int high = FIRST_LANE(ordered(most)), low = temperature > 0 ? min(high, -as_int(FLT_MAX)) : high;
+        int threshold = low;
+        uint phase = top_k < width ? TOP_K : top_p < 1 ? MASS : TOTAL;
+        float wanted = (float)top_k, total = 0.0f, target = 0.0f, before = 0.0f;
+        ulong begin = 0; /* of the block where the draw may end */
+        while (phase != DRAWN) {
+            bool bisects = phase == TOP_K || phase == TOP_P, by_block = phase == TOTAL || phase == DRAW;
+            int middle = bisects ? rhadd(low, high) : threshold;
+            ulong end = by_block ? min(begin + BLOCK, width) : width;
+            float found = mass(in, begin, end, middle, most, phase == TOP_K ? 0.0f : temperature, scratch);
+            if (bisects) { /* for the greatest threshold that leaves what is wanted */
+                if (found >= wanted)
+                    low = middle;
+                else
+                    high = middle - 1;
+                if (found == wanted)
+                    high = middle;
+                if (low >= high) {
+                    threshold = low;
+                    phase = phase == TOP_K && top_p < 1 ? MASS : TOTAL;
+                }
+            } else if (phase == MASS) {
+                wanted = top_p * found;
+                low = threshold;
+                high = FIRST_LANE(ordered(most));
+                phase = TOP_P;
+            } else if (phase == TOTAL) {
+                total += found;
+                begin = end;
+                if (end == width) {
+                    /* Less than the total, however it is rounded; 0 stops at the first that is kept. */
+                    if (temperature > 0)
+                        target = uniform(random_word(0, (uint)row, (uint)key[0], (uint)key[1])) * total;
+                    begin = 0;
+                    phase = DRAW;
+                }
+            } else if (before + found <= target && end < width) {
+                before += found;
+                begin = end;
+            } else {
+                phase = DRAWN;
+            }
         }
         if (get_local_id(0) > 0)
             continue;
-        /* Added up in another order, the block may end before the target: then its last is drawn.
-         */
-        ulong id = 0;
+        /* Added up in another order, the block may end before the target: then its last is drawn. */
+        ulong id = 0, end = min(begin + BLOCK, width);
         for (ulong i = begin; i < end && before <= target; i += FLOAT_WIDTH) {
             float lane[FLOAT_WIDTH];
             vstorev(weights(load_row(in, i, end, NAN), threshold, most, temperature), 0, lane);

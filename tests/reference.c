@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "device/philox.h"
+
 /* ---- Arrays ---- */
 
 struct owned {
@@ -167,7 +169,10 @@ struct array reference_reduce(struct array x, unsigned axes, enum reduction redu
             if (!(axes >> axis & 1))
                 kept[to++] = c[axis];
         double *sum = &y.at[array_position(&shape, kept)];
-        *sum = reduction == REDUCE_MAX ? fmax(*sum, x.at[i]) : *sum + x.at[i];
+        if (reduction != REDUCE_MAX)
+            *sum += x.at[i];
+        else if (!(x.at[i] <= *sum) && !isnan(*sum)) /* NaN stays */
+            *sum = x.at[i];
     }
     for (size_t i = 0; reduction == REDUCE_MEAN && i < y.count; i++)
         y.at[i] /= (double)(x.count / y.count);
@@ -339,6 +344,64 @@ struct array reference_top_k(struct array x, size_t k, int output)
             value[best] = -INFINITY;
         }
     return y;
+}
+
+static int descending(const void *a, const void *b)
+{
+    double first = *(const double *)a, second = *(const double *)b;
+    return (first < second) - (first > second);
+}
+
+/* The least value of a row that is kept. */
+static double kept_from(const double *row, size_t width, struct qn_sample options)
+{
+    struct array sorted = array_new((qn_shape){1, {width}});
+    memcpy(sorted.at, row, width * sizeof *row);
+    qsort(sorted.at, width, sizeof *row, descending);
+    if (options.temperature == 0)
+        return sorted.at[0];
+    size_t count = options.top_k && options.top_k < width ? options.top_k : width;
+    while (count < width && sorted.at[count] == sorted.at[count - 1])
+        count++;
+    double total = 0, mass = 0;
+    for (size_t i = 0; i < count; i++)
+        total += exp((sorted.at[i] - sorted.at[0]) / options.temperature);
+    size_t last = count - 1;
+    for (size_t i = 0; options.top_p > 0 && options.top_p < 1 && i < count; i++) {
+        mass += exp((sorted.at[i] - sorted.at[0]) / options.temperature);
+        if (mass >= options.top_p * total) {
+            last = i;
+            break;
+        }
+    }
+    return sorted.at[last];
+}
+
+struct array reference_sample(struct array logits, struct array key, struct qn_sample options)
+{
+    size_t rows = logits.shape.size[0], width = logits.shape.size[1];
+    struct array ids = array_new((qn_shape){1, {rows}});
+    for (size_t row = 0; row < rows; row++) {
+        const double *x = logits.at + row * width;
+        double least = kept_from(x, width, options), most = x[0], total = 0;
+        uint32_t counter[4] = {0, 0, (uint32_t)row, 0}, words[2] = {(uint32_t)key.at[0], (uint32_t)key.at[1]};
+        double target = options.temperature > 0 ? (philox(counter, words).word[0] >> 8) * 0x1p-24 : 0;
+        for (size_t i = 0; i < width; i++)
+            most = fmax(most, x[i]);
+        for (int pass = 0; pass < 2; pass++) { /* adds up, then draws */
+            double sum = 0;
+            for (size_t i = 0; i < width; i++) {
+                double weight = options.temperature > 0 ? exp((x[i] - most) / options.temperature) : 1;
+                sum += x[i] >= least ? weight : 0;
+                if (pass == 1 && sum > target * total) {
+                    ids.at[row] = (double)i;
+                    break;
+                }
+            }
+            total = sum;
+        }
+    }
+    return ids;
 }
 
 double reference_gelu(double x)

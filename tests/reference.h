@@ -51,6 +51,9 @@ struct array reference_attention(struct array q, struct array k, struct array v,
 /* Output 0 or 1 of qn_top_k. */
 struct array reference_top_k(struct array x, size_t k, int output);
 
+/* As qn_sample(): `key` has two numbers. */
+struct array reference_sample(struct array logits, struct array key, struct qn_sample options);
+
 double reference_gelu(double x);
 
 #endif

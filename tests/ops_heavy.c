@@ -1,0 +1,278 @@
+/* Rows of operations with kernels of their own. */
+#include <math.h>
+#include <string.h>
+
+#include "ops.h"
+
+/* ---- Matrices ---- */
+
+static const struct qn_matmul plain = {0}, transposed_a = {.transpose_a = true},
+                              transposed_b = {.transpose_b = true},
+                              transposed_both = {.transpose_a = true, .transpose_b = true},
+                              with_relu = {.activation = QN_RELU},
+                              with_gelu = {.activation = QN_GELU},
+                              with_gelu_b = {.transpose_b = true, .activation = QN_GELU};
+
+static qn_node *build_matmul(const struct row *row, qn_node *const *x)
+{
+    struct qn_matmul matmul = *(const struct qn_matmul *)row->options;
+    matmul.bias = row->operands[2] ? x[2] : NULL;
+    return qn_matmul_with(x[0], x[1], matmul);
+}
+static struct array reference_of_matmul(const struct row *row, const struct array *x)
+{
+    const struct qn_matmul *matmul = row->options;
+    struct array y = reference_matmul(x[0], x[1], matmul->transpose_a, matmul->transpose_b);
+    size_t columns = y.shape.size[y.shape.rank - 1];
+    for (size_t i = 0; i < y.count; i++) {
+        y.at[i] += row->operands[2] ? x[2].at[i % columns] : 0;
+        if (matmul->activation == QN_RELU)
+            y.at[i] = y.at[i] < 0 ? 0 : y.at[i];
+        if (matmul->activation == QN_GELU)
+            y.at[i] = reference_gelu(y.at[i]);
+    }
+    return y;
+}
+/* A product of a transposed view and a gelu apart: simplify and fusion must not change what it is.
+ */
+static qn_node *build_matmul_apart(const struct row *row, qn_node *const *x)
+{
+    (void)row;
+    return qn_gelu(qn_add(qn_matmul(qn_transpose(x[0], 0, 1), qn_transpose(x[1], 0, 1)), x[2]));
+}
+static struct array reference_matmul_apart(const struct row *row, const struct array *x)
+{
+    (void)row;
+    struct array y = reference_matmul(x[0], x[1], true, true);
+    for (size_t i = 0; i < y.count; i++)
+        y.at[i] = reference_gelu(y.at[i] + x[2].at[i % x[2].count]);
+    return y;
+}
+
+/* A sum of k products of random signs is as large as the root of k, its f32 rounding errors at most
+ * as that of k: for k of about a thousand 30 half ulps of 6e-8, in practice far less. */
+#define MATMUL(title, letters, with, slope, ...)                                                   \
+    {                                                                                              \
+        ROW("matmul", title, letters, slope, 2e-6, 4e-6, false, build_matmul,                      \
+            reference_of_matmul),                                                                  \
+            .cases = {__VA_ARGS__}, .options = &with                                               \
+    }
+/* clang-format off */
+static const struct row rows_of_matmul[] = {
+    MATMUL("matmul", "nn", plain, 3, "33x67 67x17", "1x1 1x1", "1x67 67x131", "65x1 1x33", "129x65 65x257", "5x4099 4099x7",
+           "33x67t 67x17s", "33x67s 67x17t", "33x67r 67x17r"),
+    MATMUL("matmul_ta", "nn", transposed_a, 3, "67x33 67x17", "67x1 67x5", "131x65 131x67", "33x9t 33x7s"),
+    MATMUL("matmul_tb", "nn", transposed_b, 3, "33x67 17x67", "1x67 131x67", "65x131 67x131", "9x33s 7x33r", "4x96 259x96"),
+    MATMUL("matmul_tab", "nn", transposed_both, 3, "67x33 17x67", "131x65 67x131"),
+    MATMUL("matmul_batch", "nn", plain, 3, "3x9x13 3x13x7", "2x3x9x5 2x3x5x11", "2x3x9x5t 2x3x5x11", "4x1x67 4x67x33", "2x9x5s 2x5x11r"),
+    MATMUL("matmul_batch_tb", "nn", transposed_b, 3, "3x9x13 3x7x13", "2x3x17x16 2x3x17x16"),
+    MATMUL("matmul_batch_ta", "nn", transposed_a, 3, "3x13x9 3x13x7"),
+    MATMUL("matmul_shared", "nn", plain, 3, "3x9x13 13x7", "2x3x5x16 16x33", "3x9x13s 13x7", "3x9x13b 13x7"),
+    MATMUL("matmul_shared_ta", "nn", transposed_a, 3, "3x13x9 13x7"),
+    MATMUL("linear", "nnn", plain, 7, "33x67 67x17 17", "2x9x67 67x17 17", "1x33 33x65 65", "7x5 5x9 9s"),
+    MATMUL("linear_relu_special", "snn", with_relu, 0, "33x7 7x17 17", "1x42 42x65 65"),
+    MATMUL("linear_relu", "nnn", with_relu, 7, "33x67 67x17 17", "1x33 33x65 65"),
+    MATMUL("linear_gelu", "nnn", with_gelu, 7, "33x67 67x17 17", "3x5x16 16x64 64", "1x33 33x65 65"),
+    MATMUL("linear_gelu_tb", "nnn", with_gelu_b, 7, "33x67 17x67 17"),
+    {ROW("matmul", "matmul_apart", "nnn", 7, 2e-6, 4e-6, false, build_matmul_apart, reference_matmul_apart), .cases = {"67x33 17x67 17"}},
+};
+/* clang-format on */
+
+/* ---- Attention ---- */
+
+static const struct qn_attention everything = {0}, causal = {.is_causal = true},
+                                 causal_scaled = {.is_causal = true, .scale = 0.37f};
+
+static qn_node *build_attention(const struct row *row, qn_node *const *x)
+{
+    struct qn_attention attention = *(const struct qn_attention *)row->options;
+    attention.position = strlen(row->operands) == 4 ? x[3] : NULL;
+    return qn_attention(x[0], x[1], x[2], attention);
+}
+static struct array reference_of_attention(const struct row *row, const struct array *x)
+{
+    const struct qn_attention *attention = row->options;
+    double scale =
+        attention->scale > 0 ? (double)attention->scale : 1 / sqrt((double)x[0].shape.size[3]);
+    ptrdiff_t first = (ptrdiff_t)x[1].shape.size[1] - (ptrdiff_t)x[0].shape.size[1];
+    return reference_attention(x[0], x[1], x[2], attention->is_causal, scale,
+                               strlen(row->operands) == 4 ? (ptrdiff_t)x[3].at[0] : first);
+}
+/* q, k and v as GPT-2 has them: parts of one (B, T, 3 C). */
+static qn_node *build_attention_of_one(const struct row *row, qn_node *const *x)
+{
+    qn_node *parts[3];
+    qn_shape shape = qn_node_shape(x[0]);
+    qn_split(x[0], -1, 3, parts);
+    for (int i = 0; i < 3; i++)
+        parts[i] =
+            qn_reshape(parts[i], QN_SHAPE(shape.size[0], shape.size[1], 4, shape.size[2] / 12));
+    qn_node *y =
+        qn_attention(parts[0], parts[1], parts[2], *(const struct qn_attention *)row->options);
+    return qn_reshape(y, QN_SHAPE(shape.size[0], shape.size[1], shape.size[2] / 3));
+}
+static struct array reference_attention_of_one(const struct row *row, const struct array *x)
+{
+    struct array parts[3];
+    const qn_shape *shape = &x[0].shape;
+    size_t width = shape->size[2] / 3;
+    for (size_t i = 0; i < 3; i++)
+        parts[i] = reference_reshape(reference_slice(x[0], -1, i * width, (i + 1) * width),
+                                     QN_SHAPE(shape->size[0], shape->size[1], 4, width / 4));
+    return reference_reshape(reference_of_attention(row, parts),
+                             QN_SHAPE(shape->size[0], shape->size[1], width));
+}
+
+/* Scores are sums of D products, and the exponential makes their absolute error a relative one. */
+#define ATTENTION(title, letters, with, slope, ...)                                                \
+    {                                                                                              \
+        ROW("attention", title, letters, slope, 3e-6, 1e-5, false, build_attention,                \
+            reference_of_attention),                                                               \
+            .cases = {__VA_ARGS__}, .options = &with                                               \
+    }
+/* clang-format off */
+static const struct row rows_of_attention[] = {
+    ATTENTION("attention", "nnn", everything, 7, "2x33x3x16 2x33x3x16 2x33x3x16", "1x1x1x1 1x1x1x1 1x1x1x1", "2x5x2x64 2x33x2x64 2x33x2x64",
+              "1x33x3x16 1x1x3x16 1x1x3x16", "1x17x2x80 1x17x2x80 1x17x2x80", "1x9x2x7 1x67x2x7 1x67x2x7"),
+    ATTENTION("attention_causal", "nnn", causal, 7, "1x67x3x16 1x67x3x16 1x67x3x16", "2x1x3x16 2x1x3x16 2x1x3x16", "1x131x2x32 1x131x2x32 1x131x2x32",
+              "2x5x2x16 2x67x2x16 2x67x2x16", "1x33x1x128 1x33x1x128 1x33x1x128", "2x9x3x16s 2x9x3x16r 2x9x3x16s"),
+    ATTENTION("attention_scaled", "nnn", causal_scaled, 7, "1x33x2x16 1x33x2x16 1x33x2x16"),
+    ATTENTION("attention_at", "nnn3", causal, 0, "2x1x3x16 2x67x3x16 2x67x3x16 1", "2x5x3x16 2x33x3x16 2x33x3x16 1", "1x1x2x64 1x1031x2x64 1x1031x2x64 1"),
+    ATTENTION("attention_decode", "nnn", causal, 0, "2x1x3x16 2x67x3x16 2x67x3x16", "1x1x2x64 1x3001x2x64 1x3001x2x64"),
+    {ROW("attention", "attention_of_one", "n", 1, 3e-6, 1e-5, false, build_attention_of_one, reference_attention_of_one), .cases = {"2x17x96", "1x67x192"}, .options = &causal},
+};
+/* clang-format on */
+
+/* ---- Rows and tables ---- */
+
+static qn_node *build_softmax(const struct row *row, qn_node *const *x)
+{
+    return qn_softmax(x[0], (int)row->a);
+}
+static struct array reference_of_softmax(const struct row *row, const struct array *x)
+{
+    return reference_softmax(x[0], (int)row->a);
+}
+static qn_node *build_layer_norm(const struct row *row, qn_node *const *x)
+{
+    return qn_layer_norm(x[0], x[1], x[2], row->a);
+}
+static struct array reference_of_layer_norm(const struct row *row, const struct array *x)
+{
+    return reference_layer_norm(x[0], x[1], x[2], row->a);
+}
+static qn_node *build_cross_entropy(const struct row *row, qn_node *const *x)
+{
+    return qn_cross_entropy_with(x[0], x[1], *(const struct qn_cross_entropy *)row->options);
+}
+static struct array reference_of_cross_entropy(const struct row *row, const struct array *x)
+{
+    return reference_cross_entropy(x[0], x[1], *(const struct qn_cross_entropy *)row->options);
+}
+static qn_node *build_correct(const struct row *row, qn_node *const *x)
+{
+    (void)row;
+    return qn_correct(x[0], x[1]);
+}
+static struct array reference_of_correct(const struct row *row, const struct array *x)
+{
+    (void)row;
+    return reference_correct(x[0], x[1]);
+}
+static qn_node *build_embedding(const struct row *row, qn_node *const *x)
+{
+    (void)row;
+    return qn_embedding(x[0], x[1]);
+}
+static struct array reference_of_embedding(const struct row *row, const struct array *x)
+{
+    (void)row;
+    return reference_embedding(x[0], x[1]);
+}
+
+static const struct qn_cross_entropy mean = {.ignore_index = -100},
+                                     smooth = {.ignore_index = -100, .label_smoothing = 0.1f},
+                                     smooth_ignore = {.ignore_index = 0, .label_smoothing = 0.25f},
+                                     sum = {.ignore_index = -100, .sum = true};
+
+/* Softmax and losses: the exponential's argument, up to 100, is rounded by half a unit of its last
+ * place, 4e-6; else a few roundings.  A mean of 100 leaves layer_norm 2 digits fewer. */
+/* clang-format off */
+static const struct row rows_of_rows[] = {
+    {ROW("rows", "softmax", "n", 1, 1e-6, 2e-6, false, build_softmax, reference_of_softmax), .a = -1,
+     .cases = {"3x5x37", "5x1", "1x1", "4x33", "2x1031", "3x65", "65x3t", "7x33s", "131x17r"}},
+    {ROW("rows", "softmax_high", "h", 1, 8e-6, 2e-5, false, build_softmax, reference_of_softmax), .a = -1, .cases = {"4x67", "2x4099"}},
+    {ROW("rows", "softmax_first", "n", 1, 1e-6, 2e-6, false, build_softmax, reference_of_softmax), .a = 0, .cases = {"7x5", "33", "3x2x9"}},
+    {ROW("rows", "softmax_middle", "n", 1, 1e-6, 2e-6, false, build_softmax, reference_of_softmax), .a = 1, .cases = {"2x7x5", "2x67x3"}},
+    {ROW("rows", "layer_norm", "nnn", 7, 1e-6, 4e-6, false, build_layer_norm, reference_of_layer_norm), .a = 1e-5,
+     .cases = {"3x5x37 37 37", "7x64 64 64", "1x33 33 33", "3x1031 1031 1031", "300x17 17 17", "9x33s 33 33s", "33x9t 9 9", "131x16r 16r 16"}},
+    {ROW("rows", "layer_norm_far", "fnn", 7, 4e-5, 2e-4, false, build_layer_norm, reference_of_layer_norm), .a = 1e-5, .cases = {"4x48 48 48", "2x769 769 769"}},
+    {ROW("rows", "cross_entropy", "nc", 1, 1e-6, 2e-6, false, build_cross_entropy, reference_of_cross_entropy), .options = &mean,
+     .cases = {"7x37 7", "1x1 1", "3x6x29 3x6", "3x5003 3", "131x65 131", "17x5t 17", "7x33s 7s"}},
+    {ROW("rows", "cross_entropy_high", "hc", 1, 4e-6, 2e-5, false, build_cross_entropy, reference_of_cross_entropy), .options = &mean, .cases = {"5x19 5", "3x1031 3"}},
+    {ROW("rows", "cross_entropy_smooth", "nc", 1, 1e-6, 2e-6, false, build_cross_entropy, reference_of_cross_entropy), .options = &smooth,
+     .cases = {"8x41 8", "3x1031 3"}},
+    {ROW("rows", "cross_entropy_ignore", "nv", 1, 1e-6, 2e-6, false, build_cross_entropy, reference_of_cross_entropy), .options = &smooth_ignore,
+     .cases = {"8x5 8", "2x33x7 2x33"}},
+    {ROW("rows", "cross_entropy_sum", "nc", 1, 1e-6, 2e-6, false, build_cross_entropy, reference_of_cross_entropy), .options = &sum,
+     .cases = {"4x17 4", "131x65 131"}},
+    {ROW("rows", "correct", "dc", 0, 0, 0, true, build_correct, reference_of_correct), .cases = {"7x3 7", "131x2 131", "3x67x2 3x67", "2x1031 2"}},
+    {ROW("rows", "embedding", "ni", 1, 0, 2e-6, true, build_embedding, reference_of_embedding),
+     .cases = {"17x9 2x13", "1x1 1", "5x33 21", "257x16 300", "1031x8 64", "3x65 4x1x2", "9x7t 5", "9x33s 5x3t", "4x1 67"}},
+};
+/* clang-format on */
+
+/* ---- AdamW ---- */
+
+static const struct qn_adamw adamw = {
+    .beta1 = 0.9, .beta2 = 0.99, .epsilon = 1e-8, .weight_decay = 0.1};
+
+static qn_node *build_adamw(const struct row *row, qn_node *const *x)
+{
+    return qn_output(qn_adamw(x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7], adamw), (int)row->a);
+}
+static struct array reference_adamw(const struct row *row, const struct array *x)
+{
+    double rate = x[4].at[0], scale = x[5].at[0], t = x[6].at[0];
+    int output = (int)row->a;
+    struct array y = array_new(x[0].shape);
+    for (size_t i = 0; i < y.count; i++) {
+        double gradient = scale * x[3].at[i];
+        double m = adamw.beta1 * x[1].at[i] + (1 - adamw.beta1) * gradient;
+        double v = adamw.beta2 * x[2].at[i] + (1 - adamw.beta2) * gradient * gradient;
+        double step =
+            m / (1 - pow(adamw.beta1, t)) / (sqrt(v / (1 - pow(adamw.beta2, t))) + adamw.epsilon);
+        double parameter = x[0].at[i] * (1 - rate * adamw.weight_decay) - rate * step;
+        double found[] = {parameter, m, v};
+        y.at[i] = x[7].at[0] == 0 ? x[output].at[i] : found[output];
+    }
+    return y;
+}
+
+/* Some ten roundings, one of a difference of nearly equal numbers: of 1 and a power of beta2. */
+#define ADAMW(title, letters, number)                                                              \
+    {                                                                                              \
+        ROW("adamw", title, letters, 0, 2e-6, 0, false, build_adamw, reference_adamw),             \
+            .a = number, .cases = {                                                                \
+                "67 67 67 67 - - - -",                                                             \
+                "1 1 1 1 1 1 1 1",                                                                 \
+                "5x9 5x9 5x9 5x9 - - - -",                                                         \
+                "4099 4099 4099 4099 - - - -"                                                      \
+            }                                                                                      \
+    }
+/* clang-format off */
+static const struct row rows_of_adamw[] = {
+    ADAMW("adamw_parameters", "nnpnpp11", 0),
+    ADAMW("adamw_parameters_later", "nnpnpp51", 0),
+    ADAMW("adamw_m", "nnpnpp51", 1),
+    ADAMW("adamw_v", "nnpnpp51", 2),
+    ADAMW("adamw_gate", "nnpnpp50", 0),
+    ADAMW("adamw_gate_m", "nnpnpp50", 1),
+    ADAMW("adamw_gate_v", "nnpnpp50", 2),
+};
+/* clang-format on */
+
+const struct table heavy_tables[] = {
+    TABLE(rows_of_matmul, VARIANTS), TABLE(rows_of_attention, VARIANTS), TABLE(rows_of_rows, VARIANTS),
+    TABLE(rows_of_adamw, VARIANTS),  {0},
+};
