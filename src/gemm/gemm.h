@@ -26,13 +26,10 @@ struct gemm_problem {
     enum qn_activation activation;
 };
 
-/* CPUs: one work-item a group, packed panels, explicit vectors.  cl/gemm_packed.cl */
-bool gemm_packed_fits(const struct gemm_problem *problem, const struct qn_caps *caps);
-void gemm_packed_record(struct qn_launch *launch, const struct gemm_problem *problem);
-
-/* CPUs, few rows (generating text): streams b once, at the speed of memory.  cl/gemm_skinny.cl */
-bool gemm_skinny_fits(const struct gemm_problem *problem, const struct qn_caps *caps);
-void gemm_skinny_record(struct qn_launch *launch, const struct gemm_problem *problem);
+/* CPUs: one work-item a group, packed panels, explicit vectors; few rows (generating text) at the
+ * speed of memory.  cl/gemm_cpu.cl */
+bool gemm_cpu_fits(const struct gemm_problem *problem, const struct qn_caps *caps);
+void gemm_cpu_record(struct qn_launch *launch, const struct gemm_problem *problem);
 
 /* Any device: tiles in local memory, a block of results in the registers of each work-item.
  * cl/gemm_tiled.cl */

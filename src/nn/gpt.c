@@ -333,10 +333,10 @@ static qn_node *block(struct forward *forward, qn_node *x, size_t layer)
 /* The embeddings of positions: the first T, or T from the cache's position on: (T, C). */
 static qn_node *positions(struct forward *forward)
 {
-    qn_node *wpe = qn_leaf(forward->graph, forward->gpt->wpe), *position = forward->options->position;
-    if (!position)
-        return qn_slice(wpe, 0, 0, forward->length);
-    return qn_embedding(wpe, qn_add(qn_range(forward->graph, forward->length), position));
+    /* Not a slice of wpe: its gradient would need one more kernel where the length is not n_positions. */
+    qn_node *wpe = qn_leaf(forward->graph, forward->gpt->wpe), *ids = qn_range(forward->graph, forward->length);
+    qn_node *position = forward->options->position;
+    return qn_embedding(wpe, position ? qn_add(ids, position) : ids);
 }
 
 qn_node *qn_gpt_logits(const qn_gpt *gpt, qn_node *tokens, struct qn_gpt_forward options)

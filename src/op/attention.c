@@ -200,10 +200,12 @@ static void record_gpu(struct qn_launch *launch, const qn_node *node)
 
 /* ---- Few queries ---- */
 
+/* Not without a position, so that short texts in training need no other kernels than long ones. */
 static bool fits_decode(const qn_node *node, const struct qn_caps *caps)
 {
     (void)caps;
-    return sizes_of(node).queries <= FEW_QUERIES;
+    const struct attention_attributes *attributes = node->attributes;
+    return attributes->has_position && sizes_of(node).queries <= FEW_QUERIES;
 }
 
 static bool fits_decode_cpu(const qn_node *node, const struct qn_caps *caps)

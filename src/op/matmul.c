@@ -225,22 +225,13 @@ static void clblast_record(struct qn_launch *launch, const qn_node *node)
     record(launch, node, gemm_clblast_record);
 }
 
-static bool skinny_fits(const qn_node *node, const struct qn_caps *caps)
+static bool cpu_fits(const qn_node *node, const struct qn_caps *caps)
 {
-    return fits(node, caps, gemm_skinny_fits);
+    return fits(node, caps, gemm_cpu_fits);
 }
-static void skinny_record(struct qn_launch *launch, const qn_node *node)
+static void cpu_record(struct qn_launch *launch, const qn_node *node)
 {
-    record(launch, node, gemm_skinny_record);
-}
-
-static bool packed_fits(const qn_node *node, const struct qn_caps *caps)
-{
-    return fits(node, caps, gemm_packed_fits);
-}
-static void packed_record(struct qn_launch *launch, const qn_node *node)
-{
-    record(launch, node, gemm_packed_record);
+    record(launch, node, gemm_cpu_record);
 }
 
 static void tiled_record(struct qn_launch *launch, const qn_node *node)
@@ -254,8 +245,7 @@ static void tiled_record(struct qn_launch *launch, const qn_node *node)
     }
 static const struct qn_variant variants[] = {
     {.name = "clblast", .fits = clblast_fits, .strides = ROWS_OF_ALL, .record = clblast_record},
-    {.name = "skinny", .fits = skinny_fits, .strides = ROWS_OF_ALL, .record = skinny_record},
-    {.name = "packed", .fits = packed_fits, .strides = ROWS_OF_ALL, .record = packed_record},
+    {.name = "cpu", .fits = cpu_fits, .strides = ROWS_OF_ALL, .record = cpu_record},
     {.name = "tiled", .strides = ROWS_OF_ALL, .record = tiled_record},
 };
 

@@ -1,8 +1,8 @@
-/* y = activation(op(a) op(b) + bias) on a CPU (Goto and van de Geijn: "Anatomy of high-performance
- * matrix multiplication", 2008).
+/* y = activation(op(a) op(b) + bias) on a CPU.  One work-item a group; it makes tiles of y, one
+ * after the other.  There are two ways, and one kernel for both, so that no size compiles anything.
  *
- * One work-item a group.  It makes tiles of y, one after the other.  For a tile and a block of k it
- * packs its rows of a into panels of ROWS (they stay in the second-level cache), then, column panel
+ * Many rows (Goto and van de Geijn: "Anatomy of high-performance matrix multiplication", 2008): for
+ * a tile and a block of k it packs its rows of a into panels of ROWS (they stay in the second-level cache), then, column panel
  * by column panel, COLUMNS columns of b (they stay in the first-level cache), and multiplies
  * panels:
  *
@@ -12,7 +12,10 @@
  *
  * Packing costs a few percent, makes all memory access sequential, and hides transposition and
  * edges from the inner loop.  Sums over k are split by k_block only: the sizes of tiles change
- * nothing in the numbers. */
+ * nothing in the numbers.
+ *
+ * Few rows of an a that is not transposed (row_tile is 0): b is read once, at the speed of memory,
+ * and a tile has all rows. */
 
 #if FLOAT_WIDTH == 16
 #define ROWS 12 /* 24 sums, 2 vectors of b and 1 of a: 27 of 32 registers */
@@ -142,12 +145,12 @@ inline void store_up_to(floatv v, global float *p, uint lanes)
         store_part(v, p, lanes);
 }
 
-/* The same with what comes after the product, for any part of a tile. */
-inline void finish_tile(local const float *tile, global const float *restrict bias,
+/* The same with what comes after the product, for any part of a tile whose rows are `pitch` apart. */
+inline void finish_tile(local const float *tile, uint pitch, global const float *restrict bias,
                         global float *restrict y, global float *restrict z, ulong y_row, uint rows,
                         uint columns, bool first, bool has_bias, bool keep_z, uint activation)
 {
-    for (uint i = 0; i < rows; i++, tile += COLUMNS, y += y_row, z += y_row) {
+    for (uint i = 0; i < rows; i++, tile += pitch, y += y_row, z += y_row) {
         for (uint j = 0; j < columns; j += FLOAT_WIDTH) {
             floatv v = vloadv(0, tile + j);
             if (!first)
@@ -165,8 +168,85 @@ inline void finish_tile(local const float *tile, global const float *restrict bi
     }
 }
 
+/* ---- Few rows ---- */
+
+#define DEPTH 8 /* rows of b that are in registers at once, while sums are in local memory */
+#define EACH_OF_EIGHT(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
+
+/* sums[i][j] = sum over k of a[i][k] b[k][j]; rows of sums are `pitch` apart. */
+inline void multiply_rows(local float *sums, uint pitch, global const float *a, ulong a_row,
+                          global const float *b, ulong b_row, uint m, uint columns, uint k)
+{
+    for (uint i = 0; i < m; i++)
+        for (uint j = 0; j < columns; j += FLOAT_WIDTH)
+            vstorev((floatv)(0.0f), 0, sums + i * pitch + j);
+    uint d = 0;
+    for (; d + DEPTH <= k; d += DEPTH, b += DEPTH * b_row) {
+        for (uint j = 0; j < columns; j += FLOAT_WIDTH) {
+#define LOAD(e) floatv b##e = load_up_to(b + e * b_row + j, columns - j);
+            EACH_OF_EIGHT(LOAD)
+            for (uint i = 0; i < m; i++) {
+                global const float *x = a + i * a_row + d;
+                floatv even = x[0] * b0, odd = x[1] * b1;
+                even += x[2] * b2;
+                odd += x[3] * b3;
+                even += x[4] * b4;
+                odd += x[5] * b5;
+                even += x[6] * b6;
+                odd += x[7] * b7;
+                vstorev(vloadv(0, sums + i * pitch + j) + (even + odd), 0, sums + i * pitch + j);
+            }
+        }
+    }
+    for (; d < k; d++, b += b_row) {
+        for (uint j = 0; j < columns; j += FLOAT_WIDTH) {
+            floatv row = load_up_to(b + j, columns - j);
+            for (uint i = 0; i < m; i++)
+                vstorev(vloadv(0, sums + i * pitch + j) + a[i * a_row + d] * row, 0,
+                        sums + i * pitch + j);
+        }
+    }
+}
+
+/* The same for b stored transposed: products of rows, four of b by two of a (the last of which may
+ * be one twice).  The pitch is a multiple of four. */
+inline void multiply_columns(local float *sums, uint pitch, global const float *a, ulong a_row,
+                             global const float *b, ulong b_row, uint m, uint columns, uint k)
+{
+#define DECLARE_COLUMN(j)                                                                                 \
+    global const float *b##j = b + min(column + j, columns - 1) * b_row;                           \
+    floatv upper##j = (floatv)(0.0f), lower##j = (floatv)(0.0f);
+#define MULTIPLY_COLUMN(j)                                                                                \
+    floatv v##j = vloadv(0, b##j + d);                                                             \
+    upper##j += x_upper * v##j;                                                                    \
+    lower##j += x_lower * v##j;
+    for (uint column = 0; column < columns; column += 4) {
+        for (uint i = 0; i < m; i += 2) {
+            global const float *a_upper = a + i * a_row, *a_lower = a + min(i + 1, m - 1) * a_row;
+            EACH_OF_FOUR(DECLARE_COLUMN)
+            uint d = 0;
+            for (; d + FLOAT_WIDTH <= k; d += FLOAT_WIDTH) {
+                floatv x_upper = vloadv(0, a_upper + d), x_lower = vloadv(0, a_lower + d);
+                EACH_OF_FOUR(MULTIPLY_COLUMN)
+            }
+            float4 upper = (float4)(sum_lanes(upper0), sum_lanes(upper1), sum_lanes(upper2),
+                                    sum_lanes(upper3));
+            float4 lower = (float4)(sum_lanes(lower0), sum_lanes(lower1), sum_lanes(lower2),
+                                    sum_lanes(lower3));
+            for (; d < k; d++) {
+                float4 v = (float4)(b0[d], b1[d], b2[d], b3[d]);
+                upper += a_upper[d] * v;
+                lower += a_lower[d] * v;
+            }
+            uint below = min(i + 1, m - 1);
+            vstore4(lower, 0, sums + below * pitch + column);
+            vstore4(upper, 0, sums + i * pitch + column);
+        }
+    }
+}
+
 kernel __attribute__((reqd_work_group_size(1, 1, 1))) void
-gemm_packed(global const float *restrict a, global const float *restrict b,
+gemm_cpu(global const float *restrict a, global const float *restrict b,
             global const float *restrict bias, global float *restrict y, global float *restrict z,
             uint m, uint n, uint k, uint transpose_a, uint transpose_b, ulong a_row, ulong b_row,
             ulong a_offset, ulong b_offset, ulong bias_offset, ulong y_offset, uint batch,
@@ -174,7 +254,7 @@ gemm_packed(global const float *restrict a, global const float *restrict b,
             uint has_bias, uint keep_z, uint activation, uint row_tile, uint column_tile,
             uint k_block, local float *a_panels, local float *b_panel, local float *tile)
 {
-    uint row_tiles = (m + row_tile - 1) / row_tile,
+    uint row_tiles = row_tile ? (m + row_tile - 1) / row_tile : 1,
          column_tiles = (n + column_tile - 1) / column_tile;
     ulong tiles = (ulong)row_tiles * column_tiles * batch;
     bool has_epilogue = has_bias || activation;
@@ -183,13 +263,26 @@ gemm_packed(global const float *restrict a, global const float *restrict b,
         uint column_begin = t % column_tiles * column_tile,
              column_end = min(n, column_begin + column_tile);
         uint row_begin = t / column_tiles % row_tiles * row_tile,
-             row_end = min(m, row_begin + row_tile);
+             row_end = row_tile ? min(m, row_begin + row_tile) : m;
         ulong index = t / column_tiles / row_tiles, outer = index / batch_inner,
               inner = index % batch_inner;
         global const float *a_matrix = a + a_offset + outer * a_outer + inner * a_inner;
         global const float *b_matrix = b + b_offset + outer * b_outer + inner * b_inner;
         ulong y_matrix = y_offset + index * m * n;
 
+        if (row_tile == 0) {
+            uint columns = column_end - column_begin;
+            if (transpose_b)
+                multiply_columns(tile, column_tile, a_matrix, a_row, b_matrix + column_begin * b_row,
+                                 b_row, m, columns, k);
+            else
+                multiply_rows(tile, column_tile, a_matrix, a_row, b_matrix + column_begin, b_row, m,
+                              columns, k);
+            ulong at = y_matrix + column_begin;
+            finish_tile(tile, column_tile, bias + column_begin, y + at, z + at, n, m, columns, true,
+                        has_bias, keep_z, activation);
+            continue;
+        }
         for (uint k_begin = 0; k_begin < k; k_begin += k_block) {
             uint depth = min(k_block, k - k_begin);
             bool first = k_begin == 0, last = k_begin + depth == k;
@@ -211,7 +304,7 @@ gemm_packed(global const float *restrict a, global const float *restrict b,
                     if (columns == COLUMNS && !(last && has_epilogue))
                         add_tile(tile, y + at, n, rows, first);
                     else
-                        finish_tile(tile, bias + column, y + at, z + at, n, rows, columns, first,
+                        finish_tile(tile, COLUMNS, bias + column, y + at, z + at, n, rows, columns, first,
                                     last && has_bias, last && keep_z, last ? activation : 0);
                 }
             }

@@ -1,0 +1,246 @@
+/* Training through the library: what a step costs beside its kernels, and what it does to numbers that are not finite. */
+#include <ftw.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <quern/train.h>
+
+#include "tap.h"
+
+/* ---- Allocations of our own code, counted by the linker's leave ---- */
+
+static size_t allocations;
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__real_realloc(void *memory, size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_realloc(void *memory, size_t size);
+
+void *__wrap_malloc(size_t size)
+{
+    allocations++;
+    return __real_malloc(size);
+}
+void *__wrap_calloc(size_t count, size_t size)
+{
+    allocations++;
+    return __real_calloc(count, size);
+}
+void *__wrap_realloc(void *memory, size_t size)
+{
+    allocations++;
+    return __real_realloc(memory, size);
+}
+
+/* ---- A small model ---- */
+
+enum { CONTEXT = 32, VOCABULARY = 61, MOST_ROWS = 12 };
+
+static const struct qn_gpt_config config = {.n_layer = 2,
+                                            .n_head = 2,
+                                            .n_embd = 32,
+                                            .n_positions = CONTEXT,
+                                            .vocab_size = VOCABULARY,
+                                            .activation = QN_GELU,
+                                            .layer_norm_epsilon = 1e-5};
+
+struct learner {
+    qn_trainer *trainer;
+    qn_node *tokens, *targets;
+    size_t count;
+};
+
+static struct learner learner_new(qn_gpt *gpt, size_t rows, size_t length, size_t accumulate)
+{
+    struct qn_training options = {.learning_rate = 1e-3, .min_learning_rate = 1e-4, .steps = 1000, .beta1 = 0.9,
+                                  .beta2 = 0.99, .weight_decay = 0.1, .clip = 1, .accumulate = accumulate};
+    struct learner learner = {.trainer = qn_trainer_new(qn_gpt_parameters(gpt), &options), .count = rows * length};
+    qn_graph *graph = qn_trainer_graph(learner.trainer);
+    learner.tokens = qn_input(graph, "tokens", QN_I32, QN_SHAPE(rows, length));
+    learner.targets = qn_input(graph, "targets", QN_I32, QN_SHAPE(rows, length));
+    qn_node *logits = qn_gpt_logits(gpt, learner.tokens, (struct qn_gpt_forward){0});
+    qn_trainer_minimise(learner.trainer, qn_cross_entropy(logits, learner.targets));
+    return learner;
+}
+
+/* A pass over numbers that depend on `number` alone. */
+static int pass(const struct learner *learner, size_t number)
+{
+    int32_t tokens[MOST_ROWS * CONTEXT + 1];
+    for (size_t i = 0; i <= learner->count; i++)
+        tokens[i] = (int32_t)((i * i + 31 * number) % VOCABULARY);
+    qn_plan *plan = qn_trainer_plan(learner->trainer);
+    qn_set(plan, learner->tokens, tokens);
+    qn_set(plan, learner->targets, tokens + 1);
+    return qn_trainer_pass(learner->trainer);
+}
+
+static struct qn_step step(const struct learner *learner, size_t number)
+{
+    struct qn_step report = {.loss = NAN};
+    if (pass(learner, number) == QN_OK)
+        qn_trainer_report(learner->trainer, qn_trainer_steps(learner->trainer), true, &report);
+    return report;
+}
+
+static qn_gpt *gpt_new(qn_context *context)
+{
+    qn_gpt *gpt = qn_gpt_new(context, &config);
+    if (!gpt || qn_gpt_initialise(gpt, 1337) != QN_OK)
+        bail_out("no model: %s", qn_error(context));
+    return gpt;
+}
+
+/* ---- The tests ---- */
+
+static size_t files;
+
+static int count_file(const char *path, const struct stat *status, int kind, struct FTW *walk)
+{
+    (void)path, (void)status, (void)walk;
+    files += kind == FTW_F;
+    return 0;
+}
+
+static int remove_file(const char *path, const struct stat *status, int kind, struct FTW *walk)
+{
+    (void)status, (void)kind, (void)walk;
+    return remove(path);
+}
+
+static size_t count_files(const char *folder)
+{
+    files = 0;
+    nftw(folder, count_file, 16, FTW_PHYS);
+    return files;
+}
+
+/* PoCL compiles when a kernel first runs, into files. */
+static void test_shapes(qn_context *context, const char *folder)
+{
+    qn_gpt *gpt = gpt_new(context);
+    struct learner first = learner_new(gpt, 4, CONTEXT, 1);
+    step(&first, 0);
+    size_t built = qn_counters(context).kernels_built, before = count_files(folder), count = 0;
+    bool all_finite = true, all_cached = true;
+    ok(!strstr(qn_device_name(context), "Portable Computing Language") || before > 0,
+       "PoCL's cache of kernels is where the test looks");
+    static const size_t lengths[] = {CONTEXT, 31, 17, 16, 5, 2, 1};
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++)
+        for (size_t rows = 1; rows <= 8; rows++, count++) {
+            struct learner other = learner_new(gpt, rows, lengths[i], 1);
+            all_finite = all_finite && isfinite(step(&other, count).loss);
+            if (all_cached && count_files(folder) != before)
+                note("%zu windows of %zu: %zu files more", rows, lengths[i], count_files(folder) - before);
+            all_cached = count_files(folder) == before;
+            qn_trainer_free(other.trainer);
+        }
+    ok(all_finite, "%zu other batch shapes run", count);
+    is_int((long long)qn_counters(context).kernels_built, (long long)built, "and build no kernel");
+    ok(all_cached, "nor does the driver");
+    qn_trainer_free(first.trainer);
+    qn_gpt_free(gpt);
+}
+
+static void test_allocations(qn_context *context)
+{
+    qn_gpt *gpt = gpt_new(context);
+    struct learner learner = learner_new(gpt, 4, CONTEXT, 1);
+    step(&learner, 0);
+    size_t on_device = qn_counters(context).device_allocations, on_host = allocations;
+    for (size_t i = 1; i < 20; i++)
+        step(&learner, i);
+    is_int((long long)qn_counters(context).device_allocations, (long long)on_device,
+           "runs allocate nothing on the device");
+    is_int((long long)allocations, (long long)on_host, "nor on the host");
+    qn_trainer_free(learner.trainer);
+    qn_gpt_free(gpt);
+}
+
+/* One step of 12 windows, or of 4 times 3 that are the same 12: pass() draws by position, so the parts are cut here. */
+static void test_accumulation(qn_context *context)
+{
+    enum { ROWS = 12, PARTS = 4, STEPS = 20 };
+    double losses[2][STEPS], worst = 0;
+    for (size_t way = 0; way < 2; way++) {
+        size_t parts = way ? PARTS : 1;
+        qn_gpt *gpt = gpt_new(context);
+        struct learner learner = learner_new(gpt, ROWS / parts, CONTEXT, parts);
+        qn_plan *plan = qn_trainer_plan(learner.trainer);
+        for (size_t i = 0; i < STEPS; i++) {
+            int32_t tokens[ROWS * CONTEXT + 1];
+            struct qn_step report = {0};
+            for (size_t j = 0; j <= ROWS * CONTEXT; j++)
+                tokens[j] = (int32_t)((j * j + 31 * i) % VOCABULARY);
+            for (size_t part = 0; part < parts; part++) {
+                qn_set(plan, learner.tokens, tokens + part * learner.count);
+                qn_set(plan, learner.targets, tokens + part * learner.count + 1);
+                qn_trainer_pass(learner.trainer);
+            }
+            qn_trainer_report(learner.trainer, i + 1, true, &report);
+            losses[way][i] = report.loss;
+        }
+        qn_trainer_free(learner.trainer);
+        qn_gpt_free(gpt);
+    }
+    for (size_t i = 0; i < STEPS; i++)
+        worst = fmax(worst, fabs(losses[0][i] - losses[1][i]));
+    /* The sums are split elsewhere: a few roundings of losses of about 4, which AdamW's first steps magnify. */
+    ok(worst <= 1e-5 && losses[0][1] != losses[0][0], "4 x 3 windows and 1 x 12: losses differ by %.1e", worst);
+}
+
+static void test_gate(qn_context *context)
+{
+    qn_gpt *gpt = gpt_new(context);
+    struct learner learner = learner_new(gpt, 4, CONTEXT, 1);
+    qn_store *parameters = qn_gpt_parameters(gpt);
+    qn_tensor *bias = NULL, *weight = NULL;
+    for (size_t i = 0; i < qn_store_count(parameters); i++) {
+        qn_tensor *tensor = qn_store_tensor(parameters, i);
+        bias = strstr(qn_tensor_name(tensor), "ln_f.bias") ? tensor : bias;
+        weight = strstr(qn_tensor_name(tensor), "wte") ? tensor : weight;
+    }
+    size_t bytes = qn_tensor_bytes(weight);
+    float good[64], bad[64], *before = malloc(bytes), *after = malloc(bytes);
+    if (!before || !after)
+        bail_out("out of memory");
+    step(&learner, 0);
+    qn_tensor_read(bias, good);
+    memcpy(bad, good, sizeof bad);
+    bad[1] = NAN;
+    qn_tensor_write(bias, bad);
+    qn_tensor_read(weight, before);
+    struct qn_step report = step(&learner, 1);
+    qn_tensor_read(weight, after);
+    ok(!isfinite(report.loss) && report.skipped == 1, "a step whose gradient is not finite is counted");
+    ok(memcmp(before, after, bytes) == 0, "and changes nothing");
+    qn_tensor_write(bias, good);
+    report = step(&learner, 2);
+    qn_tensor_read(weight, after);
+    ok(isfinite(report.loss) && report.skipped == 1 && memcmp(before, after, bytes) != 0, "the next one does");
+    free(before);
+    free(after);
+    qn_trainer_free(learner.trainer);
+    qn_gpt_free(gpt);
+}
+
+int main(void)
+{
+    char folder[] = "/tmp/quern-training-XXXXXX";
+    if (!mkdtemp(folder))
+        bail_out("no folder");
+    setenv("POCL_CACHE_DIR", folder, 1);
+    qn_context *context = qn_open(NULL);
+    if (!context)
+        bail_out("no device: %s", qn_error(NULL));
+    test_shapes(context, folder);
+    test_allocations(context);
+    test_accumulation(context);
+    test_gate(context);
+    qn_close(context);
+    nftw(folder, remove_file, 16, FTW_DEPTH | FTW_PHYS);
+    return done_testing();
+}
