@@ -105,8 +105,8 @@ void qn_graph_free(qn_graph *graph)
 
 static uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t count)
 {
-    for (const unsigned char *p = bytes, *end = p + count; p < end; p++)
-        hash = (hash ^ *p) * 0x100000001B3u;
+    for (size_t i = 0; i < count; i++)
+        hash = (hash ^ ((const unsigned char *)bytes)[i]) * 0x100000001B3u;
     return hash;
 }
 
