@@ -67,6 +67,11 @@ refuses_full_disk()
     ! "$quern" --version >/dev/full
 }
 
+refuses_closed_stdout()
+{
+    ! "$quern" --version >&-
+}
+
 check "quern prints a map that fits a screen" fits_screen
 check "quern --help prints it too" fits_screen --help
 check "quern --version" data_only --version
@@ -86,6 +91,7 @@ check "a word for a number" usage_error '--layers takes a whole number, not "six
     train gpt --data x --out y --layers six
 check "an operand that is missing" usage_error 'DIR is missing' generate
 check "a disk that is full" refuses_full_disk
+check "a stdout that is closed" refuses_closed_stdout
 check "doc/quern.1 is what the tables say (else: make man)" up_to_date doc/quern.1 help --man
 check "doc/completion/quern, too" up_to_date doc/completion/quern help --completion bash
 if command -v bash >/dev/null; then

@@ -130,6 +130,12 @@ is_silent()
 {
     train --out silent --steps 3 && [ ! -s out.tmp ] && [ ! -s err.tmp ]
 }
+keeps_streams_apart()
+{
+    # shellcheck disable=SC2086
+    "$quern" train gpt --data text --out closed --steps 3 $tiny <&- >&- 2>&-
+    [ "$(wc -l <closed/log.jsonl)" = 3 ] && ! grep -v '^{"step"' closed/log.jsonl
+}
 accumulates()
 {
     train --out small --steps 20 --batch 3 --accumulate 4 --eval-every 0 &&
@@ -167,6 +173,7 @@ check "the curves are drawn" draws
 check "the same seed gives the same bytes" repeats
 check "says what it does" speaks
 check "--quiet says nothing" is_silent
+check "streams that are closed do not end in the log" keeps_streams_apart
 check "4 batches of 3 are one of 12" accumulates
 check "--explain and --profile" explains
 check "--time" stops_by_the_clock
