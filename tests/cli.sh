@@ -86,6 +86,9 @@ check "an unknown command" usage_error 'did you mean "generate"?' genrate
 check "a command without its model" usage_error 'quern train gpt' train
 check "an unknown model" usage_error 'no model "bird"' train bird
 check "an unknown option" usage_error 'did you mean --steps?' train gpt --stpes 3
+check "an option in the place of a command" usage_error 'no option --foo' --foo
+check "an operand that is empty" usage_error 'DIR is empty' generate ''
+check "a number out of range" usage_error '--top-p takes more than 0 to 1, not 0' generate x --top-p 0
 check "an option that is missing" usage_error '--data FILE... is missing' train gpt --out x
 check "a word for a number" usage_error '--layers takes a whole number, not "six"' \
     train gpt --data x --out y --layers six

@@ -344,7 +344,7 @@ check "missing data" small 1 'No such file' train gpt --data missing --out no
 check "empty data" small 1 'empty is empty' train gpt --data empty --out no
 check "data that is too short" small 1 'needs at least' train gpt --data short --out no
 check "a folder as data" small 1 'folder' train gpt --data lying --out no
-check "a missing tokenizer" small 1 'nothing-here' train gpt --data text --out no --tokenizer nothing-here
+check "a missing tokenizer" small 1 '--tokenizer takes char|byte|PATH: ' train gpt --data text --out no --tokenizer nothing-here
 check "a width that heads do not divide" refuses 1 'multiple' train gpt --data text --out no --width 130
 check "absurd sizes" refuses 1 'width' train gpt --data text --out no --width 10000000 --layers 100000
 check "a batch that does not fit" refuses 1 'the largest that does is --batch' \

@@ -64,7 +64,7 @@ static const struct option train_gpt_options[] = {
     {OPTION_INTEGER, 0, "accumulate", "N", "1", 1, 1e9, .help =
         "passes a step: gradients of N batches are added up"},
     {OPTION_SIZE, 0, "steps", "N", "2000", 1, MOST_WHOLE, .help = "steps in all"},
-    {OPTION_DURATION, 0, "time", "TIME", .least = 0, .most = 1e9, .help =
+    {OPTION_DURATION, 0, "time", "TIME", .most = 1e9, .above_least = true, .help =
         "stop in good order after this time, as 90, 30s, 2m or 1h30m (default: no limit); without "
         "--steps it alone ends the run, and the learning rate falls over as many steps as the speed "
         "of the first ones promises"},
@@ -126,7 +126,7 @@ static const struct option generate_options[] = {
         "below 1: rather the likely tokens; 0: always the likeliest"},
     {OPTION_INTEGER, 0, "top-k", "N", "40", 0, 1e9, .help =
         "choose among the N likeliest tokens only; 0: all"},
-    {OPTION_REAL, 0, "top-p", "P", "0.95", 0, 1, .help =
+    {OPTION_REAL, 0, "top-p", "P", "0.95", 0, 1, .above_least = true, .help =
         "choose among the likeliest tokens that make up P only; 1: all"},
     {OPTION_INTEGER, 's', "seed", "N", "1337", 0, MOST_WHOLE, .help =
         "the same seed gives the same text"},

@@ -265,12 +265,6 @@ static void print_choices(const char *placeholder, FILE *file)
     }
 }
 
-/* Which files an option takes: the placeholder says it. */
-static bool takes_path(const char *placeholder)
-{
-    return strstr(placeholder, "FILE") || strstr(placeholder, "DIR") || strstr(placeholder, "PATH");
-}
-
 static void print_completion_case(const struct command *command, const char *name, FILE *file)
 {
     fprintf(file, "    \"%s\")\n        case $previous in\n", name);
@@ -284,7 +278,7 @@ static void print_completion_case(const struct command *command, const char *nam
         fputs(")\n            words=\"", file);
         print_choices(option->placeholder, file);
         fprintf(file, "\"\n            files=%s\n            value=yes\n            ;;\n",
-                takes_path(option->placeholder) ? "yes" : "");
+                option_takes_path(option) ? "yes" : "");
     }
     fputs("        esac\n        options=\"", file);
     for (size_t i = 0; i < command->n_options; i++)

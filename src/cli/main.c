@@ -75,7 +75,10 @@ static int unknown_command(int count, char *const *words)
     }
 
     const char *nearest = nearest_name(words[0], first_words, n_first);
-    if (nearest)
+    if (words[0][0] == '-')
+        fprintf(stderr, "quern: no option %s before a command; `quern` lists the commands\n",
+                words[0]);
+    else if (nearest)
         fprintf(stderr, "quern: no command \"%s\"; did you mean \"%s\"?\n", words[0], nearest);
     else
         fprintf(stderr, "quern: no command \"%s\"; `quern` lists them\n", words[0]);

@@ -320,12 +320,9 @@ static const struct option *find_option(const char *name)
 static void check_bounds(struct reader *reader, const char *name, double number)
 {
     const struct option *option = find_option(name);
-    if (number >= option->least &&
-        (option->below_most ? number < option->most : number <= option->most))
-        return;
-    char expected[80];
-    snprintf(expected, sizeof expected, "%.16g to %.16g", option->least, option->most);
-    fail_field(reader, name, expected);
+    char expected[OPTION_RANGE];
+    if (!option_allows(option, number))
+        fail_field(reader, name, option_range(option, expected));
 }
 
 static void read_settings(struct reader *reader, struct settings *settings, const json_t *object)
