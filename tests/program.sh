@@ -345,8 +345,11 @@ check "empty data" small 1 'empty is empty' train gpt --data empty --out no
 check "data that is too short" small 1 'needs at least' train gpt --data short --out no
 check "a folder as data" small 1 'folder' train gpt --data lying --out no
 check "a missing tokenizer" small 1 '--tokenizer takes char|byte|PATH: ' train gpt --data text --out no --tokenizer nothing-here
-check "a width that heads do not divide" refuses 1 'multiple' train gpt --data text --out no --width 130
-check "absurd sizes" refuses 1 'width' train gpt --data text --out no --width 10000000 --layers 100000
+check "a width that heads do not divide" refuses 2 '--width 130 must be a multiple of --heads 4' \
+    train gpt --data text --out no --width 130
+check "heads that are too wide" refuses 2 'take --heads 4' train gpt --data text --out no --width 1024 --heads 1
+check "absurd sizes" refuses 1 'width' \
+    train gpt --data text --out no --width 10000000 --heads 50000 --layers 100000
 check "a batch that does not fit" refuses 1 'the largest that does is --batch' \
     train gpt --data text --out no --batch 100000000 --context 16
 check "an unknown option" refuses 2 'did you mean --width' train gpt --data text --out no --widht 3

@@ -53,7 +53,7 @@ static const struct option train_gpt_options[] = {
     HEADING("Model"),
     {OPTION_INTEGER, 0, "layers", "N", "4", 1, 100000, .help = "transformer blocks"},
     {OPTION_INTEGER, 0, "heads", "N", "4", 1, 100000, .help =
-        "attention heads; must divide --width"},
+        "attention heads; they share --width in equal parts of at most 256"},
     {OPTION_INTEGER, 0, "width", "N", "128", 1, 1e7, .help = "numbers a token is embedded in"},
     {OPTION_INTEGER, 0, "context", "N", "64", 1, 1e9, .help = "tokens the model looks back"},
     {OPTION_REAL, 0, "dropout", "P", "0", 0, 1, .below_most = true, .help =
