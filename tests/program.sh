@@ -60,6 +60,18 @@ train()
     # shellcheck disable=SC2086
     runs 0 train gpt --data text --quiet $tiny "$@"
 }
+small()
+{
+    # shellcheck disable=SC2086
+    refuses "$@" $tiny
+}
+untouched()
+{
+    [ ! -e no ] || {
+        ls -R no
+        return 1
+    }
+}
 # The values of a key in the log, one a line.
 values()
 {
@@ -266,6 +278,56 @@ survives_full_disk()
 }
 check "a disk that fills while saving" survives_full_disk
 
+# ---- The log ----
+
+# What was there stays, and no folder is made.
+refuses_log()
+{
+    cp "$1" log.tmp
+    # shellcheck disable=SC2086
+    refuses 1 "$2" train gpt --data text --valid other --config recipe --out no --log "$1" $tiny &&
+        cmp "$1" log.tmp && untouched
+}
+makes_a_missing_log()
+{
+    runs 0 train gpt --out two --resume --steps 620 --log new.jsonl --quiet || return 1
+    rm new.jsonl
+    runs 0 train gpt --out two --resume --steps 630 --quiet && [ "$(wc -l <new.jsonl)" = 10 ]
+}
+survives_lost_log()
+{
+    train --out unlogged --steps 10 || return 1
+    # A line so long that the log meets the limit soon: 2500 blocks of 512 bytes are more than a kernel.
+    {
+        sed '$d' unlogged/log.jsonl
+        tail -n 1 unlogged/log.jsonl | tr -d '}\n'
+        printf ', "long": "'
+        head -c 1278000 /dev/zero | tr '\0' x
+        echo '"}'
+    } >long.tmp
+    cp long.tmp unlogged/log.jsonl
+    (
+        ulimit -f 2500
+        runs 1 train gpt --out unlogged --resume --steps 10000 --quiet
+    ) || return 1
+    mentions err.tmp 'cannot write the log' && mentions err.tmp '--out unlogged --resume' || return 1
+    saved=$(readlink unlogged/latest)
+    [ "$saved" != step-10 ] &&
+        runs 0 train gpt --out unlogged --resume --steps "$((${saved#step-} + 5))" --quiet
+}
+echo '# none' >recipe
+printf '{"text": "not a log"}\n' >precious
+check "a log over the data" refuses_log text 'would write over'
+check "a log over what is validated on" refuses_log other 'would write over'
+check "a log over the configuration" refuses_log recipe 'would write over'
+check "a log over another file" refuses_log precious 'no log of a run'
+check "a device as a log" small 1 'no regular file' train gpt --data text --out no --log /dev/full
+check "a device as the log of a run that goes on" refuses 1 'no regular file' \
+    train gpt --out two --resume --steps 620 --log /dev/full
+check "a folder as a log" small 1 'no regular file' train gpt --data text --out no --log .
+check "a log that is missing is made" makes_a_missing_log
+check "a log that cannot be written any more" survives_lost_log
+
 # ---- Using the model ----
 
 generates()
@@ -321,19 +383,6 @@ with_kernels()
     echo 'kernel void broken(' >>broken/common.cl
     QUERN_CL_DIR=broken small 1 "$@"
 }
-small()
-{
-    # shellcheck disable=SC2086
-    refuses "$@" $tiny
-}
-untouched()
-{
-    [ ! -e no ] || {
-        ls -R no
-        return 1
-    }
-}
-
 : >empty
 printf 'short' >short
 mkdir lying

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli/corpus.h"
@@ -30,7 +31,8 @@ enum stop {
     SIGNALLED,
     NO_PROGRESS, /* --patience */
     DIVERGED,
-    FAILED, /* a message was printed */
+    LOG_LOST, /* it cannot be written any more */
+    FAILED,   /* a message was printed */
 };
 
 struct session {
@@ -39,6 +41,7 @@ struct session {
     struct corpus corpus;
     struct progress progress;
     struct log log;
+    char log_problem[LOG_MESSAGE]; /* why the log cannot be written any more, or "" */
     struct learner learner;
     qn_context *qn;    /* the device */
     qn_context *files; /* keeps the errors of what needs no device */
@@ -197,11 +200,53 @@ static char *path_in_folder(const struct session *session, const char *name)
     return path;
 }
 
+static char *log_path(const struct session *session)
+{
+    const char *chosen = session->run.settings.log;
+    return chosen ? strdup(chosen) : path_in_folder(session, "log.jsonl");
+}
+
+static bool is_same_file(const char *a, const char *b)
+{
+    struct stat status_a, status_b;
+    return stat(a, &status_a) == 0 && stat(b, &status_b) == 0 &&
+           status_a.st_dev == status_b.st_dev && status_a.st_ino == status_b.st_ino;
+}
+
+/* The file that the run reads and the log would write over; NULL: none. */
+static const char *input_at(const struct session *session, const char *path)
+{
+    const struct run *run = &session->run;
+    const char *config = options_string(session->options, "config");
+    for (size_t i = 0; i < run->n_data; i++)
+        if (is_same_file(run->data[i].path, path))
+            return run->data[i].path;
+    if (run->valid.path && is_same_file(run->valid.path, path))
+        return run->valid.path;
+    return config && is_same_file(config, path) ? config : NULL;
+}
+
+/* Refuses a log in the place of another file, before anything is written. */
+static int check_log(struct session *session)
+{
+    char message[LOG_MESSAGE];
+    char *path = log_path(session);
+    const char *input = path ? input_at(session, path) : NULL;
+    int status = EXIT_SUCCESS;
+    if (!path)
+        status = fail(session, "out of memory");
+    else if (input)
+        status = fail(session, "--log %s would write over %s", path, input);
+    else if (!log_check(path, message))
+        status = fail(session, "%s", message);
+    free(path);
+    return status;
+}
+
 static int open_log(struct session *session)
 {
     char message[LOG_MESSAGE];
-    const char *chosen = session->run.settings.log;
-    char *path = chosen ? strdup(chosen) : path_in_folder(session, "log.jsonl");
+    char *path = log_path(session);
     session->curves = path_in_folder(session, "loss.svg");
     bool is_open =
         path && session->curves && log_open(&session->log, path, session->run.step, message);
@@ -387,6 +432,8 @@ static int prepare_new(struct session *session)
     if (!session->qn)
         return fail(session, "%s", qn_error(NULL));
     status = corpus_read(&session->corpus, &session->run, session->options, session->files, NULL);
+    if (status == EXIT_SUCCESS)
+        status = check_log(session);
     if (status != EXIT_SUCCESS)
         return status;
     struct qn_gpt_config config = config_of(session);
@@ -413,6 +460,8 @@ static int prepare_resumed(struct session *session)
         return fail(session, "%s", qn_error(NULL));
     int status =
         corpus_read(&session->corpus, &session->run, session->options, session->files, latest);
+    if (status == EXIT_SUCCESS)
+        status = check_log(session);
     if (status != EXIT_SUCCESS)
         return status;
     struct qn_gpt_config config = config_of(session);
@@ -446,22 +495,20 @@ static double training_time(const struct session *session)
     return seconds_now() - session->paused;
 }
 
-static int log_latest(struct session *session)
+/* A log that cannot be written ends the run, but in good order: the steps are not lost for it. */
+static void log_latest(struct session *session)
 {
-    char message[LOG_MESSAGE];
-    if (session->is_latest_logged)
-        return EXIT_SUCCESS;
+    if (session->is_latest_logged || *session->log_problem)
+        return;
     session->is_latest_logged = true;
-    if (log_append(&session->log, &session->latest, message))
-        return EXIT_SUCCESS;
-    return fail(session, "%s", message);
+    log_append(&session->log, &session->latest, session->log_problem);
 }
 
 /* Takes in the report of the step after the last reported one. */
-static int take_report(struct session *session, const struct qn_step *step)
+static void take_report(struct session *session, const struct qn_step *step)
 {
     const struct settings *settings = &session->run.settings;
-    int status = log_latest(session);
+    log_latest(session);
     uint64_t number = ++session->reported, done = number - session->first_step;
     double now = training_time(session);
     /* The steps of the window began when the one before them was reported. */
@@ -487,7 +534,6 @@ static int take_report(struct session *session, const struct qn_step *step)
     session->skipped = step->skipped;
     session->skipped_in_a_row = isfinite(step->gradient_norm) ? 0 : session->skipped_in_a_row + 1;
     session->shown_loss += step->loss;
-    return status;
 }
 
 /* Reads the reports that are there; those that `most_ahead` does not allow to be open are waited
@@ -502,8 +548,7 @@ static int collect_reports(struct session *session, uint64_t most_ahead)
             return EXIT_SUCCESS;
         if (found != QN_OK)
             return fail_library(session);
-        if (take_report(session, &step) != EXIT_SUCCESS)
-            return EXIT_FAILED;
+        take_report(session, &step);
     }
     return EXIT_SUCCESS;
 }
@@ -606,6 +651,14 @@ static int write_checkpoint(struct session *session, const char *folder, bool is
     return status;
 }
 
+static void say_saved(const struct session *session)
+{
+    fprintf(stderr,
+            "The checkpoint of step %" PRIu64 " is whole; go on from it with: ", session->saved);
+    print_resume_command(session, stderr);
+    fputc('\n', stderr);
+}
+
 static int save(struct session *session, bool is_best)
 {
     char message[LOG_MESSAGE];
@@ -615,12 +668,8 @@ static int save(struct session *session, bool is_best)
     int status = folder ? write_checkpoint(session, folder, is_best) : fail_library(session);
     if (status != EXIT_SUCCESS) {
         qn_checkpoints_abandon(session->checkpoints);
-        if (session->saved) {
-            fprintf(stderr, "The checkpoint of step %" PRIu64 " is whole; go on from it with: ",
-                    session->saved);
-            print_resume_command(session, stderr);
-            fputc('\n', stderr);
-        }
+        if (session->saved)
+            say_saved(session);
         return status;
     }
     session->saved = run->step;
@@ -641,7 +690,7 @@ static int settle(struct session *session, bool validates)
     if (validates)
         status = validate(session, &is_best);
     if (status == EXIT_SUCCESS)
-        status = log_latest(session);
+        log_latest(session);
     session->paused += seconds_now() - began;
     if (status != EXIT_SUCCESS)
         return status;
@@ -698,6 +747,8 @@ static enum stop reason_to_stop(const struct session *session)
     bool has_worked = run->step > session->first_step;
     if (signal_caught)
         return SIGNALLED;
+    if (*session->log_problem)
+        return LOG_LOST;
     if (session->skipped_in_a_row >= HOPELESS)
         return DIVERGED;
     if (run->settings.patience && run->stale >= run->settings.patience)
@@ -796,8 +847,13 @@ static int conclude(struct session *session, enum stop stop)
             HOPELESS, session->reported);
     if (session->run.step == 0)
         return 128 + signal_caught; /* before the first step: there is nothing to save */
-    if (settle(session, stop != SIGNALLED) != EXIT_SUCCESS)
+    if (settle(session, stop != SIGNALLED && stop != LOG_LOST) != EXIT_SUCCESS)
         return EXIT_FAILED;
+    if (*session->log_problem) {
+        fail(session, "%s", session->log_problem);
+        say_saved(session);
+        return EXIT_FAILED;
+    }
     if (stop == SIGNALLED) {
         say_stop(session, "by a signal");
         return 128 + signal_caught;
