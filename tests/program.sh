@@ -193,6 +193,27 @@ check "--patience" stops_early
 check "byte tokens, --valid FILE" train --out bytes --steps 3 --tokenizer byte --valid other
 check "no validation" train --out all --steps 3 --valid-fraction 0
 
+# ---- Runs that come to nothing ----
+
+# Weights that grow a millionfold a step are infinite soon.
+explode()
+{
+    # shellcheck disable=SC2086
+    refuses 1 'not finite' train gpt --data text --quiet $tiny --warmup 0 --lr 1e3 --min-lr 1e3 \
+        --weight-decay 1e3 --steps 30 "$@" && mentions err.tmp 'smaller --lr' && ! grep -qi -e -nan err.tmp
+}
+keeps_the_last_finite()
+{
+    explode --out exploded --eval-every 2 && mentions err.tmp 'exploded/best' || return 1
+    [ "$(readlink exploded/latest)" = step-2 ] && ! grep -i nan exploded/log.jsonl && runs 0 generate exploded/latest --tokens 5
+}
+writes_nothing_infinite()
+{
+    explode --out infinite --eval-every 0 && [ ! -e infinite/latest ] && [ ! -e infinite/step-30.tmp ]
+}
+check "weights that are infinite end a run" writes_nothing_infinite
+check "the last finite checkpoint stays" keeps_the_last_finite
+
 # ---- Stopping and going on ----
 
 # Waits until a command succeeds.
@@ -430,6 +451,14 @@ other_shape()
     sed 's/"n_layer": 1/"n_layer": 2/' one/config.json >lying/config.json
     refuses 1 model.safetensors generate lying
 }
+infinite_weights()
+{
+    damaged
+    bytes=$(wc -c <lying/model.safetensors)
+    head -c "$((bytes - 4))" one/model.safetensors >lying/model.safetensors
+    printf '\000\000\200\177' >>lying/model.safetensors
+    refuses 1 'infinite or NaN' generate lying && refuses 1 'infinite or NaN' evaluate lying --data text
+}
 wrong_type()
 {
     damaged
@@ -445,6 +474,7 @@ wrong_training()
 }
 
 check "safetensors that are cut off" truncated
+check "weights that are infinite" infinite_weights
 check "a config that promises another shape" other_shape
 check "a config of wrong types" wrong_type config.json 's/"n_embd": 16/"n_embd": "16"/'
 check "a tokenizer of wrong types" wrong_type tokenizer.json 's/"vocab": {/"vocab": [{/'

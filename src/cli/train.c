@@ -59,6 +59,7 @@ struct session {
     struct log_entry latest; /* of the last one: logged when the next is there, or a validation */
     bool is_latest_logged;
     uint64_t skipped, skipped_in_a_row;
+    bool has_diverged;       /* a message was printed */
     double pace[PACE_STEPS]; /* when the last steps were reported, pauses left out */
     double first_report;     /* when the first was: before it, drivers still compile */
     double last_valid_loss;
@@ -121,6 +122,20 @@ static int fail_library(struct session *session)
 {
     const char *message = session->qn ? qn_error(session->qn) : "";
     return fail(session, "%s", *message ? message : qn_error(session->files));
+}
+
+/* What it has come to can neither be saved nor gone on with: going on would come to the same. */
+static int fail_diverged(struct session *session, const char *problem)
+{
+    session->has_diverged = true;
+    int status = fail(session,
+                      "at step %" PRIu64 ", %s: start anew with a smaller --lr, a longer --warmup "
+                      "or a smaller --clip",
+                      session->reported, problem);
+    if (session->saved)
+        fprintf(stderr, "%s/best keeps the best model before that\n",
+                options_string(session->options, "out"));
+    return status;
 }
 
 /* A path as a shell takes it. */
@@ -504,6 +519,12 @@ static void log_latest(struct session *session)
     log_append(&session->log, &session->latest, session->log_problem);
 }
 
+/* Without the sign that some devices give to NaN. */
+static double plain(double number)
+{
+    return isnan(number) ? NAN : number;
+}
+
 /* Takes in the report of the step after the last reported one. */
 static void take_report(struct session *session, const struct qn_step *step)
 {
@@ -523,9 +544,9 @@ static void take_report(struct session *session, const struct qn_step *step)
     double tokens = (double)(settings->batch * settings->accumulate * settings->context);
     session->latest = (struct log_entry){
         .step = number,
-        .loss = step->loss,
+        .loss = plain(step->loss),
         .learning_rate = step->learning_rate,
-        .gradient_norm = step->gradient_norm,
+        .gradient_norm = plain(step->gradient_norm),
         .tokens_per_second = tokens * (double)steps / fmax(now - since, 1e-9),
         .seconds = session->seconds_before + seconds_now() - session->started,
         .valid_loss = NAN,
@@ -533,7 +554,7 @@ static void take_report(struct session *session, const struct qn_step *step)
     session->is_latest_logged = false;
     session->skipped = step->skipped;
     session->skipped_in_a_row = isfinite(step->gradient_norm) ? 0 : session->skipped_in_a_row + 1;
-    session->shown_loss += step->loss;
+    session->shown_loss += session->latest.loss;
 }
 
 /* Reads the reports that are there; those that `most_ahead` does not allow to be open are waited
@@ -582,7 +603,7 @@ static void show_progress(struct session *session, bool stays)
         .step = session->reported,
         .steps = session->by_clock ? 0 : settings->steps,
         .share = share_done(session, &seconds_left),
-        .loss = steps ? session->shown_loss / (double)steps : session->latest.loss,
+        .loss = steps ? plain(session->shown_loss / (double)steps) : session->latest.loss,
         .valid_loss = session->last_valid_loss,
         .learning_rate = session->latest.learning_rate,
         .gradient_norm = session->latest.gradient_norm,
@@ -638,10 +659,11 @@ static int write_checkpoint(struct session *session, const char *folder, bool is
     if (!path)
         return fail(session, "out of memory");
     snprintf(path, bytes, "%s/optimizer.safetensors", folder);
-    int status = EXIT_SUCCESS;
-    if (qn_gpt_save(learner->gpt, folder) != QN_OK ||
-        qn_tokenizer_save(session->corpus.tokenizer, folder) != QN_OK ||
-        qn_trainer_save(learner->trainer, path) != QN_OK)
+    int status = EXIT_SUCCESS, written = qn_gpt_save(learner->gpt, folder);
+    if (written == QN_ERROR_NOT_FINITE)
+        status = fail_diverged(session, qn_error(session->qn));
+    else if (written != QN_OK || qn_tokenizer_save(session->corpus.tokenizer, folder) != QN_OK ||
+             qn_trainer_save(learner->trainer, path) != QN_OK)
         status = fail_library(session);
     else if (!run_save(&session->run, folder, qn_device_name(session->qn), message))
         status = fail(session, "%s", message);
@@ -668,7 +690,7 @@ static int save(struct session *session, bool is_best)
     int status = folder ? write_checkpoint(session, folder, is_best) : fail_library(session);
     if (status != EXIT_SUCCESS) {
         qn_checkpoints_abandon(session->checkpoints);
-        if (session->saved)
+        if (session->saved && !session->has_diverged)
             say_saved(session);
         return status;
     }
@@ -678,13 +700,20 @@ static int save(struct session *session, bool is_best)
     return EXIT_SUCCESS;
 }
 
+/* Whether the last step had no loss: what gives none now gives none later, and is not worth saving.
+ */
+static bool is_broken(const struct session *session)
+{
+    return session->skipped_in_a_row > 0 && !isfinite(session->latest.loss);
+}
+
 /* Waits for all steps that were started, measures the model, if asked, and saves it; what was done
  * already is not done again. */
 static int settle(struct session *session, bool validates)
 {
     bool is_best = session->learner.evaluator == NULL;
     int status = collect_reports(session, 0);
-    if (status != EXIT_SUCCESS || session->saved == session->run.step)
+    if (status != EXIT_SUCCESS || session->saved == session->run.step || is_broken(session))
         return status;
     double began = seconds_now(); /* waiting for steps is training; what follows is not */
     if (validates)
@@ -839,12 +868,17 @@ static int conclude(struct session *session, enum stop stop)
     bool is_quiet = session->progress.is_quiet;
     if (stop == FAILED)
         return EXIT_FAILED;
-    if (stop == DIVERGED)
-        return fail(
-            session,
-            "%d steps in a row, up to step %" PRIu64 ", had a gradient that is not finite "
-            "and changed nothing: try a smaller --lr, a longer --warmup or a smaller --clip",
-            HOPELESS, session->reported);
+    if (collect_reports(session, 0) != EXIT_SUCCESS)
+        return EXIT_FAILED;
+    if (stop == DIVERGED || is_broken(session)) {
+        char problem[120];
+        log_latest(session);
+        snprintf(problem, sizeof problem,
+                 "the gradient is not finite, as in %" PRIu64
+                 " steps in a row, and nothing changes",
+                 session->skipped_in_a_row);
+        return fail_diverged(session, problem);
+    }
     if (session->run.step == 0)
         return 128 + signal_caught; /* before the first step: there is nothing to save */
     if (settle(session, stop != SIGNALLED && stop != LOG_LOST) != EXIT_SUCCESS)
