@@ -211,8 +211,15 @@ writes_nothing_infinite()
 {
     explode --out infinite --eval-every 0 && [ ! -e infinite/latest ] && [ ! -e infinite/step-30.tmp ]
 }
+# Rates so large that the loss has thousands of nats: its perplexity is infinite.
+prints_valid_json()
+{
+    train --out wild --steps 10 --lr 100 --warmup 0 --clip 0 && runs 0 evaluate wild/latest --data other --json &&
+        mentions out.tmp '"perplexity": null, '
+}
 check "weights that are infinite end a run" writes_nothing_infinite
 check "the last finite checkpoint stays" keeps_the_last_finite
+check "JSON without infinity" prints_valid_json
 
 # ---- Stopping and going on ----
 
