@@ -274,6 +274,44 @@ saves_on_signal()
     saved=$(readlink "signal-$1/latest")
     runs 0 train gpt --out "signal-$1" --resume --steps "$((${saved#step-} + 5))" --quiet
 }
+says_it_ends()
+{
+    # shellcheck disable=SC2086
+    "$quern" train gpt --data text --out long --accumulate 1000000000 --steps 5 --quiet $tiny 2>err.tmp &
+    process=$!
+    wait_for test -e long/log.jsonl || return 1
+    sleep 1
+    kill -s INT "$process"
+    wait_for mentions err.tmp 'ending the step; again to quit' || return 1
+    kill -s INT "$process"
+    wait "$process"
+    [ $? = 130 ]
+}
+quits()
+{
+    (
+        ulimit -c 0
+        # shellcheck disable=SC2086
+        "$quern" train gpt --data text --out quit --quiet --steps 1M $tiny &
+        process=$!
+        wait_for has_lines quit/log.jsonl 20 || exit 1
+        kill -s QUIT "$process"
+        wait "$process"
+        [ $? = 131 ]
+    )
+}
+# A step that the time ends between its passes is done again, whole.
+ends_between_passes()
+{
+    set -- --accumulate 20 --dropout 0.1 --min-lr 1e-3 --eval-every 0 # the rate knows no last step
+    train --out passes --steps 1000000 --time 4 "$@" || return 1
+    saved=$(readlink passes/latest)
+    steps=$((${saved#step-} + 2))
+    runs 0 train gpt --out passes --resume --steps "$steps" --quiet || return 1
+    train --out whole --steps "$steps" "$@" || return 1
+    cmp passes/latest/optimizer.safetensors whole/latest/optimizer.safetensors &&
+        cmp passes/latest/model.safetensors whole/latest/model.safetensors
+}
 changed()
 {
     refuses "$@" && [ "$(readlink one/latest)" = step-600 ]
@@ -282,6 +320,11 @@ changed()
 check "killed thrice and resumed: the bytes of a run never stopped" goes_on_exactly
 check "SIGINT saves" saves_on_signal INT 130
 check "SIGTERM saves" saves_on_signal TERM 143
+check "SIGINT in a long step is answered" says_it_ends
+check "SIGQUIT quits" quits
+check "--time ends between passes" ends_between_passes
+check "no time for a step" refuses 1 '--time is over before a step' \
+    train gpt --data text --out hasty --time 1 --accumulate 1000000000 --width 16
 check "a run that is complete" runs 0 train gpt --out one --resume
 check "more steps" runs 0 train gpt --out two --resume --steps 610 --quiet
 check "an option that changed" changed 2 '--width 32: the run has 16' \

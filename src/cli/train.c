@@ -1,6 +1,7 @@
 /* quern train gpt: from text to a folder that holds a model. */
 #include "config.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <signal.h>
@@ -51,6 +52,7 @@ struct session {
     double started, loop_started; /* by seconds_now() */
     double seconds_before;        /* that earlier processes worked on the run */
     double limit;                 /* --time; infinite: none */
+    bool ignores_hangup;          /* by nohup */
     bool by_clock;                /* it alone ends the run */
     double paused;                /* seconds of validations and checkpoints since loop_started */
     uint64_t first_step;          /* steps done when the loop began */
@@ -74,23 +76,33 @@ struct session {
 
 static volatile sig_atomic_t signal_caught;
 
-/* The first signal is a wish, the second an order. */
+/* The first signal is a wish, the second an order.  A step may take long, so the wish is answered
+ * at once. */
 static void catch_signal(int number)
 {
+    static const char answer[] = "\nending the step; again to quit\n";
     if (signal_caught)
         _exit(128 + number);
     signal_caught = number;
+    int cause = errno;
+    ssize_t written = write(STDERR_FILENO, answer, sizeof answer - 1);
+    (void)written; /* who does not listen misses nothing */
+    errno = cause;
 }
 
-static void catch_signals(void)
+/* Drivers that compile by LLVM catch signals themselves, over what was there before: this is called
+ * again when they have begun to. */
+static void catch_signals(const struct session *session)
 {
-    struct sigaction action = {.sa_handler = catch_signal, .sa_flags = SA_RESTART}, hangup;
+    struct sigaction action = {.sa_handler = catch_signal, .sa_flags = SA_RESTART};
+    struct sigaction standard = {.sa_handler = SIG_DFL}, ignore = {.sa_handler = SIG_IGN};
     sigemptyset(&action.sa_mask);
+    sigemptyset(&standard.sa_mask);
+    sigemptyset(&ignore.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
-    bool is_ignored = sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler == SIG_IGN;
-    if (!is_ignored) /* by nohup */
-        sigaction(SIGHUP, &action, NULL);
+    sigaction(SIGHUP, session->ignores_hangup ? &ignore : &action, NULL);
+    sigaction(SIGQUIT, &standard, NULL);
 }
 
 /* A reader of the progress that goes away, or a limit on files, is no reason to lose the run. */
@@ -538,6 +550,7 @@ static void take_report(struct session *session, const struct qn_step *step)
     session->pace[done % PACE_STEPS] = now;
     if (done == 1) {
         session->first_report = now;
+        catch_signals(session);
         if (!session->by_clock || session->run.document)
             say_compiled(session, now - session->loop_started);
     }
@@ -730,6 +743,42 @@ static int settle(struct session *session, bool validates)
     return status;
 }
 
+/* ---- Steps ---- */
+
+/* The first step of a process has the time since it began: loading and compiling may have taken all
+ * of it. */
+static bool is_time_over(const struct session *session)
+{
+    bool is_first = session->run.step == session->first_step;
+    double since = is_first ? session->loop_started : session->started;
+    return seconds_now() - since >= session->limit;
+}
+
+/* Starts step number `step`, from 0.  Where the time ends between its passes it is forgotten, for a
+ * resumed run to do again, and not `is_whole`; one on trial ends by a signal, too. */
+static int start_step(struct session *session, uint64_t step, bool is_trial, bool *is_whole)
+{
+    const struct settings *settings = &session->run.settings;
+    struct learner *learner = &session->learner;
+    int status = QN_OK;
+    *is_whole = true;
+    for (uint64_t pass = 0; status == QN_OK && pass < settings->accumulate; pass++) {
+        if (pass > 0 && (is_time_over(session) || (is_trial && signal_caught))) {
+            *is_whole = false;
+            status = qn_trainer_undo(learner->trainer);
+            break;
+        }
+        status = learner_pass(learner, settings, session->corpus.train, step, pass);
+    }
+    return status == QN_OK ? EXIT_SUCCESS : fail_library(session);
+}
+
+static int fail_time(struct session *session)
+{
+    return fail(session, "--time is over before a step is done: allow more, or take a smaller "
+                         "--accumulate or --batch");
+}
+
 /* ---- Training by the clock ---- */
 
 /* How many steps fit into the time that is left, by the speed of the first ones; the model and the
@@ -744,12 +793,18 @@ static int plan_steps(struct session *session)
     uint64_t steps = 0;
     struct qn_step step;
     do {
-        if (learner_step(learner, settings, session->corpus.train, steps++) != QN_OK ||
-            qn_trainer_report(learner->trainer, steps, true, &step) != QN_OK)
+        bool is_whole;
+        if (start_step(session, steps++, true, &is_whole) != EXIT_SUCCESS)
+            return EXIT_FAILED;
+        if (!is_whole)
+            return signal_caught ? EXIT_SUCCESS : fail_time(session);
+        if (qn_trainer_report(learner->trainer, steps, true, &step) != QN_OK)
             return fail_library(session);
         ended = seconds_now();
-        if (steps == 1)
+        if (steps == 1) {
+            catch_signals(session);
             say_compiled(session, ended - began);
+        }
         if (steps == unmeasured)
             began = ended;
     } while (!signal_caught && (steps < 2 * unmeasured || ended - began < measured));
@@ -784,7 +839,7 @@ static enum stop reason_to_stop(const struct session *session)
         return NO_PROGRESS;
     if (!session->by_clock && run->step >= run->settings.steps)
         return ALL_STEPS;
-    if (has_worked && seconds_now() - session->started >= session->limit)
+    if (has_worked && is_time_over(session))
         return TIME_OVER;
     return GOES_ON;
 }
@@ -794,11 +849,11 @@ static enum stop train(struct session *session)
     struct run *run = &session->run;
     enum stop stop;
     while ((stop = reason_to_stop(session)) == GOES_ON) {
-        if (learner_step(&session->learner, &run->settings, session->corpus.train, run->step) !=
-            QN_OK) {
-            fail_library(session);
+        bool is_whole;
+        if (start_step(session, run->step, false, &is_whole) != EXIT_SUCCESS)
             return FAILED;
-        }
+        if (!is_whole)
+            return TIME_OVER;
         run->step++;
         bool is_first = run->step == session->first_step + 1;
         if (collect_reports(session, is_first ? 0 : STEPS_AHEAD) != EXIT_SUCCESS)
@@ -852,8 +907,6 @@ static void print_summary(const struct session *session)
 
 static void say_stop(struct session *session, const char *why)
 {
-    if (session->progress.is_quiet)
-        return;
     progress_end_line(&session->progress);
     fprintf(stderr, "stopped     %s at step %" PRIu64 ", saved; go on with: ", why,
             session->run.step);
@@ -879,6 +932,8 @@ static int conclude(struct session *session, enum stop stop)
                  session->skipped_in_a_row);
         return fail_diverged(session, problem);
     }
+    if (stop == TIME_OVER && session->run.step == session->first_step)
+        return fail_time(session);
     if (session->run.step == 0)
         return 128 + signal_caught; /* before the first step: there is nothing to save */
     if (settle(session, stop != SIGNALLED && stop != LOG_LOST) != EXIT_SUCCESS)
@@ -892,7 +947,7 @@ static int conclude(struct session *session, enum stop stop)
         say_stop(session, "by a signal");
         return 128 + signal_caught;
     }
-    if (stop == TIME_OVER)
+    if (stop == TIME_OVER && !is_quiet)
         say_stop(session, "by --time");
     if (stop == NO_PROGRESS)
         progress_say(&session->progress, "stopped",
@@ -952,7 +1007,8 @@ static int run_session(struct session *session)
         status = open_log(session);
     if (status != EXIT_SUCCESS)
         return status;
-    catch_signals();
+    catch_signals(session);
+    session->loop_started = seconds_now();
     if (session->by_clock && !resumes)
         status = plan_steps(session);
     if (status != EXIT_SUCCESS)
@@ -965,6 +1021,8 @@ int command_train_gpt(const struct options *options)
 {
     struct session session = {.options = options, .started = seconds_now()};
     progress_start(&session.progress, options_flag(options, "quiet"));
+    struct sigaction hangup;
+    session.ignores_hangup = sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler == SIG_IGN;
     ignore_signals();
     int status = run_session(&session);
     log_close(&session.log);
