@@ -447,6 +447,14 @@ on_device()
     shift
     refuses "$@"
 }
+with_twins()
+{
+    POCL_DEVICES='pthread pthread' refuses "$@"
+}
+with_twins_runs()
+{
+    POCL_DEVICES='pthread pthread' runs 0 "$@"
+}
 with_kernels()
 {
     mkdir broken
@@ -460,6 +468,12 @@ mkdir lying
 check "no platform" without_platforms quern train gpt --data text --out no
 check "an unknown device" small 1 'nonesuch' train gpt --data text --out no --device nonesuch
 check "an unknown device, by the environment" on_device nonesuch 1 nonesuch train gpt --data text --out no
+if "$quern" devices | grep -q pthread; then
+    check "two equal devices" with_twins 1 'names several devices' generate one --device pthread
+    check "one of them" with_twins_runs generate one --device portable --tokens 5
+else
+    skip "two equal devices: no PoCL"
+fi
 check "missing data" small 1 'No such file' train gpt --data missing --out no
 check "empty data" small 1 'empty is empty' train gpt --data empty --out no
 check "data that is too short" small 1 'needs at least' train gpt --data short --out no
