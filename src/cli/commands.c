@@ -39,7 +39,7 @@ static const char *const devices_examples[] = {
 static const struct option train_gpt_options[] = {
     HEADING("Data"),
     {OPTION_STRINGS, 0, "data", "FILE...", .required = true, .unless = "resume", .help =
-        "plain UTF-8 text to train on; several files are joined"},
+        "plain UTF-8 text to train on; several files, of one --data or of several, are joined"},
     {OPTION_STRING, 'o', "out", "DIR", .required = true, .help =
         "folder for checkpoints; DIR itself is the best model, in Hugging Face's form"},
     {OPTION_STRING, 0, "tokenizer", "char|byte|PATH", "char", .help =
@@ -94,8 +94,8 @@ static const struct option train_gpt_options[] = {
     {OPTION_INTEGER, 0, "patience", "N", "0", 0, 1e9, .help =
         "stop after N validations without a better loss; 0: never"},
     {OPTION_STRING, 0, "log", "FILE.jsonl", .help =
-        "one JSON object a step (default: DIR/log.jsonl)"},
-    {OPTION_FLAG, 'q', "quiet", .help = "print no progress"},
+        "one JSON object a step; no file but a log is written over (default: DIR/log.jsonl)"},
+    {OPTION_FLAG, 'q', "quiet", .help = "print no progress; errors, and how to go on after a signal, are still said"},
     {OPTION_FLAG, 0, "profile", .help = "time every kernel, and print a table at the end"},
     {OPTION_FLAG, 0, "explain", .help =
         "print the plan of a step: order, kernels, variants and why, memory"},
@@ -148,7 +148,8 @@ static const struct option evaluate_options[] = {
     {OPTION_STRING, 0, "data", "FILE", .required = true, .help =
         "plain UTF-8 text; all of it is measured"},
     {OPTION_FLAG, 0, "json", .help =
-        "print JSON with the keys loss, perplexity, bits_per_byte, accuracy and tokens"},
+        "print JSON with the keys loss, perplexity, bits_per_byte, accuracy and tokens; null is "
+        "what is not finite"},
     DEVICE_OPTIONS,
     CONFIG_OPTION,
 };
