@@ -290,6 +290,7 @@ says_it_ends()
 quits()
 {
     (
+        # shellcheck disable=SC3045 # shells of systems that dump cores have it
         ulimit -c 0
         # shellcheck disable=SC2086
         "$quern" train gpt --data text --out quit --quiet --steps 1M $tiny &
@@ -412,6 +413,19 @@ generates_again()
     runs 0 generate one --prompt 'the cat' --tokens 40 --quiet && cmp first.tmp out.tmp &&
         [ ! -s err.tmp ]
 }
+quits_generating()
+{
+    (
+        # shellcheck disable=SC3045 # shells of systems that dump cores have it
+        ulimit -c 0
+        "$quern" generate one --tokens 1G --quiet >long.tmp &
+        process=$!
+        wait_for is_file long.tmp || exit 1
+        kill -s QUIT "$process"
+        wait "$process"
+        [ $? = 131 ]
+    )
+}
 generates_samples()
 {
     runs 0 generate one --tokens 20 --samples 3 --temperature 0 && [ "$(grep -c '^---$' out.tmp)" = 2 ]
@@ -431,6 +445,7 @@ inspects()
 check "generates" generates
 check "the same seed gives the same text" generates_again
 check "several samples" generates_samples
+check "SIGQUIT ends it" quits_generating
 check "evaluates" evaluates
 check "inspects" inspects
 
