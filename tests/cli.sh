@@ -67,6 +67,11 @@ refuses_full_disk()
     ! "$quern" --version >/dev/full
 }
 
+refuses_closed_stdout()
+{
+    ! "$quern" --version >&-
+}
+
 check "quern prints a map that fits a screen" fits_screen
 check "quern --help prints it too" fits_screen --help
 check "quern --version" data_only --version
@@ -81,11 +86,15 @@ check "an unknown command" usage_error 'did you mean "generate"?' genrate
 check "a command without its model" usage_error 'quern train gpt' train
 check "an unknown model" usage_error 'no model "bird"' train bird
 check "an unknown option" usage_error 'did you mean --steps?' train gpt --stpes 3
+check "an option in the place of a command" usage_error 'no option --foo' --foo
+check "an operand that is empty" usage_error 'DIR is empty' generate ''
+check "a number out of range" usage_error '--top-p takes more than 0 to 1, not 0' generate x --top-p 0
 check "an option that is missing" usage_error '--data FILE... is missing' train gpt --out x
 check "a word for a number" usage_error '--layers takes a whole number, not "six"' \
     train gpt --data x --out y --layers six
 check "an operand that is missing" usage_error 'DIR is missing' generate
 check "a disk that is full" refuses_full_disk
+check "a stdout that is closed" refuses_closed_stdout
 check "doc/quern.1 is what the tables say (else: make man)" up_to_date doc/quern.1 help --man
 check "doc/completion/quern, too" up_to_date doc/completion/quern help --completion bash
 if command -v bash >/dev/null; then

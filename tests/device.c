@@ -152,8 +152,17 @@ static void test_choice(void)
         for (char *p = selector; *p; p++)
             *p = *p >= 'A' && *p <= 'Z' ? (char)(*p + 32) : *p;
         context = qn_open(selector);
-        ok(context && has(qn_device_name(context), device->platform), "\"%s\" opens %s", selector,
-           device->selector);
+        size_t named = 0;
+        for (size_t j = 0; j < list->count; j++)
+            named += strcmp(list->devices[j].platform, device->platform) == 0 &&
+                     strncmp(list->devices[j].name, device->name, 6) == 0 &&
+                     !*list->devices[j].problem;
+        if (named > 1)
+            ok(!context && has(qn_error(NULL), "names several devices"), "\"%s\" is unclear",
+               selector);
+        else
+            ok(context && has(qn_device_name(context), device->platform), "\"%s\" opens %s",
+               selector, device->selector);
         qn_close(context);
     }
     ok(!qn_open("no such thing") && has(qn_error(NULL), "no device \"no such thing\"") &&

@@ -557,6 +557,18 @@ static void test_checkpoints(void)
     qn_checkpoints_close(checkpoints);
 
     mkdir(in_folder("mine"), 0777);
+    mkdir(in_folder("mine/step-5.tmp"), 0777);
+    mkdir(in_folder("mine/step-6"), 0777);
+    write_text("mine/step-5.tmp/letter", "precious");
+    write_text("mine/step-6/letter", "precious");
+    checkpoints = qn_checkpoints_open(qn, in_folder("mine"), true);
+    ok(!checkpoints && says("holds no checkpoint") && !exists(in_folder("mine/latest")),
+       "run: folders of others are none");
+    checkpoints = qn_checkpoints_open(qn, in_folder("mine"), false);
+    ok(checkpoints && exists(in_folder("mine/step-5.tmp/letter")) &&
+           exists(in_folder("mine/step-6/letter")),
+       "run: and stay");
+    qn_checkpoints_close(checkpoints);
     ok(!qn_model_folder(qn, in_folder("mine")) && says("holds no model"), "a folder without model");
     write_text("mine/model.safetensors", "precious");
     ok(!qn_checkpoints_open(qn, in_folder("mine"), false) &&

@@ -60,6 +60,18 @@ train()
     # shellcheck disable=SC2086
     runs 0 train gpt --data text --quiet $tiny "$@"
 }
+small()
+{
+    # shellcheck disable=SC2086
+    refuses "$@" $tiny
+}
+untouched()
+{
+    [ ! -e no ] || {
+        ls -R no
+        return 1
+    }
+}
 # The values of a key in the log, one a line.
 values()
 {
@@ -130,6 +142,12 @@ is_silent()
 {
     train --out silent --steps 3 && [ ! -s out.tmp ] && [ ! -s err.tmp ]
 }
+keeps_streams_apart()
+{
+    # shellcheck disable=SC2086
+    "$quern" train gpt --data text --out closed --steps 3 $tiny <&- >&- 2>&-
+    [ "$(wc -l <closed/log.jsonl)" = 3 ] && ! grep -v '^{"step"' closed/log.jsonl
+}
 accumulates()
 {
     train --out small --steps 20 --batch 3 --accumulate 4 --eval-every 0 &&
@@ -167,12 +185,41 @@ check "the curves are drawn" draws
 check "the same seed gives the same bytes" repeats
 check "says what it does" speaks
 check "--quiet says nothing" is_silent
+check "streams that are closed do not end in the log" keeps_streams_apart
 check "4 batches of 3 are one of 12" accumulates
 check "--explain and --profile" explains
 check "--time" stops_by_the_clock
 check "--patience" stops_early
 check "byte tokens, --valid FILE" train --out bytes --steps 3 --tokenizer byte --valid other
 check "no validation" train --out all --steps 3 --valid-fraction 0
+
+# ---- Runs that come to nothing ----
+
+# Weights that grow a millionfold a step are infinite soon.
+explode()
+{
+    # shellcheck disable=SC2086
+    refuses 1 'not finite' train gpt --data text --quiet $tiny --warmup 0 --lr 1e3 --min-lr 1e3 \
+        --weight-decay 1e3 --steps 30 "$@" && mentions err.tmp 'smaller --lr' && ! grep -qi -e -nan err.tmp
+}
+keeps_the_last_finite()
+{
+    explode --out exploded --eval-every 2 && mentions err.tmp 'exploded/best' || return 1
+    [ "$(readlink exploded/latest)" = step-2 ] && ! grep -i nan exploded/log.jsonl && runs 0 generate exploded/latest --tokens 5
+}
+writes_nothing_infinite()
+{
+    explode --out infinite --eval-every 0 && [ ! -e infinite/latest ] && [ ! -e infinite/step-30.tmp ]
+}
+# Rates so large that the loss has thousands of nats: its perplexity is infinite.
+prints_valid_json()
+{
+    train --out wild --steps 10 --lr 100 --warmup 0 --clip 0 && runs 0 evaluate wild/latest --data other --json &&
+        mentions out.tmp '"perplexity": null, '
+}
+check "weights that are infinite end a run" writes_nothing_infinite
+check "the last finite checkpoint stays" keeps_the_last_finite
+check "JSON without infinity" prints_valid_json
 
 # ---- Stopping and going on ----
 
@@ -227,6 +274,45 @@ saves_on_signal()
     saved=$(readlink "signal-$1/latest")
     runs 0 train gpt --out "signal-$1" --resume --steps "$((${saved#step-} + 5))" --quiet
 }
+says_it_ends()
+{
+    # shellcheck disable=SC2086
+    "$quern" train gpt --data text --out long --accumulate 1000000000 --steps 5 --quiet $tiny 2>err.tmp &
+    process=$!
+    wait_for test -e long/log.jsonl || return 1
+    sleep 1
+    kill -s INT "$process"
+    wait_for mentions err.tmp 'ending the step; again to quit' || return 1
+    kill -s INT "$process"
+    wait "$process"
+    [ $? = 130 ]
+}
+quits()
+{
+    (
+        # shellcheck disable=SC3045 # shells of systems that dump cores have it
+        ulimit -c 0
+        # shellcheck disable=SC2086
+        "$quern" train gpt --data text --out quit --quiet --steps 1M $tiny &
+        process=$!
+        wait_for has_lines quit/log.jsonl 20 || exit 1
+        kill -s QUIT "$process"
+        wait "$process"
+        [ $? = 131 ]
+    )
+}
+# A step that the time ends between its passes is done again, whole.
+ends_between_passes()
+{
+    set -- --accumulate 20 --dropout 0.1 --min-lr 1e-3 --eval-every 0 # the rate knows no last step
+    train --out passes --steps 1000000 --time 4 "$@" || return 1
+    saved=$(readlink passes/latest)
+    steps=$((${saved#step-} + 2))
+    runs 0 train gpt --out passes --resume --steps "$steps" --quiet || return 1
+    train --out whole --steps "$steps" "$@" || return 1
+    cmp passes/latest/optimizer.safetensors whole/latest/optimizer.safetensors &&
+        cmp passes/latest/model.safetensors whole/latest/model.safetensors
+}
 changed()
 {
     refuses "$@" && [ "$(readlink one/latest)" = step-600 ]
@@ -235,6 +321,11 @@ changed()
 check "killed thrice and resumed: the bytes of a run never stopped" goes_on_exactly
 check "SIGINT saves" saves_on_signal INT 130
 check "SIGTERM saves" saves_on_signal TERM 143
+check "SIGINT in a long step is answered" says_it_ends
+check "SIGQUIT quits" quits
+check "--time ends between passes" ends_between_passes
+check "no time for a step" refuses 1 '--time is over before a step' \
+    train gpt --data text --out hasty --time 1 --accumulate 1000000000 --width 16
 check "a run that is complete" runs 0 train gpt --out one --resume
 check "more steps" runs 0 train gpt --out two --resume --steps 610 --quiet
 check "an option that changed" changed 2 '--width 32: the run has 16' \
@@ -259,6 +350,56 @@ survives_full_disk()
 }
 check "a disk that fills while saving" survives_full_disk
 
+# ---- The log ----
+
+# What was there stays, and no folder is made.
+refuses_log()
+{
+    cp "$1" log.tmp
+    # shellcheck disable=SC2086
+    refuses 1 "$2" train gpt --data text --valid other --config recipe --out no --log "$1" $tiny &&
+        cmp "$1" log.tmp && untouched
+}
+makes_a_missing_log()
+{
+    runs 0 train gpt --out two --resume --steps 620 --log new.jsonl --quiet || return 1
+    rm new.jsonl
+    runs 0 train gpt --out two --resume --steps 630 --quiet && [ "$(wc -l <new.jsonl)" = 10 ]
+}
+survives_lost_log()
+{
+    train --out unlogged --steps 10 || return 1
+    # A line so long that the log meets the limit soon: 2500 blocks of 512 bytes are more than a kernel.
+    {
+        sed '$d' unlogged/log.jsonl
+        tail -n 1 unlogged/log.jsonl | tr -d '}\n'
+        printf ', "long": "'
+        head -c 1278000 /dev/zero | tr '\0' x
+        echo '"}'
+    } >long.tmp
+    cp long.tmp unlogged/log.jsonl
+    (
+        ulimit -f 2500
+        runs 1 train gpt --out unlogged --resume --steps 10000 --quiet
+    ) || return 1
+    mentions err.tmp 'cannot write the log' && mentions err.tmp '--out unlogged --resume' || return 1
+    saved=$(readlink unlogged/latest)
+    [ "$saved" != step-10 ] &&
+        runs 0 train gpt --out unlogged --resume --steps "$((${saved#step-} + 5))" --quiet
+}
+echo '# none' >recipe
+printf '{"text": "not a log"}\n' >precious
+check "a log over the data" refuses_log text 'would write over'
+check "a log over what is validated on" refuses_log other 'would write over'
+check "a log over the configuration" refuses_log recipe 'would write over'
+check "a log over another file" refuses_log precious 'no log of a run'
+check "a device as a log" small 1 'no regular file' train gpt --data text --out no --log /dev/full
+check "a device as the log of a run that goes on" refuses 1 'no regular file' \
+    train gpt --out two --resume --steps 620 --log /dev/full
+check "a folder as a log" small 1 'no regular file' train gpt --data text --out no --log .
+check "a log that is missing is made" makes_a_missing_log
+check "a log that cannot be written any more" survives_lost_log
+
 # ---- Using the model ----
 
 generates()
@@ -271,6 +412,19 @@ generates_again()
     cp out.tmp first.tmp
     runs 0 generate one --prompt 'the cat' --tokens 40 --quiet && cmp first.tmp out.tmp &&
         [ ! -s err.tmp ]
+}
+quits_generating()
+{
+    (
+        # shellcheck disable=SC3045 # shells of systems that dump cores have it
+        ulimit -c 0
+        "$quern" generate one --tokens 1G --quiet >long.tmp &
+        process=$!
+        wait_for is_file long.tmp || exit 1
+        kill -s QUIT "$process"
+        wait "$process"
+        [ $? = 131 ]
+    )
 }
 generates_samples()
 {
@@ -291,6 +445,7 @@ inspects()
 check "generates" generates
 check "the same seed gives the same text" generates_again
 check "several samples" generates_samples
+check "SIGQUIT ends it" quits_generating
 check "evaluates" evaluates
 check "inspects" inspects
 
@@ -307,6 +462,14 @@ on_device()
     shift
     refuses "$@"
 }
+with_twins()
+{
+    POCL_DEVICES='pthread pthread' refuses "$@"
+}
+with_twins_runs()
+{
+    POCL_DEVICES='pthread pthread' runs 0 "$@"
+}
 with_kernels()
 {
     mkdir broken
@@ -314,32 +477,28 @@ with_kernels()
     echo 'kernel void broken(' >>broken/common.cl
     QUERN_CL_DIR=broken small 1 "$@"
 }
-small()
-{
-    # shellcheck disable=SC2086
-    refuses "$@" $tiny
-}
-untouched()
-{
-    [ ! -e no ] || {
-        ls -R no
-        return 1
-    }
-}
-
 : >empty
 printf 'short' >short
 mkdir lying
 check "no platform" without_platforms quern train gpt --data text --out no
 check "an unknown device" small 1 'nonesuch' train gpt --data text --out no --device nonesuch
 check "an unknown device, by the environment" on_device nonesuch 1 nonesuch train gpt --data text --out no
+if "$quern" devices | grep -q pthread; then
+    check "two equal devices" with_twins 1 'names several devices' generate one --device pthread
+    check "one of them" with_twins_runs generate one --device portable --tokens 5
+else
+    skip "two equal devices: no PoCL"
+fi
 check "missing data" small 1 'No such file' train gpt --data missing --out no
 check "empty data" small 1 'empty is empty' train gpt --data empty --out no
 check "data that is too short" small 1 'needs at least' train gpt --data short --out no
 check "a folder as data" small 1 'folder' train gpt --data lying --out no
-check "a missing tokenizer" small 1 'nothing-here' train gpt --data text --out no --tokenizer nothing-here
-check "a width that heads do not divide" refuses 1 'multiple' train gpt --data text --out no --width 130
-check "absurd sizes" refuses 1 'width' train gpt --data text --out no --width 10000000 --layers 100000
+check "a missing tokenizer" small 1 '--tokenizer takes char|byte|PATH: ' train gpt --data text --out no --tokenizer nothing-here
+check "a width that heads do not divide" refuses 2 '--width 130 must be a multiple of --heads 4' \
+    train gpt --data text --out no --width 130
+check "heads that are too wide" refuses 2 'take --heads 4' train gpt --data text --out no --width 1024 --heads 1
+check "absurd sizes" refuses 1 'width' \
+    train gpt --data text --out no --width 10000000 --heads 50000 --layers 100000
 check "a batch that does not fit" refuses 1 'the largest that does is --batch' \
     train gpt --data text --out no --batch 100000000 --context 16
 check "an unknown option" refuses 2 'did you mean --width' train gpt --data text --out no --widht 3
@@ -371,6 +530,14 @@ other_shape()
     sed 's/"n_layer": 1/"n_layer": 2/' one/config.json >lying/config.json
     refuses 1 model.safetensors generate lying
 }
+infinite_weights()
+{
+    damaged
+    bytes=$(wc -c <lying/model.safetensors)
+    head -c "$((bytes - 4))" one/model.safetensors >lying/model.safetensors
+    printf '\000\000\200\177' >>lying/model.safetensors
+    refuses 1 'infinite or NaN' generate lying && refuses 1 'infinite or NaN' evaluate lying --data text
+}
 wrong_type()
 {
     damaged
@@ -386,6 +553,7 @@ wrong_training()
 }
 
 check "safetensors that are cut off" truncated
+check "weights that are infinite" infinite_weights
 check "a config that promises another shape" other_shape
 check "a config of wrong types" wrong_type config.json 's/"n_embd": 16/"n_embd": "16"/'
 check "a tokenizer of wrong types" wrong_type tokenizer.json 's/"vocab": {/"vocab": [{/'

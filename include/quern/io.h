@@ -85,7 +85,8 @@ int qn_gpt_config_write(qn_context *context, const char *path, const struct qn_g
  *                         links through best: DIR is a model that others can load
  *
  * A checkpoint is written to DIR/step-N.tmp, synced, and renamed; then the links are replaced by
- * renaming.  At any moment there is a whole one, as soon as there was one. */
+ * renaming.  At any moment there is a whole one, as soon as there was one.  Older ones are removed,
+ * unless they hold more than the model's files, optimizer.safetensors and training.json. */
 typedef struct qn_checkpoints qn_checkpoints;
 
 /* Makes the folder, or opens it again to go on with its run, and locks it against other processes.

@@ -118,6 +118,8 @@ qn_node *qn_correct(qn_node *logits, qn_node *targets);
 
 /* ---- Attention ---- */
 
+enum { QN_MAX_HEAD_SIZE = 256 }; /* of D: what the kernels' blocks in local and private memory were measured for */
+
 struct qn_attention {
     bool is_causal;     /* query i sees keys up to its own position only */
     float scale;        /* 0: 1/sqrt(D) */

@@ -46,7 +46,8 @@ enum qn_status {
     QN_ERROR_BUILD = -5,         /* a kernel does not compile */
     QN_ERROR_FILE = -6,          /* a file cannot be read or written */
     QN_ERROR_FORMAT = -7,        /* a file does not hold what it should */
-    QN_NOT_READY = -8            /* a result that is not there yet: see qn_result() */
+    QN_NOT_READY = -8,           /* a result that is not there yet: see qn_result() */
+    QN_ERROR_NOT_FINITE = -9     /* a parameter is infinite or NaN */
 };
 
 enum qn_type { QN_F32, QN_F16, QN_BF16, QN_I32, QN_U8, QN_TYPES };

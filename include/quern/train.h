@@ -40,6 +40,9 @@ qn_plan *qn_trainer_plan(qn_trainer *trainer);
 /* Starts a pass over the batch that was set; the last of `accumulate` passes updates the parameters.  Does not wait. */
 int qn_trainer_pass(qn_trainer *trainer);
 
+/* Forgets the passes of a step that has not ended: the trainer is as it was before it began. */
+int qn_trainer_undo(qn_trainer *trainer);
+
 /* What a step did; steps are numbered from 1. */
 struct qn_step {
     double loss, gradient_norm, learning_rate;

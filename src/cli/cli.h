@@ -73,6 +73,7 @@ struct option {
     const char *value;       /* the default as it would be typed; NULL: none */
     double least, most;      /* of numbers */
     bool below_most;         /* `most` itself is too much */
+    bool above_least;        /* `least` itself is too little */
     bool required;
     const char *unless;   /* the option that, given, makes this one not required */
     const char *excludes; /* the option that must not be given with this one */
@@ -102,8 +103,16 @@ struct options *options_parse(const struct command *command, int count, char *co
                               char *message, size_t message_bytes);
 void options_free(struct options *options);
 
+/* Whether a number is within an option's bounds; and these, as "1 to 100". */
+enum { OPTION_RANGE = 80 };
+bool option_allows(const struct option *option, double number);
+const char *option_range(const struct option *option, char text[OPTION_RANGE]);
+
+/* Whether a string names a file or a folder: the placeholder says it. */
+bool option_takes_path(const struct option *option);
+
 /* The one of `count` names that was probably meant; NULL if none is near. */
-const char *nearest_name(const char *wrong, const char *const *names, size_t count);
+const char *nearest_name(const char *typed, const char *const *names, size_t count);
 
 /* ---- Help, from the tables ---- */
 

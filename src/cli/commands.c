@@ -39,7 +39,7 @@ static const char *const devices_examples[] = {
 static const struct option train_gpt_options[] = {
     HEADING("Data"),
     {OPTION_STRINGS, 0, "data", "FILE...", .required = true, .unless = "resume", .help =
-        "plain UTF-8 text to train on; several files are joined"},
+        "plain UTF-8 text to train on; several files, of one --data or of several, are joined"},
     {OPTION_STRING, 'o', "out", "DIR", .required = true, .help =
         "folder for checkpoints; DIR itself is the best model, in Hugging Face's form"},
     {OPTION_STRING, 0, "tokenizer", "char|byte|PATH", "char", .help =
@@ -53,7 +53,7 @@ static const struct option train_gpt_options[] = {
     HEADING("Model"),
     {OPTION_INTEGER, 0, "layers", "N", "4", 1, 100000, .help = "transformer blocks"},
     {OPTION_INTEGER, 0, "heads", "N", "4", 1, 100000, .help =
-        "attention heads; must divide --width"},
+        "attention heads; they share --width in equal parts of at most 256"},
     {OPTION_INTEGER, 0, "width", "N", "128", 1, 1e7, .help = "numbers a token is embedded in"},
     {OPTION_INTEGER, 0, "context", "N", "64", 1, 1e9, .help = "tokens the model looks back"},
     {OPTION_REAL, 0, "dropout", "P", "0", 0, 1, .below_most = true, .help =
@@ -64,7 +64,7 @@ static const struct option train_gpt_options[] = {
     {OPTION_INTEGER, 0, "accumulate", "N", "1", 1, 1e9, .help =
         "passes a step: gradients of N batches are added up"},
     {OPTION_SIZE, 0, "steps", "N", "2000", 1, MOST_WHOLE, .help = "steps in all"},
-    {OPTION_DURATION, 0, "time", "TIME", .least = 0, .most = 1e9, .help =
+    {OPTION_DURATION, 0, "time", "TIME", .most = 1e9, .above_least = true, .help =
         "stop in good order after this time, as 90, 30s, 2m or 1h30m (default: no limit); without "
         "--steps it alone ends the run, and the learning rate falls over as many steps as the speed "
         "of the first ones promises"},
@@ -94,8 +94,8 @@ static const struct option train_gpt_options[] = {
     {OPTION_INTEGER, 0, "patience", "N", "0", 0, 1e9, .help =
         "stop after N validations without a better loss; 0: never"},
     {OPTION_STRING, 0, "log", "FILE.jsonl", .help =
-        "one JSON object a step (default: DIR/log.jsonl)"},
-    {OPTION_FLAG, 'q', "quiet", .help = "print no progress"},
+        "one JSON object a step; no file but a log is written over (default: DIR/log.jsonl)"},
+    {OPTION_FLAG, 'q', "quiet", .help = "print no progress; errors, and how to go on after a signal, are still said"},
     {OPTION_FLAG, 0, "profile", .help = "time every kernel, and print a table at the end"},
     {OPTION_FLAG, 0, "explain", .help =
         "print the plan of a step: order, kernels, variants and why, memory"},
@@ -126,7 +126,7 @@ static const struct option generate_options[] = {
         "below 1: rather the likely tokens; 0: always the likeliest"},
     {OPTION_INTEGER, 0, "top-k", "N", "40", 0, 1e9, .help =
         "choose among the N likeliest tokens only; 0: all"},
-    {OPTION_REAL, 0, "top-p", "P", "0.95", 0, 1, .help =
+    {OPTION_REAL, 0, "top-p", "P", "0.95", 0, 1, .above_least = true, .help =
         "choose among the likeliest tokens that make up P only; 1: all"},
     {OPTION_INTEGER, 's', "seed", "N", "1337", 0, MOST_WHOLE, .help =
         "the same seed gives the same text"},
@@ -148,7 +148,8 @@ static const struct option evaluate_options[] = {
     {OPTION_STRING, 0, "data", "FILE", .required = true, .help =
         "plain UTF-8 text; all of it is measured"},
     {OPTION_FLAG, 0, "json", .help =
-        "print JSON with the keys loss, perplexity, bits_per_byte, accuracy and tokens"},
+        "print JSON with the keys loss, perplexity, bits_per_byte, accuracy and tokens; null is "
+        "what is not finite"},
     DEVICE_OPTIONS,
     CONFIG_OPTION,
 };

@@ -221,8 +221,11 @@ int corpus_read(struct corpus *corpus, struct run *run, const struct options *op
     if (status == EXIT_SUCCESS) {
         corpus->tokenizer = tokenizer ? qn_tokenizer_load(qn, tokenizer)
                                       : make_tokenizer(&run->settings, &data, &valid, qn);
-        if (!corpus->tokenizer)
-            status = failure(options, "%s", *qn_error(qn) ? qn_error(qn) : "out of memory");
+        const char *problem = *qn_error(qn) ? qn_error(qn) : "out of memory";
+        if (!corpus->tokenizer && tokenizer)
+            status = failure(options, "%s", problem);
+        else if (!corpus->tokenizer)
+            status = failure(options, "--tokenizer takes char|byte|PATH: %s", problem);
     }
     if (status == EXIT_SUCCESS)
         status = make_datasets(corpus, &data, &valid, &run->settings, options, qn);

@@ -69,12 +69,23 @@ static void print_measures(const struct measures *measures)
     printf("tokens         %s\n", count_text(tokens, measures->tokens));
 }
 
+/* JSON knows neither infinity nor NaN. */
+static void print_number(const char *key, double number)
+{
+    if (isfinite(number))
+        printf("\"%s\": %.17g, ", key, number);
+    else
+        printf("\"%s\": null, ", key);
+}
+
 static void print_json(const struct measures *measures)
 {
-    printf("{\"loss\": %.17g, \"perplexity\": %.17g, \"bits_per_byte\": %.17g, "
-           "\"accuracy\": %.17g, \"tokens\": %zu}\n",
-           measures->loss, measures->perplexity, measures->bits_per_byte, measures->accuracy,
-           measures->tokens);
+    putchar('{');
+    print_number("loss", measures->loss);
+    print_number("perplexity", measures->perplexity);
+    print_number("bits_per_byte", measures->bits_per_byte);
+    print_number("accuracy", measures->accuracy);
+    printf("\"tokens\": %zu}\n", measures->tokens);
 }
 
 static int evaluate_file(const struct model *model, const struct options *options)

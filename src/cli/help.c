@@ -215,7 +215,9 @@ void print_man_page(FILE *file)
         ".PP\n"
         "Options are written\n"
         ".BR \\-\\-option\\ value \" or \" \\-\\-option=value ;\n"
-        "an underscore in a name is a dash.  The last of several counts.\n"
+        "an underscore in a name is a dash.  The last of several counts, but\n"
+        ".B \\-\\-data\n"
+        "adds up.\n"
         ".B \\-\\-\n"
         "ends the options.\n"
         ".SH COMMANDS\n",
@@ -239,7 +241,10 @@ void print_man_page(FILE *file)
           ".I DIR/log.jsonl\n"
           "A JSON object for every step.\n"
           ".SH EXIT STATUS\n"
-          "0 on success, 1 if something failed, 2 if the command line is wrong.\n"
+          "0 on success, 1 if something failed, 2 if the command line is wrong.  Training that a\n"
+          "signal ended: 130 after SIGINT (Ctrl\\-C), 143 after SIGTERM, 129 after SIGHUP; the "
+          "first\n"
+          "signal lets it save a checkpoint.\n"
           ".SH EXAMPLES\n",
           file);
     for (size_t i = 0; i < n_commands; i++) {
@@ -265,12 +270,6 @@ static void print_choices(const char *placeholder, FILE *file)
     }
 }
 
-/* Which files an option takes: the placeholder says it. */
-static bool takes_path(const char *placeholder)
-{
-    return strstr(placeholder, "FILE") || strstr(placeholder, "DIR") || strstr(placeholder, "PATH");
-}
-
 static void print_completion_case(const struct command *command, const char *name, FILE *file)
 {
     fprintf(file, "    \"%s\")\n        case $previous in\n", name);
@@ -284,7 +283,7 @@ static void print_completion_case(const struct command *command, const char *nam
         fputs(")\n            words=\"", file);
         print_choices(option->placeholder, file);
         fprintf(file, "\"\n            files=%s\n            value=yes\n            ;;\n",
-                takes_path(option->placeholder) ? "yes" : "");
+                option_takes_path(option) ? "yes" : "");
     }
     fputs("        esac\n        options=\"", file);
     for (size_t i = 0; i < command->n_options; i++)

@@ -93,23 +93,18 @@ void learner_release(struct learner *learner)
     *learner = (struct learner){0};
 }
 
-/* ---- Steps ---- */
+/* ---- Passes ---- */
 
-int learner_step(struct learner *learner, const struct settings *settings,
-                 const qn_dataset *dataset, uint64_t step)
+int learner_pass(struct learner *learner, const struct settings *settings,
+                 const qn_dataset *dataset, uint64_t step, uint64_t pass)
 {
     qn_plan *plan = qn_trainer_plan(learner->trainer);
-    int status = QN_OK;
-    for (uint64_t pass = 0; pass < settings->accumulate && status == QN_OK; pass++) {
-        qn_dataset_random(dataset, settings->seed, step, pass * settings->batch, settings->batch,
-                          learner->input_ids, learner->target_ids);
-        status = qn_set(plan, learner->inputs, learner->input_ids);
-        if (status == QN_OK)
-            status = qn_set(plan, learner->targets, learner->target_ids);
-        if (status == QN_OK)
-            status = qn_trainer_pass(learner->trainer);
-    }
-    return status;
+    qn_dataset_random(dataset, settings->seed, step, pass * settings->batch, settings->batch,
+                      learner->input_ids, learner->target_ids);
+    int status = qn_set(plan, learner->inputs, learner->input_ids);
+    if (status == QN_OK)
+        status = qn_set(plan, learner->targets, learner->target_ids);
+    return status == QN_OK ? qn_trainer_pass(learner->trainer) : status;
 }
 
 /* ---- Memory ---- */

@@ -26,9 +26,10 @@ int learner_make(struct learner *learner, qn_context *qn, qn_gpt *gpt,
 int learner_restart(struct learner *learner, qn_context *qn, const struct settings *settings);
 void learner_release(struct learner *learner);
 
-/* Starts step number `step` (from 0) on random windows.  Does not wait. */
-int learner_step(struct learner *learner, const struct settings *settings,
-                 const qn_dataset *dataset, uint64_t step);
+/* Starts a pass of step number `step` (both from 0) on random windows; the last of the settings'
+ * passes ends the step.  Does not wait. */
+int learner_pass(struct learner *learner, const struct settings *settings,
+                 const qn_dataset *dataset, uint64_t step, uint64_t pass);
 
 /* What training needs on the device, in bytes: found by planning, without taking it. */
 struct needs {

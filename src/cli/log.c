@@ -7,6 +7,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static bool fail(char message[LOG_MESSAGE], const char *what, const char *path)
@@ -69,6 +70,36 @@ static off_t read_lines(struct log *log, uint64_t step, char message[LOG_MESSAGE
     return end;
 }
 
+/* Whether a file begins like a log, a first line that was cut off included. */
+static bool is_log(FILE *file)
+{
+    static const char beginning[] = "{\"step\":";
+    char found[sizeof beginning] = "";
+    size_t count = fread(found, 1, sizeof beginning - 1, file);
+    return memcmp(found, beginning, count) == 0;
+}
+
+bool log_check(const char *path, char message[LOG_MESSAGE])
+{
+    struct stat status;
+    if (stat(path, &status) != 0)
+        return errno == ENOENT || fail(message, "write the log", path);
+    if (!S_ISREG(status.st_mode)) {
+        snprintf(message, LOG_MESSAGE, "cannot write the log %s: it is no regular file", path);
+        return false;
+    }
+    FILE *file = fopen(path, "r");
+    if (!file)
+        return fail(message, "read the log", path);
+    bool is_ours = is_log(file);
+    fclose(file);
+    if (!is_ours)
+        snprintf(message, LOG_MESSAGE,
+                 "%s is no log of a run, and would be written over: choose another file for --log",
+                 path);
+    return is_ours;
+}
+
 bool log_open(struct log *log, const char *path, uint64_t step, char message[LOG_MESSAGE])
 {
     *log = (struct log){.path = strdup(path)};
@@ -78,7 +109,7 @@ bool log_open(struct log *log, const char *path, uint64_t step, char message[LOG
     }
     log->file = fopen(path, step ? "r+" : "w");
     if (!log->file && step && errno == ENOENT)
-        log->file = fopen(path, "w");
+        log->file = fopen(path, "w+");
     if (!log->file) {
         fail(message, "write the log", path);
         log_close(log);

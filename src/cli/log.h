@@ -28,6 +28,10 @@ struct log {
 
 enum { LOG_MESSAGE = 512 };
 
+/* Whether a log may be written to `path`: there is none, or an empty file, or a log; anything else
+ * is somebody's.  False, and a message, if not. */
+bool log_check(const char *path, char message[LOG_MESSAGE]);
+
 /* Opens the log of a run that has done `step` steps: what it holds of later ones is cut off, so
  * that it goes on as if the run had never stopped.  False, and a message, on failure. */
 bool log_open(struct log *log, const char *path, uint64_t step, char message[LOG_MESSAGE]);

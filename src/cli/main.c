@@ -4,8 +4,10 @@
 #include "cli/cli.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* How many of the words are the command's name or alias; 0 if others are. */
 static int match_command(const struct command *command, int count, char *const *words)
@@ -73,7 +75,10 @@ static int unknown_command(int count, char *const *words)
     }
 
     const char *nearest = nearest_name(words[0], first_words, n_first);
-    if (nearest)
+    if (words[0][0] == '-')
+        fprintf(stderr, "quern: no option %s before a command; `quern` lists the commands\n",
+                words[0]);
+    else if (nearest)
         fprintf(stderr, "quern: no command \"%s\"; did you mean \"%s\"?\n", words[0], nearest);
     else
         fprintf(stderr, "quern: no command \"%s\"; `quern` lists them\n", words[0]);
@@ -147,8 +152,22 @@ static int run(int count, char *const *words)
     return run_command(command, count - used, words + used);
 }
 
+/* A stream that was closed gives its number to the next file that is opened: what is printed would
+ * land in a log.  What stands in for it is opened the wrong way round, so that writing still fails.
+ */
+static bool hold_closed_streams(void)
+{
+    static const int modes[] = {O_WRONLY, O_RDONLY, O_RDONLY};
+    for (int stream = STDIN_FILENO; stream <= STDERR_FILENO; stream++)
+        if (fcntl(stream, F_GETFD) < 0 && open("/dev/null", modes[stream]) != stream)
+            return false;
+    return true;
+}
+
 int main(int argc, char **argv)
 {
+    if (!hold_closed_streams())
+        return EXIT_FAILED;
     int status = run(argc - 1, argv + 1);
 
     /* What was printed is lost if a disk is full: the exit status must say so. */

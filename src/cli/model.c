@@ -1,6 +1,7 @@
 /* Opening a trained model. */
 #include "cli/model.h"
 
+#include <signal.h>
 #include <stdlib.h>
 
 static int open_folder(struct model *model, const char *folder, const struct options *options)
@@ -34,6 +35,7 @@ int model_open(struct model *model, const struct options *options)
         return failure(options, "%s", qn_error(model->qn));
     int status = open_folder(model, folder, options);
     free(folder);
+    signal(SIGQUIT, SIG_DFL); /* LLVM, in drivers, catches it and goes on */
     return status;
 }
 

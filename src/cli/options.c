@@ -89,13 +89,41 @@ static size_t edit_distance(const char *a, const char *b)
     return distance[a_length][b_length];
 }
 
-const char *nearest_name(const char *wrong, const char *const *names, size_t count)
+/* Whether one goes on where the other ends: "gen" for "generate", "batch-size" for "batch". */
+static bool is_beginning(const char *name, const char *wrong)
 {
-    size_t length = strlen(wrong), allowed = length < 4 ? 1 : length / 3 + 1, best = allowed + 1;
+    size_t name_length = strlen(name), length = strlen(wrong);
+    if (length <= name_length)
+        return length >= 2 && strncmp(name, wrong, length) == 0;
+    return wrong[name_length] == '-' && strncmp(name, wrong, name_length) == 0;
+}
+
+/* Whether a name is the initials of words: "lr" of "learning-rate". */
+static bool is_initials(const char *name, const char *words)
+{
+    while (*name && *words == *name) {
+        name++;
+        words = strchr(words, '-');
+        if (!words)
+            break;
+        words++;
+    }
+    return *name == '\0' && !words;
+}
+
+const char *nearest_name(const char *typed, const char *const *names, size_t count)
+{
+    char wrong[64]; /* as names are written */
+    size_t length = 0;
+    for (; typed[length] && length + 1 < sizeof wrong; length++)
+        wrong[length] = typed[length] == '_' ? '-' : (char)tolower((unsigned char)typed[length]);
+    wrong[length] = '\0';
+
+    size_t allowed = length < 4 ? 1 : length / 3 + 1, best = allowed + 1;
     const char *nearest = NULL;
     for (size_t i = 0; i < count; i++) {
-        bool is_beginning = length >= 2 && strncmp(names[i], wrong, length) == 0;
-        size_t distance = is_beginning ? 0 : edit_distance(wrong, names[i]);
+        bool is_short = is_beginning(names[i], wrong) || is_initials(names[i], wrong);
+        size_t distance = is_short ? 0 : edit_distance(wrong, names[i]);
         if (distance < best) {
             best = distance;
             nearest = names[i];
@@ -104,7 +132,8 @@ const char *nearest_name(const char *wrong, const char *const *names, size_t cou
     return nearest;
 }
 
-static bool fail_unknown(const struct parser *parser, const char *dashes, const char *name)
+/* An option that there is not, as typed behind so many dashes; 0: in a file. */
+static bool fail_unknown(const struct parser *parser, const char *word, int dashes)
 {
     const struct command *command = parser->options->command;
     const char **names = malloc((command->n_options + 1) * sizeof *names);
@@ -115,11 +144,13 @@ static bool fail_unknown(const struct parser *parser, const char *dashes, const 
         if (command->options[i].kind != OPTION_HEADING)
             names[count++] = command->options[i].name;
 
-    const char *nearest = nearest_name(name, names, count);
+    char name[64];
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(word, "="), word);
+    const char *nearest = nearest_name(name + dashes, names, count);
     free(names);
     if (nearest)
-        return fail(parser, "no option %s%s; did you mean %s%s?", dashes, name, dashes, nearest);
-    return fail(parser, "no option %s%s", dashes, name);
+        return fail(parser, "no option %s; did you mean %s%s?", name, dashes ? "--" : "", nearest);
+    return fail(parser, "no option %s", name);
 }
 
 /* ---- Values ---- */
@@ -206,6 +237,26 @@ static bool is_allowed(const char *placeholder, const char *text)
     return false;
 }
 
+bool option_takes_path(const struct option *option)
+{
+    const char *placeholder = option->placeholder;
+    return strstr(placeholder, "FILE") || strstr(placeholder, "DIR") || strstr(placeholder, "PATH");
+}
+
+bool option_allows(const struct option *option, double number)
+{
+    return (option->above_least ? number > option->least : number >= option->least) &&
+           (option->below_most ? number < option->most : number <= option->most);
+}
+
+const char *option_range(const struct option *option, char text[OPTION_RANGE])
+{
+    snprintf(text, OPTION_RANGE, "%s%.16g to %s%.16g%s", option->above_least ? "more than " : "",
+             option->least, option->below_most ? "less than " : "", option->most,
+             option->kind == OPTION_DURATION ? " seconds" : "");
+    return text;
+}
+
 static bool read_flag(const char *text, double *number)
 {
     static const char *const words[] = {"no", "yes", "false", "true", "0", "1", "off", "on"};
@@ -259,12 +310,13 @@ static bool read_value(const struct parser *parser, const struct option *option,
 
     if (expected)
         return fail(parser, "--%s takes %s, not \"%s\"", option->name, expected, text);
-    if (is_number && *number < option->least)
-        return fail(parser, "--%s takes at least %.16g, not %s", option->name, option->least, text);
-    if (is_number && option->below_most && *number >= option->most)
-        return fail(parser, "--%s takes less than %.16g, not %s", option->name, option->most, text);
-    if (is_number && *number > option->most)
-        return fail(parser, "--%s takes at most %.16g, not %s", option->name, option->most, text);
+    if (!is_number && option->kind != OPTION_FLAG && !*text && option_takes_path(option))
+        return fail(parser, "--%s is empty: it takes %s", option->name, option->placeholder);
+    if (is_number && !option_allows(option, *number)) {
+        char range[OPTION_RANGE];
+        return fail(parser, "--%s takes %s, not %s", option->name, option_range(option, range),
+                    text);
+    }
     return true;
 }
 
@@ -356,18 +408,22 @@ static int read_option(const struct parser *parser, int count, char *const *word
     if (word[1] == '-') {
         size_t length = strcspn(word + 2, "=");
         index = find_option(command, word + 2, length);
+        if (index == NOT_FOUND && same_name("help", word + 2, length)) {
+            fail(parser, "--help takes no value");
+            return -1;
+        }
         if (index == NOT_FOUND) {
-            char name[64];
-            snprintf(name, sizeof name, "%.*s", (int)length, word + 2);
-            fail_unknown(parser, "--", name);
+            fail_unknown(parser, word, 2);
             return -1;
         }
         if (word[2 + length])
             attached = word + 2 + length + 1;
     } else {
         index = find_letter(command, word[1]);
-        if (index == NOT_FOUND) {
-            fail(parser, "no option -%c", word[1]);
+        /* "-out" is rather --out than -o with a value that happens to end the name. */
+        bool is_name = find_option(command, word + 1, strcspn(word + 1, "=")) != NOT_FOUND;
+        if (index == NOT_FOUND || (word[2] && is_name)) {
+            fail_unknown(parser, word, 1);
             return -1;
         }
         if (word[2])
@@ -397,6 +453,8 @@ static int read_option(const struct parser *parser, int count, char *const *word
 static bool read_operand(const struct parser *parser, const char *word)
 {
     struct options *options = parser->options;
+    if (options->command->operand && !*word)
+        return fail(parser, "%s is empty", options->command->operand);
     if (!options->command->operand)
         return fail(parser, "unexpected \"%s\"", word);
     if (options->operand)
@@ -471,7 +529,7 @@ static bool read_setting(const struct parser *parser, char *text)
 
     int index = find_option(command, name, strlen(name));
     if (index == NOT_FOUND)
-        return fail_unknown(parser, "", name);
+        return fail_unknown(parser, name, 0);
     if (strcmp(command->options[index].name, "config") == 0)
         return fail(parser, "a configuration file cannot name another");
     return set_value(parser, (size_t)index, value, FROM_FILE);

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <quern/ops.h>
+
 /* ---- Settings, by table ---- */
 
 enum setting_kind { TEXT, WHOLE, REAL };
@@ -139,6 +141,26 @@ static bool check_rates(const struct settings *settings, const struct options *o
     return false;
 }
 
+/* Heads share the width, and none may be too wide for the kernels of attention. */
+static bool check_heads(const struct settings *settings, const struct options *options)
+{
+    uint64_t width = settings->width, heads = settings->heads, enough = 1;
+    if (width % heads != 0) {
+        usage_error(options, "--width %" PRIu64 " must be a multiple of --heads %" PRIu64, width,
+                    heads);
+        return false;
+    }
+    if (width / heads <= QN_MAX_HEAD_SIZE)
+        return true;
+    while (width % enough != 0 || width / enough > QN_MAX_HEAD_SIZE)
+        enough++;
+    usage_error(options,
+                "--width %" PRIu64 " with --heads %" PRIu64 " makes heads of %" PRIu64
+                " numbers, and %d are the most: take --heads %" PRIu64,
+                width, heads, width / heads, QN_MAX_HEAD_SIZE, enough);
+    return false;
+}
+
 bool run_configure(struct run *run, const struct options *options)
 {
     struct settings *settings = &run->settings;
@@ -149,7 +171,8 @@ bool run_configure(struct run *run, const struct options *options)
     settings->by_clock = options_given(options, "time") && !options_given(options, "steps");
     if (!options_given(options, "min-lr"))
         settings->min_learning_rate = settings->learning_rate / 10;
-    return check_texts(settings, options) && check_rates(settings, options);
+    return check_texts(settings, options) && check_heads(settings, options) &&
+           check_rates(settings, options);
 }
 
 bool run_reconfigure(struct run *run, const struct options *options)
@@ -320,12 +343,9 @@ static const struct option *find_option(const char *name)
 static void check_bounds(struct reader *reader, const char *name, double number)
 {
     const struct option *option = find_option(name);
-    if (number >= option->least &&
-        (option->below_most ? number < option->most : number <= option->most))
-        return;
-    char expected[80];
-    snprintf(expected, sizeof expected, "%.16g to %.16g", option->least, option->most);
-    fail_field(reader, name, expected);
+    char expected[OPTION_RANGE];
+    if (!option_allows(option, number))
+        fail_field(reader, name, option_range(option, expected));
 }
 
 static void read_settings(struct reader *reader, struct settings *settings, const json_t *object)

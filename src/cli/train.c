@@ -1,12 +1,14 @@
 /* quern train gpt: from text to a folder that holds a model. */
 #include "config.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli/corpus.h"
@@ -30,7 +32,8 @@ enum stop {
     SIGNALLED,
     NO_PROGRESS, /* --patience */
     DIVERGED,
-    FAILED, /* a message was printed */
+    LOG_LOST, /* it cannot be written any more */
+    FAILED,   /* a message was printed */
 };
 
 struct session {
@@ -39,6 +42,7 @@ struct session {
     struct corpus corpus;
     struct progress progress;
     struct log log;
+    char log_problem[LOG_MESSAGE]; /* why the log cannot be written any more, or "" */
     struct learner learner;
     qn_context *qn;    /* the device */
     qn_context *files; /* keeps the errors of what needs no device */
@@ -48,6 +52,7 @@ struct session {
     double started, loop_started; /* by seconds_now() */
     double seconds_before;        /* that earlier processes worked on the run */
     double limit;                 /* --time; infinite: none */
+    bool ignores_hangup;          /* by nohup */
     bool by_clock;                /* it alone ends the run */
     double paused;                /* seconds of validations and checkpoints since loop_started */
     uint64_t first_step;          /* steps done when the loop began */
@@ -56,6 +61,7 @@ struct session {
     struct log_entry latest; /* of the last one: logged when the next is there, or a validation */
     bool is_latest_logged;
     uint64_t skipped, skipped_in_a_row;
+    bool has_diverged;       /* a message was printed */
     double pace[PACE_STEPS]; /* when the last steps were reported, pauses left out */
     double first_report;     /* when the first was: before it, drivers still compile */
     double last_valid_loss;
@@ -70,23 +76,33 @@ struct session {
 
 static volatile sig_atomic_t signal_caught;
 
-/* The first signal is a wish, the second an order. */
+/* The first signal is a wish, the second an order.  A step may take long, so the wish is answered
+ * at once. */
 static void catch_signal(int number)
 {
+    static const char answer[] = "\nending the step; again to quit\n";
     if (signal_caught)
         _exit(128 + number);
     signal_caught = number;
+    int cause = errno;
+    ssize_t written = write(STDERR_FILENO, answer, sizeof answer - 1);
+    (void)written; /* who does not listen misses nothing */
+    errno = cause;
 }
 
-static void catch_signals(void)
+/* Drivers that compile by LLVM catch signals themselves, over what was there before: this is called
+ * again when they have begun to. */
+static void catch_signals(const struct session *session)
 {
-    struct sigaction action = {.sa_handler = catch_signal, .sa_flags = SA_RESTART}, hangup;
+    struct sigaction action = {.sa_handler = catch_signal, .sa_flags = SA_RESTART};
+    struct sigaction standard = {.sa_handler = SIG_DFL}, ignore = {.sa_handler = SIG_IGN};
     sigemptyset(&action.sa_mask);
+    sigemptyset(&standard.sa_mask);
+    sigemptyset(&ignore.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
-    bool is_ignored = sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler == SIG_IGN;
-    if (!is_ignored) /* by nohup */
-        sigaction(SIGHUP, &action, NULL);
+    sigaction(SIGHUP, session->ignores_hangup ? &ignore : &action, NULL);
+    sigaction(SIGQUIT, &standard, NULL);
 }
 
 /* A reader of the progress that goes away, or a limit on files, is no reason to lose the run. */
@@ -118,6 +134,20 @@ static int fail_library(struct session *session)
 {
     const char *message = session->qn ? qn_error(session->qn) : "";
     return fail(session, "%s", *message ? message : qn_error(session->files));
+}
+
+/* What it has come to can neither be saved nor gone on with: going on would come to the same. */
+static int fail_diverged(struct session *session, const char *problem)
+{
+    session->has_diverged = true;
+    int status = fail(session,
+                      "at step %" PRIu64 ", %s: start anew with a smaller --lr, a longer --warmup "
+                      "or a smaller --clip",
+                      session->reported, problem);
+    if (session->saved)
+        fprintf(stderr, "%s/best keeps the best model before that\n",
+                options_string(session->options, "out"));
+    return status;
 }
 
 /* A path as a shell takes it. */
@@ -197,11 +227,53 @@ static char *path_in_folder(const struct session *session, const char *name)
     return path;
 }
 
+static char *log_path(const struct session *session)
+{
+    const char *chosen = session->run.settings.log;
+    return chosen ? strdup(chosen) : path_in_folder(session, "log.jsonl");
+}
+
+static bool is_same_file(const char *a, const char *b)
+{
+    struct stat status_a, status_b;
+    return stat(a, &status_a) == 0 && stat(b, &status_b) == 0 &&
+           status_a.st_dev == status_b.st_dev && status_a.st_ino == status_b.st_ino;
+}
+
+/* The file that the run reads and the log would write over; NULL: none. */
+static const char *input_at(const struct session *session, const char *path)
+{
+    const struct run *run = &session->run;
+    const char *config = options_string(session->options, "config");
+    for (size_t i = 0; i < run->n_data; i++)
+        if (is_same_file(run->data[i].path, path))
+            return run->data[i].path;
+    if (run->valid.path && is_same_file(run->valid.path, path))
+        return run->valid.path;
+    return config && is_same_file(config, path) ? config : NULL;
+}
+
+/* Refuses a log in the place of another file, before anything is written. */
+static int check_log(struct session *session)
+{
+    char message[LOG_MESSAGE];
+    char *path = log_path(session);
+    const char *input = path ? input_at(session, path) : NULL;
+    int status = EXIT_SUCCESS;
+    if (!path)
+        status = fail(session, "out of memory");
+    else if (input)
+        status = fail(session, "--log %s would write over %s", path, input);
+    else if (!log_check(path, message))
+        status = fail(session, "%s", message);
+    free(path);
+    return status;
+}
+
 static int open_log(struct session *session)
 {
     char message[LOG_MESSAGE];
-    const char *chosen = session->run.settings.log;
-    char *path = chosen ? strdup(chosen) : path_in_folder(session, "log.jsonl");
+    char *path = log_path(session);
     session->curves = path_in_folder(session, "loss.svg");
     bool is_open =
         path && session->curves && log_open(&session->log, path, session->run.step, message);
@@ -387,6 +459,8 @@ static int prepare_new(struct session *session)
     if (!session->qn)
         return fail(session, "%s", qn_error(NULL));
     status = corpus_read(&session->corpus, &session->run, session->options, session->files, NULL);
+    if (status == EXIT_SUCCESS)
+        status = check_log(session);
     if (status != EXIT_SUCCESS)
         return status;
     struct qn_gpt_config config = config_of(session);
@@ -413,6 +487,8 @@ static int prepare_resumed(struct session *session)
         return fail(session, "%s", qn_error(NULL));
     int status =
         corpus_read(&session->corpus, &session->run, session->options, session->files, latest);
+    if (status == EXIT_SUCCESS)
+        status = check_log(session);
     if (status != EXIT_SUCCESS)
         return status;
     struct qn_gpt_config config = config_of(session);
@@ -446,22 +522,26 @@ static double training_time(const struct session *session)
     return seconds_now() - session->paused;
 }
 
-static int log_latest(struct session *session)
+/* A log that cannot be written ends the run, but in good order: the steps are not lost for it. */
+static void log_latest(struct session *session)
 {
-    char message[LOG_MESSAGE];
-    if (session->is_latest_logged)
-        return EXIT_SUCCESS;
+    if (session->is_latest_logged || *session->log_problem)
+        return;
     session->is_latest_logged = true;
-    if (log_append(&session->log, &session->latest, message))
-        return EXIT_SUCCESS;
-    return fail(session, "%s", message);
+    log_append(&session->log, &session->latest, session->log_problem);
+}
+
+/* Without the sign that some devices give to NaN. */
+static double plain(double number)
+{
+    return isnan(number) ? NAN : number;
 }
 
 /* Takes in the report of the step after the last reported one. */
-static int take_report(struct session *session, const struct qn_step *step)
+static void take_report(struct session *session, const struct qn_step *step)
 {
     const struct settings *settings = &session->run.settings;
-    int status = log_latest(session);
+    log_latest(session);
     uint64_t number = ++session->reported, done = number - session->first_step;
     double now = training_time(session);
     /* The steps of the window began when the one before them was reported. */
@@ -470,15 +550,16 @@ static int take_report(struct session *session, const struct qn_step *step)
     session->pace[done % PACE_STEPS] = now;
     if (done == 1) {
         session->first_report = now;
+        catch_signals(session);
         if (!session->by_clock || session->run.document)
             say_compiled(session, now - session->loop_started);
     }
     double tokens = (double)(settings->batch * settings->accumulate * settings->context);
     session->latest = (struct log_entry){
         .step = number,
-        .loss = step->loss,
+        .loss = plain(step->loss),
         .learning_rate = step->learning_rate,
-        .gradient_norm = step->gradient_norm,
+        .gradient_norm = plain(step->gradient_norm),
         .tokens_per_second = tokens * (double)steps / fmax(now - since, 1e-9),
         .seconds = session->seconds_before + seconds_now() - session->started,
         .valid_loss = NAN,
@@ -486,8 +567,7 @@ static int take_report(struct session *session, const struct qn_step *step)
     session->is_latest_logged = false;
     session->skipped = step->skipped;
     session->skipped_in_a_row = isfinite(step->gradient_norm) ? 0 : session->skipped_in_a_row + 1;
-    session->shown_loss += step->loss;
-    return status;
+    session->shown_loss += session->latest.loss;
 }
 
 /* Reads the reports that are there; those that `most_ahead` does not allow to be open are waited
@@ -502,8 +582,7 @@ static int collect_reports(struct session *session, uint64_t most_ahead)
             return EXIT_SUCCESS;
         if (found != QN_OK)
             return fail_library(session);
-        if (take_report(session, &step) != EXIT_SUCCESS)
-            return EXIT_FAILED;
+        take_report(session, &step);
     }
     return EXIT_SUCCESS;
 }
@@ -537,7 +616,7 @@ static void show_progress(struct session *session, bool stays)
         .step = session->reported,
         .steps = session->by_clock ? 0 : settings->steps,
         .share = share_done(session, &seconds_left),
-        .loss = steps ? session->shown_loss / (double)steps : session->latest.loss,
+        .loss = steps ? plain(session->shown_loss / (double)steps) : session->latest.loss,
         .valid_loss = session->last_valid_loss,
         .learning_rate = session->latest.learning_rate,
         .gradient_norm = session->latest.gradient_norm,
@@ -593,10 +672,11 @@ static int write_checkpoint(struct session *session, const char *folder, bool is
     if (!path)
         return fail(session, "out of memory");
     snprintf(path, bytes, "%s/optimizer.safetensors", folder);
-    int status = EXIT_SUCCESS;
-    if (qn_gpt_save(learner->gpt, folder) != QN_OK ||
-        qn_tokenizer_save(session->corpus.tokenizer, folder) != QN_OK ||
-        qn_trainer_save(learner->trainer, path) != QN_OK)
+    int status = EXIT_SUCCESS, written = qn_gpt_save(learner->gpt, folder);
+    if (written == QN_ERROR_NOT_FINITE)
+        status = fail_diverged(session, qn_error(session->qn));
+    else if (written != QN_OK || qn_tokenizer_save(session->corpus.tokenizer, folder) != QN_OK ||
+             qn_trainer_save(learner->trainer, path) != QN_OK)
         status = fail_library(session);
     else if (!run_save(&session->run, folder, qn_device_name(session->qn), message))
         status = fail(session, "%s", message);
@@ -604,6 +684,14 @@ static int write_checkpoint(struct session *session, const char *folder, bool is
         status = fail_library(session);
     free(path);
     return status;
+}
+
+static void say_saved(const struct session *session)
+{
+    fprintf(stderr,
+            "The checkpoint of step %" PRIu64 " is whole; go on from it with: ", session->saved);
+    print_resume_command(session, stderr);
+    fputc('\n', stderr);
 }
 
 static int save(struct session *session, bool is_best)
@@ -615,12 +703,8 @@ static int save(struct session *session, bool is_best)
     int status = folder ? write_checkpoint(session, folder, is_best) : fail_library(session);
     if (status != EXIT_SUCCESS) {
         qn_checkpoints_abandon(session->checkpoints);
-        if (session->saved) {
-            fprintf(stderr, "The checkpoint of step %" PRIu64 " is whole; go on from it with: ",
-                    session->saved);
-            print_resume_command(session, stderr);
-            fputc('\n', stderr);
-        }
+        if (session->saved && !session->has_diverged)
+            say_saved(session);
         return status;
     }
     session->saved = run->step;
@@ -629,19 +713,26 @@ static int save(struct session *session, bool is_best)
     return EXIT_SUCCESS;
 }
 
+/* Whether the last step had no loss: what gives none now gives none later, and is not worth saving.
+ */
+static bool is_broken(const struct session *session)
+{
+    return session->skipped_in_a_row > 0 && !isfinite(session->latest.loss);
+}
+
 /* Waits for all steps that were started, measures the model, if asked, and saves it; what was done
  * already is not done again. */
 static int settle(struct session *session, bool validates)
 {
     bool is_best = session->learner.evaluator == NULL;
     int status = collect_reports(session, 0);
-    if (status != EXIT_SUCCESS || session->saved == session->run.step)
+    if (status != EXIT_SUCCESS || session->saved == session->run.step || is_broken(session))
         return status;
     double began = seconds_now(); /* waiting for steps is training; what follows is not */
     if (validates)
         status = validate(session, &is_best);
     if (status == EXIT_SUCCESS)
-        status = log_latest(session);
+        log_latest(session);
     session->paused += seconds_now() - began;
     if (status != EXIT_SUCCESS)
         return status;
@@ -650,6 +741,42 @@ static int settle(struct session *session, bool validates)
     status = save(session, is_best);
     session->paused += seconds_now() - began;
     return status;
+}
+
+/* ---- Steps ---- */
+
+/* The first step of a process has the time since it began: loading and compiling may have taken all
+ * of it. */
+static bool is_time_over(const struct session *session)
+{
+    bool is_first = session->run.step == session->first_step;
+    double since = is_first ? session->loop_started : session->started;
+    return seconds_now() - since >= session->limit;
+}
+
+/* Starts step number `step`, from 0.  Where the time ends between its passes it is forgotten, for a
+ * resumed run to do again, and not `is_whole`; one on trial ends by a signal, too. */
+static int start_step(struct session *session, uint64_t step, bool is_trial, bool *is_whole)
+{
+    const struct settings *settings = &session->run.settings;
+    struct learner *learner = &session->learner;
+    int status = QN_OK;
+    *is_whole = true;
+    for (uint64_t pass = 0; status == QN_OK && pass < settings->accumulate; pass++) {
+        if (pass > 0 && (is_time_over(session) || (is_trial && signal_caught))) {
+            *is_whole = false;
+            status = qn_trainer_undo(learner->trainer);
+            break;
+        }
+        status = learner_pass(learner, settings, session->corpus.train, step, pass);
+    }
+    return status == QN_OK ? EXIT_SUCCESS : fail_library(session);
+}
+
+static int fail_time(struct session *session)
+{
+    return fail(session, "--time is over before a step is done: allow more, or take a smaller "
+                         "--accumulate or --batch");
 }
 
 /* ---- Training by the clock ---- */
@@ -666,12 +793,18 @@ static int plan_steps(struct session *session)
     uint64_t steps = 0;
     struct qn_step step;
     do {
-        if (learner_step(learner, settings, session->corpus.train, steps++) != QN_OK ||
-            qn_trainer_report(learner->trainer, steps, true, &step) != QN_OK)
+        bool is_whole;
+        if (start_step(session, steps++, true, &is_whole) != EXIT_SUCCESS)
+            return EXIT_FAILED;
+        if (!is_whole)
+            return signal_caught ? EXIT_SUCCESS : fail_time(session);
+        if (qn_trainer_report(learner->trainer, steps, true, &step) != QN_OK)
             return fail_library(session);
         ended = seconds_now();
-        if (steps == 1)
+        if (steps == 1) {
+            catch_signals(session);
             say_compiled(session, ended - began);
+        }
         if (steps == unmeasured)
             began = ended;
     } while (!signal_caught && (steps < 2 * unmeasured || ended - began < measured));
@@ -698,13 +831,15 @@ static enum stop reason_to_stop(const struct session *session)
     bool has_worked = run->step > session->first_step;
     if (signal_caught)
         return SIGNALLED;
+    if (*session->log_problem)
+        return LOG_LOST;
     if (session->skipped_in_a_row >= HOPELESS)
         return DIVERGED;
     if (run->settings.patience && run->stale >= run->settings.patience)
         return NO_PROGRESS;
     if (!session->by_clock && run->step >= run->settings.steps)
         return ALL_STEPS;
-    if (has_worked && seconds_now() - session->started >= session->limit)
+    if (has_worked && is_time_over(session))
         return TIME_OVER;
     return GOES_ON;
 }
@@ -714,11 +849,11 @@ static enum stop train(struct session *session)
     struct run *run = &session->run;
     enum stop stop;
     while ((stop = reason_to_stop(session)) == GOES_ON) {
-        if (learner_step(&session->learner, &run->settings, session->corpus.train, run->step) !=
-            QN_OK) {
-            fail_library(session);
+        bool is_whole;
+        if (start_step(session, run->step, false, &is_whole) != EXIT_SUCCESS)
             return FAILED;
-        }
+        if (!is_whole)
+            return TIME_OVER;
         run->step++;
         bool is_first = run->step == session->first_step + 1;
         if (collect_reports(session, is_first ? 0 : STEPS_AHEAD) != EXIT_SUCCESS)
@@ -772,8 +907,6 @@ static void print_summary(const struct session *session)
 
 static void say_stop(struct session *session, const char *why)
 {
-    if (session->progress.is_quiet)
-        return;
     progress_end_line(&session->progress);
     fprintf(stderr, "stopped     %s at step %" PRIu64 ", saved; go on with: ", why,
             session->run.step);
@@ -788,21 +921,33 @@ static int conclude(struct session *session, enum stop stop)
     bool is_quiet = session->progress.is_quiet;
     if (stop == FAILED)
         return EXIT_FAILED;
-    if (stop == DIVERGED)
-        return fail(
-            session,
-            "%d steps in a row, up to step %" PRIu64 ", had a gradient that is not finite "
-            "and changed nothing: try a smaller --lr, a longer --warmup or a smaller --clip",
-            HOPELESS, session->reported);
+    if (collect_reports(session, 0) != EXIT_SUCCESS)
+        return EXIT_FAILED;
+    if (stop == DIVERGED || is_broken(session)) {
+        char problem[120];
+        log_latest(session);
+        snprintf(problem, sizeof problem,
+                 "the gradient is not finite, as in %" PRIu64
+                 " steps in a row, and nothing changes",
+                 session->skipped_in_a_row);
+        return fail_diverged(session, problem);
+    }
+    if (stop == TIME_OVER && session->run.step == session->first_step)
+        return fail_time(session);
     if (session->run.step == 0)
         return 128 + signal_caught; /* before the first step: there is nothing to save */
-    if (settle(session, stop != SIGNALLED) != EXIT_SUCCESS)
+    if (settle(session, stop != SIGNALLED && stop != LOG_LOST) != EXIT_SUCCESS)
         return EXIT_FAILED;
+    if (*session->log_problem) {
+        fail(session, "%s", session->log_problem);
+        say_saved(session);
+        return EXIT_FAILED;
+    }
     if (stop == SIGNALLED) {
         say_stop(session, "by a signal");
         return 128 + signal_caught;
     }
-    if (stop == TIME_OVER)
+    if (stop == TIME_OVER && !is_quiet)
         say_stop(session, "by --time");
     if (stop == NO_PROGRESS)
         progress_say(&session->progress, "stopped",
@@ -862,7 +1007,8 @@ static int run_session(struct session *session)
         status = open_log(session);
     if (status != EXIT_SUCCESS)
         return status;
-    catch_signals();
+    catch_signals(session);
+    session->loop_started = seconds_now();
     if (session->by_clock && !resumes)
         status = plan_steps(session);
     if (status != EXIT_SUCCESS)
@@ -875,6 +1021,8 @@ int command_train_gpt(const struct options *options)
 {
     struct session session = {.options = options, .started = seconds_now()};
     progress_start(&session.progress, options_flag(options, "quiet"));
+    struct sigaction hangup;
+    session.ignores_hangup = sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler == SIG_IGN;
     ignore_signals();
     int status = run_session(&session);
     log_close(&session.log);

@@ -239,8 +239,10 @@ int platforms_query(qn_context *context, struct platforms *platforms)
     return status;
 }
 
+/* The devices that match best; and whether a device was named, not only its platform. */
 static int find_named(qn_context *context, struct platforms *platforms,
-                      const struct selection *selection, struct candidates *candidates)
+                      const struct selection *selection, struct candidates *candidates,
+                      bool *is_device)
 {
     int status = QN_OK;
     /* "A:B" is device B of platform A; a device alone has no colon. */
@@ -257,6 +259,7 @@ static int find_named(qn_context *context, struct platforms *platforms,
             struct platform *platform = &platforms->platform[i];
             if (match_tier(tier, selection->platform, platform) != best)
                 continue;
+            *is_device = *selection->device || tier == BY_DEVICE;
             status = query_devices(context, platform);
             if (status == QN_OK)
                 status = add_devices(context, candidates, platform,
@@ -346,17 +349,22 @@ int platforms_choose(qn_context *context, struct platforms *platforms, const cha
     memcpy(selection.platform, selector, length);
     if (colon)
         selection.device = colon + 1;
-    status = find_named(context, platforms, &selection, candidates);
+    bool is_device = false;
+    status = find_named(context, platforms, &selection, candidates, &is_device);
     if (status == QN_OK && candidates->count == 0)
         return no_such_device(context, platforms, selector);
     drop_unusable(candidates);
-    for (size_t i = 1; i < candidates->count && status == QN_OK; i++) {
-        if (candidates->device[i]->platform == candidates->device[0]->platform)
-            continue;
+    /* Of one platform that was named, the best device will do. */
+    bool is_unclear = is_device && candidates->count > 1;
+    for (size_t i = 1; i < candidates->count; i++)
+        is_unclear =
+            is_unclear || candidates->device[i]->platform != candidates->device[0]->platform;
+    if (status == QN_OK && is_unclear) {
         char names[1536];
         list_names(names, sizeof names, platforms, candidates);
         status = context_fail(context, QN_ERROR_DEVICE,
-                              "\"%s\" names devices of several platforms:%s", selector, names);
+                              "\"%s\" names several devices; choose one by its numbers:%s",
+                              selector, names);
     }
     return status;
 }

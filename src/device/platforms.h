@@ -30,8 +30,8 @@ struct candidates {
     size_t count, capacity;
 };
 
-/* The devices that the selector names (NULL: all); an error if there are none, or if they belong to
- * several platforms. */
+/* The devices that the selector names (NULL: all): several only if it names one platform, and none
+ * of its devices.  Else an error. */
 int platforms_choose(qn_context *context, struct platforms *platforms, const char *selector,
                      struct candidates *candidates);
 

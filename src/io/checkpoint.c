@@ -96,6 +96,41 @@ static void remove_step(int parent, const char *name)
     unlinkat(parent, name, AT_REMOVEDIR);
 }
 
+/* Whether a checkpoint has a file of this name, or a save that was killed left it:
+ * "NAME.1234-0.tmp". */
+static bool is_checkpoint_file(const char *name)
+{
+    static const char *const states[] = {"optimizer.safetensors", "training.json"};
+    for (size_t i = 0; i < MODEL_FILES + 2; i++) {
+        const char *known = i < MODEL_FILES ? model_files[i] : states[i - MODEL_FILES];
+        size_t length = strlen(known);
+        if (strncmp(name, known, length) == 0 && (name[length] == '\0' || name[length] == '.'))
+            return true;
+    }
+    return false;
+}
+
+/* How many files of a checkpoint a folder holds; negative if it holds anything else: then it is
+ * somebody's, whatever its name. */
+static int count_files(int parent, const char *name)
+{
+    int count = 0,
+        descriptor = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *entries = descriptor >= 0 ? fdopendir(descriptor) : NULL;
+    if (!entries) {
+        if (descriptor >= 0)
+            close(descriptor);
+        return -1;
+    }
+    for (struct dirent *entry; count >= 0 && (entry = readdir(entries));) {
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+            continue;
+        count = is_checkpoint_file(entry->d_name) ? count + 1 : -1;
+    }
+    closedir(entries);
+    return count;
+}
+
 /* Calls `visit` with the name of each entry; false if the folder cannot be read. */
 typedef void visitor(qn_checkpoints *checkpoints, const char *name);
 static bool visit_entries(qn_checkpoints *checkpoints, visitor *visit)
@@ -118,7 +153,7 @@ static bool visit_entries(qn_checkpoints *checkpoints, visitor *visit)
 static void adopt_newest(qn_checkpoints *checkpoints, const char *name)
 {
     uint64_t step = step_of_name(name, "");
-    if (step != NO_STEP && is_folder(checkpoints->descriptor, name) &&
+    if (step != NO_STEP && count_files(checkpoints->descriptor, name) > 0 &&
         (checkpoints->latest == NO_STEP || step > checkpoints->latest))
         checkpoints->latest = step;
 }
@@ -128,7 +163,8 @@ static void restore_moved(qn_checkpoints *checkpoints, const char *name)
 {
     char whole[STEP_NAME];
     uint64_t step = step_of_name(name, ".old");
-    if (step != NO_STEP && !is_folder(checkpoints->descriptor, step_name(whole, step, "")))
+    if (step != NO_STEP && count_files(checkpoints->descriptor, name) > 0 &&
+        !is_folder(checkpoints->descriptor, step_name(whole, step, "")))
         renameat(checkpoints->descriptor, name, checkpoints->descriptor, whole);
 }
 
@@ -139,8 +175,9 @@ static void remove_leftover(qn_checkpoints *checkpoints, const char *name)
     uint64_t step = step_of_name(name, "");
     bool is_old = step != NO_STEP && step != checkpoints->latest && step != checkpoints->best;
     uint64_t unfinished = step_of_name(name, ".tmp");
-    if (is_old || (unfinished != NO_STEP && unfinished != checkpoints->begun) ||
-        step_of_name(name, ".old") != NO_STEP)
+    bool is_left = is_old || (unfinished != NO_STEP && unfinished != checkpoints->begun) ||
+                   step_of_name(name, ".old") != NO_STEP;
+    if (is_left && count_files(checkpoints->descriptor, name) >= 0)
         remove_step(checkpoints->descriptor, name);
     if (strcmp(name, "link.tmp") == 0)
         unlinkat(checkpoints->descriptor, name, 0);
@@ -226,8 +263,8 @@ static int make_folders(qn_context *context, const char *folder)
 /* Files of others, that the links would replace. */
 static int check_names(const qn_checkpoints *checkpoints)
 {
-    static const char *const links[] = {"latest", "best"};
-    for (size_t i = 0; i < MODEL_FILES + 2; i++) {
+    static const char *const links[] = {"latest", "best", "link.tmp"};
+    for (size_t i = 0; i < MODEL_FILES + sizeof links / sizeof *links; i++) {
         const char *name = i < MODEL_FILES ? model_files[i] : links[i - MODEL_FILES];
         struct stat status;
         if (fstatat(checkpoints->descriptor, name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&

@@ -141,6 +141,14 @@ static char *path_in(qn_context *context, const char *folder, const char *file)
     return path;
 }
 
+static bool are_finite(const float *values, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!isfinite(values[i]))
+            return false;
+    return true;
+}
+
 static int load_parameter(qn_tensor *tensor, const qn_safetensors *file, const char *path)
 {
     static const char prefix[] = "transformer.";
@@ -160,6 +168,10 @@ static int load_parameter(qn_tensor *tensor, const qn_safetensors *file, const c
     }
     float *values = context_alloc(context, qn_shape_count(shape), sizeof *values);
     int status = values ? qn_safetensors_f32(file, found, values) : QN_ERROR_MEMORY;
+    if (status == QN_OK && !are_finite(values, qn_shape_count(shape)))
+        status = context_fail(context, QN_ERROR_NOT_FINITE,
+                              "%s: tensor %s has numbers that are infinite or NaN: nothing can be computed with them",
+                              path, name);
     if (status == QN_OK)
         status = qn_tensor_write(tensor, values);
     free(values);
@@ -199,7 +211,12 @@ qn_gpt *qn_gpt_load(qn_context *context, const char *folder)
 
 static int parameter_values(void *store, size_t index, void *values)
 {
-    return qn_tensor_read(qn_store_tensor(store, index), values);
+    qn_tensor *tensor = qn_store_tensor(store, index);
+    int status = qn_tensor_read(tensor, values);
+    if (status == QN_OK && !are_finite(values, qn_shape_count(qn_tensor_shape(tensor))))
+        status = context_fail(tensor->context, QN_ERROR_NOT_FINITE, "parameter %s is not finite",
+                              qn_tensor_name(tensor));
+    return status;
 }
 
 int qn_gpt_save(const qn_gpt *gpt, const char *folder)

@@ -12,11 +12,9 @@
 #include "device/context.h"
 
 enum {
-    MAX_HEAD_SIZE =
-        256,           /* what the kernels' blocks in local and private memory were measured for */
-    MAX_ITEMS = 65535, /* work-items a kernel: see op.h */
-    GPU_GROUP = 64,    /* of cl/attention_gpu.cl and cl/attention_decode_gpu.cl */
-    FEW_QUERIES = 8,   /* no more: each on its own, not in the lanes of a vector */
+    MAX_ITEMS = 65535,   /* work-items a kernel: see op.h */
+    GPU_GROUP = 64,      /* of cl/attention_gpu.cl and cl/attention_decode_gpu.cl */
+    FEW_QUERIES = 8,     /* no more: each on its own, not in the lanes of a vector */
     DECODE_CHUNK = 1024, /* keys; splits sums, so it depends on nothing */
     BACKWARD_KEY_PART =
         128 /* keys whose gradients one work-item makes where heads are few: a multiple of KEYS */
@@ -71,9 +69,9 @@ static bool check_operands(qn_node *node)
         return qn_node_fail(node, "%zu rows of q, %zu of k", q->size[0], k->size[0]);
     if (q->size[3] != k->size[3])
         return qn_node_fail(node, "heads of q have %zu numbers, of k %zu", q->size[3], k->size[3]);
-    if (q->size[3] < 1 || q->size[3] > MAX_HEAD_SIZE)
+    if (q->size[3] < 1 || q->size[3] > QN_MAX_HEAD_SIZE)
         return qn_node_fail(node, "heads of %zu numbers: 1 to %d can be", q->size[3],
-                            MAX_HEAD_SIZE);
+                            QN_MAX_HEAD_SIZE);
     if (k->size[2] == 0 || q->size[2] % k->size[2] != 0)
         return qn_node_fail(node, "%zu heads of q are no multiple of %zu of k", q->size[2],
                             k->size[2]);

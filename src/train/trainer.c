@@ -282,6 +282,32 @@ int qn_trainer_pass(qn_trainer *trainer)
     return status;
 }
 
+/* Forgets what the passes of a step added up. */
+static int clear_sums(qn_trainer *trainer)
+{
+    int status = trainer->loss_sum ? qn_fill(trainer->loss_sum, 0) : QN_OK;
+    for (size_t i = 0; status == QN_OK && trainer->sum && i < qn_store_buffers(trainer->sum); i++)
+        status = qn_fill(qn_store_buffer(trainer->sum, i), 0);
+    return status;
+}
+
+int qn_trainer_undo(qn_trainer *trainer)
+{
+    uint64_t begun = trainer->passes % trainer->options.accumulate;
+    int32_t key[2];
+    if (begun == 0)
+        return QN_OK;
+    int status = qn_tensor_read(trainer->state.key, key);
+    key[1] = (int32_t)((uint32_t)key[1] - (uint32_t)begun);
+    if (status == QN_OK)
+        status = qn_tensor_write(trainer->state.key, key);
+    if (status == QN_OK)
+        status = clear_sums(trainer);
+    if (status == QN_OK)
+        trainer->passes -= begun;
+    return status;
+}
+
 uint64_t qn_trainer_steps(const qn_trainer *trainer)
 {
     return trainer->first_step + trainer->passes / trainer->options.accumulate;
@@ -405,15 +431,6 @@ static int load_tensor(qn_trainer *trainer, const qn_safetensors *file, const ch
     }
     free(values);
     free(name);
-    return status;
-}
-
-/* Forgets the passes of a step that was not ended. */
-static int clear_sums(qn_trainer *trainer)
-{
-    int status = trainer->loss_sum ? qn_fill(trainer->loss_sum, 0) : QN_OK;
-    for (size_t i = 0; status == QN_OK && trainer->sum && i < qn_store_buffers(trainer->sum); i++)
-        status = qn_fill(qn_store_buffer(trainer->sum, i), 0);
     return status;
 }
 
