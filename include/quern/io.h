@@ -74,6 +74,9 @@ struct qn_gpt_config {
 int qn_gpt_config_check(qn_context *context, const char *where, const struct qn_gpt_config *config);
 uint64_t qn_gpt_config_parameters(const struct qn_gpt_config *config); /* of a checked one */
 
+/* The first key whose values differ; NULL if the configurations are of the same model. */
+const char *qn_gpt_config_difference(const struct qn_gpt_config *a, const struct qn_gpt_config *b);
+
 int qn_gpt_config_read(qn_context *context, const char *path, struct qn_gpt_config *config);
 int qn_gpt_config_write(qn_context *context, const char *path, const struct qn_gpt_config *config);
 
