@@ -100,6 +100,10 @@ void qn_checkpoints_close(qn_checkpoints *checkpoints);
 const char *
 qn_checkpoints_latest(qn_checkpoints *checkpoints); /* its folder; NULL if there is none yet */
 
+/* The best one's folder, if that is not the latest: what a run can go on from when its latest
+ * checkpoint is damaged, and moved away.  NULL if there is none.  Valid until the next call. */
+const char *qn_checkpoints_other(qn_checkpoints *checkpoints);
+
 /* Begins a checkpoint: returns the folder to write its files into.  Commit makes it the latest (and
  * the best, if it is, or if there was none) and removes those that are neither; abandon, or
  * closing, removes it. */

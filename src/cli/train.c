@@ -170,13 +170,25 @@ static int check_sizes(struct session *session)
     return EXIT_SUCCESS;
 }
 
+/* The latest checkpoint cannot be gone on from: the run may have another. */
+static int fail_checkpoint(struct session *session, const char *message)
+{
+    const char *other = qn_checkpoints_other(session->checkpoints);
+    if (!other)
+        return fail(session, "%s", message);
+    return fail(session,
+                "%s; if that checkpoint is damaged, move its folder away: --resume then goes on "
+                "from %s",
+                message, other);
+}
+
 /* Reads DIR/latest/training.json, which says what the run is. */
 static int read_run(struct session *session)
 {
     char message[RUN_MESSAGE];
     const char *latest = qn_checkpoints_latest(session->checkpoints);
     if (!run_load(&session->run, latest, message))
-        return fail(session, "%s", message);
+        return fail_checkpoint(session, message);
     if (!run_reconfigure(&session->run, session->options))
         return EXIT_USAGE;
     session->seconds_before = session->run.seconds;
@@ -292,7 +304,7 @@ static int make_learner(struct session *session, const struct qn_gpt_config *con
         return learner_resume(&session->learner, session->qn, config, run,
                               qn_checkpoints_latest(session->checkpoints), validates, message)
                    ? EXIT_SUCCESS
-                   : fail(session, "%s", message);
+                   : fail_checkpoint(session, message);
     qn_gpt *gpt = qn_gpt_new(session->qn, config);
     if (gpt && qn_gpt_initialise(gpt, run->settings.seed) != QN_OK) {
         qn_gpt_free(gpt);

@@ -331,6 +331,13 @@ const char *qn_checkpoints_latest(qn_checkpoints *checkpoints)
     return give_path(checkpoints, checkpoints->latest, "");
 }
 
+const char *qn_checkpoints_other(qn_checkpoints *checkpoints)
+{
+    if (!checkpoints || checkpoints->best == NO_STEP || checkpoints->best == checkpoints->latest)
+        return NULL;
+    return give_path(checkpoints, checkpoints->best, "");
+}
+
 /* ---- Saving ---- */
 
 const char *qn_checkpoints_begin(qn_checkpoints *checkpoints, uint64_t step)
