@@ -624,6 +624,7 @@ static void test_checkpoints(void)
     is_int(load_model(in_folder("deep/run/step-20")), 20, "run: a checkpoint by name");
     is_int(load_model(in_folder("deep/run/model.safetensors")), 20, "run: a file of it");
     is_int(load(run), 20, "run: links through the best");
+    is_int(load(qn_checkpoints_other(checkpoints)), 20, "run: the checkpoint beside the latest");
     is_int(count_entries(run, "0"), 2, "run: older checkpoints are removed");
 
     ok(qn_checkpoints_begin(checkpoints, 50) && exists(in_folder("deep/run/step-50.tmp")),
@@ -632,6 +633,7 @@ static void test_checkpoints(void)
     ok(!exists(in_folder("deep/run/step-50.tmp")), "run: and given up");
     ok(save(checkpoints, 40, true) && load_model(run) == 40 && count_entries(run, "0") == 1,
        "run: the same step again");
+    ok(!qn_checkpoints_other(checkpoints), "run: no checkpoint beside the latest");
     qn_checkpoints_close(checkpoints);
 
     ok(!qn_checkpoints_open(qn, run, false) && says("holds a run, at step 40: go on with --resume"),
@@ -785,6 +787,12 @@ static void test_inspect(void)
     ok(qn_inspect(qn, write_text("full/step-2/model.safetensors", "broken"), out) < 0 &&
            says("too few for a safetensors file"),
        "inspect: damage");
+    ok(qn_inspect(qn, write_text("config.json", "{}"), out) < 0 &&
+           says("config.json: model_type: missing"),
+       "inspect: a config.json of nothing");
+    ok(qn_inspect(qn, write_text("tokenizer.json", "{}"), out) < 0 &&
+           says("tokenizer.json: model: missing"),
+       "inspect: a tokenizer.json of nothing");
     ok(qn_inspect(qn, in_folder("none"), out) < 0 && says("No such file"), "inspect: nothing");
     fclose(out);
 }
