@@ -674,6 +674,11 @@ static void test_checkpoints(void)
        "run: files of others are left alone");
     ok(!qn_checkpoints_open(qn, in_folder("mine/model.safetensors"), false) && says("cannot"),
        "run: a file where the folder should be");
+    ok(!qn_model_folder(qn, in_folder("mine/model.safetensors")) &&
+           says("mine/model.safetensors is a file: expected a model's folder"),
+       "a file without its model");
+    ok(!qn_model_folder(qn, write_text("deep/run/notes.txt", "a")) && says("notes.txt is a file"),
+       "a file that is none of its model's");
     ok(!qn_model_folder(qn, in_folder("none")) && says("No such file"),
        "a model that is not there");
 }

@@ -116,7 +116,7 @@ void qn_checkpoints_abandon(qn_checkpoints *checkpoints);
 int qn_checkpoints_set_best(qn_checkpoints *checkpoints, uint64_t step);
 
 /* The folder that has the config.json of a model: of a run's folder the best checkpoint, of a
- * checkpoint or any other model's folder itself, of a file the folder it is in.  free() it. */
+ * checkpoint or any other model's folder itself, of a model's file the folder it is in.  free() it. */
 char *qn_model_folder(qn_context *context, const char *path);
 
 /* ---- What a file holds ---- */
