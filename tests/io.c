@@ -1,7 +1,6 @@
 /* Files: safetensors, configurations, checkpoints, and what becomes of them when the disk is full,
  * when they are damaged, and when the process is killed.  Needs no device. */
-#include <quern/io.h>
-#include <quern/text.h>
+#include <quern/nn.h>
 
 #include <errno.h>
 #include <fcntl.h>
@@ -431,6 +430,114 @@ static void test_config(void)
     remove(path);
 }
 
+/* ---- Models ---- */
+
+static const struct qn_gpt_config small_config = {.vocab_size = 5,
+                                                  .n_positions = 4,
+                                                  .n_embd = 2,
+                                                  .n_layer = 2,
+                                                  .n_head = 1,
+                                                  .layer_norm_epsilon = 1e-5,
+                                                  .activation = QN_GELU,
+                                                  .tie_word_embeddings = true,
+                                                  .bos_token_id = -1,
+                                                  .eos_token_id = -1};
+
+/* Writes model.safetensors as small_config has it, all numbers 0: without the first `left_out`
+ * tensors, with the name, type and shape of the next one changed, and with another one behind. */
+static bool write_model(size_t left_out, const struct qn_file_tensor *changed,
+                        const struct qn_file_tensor *added)
+{
+    static const float zeros[100];
+    struct qn_file_tensor tensors[40];
+    qn_gpt *gpt = qn_gpt_new(qn, &small_config);
+    const qn_store *store = qn_gpt_parameters(gpt);
+    size_t count = 0;
+    for (size_t i = left_out; i < qn_store_count(store); i++) {
+        const qn_tensor *tensor = qn_store_tensor(store, i);
+        tensors[count++] = (struct qn_file_tensor){
+            .name = qn_tensor_name(tensor), .type = "F32", .shape = qn_tensor_shape(tensor)};
+    }
+    if (changed)
+        tensors[0] = *changed;
+    if (added)
+        tensors[count++] = *added;
+    for (size_t i = 0; i < count; i++)
+        if (!tensors[i].data)
+            tensors[i].data = zeros;
+    bool is_written = qn_safetensors_write(qn, in_folder("model.safetensors"), tensors, count, NULL,
+                                           NULL, NULL) == QN_OK;
+    qn_gpt_free(gpt);
+    return is_written;
+}
+
+static bool loads_model(struct qn_gpt_config config)
+{
+    qn_gpt_config_write(qn, in_folder("config.json"), &config);
+    qn_gpt *gpt = qn_gpt_load(qn, test_folder);
+    bool is_loaded = gpt != NULL;
+    qn_gpt_free(gpt);
+    return is_loaded;
+}
+
+static void test_models(void)
+{
+    static const float ones[10] = {1};
+    static const struct {
+        const char *what;
+        size_t left_out;
+        struct qn_file_tensor changed, added;
+        const char *message; /* NULL: it is good */
+    } cases[] = {
+        {"a model", .message = NULL},
+        {"a mask that old files have",
+         .added = {"transformer.h.1.attn.bias", "BOOL", {2, {4, 4}}, NULL, 0}},
+        {"a tied head that is the embedding",
+         .added = {"lm_head.weight", "F32", {2, {5, 2}}, NULL, 0}},
+        {"a tied head that is not the embedding",
+         .added = {"lm_head.weight", "F32", {2, {5, 2}}, ones, 0},
+         .message = "1 tensors are not of the model that config.json describes, the first being "
+                    "\"lm_head.weight\""},
+        {"a mask of a layer that is not", .added = {"h.2.attn.bias", "BOOL", {1, {1}}, NULL, 0},
+         .message = "the first being \"h.2.attn.bias\""},
+        {"an unknown tensor", .added = {"score.weight", "F32", {1, {1}}, NULL, 0},
+         .message = "model.safetensors: 1 tensors are not"},
+        {"a tensor that is missing", 1, .message = "there is no tensor transformer.wte.weight"},
+        {"no tensors", 28, .message = "there is no tensor"},
+        {"a tensor of another shape",
+         .changed = {"transformer.wte.weight", "F32", {2, {6, 2}}, NULL, 0},
+         .message = "tensor transformer.wte.weight is [6,2]; config.json makes it [5,2]"},
+        {"a tensor of another type",
+         .changed = {"transformer.wte.weight", "I32", {2, {5, 2}}, NULL, 0},
+         .message = "expected numbers in F32, F64, F16 or BF16, found I32"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        bool is_written =
+            write_model(cases[i].left_out, cases[i].changed.name ? &cases[i].changed : NULL,
+                        cases[i].added.name ? &cases[i].added : NULL);
+        bool is_loaded = is_written && loads_model(small_config);
+        ok(is_written && (cases[i].message ? !is_loaded && says(cases[i].message) : is_loaded),
+           "model: %s", cases[i].what);
+    }
+    struct qn_gpt_config config = small_config;
+    config.n_layer = 1;
+    ok(write_model(0, NULL, NULL) && !loads_model(config) &&
+           says("12 tensors are not of the model that config.json describes, the first being "
+                "\"transformer.h.1."),
+       "model: a config.json that drops a layer");
+    ok(!qn_gpt_config_difference(&small_config, &small_config) &&
+           strcmp(qn_gpt_config_difference(&small_config, &config), "n_layer") == 0,
+       "config: the key that differs");
+    config.n_layer = 2;
+    config.n_inner = 8;
+    ok(!qn_gpt_config_difference(&small_config, &config), "config: 4 n_embd is the default");
+    config.activation = QN_RELU;
+    ok(strcmp(qn_gpt_config_difference(&small_config, &config), "activation_function") == 0,
+       "config: another activation");
+    remove(in_folder("config.json"));
+    remove(in_folder("model.safetensors"));
+}
+
 /* ---- Checkpoints ---- */
 
 enum { NUMBERS = 5000 };
@@ -517,6 +624,7 @@ static void test_checkpoints(void)
     is_int(load_model(in_folder("deep/run/step-20")), 20, "run: a checkpoint by name");
     is_int(load_model(in_folder("deep/run/model.safetensors")), 20, "run: a file of it");
     is_int(load(run), 20, "run: links through the best");
+    is_int(load(qn_checkpoints_other(checkpoints)), 20, "run: the checkpoint beside the latest");
     is_int(count_entries(run, "0"), 2, "run: older checkpoints are removed");
 
     ok(qn_checkpoints_begin(checkpoints, 50) && exists(in_folder("deep/run/step-50.tmp")),
@@ -525,6 +633,7 @@ static void test_checkpoints(void)
     ok(!exists(in_folder("deep/run/step-50.tmp")), "run: and given up");
     ok(save(checkpoints, 40, true) && load_model(run) == 40 && count_entries(run, "0") == 1,
        "run: the same step again");
+    ok(!qn_checkpoints_other(checkpoints), "run: no checkpoint beside the latest");
     qn_checkpoints_close(checkpoints);
 
     ok(!qn_checkpoints_open(qn, run, false) && says("holds a run, at step 40: go on with --resume"),
@@ -577,6 +686,11 @@ static void test_checkpoints(void)
        "run: files of others are left alone");
     ok(!qn_checkpoints_open(qn, in_folder("mine/model.safetensors"), false) && says("cannot"),
        "run: a file where the folder should be");
+    ok(!qn_model_folder(qn, in_folder("mine/model.safetensors")) &&
+           says("mine/model.safetensors is a file: expected a model's folder"),
+       "a file without its model");
+    ok(!qn_model_folder(qn, write_text("deep/run/notes.txt", "a")) && says("notes.txt is a file"),
+       "a file that is none of its model's");
     ok(!qn_model_folder(qn, in_folder("none")) && says("No such file"),
        "a model that is not there");
 }
@@ -690,6 +804,12 @@ static void test_inspect(void)
     ok(qn_inspect(qn, write_text("full/step-2/model.safetensors", "broken"), out) < 0 &&
            says("too few for a safetensors file"),
        "inspect: damage");
+    ok(qn_inspect(qn, write_text("config.json", "{}"), out) < 0 &&
+           says("config.json: model_type: missing"),
+       "inspect: a config.json of nothing");
+    ok(qn_inspect(qn, write_text("tokenizer.json", "{}"), out) < 0 &&
+           says("tokenizer.json: model: missing"),
+       "inspect: a tokenizer.json of nothing");
     ok(qn_inspect(qn, in_folder("none"), out) < 0 && says("No such file"), "inspect: nothing");
     fclose(out);
 }
@@ -706,6 +826,7 @@ int main(void)
     test_mutations();
     test_full_disk();
     test_config();
+    test_models();
     test_checkpoints();
     test_full_checkpoint();
     test_kills();

@@ -199,7 +199,7 @@ static size_t base_position(const struct shape_of_operand *operand, size_t index
 
 static qn_node *view_node(const struct shape_of_operand *operand, qn_node *whole)
 {
-    size_t last = operand->shape.size[operand->shape.rank - 1];
+    size_t last = operand->shape.rank ? operand->shape.size[operand->shape.rank - 1] : 1;
     switch (operand->view) {
     case 't':
         return qn_transpose(whole, -1, -2);

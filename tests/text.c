@@ -461,6 +461,14 @@ static void test_reading(void)
            "reading: %s", bad[i].message);
     ok(!qn_text_read(qn, NULL, 0, &bytes) && says("no text files"), "reading: no files");
 
+    ok(qn_text_check(qn, "a.txt", "\u00e9\0b", 4, true) == QN_OK, "UTF-8 with a NUL");
+    ok(qn_text_check(qn, "a.txt", "\u00e9\n\0b", 5, false) < 0 &&
+           says("a.txt: NUL at offset 3 (line 2)"),
+       "a NUL that is not allowed");
+    ok(qn_text_check(qn, "a.txt", "a\n\xe9\0", 4, false) < 0 &&
+           says("a.txt: byte 0xE9 at offset 2 (line 2) is not UTF-8"),
+       "what is not UTF-8 before a NUL");
+    ok(qn_text_check(qn, "a.txt", "", 0, false) == QN_OK, "no text is UTF-8");
     ok(qn_text_split("0123456789", 10, 0.1) == 9, "the last tenth");
     ok(qn_text_split("0123456789", 10, 0) == 10, "nothing held out");
     ok(qn_text_split("aaaaaaa\xe2\x82\xac", 10, 0.1) == 7, "no character is cut");

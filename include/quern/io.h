@@ -74,6 +74,9 @@ struct qn_gpt_config {
 int qn_gpt_config_check(qn_context *context, const char *where, const struct qn_gpt_config *config);
 uint64_t qn_gpt_config_parameters(const struct qn_gpt_config *config); /* of a checked one */
 
+/* The first key whose values differ; NULL if the configurations are of the same model. */
+const char *qn_gpt_config_difference(const struct qn_gpt_config *a, const struct qn_gpt_config *b);
+
 int qn_gpt_config_read(qn_context *context, const char *path, struct qn_gpt_config *config);
 int qn_gpt_config_write(qn_context *context, const char *path, const struct qn_gpt_config *config);
 
@@ -98,6 +101,10 @@ void qn_checkpoints_close(qn_checkpoints *checkpoints);
 const char *
 qn_checkpoints_latest(qn_checkpoints *checkpoints); /* its folder; NULL if there is none yet */
 
+/* The best one's folder, if that is not the latest: what a run can go on from when its latest
+ * checkpoint is damaged, and moved away.  NULL if there is none.  Valid until the next call. */
+const char *qn_checkpoints_other(qn_checkpoints *checkpoints);
+
 /* Begins a checkpoint: returns the folder to write its files into.  Commit makes it the latest (and
  * the best, if it is, or if there was none) and removes those that are neither; abandon, or
  * closing, removes it. */
@@ -110,7 +117,7 @@ void qn_checkpoints_abandon(qn_checkpoints *checkpoints);
 int qn_checkpoints_set_best(qn_checkpoints *checkpoints, uint64_t step);
 
 /* The folder that has the config.json of a model: of a run's folder the best checkpoint, of a
- * checkpoint or any other model's folder itself, of a file the folder it is in.  free() it. */
+ * checkpoint or any other model's folder itself, of a model's file the folder it is in.  free() it. */
 char *qn_model_folder(qn_context *context, const char *path);
 
 /* ---- What a file holds ---- */

@@ -29,7 +29,7 @@ const struct qn_gpt_config *qn_gpt_config(const qn_gpt *gpt);
 qn_store *qn_gpt_parameters(const qn_gpt *gpt); /* the model's own */
 
 /* The model of a folder: config.json and model.safetensors; "transformer." before the names may be missing.  Parameters
- * that are not finite are refused, when saving too. */
+ * that are not finite are refused, when saving too.  A context without a device only checks the files. */
 qn_gpt *qn_gpt_load(qn_context *context, const char *folder);
 
 /* Writes config.json and model.safetensors into a folder that exists. */

@@ -17,6 +17,11 @@ extern "C" {
  * is missing, empty, a folder or unreadable, or if there is none. */
 char *qn_text_read(qn_context *context, const char *const *paths, size_t count, size_t *bytes);
 
+/* Whether a text is UTF-8, and has no NUL unless `allows_nul`; else an error that tells name, offset
+ * and line. */
+int qn_text_check(qn_context *context, const char *name, const char *text, size_t bytes,
+                  bool allows_nul);
+
 /* Where the last `fraction` of a text begins, moved back to the start of a UTF-8 sequence. */
 size_t qn_text_split(const char *text, size_t bytes, double fraction);
 

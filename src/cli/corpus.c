@@ -39,13 +39,14 @@ static char *absolute_path(const char *path)
     return absolute ? absolute : strdup(path);
 }
 
-static int append_file(struct text *text, const char *path, const struct options *options,
-                       qn_context *qn)
+/* `cure` ends the message of a file that cannot be read. */
+static int append_file(struct text *text, const char *path, const char *cure,
+                       const struct options *options, qn_context *qn)
 {
     size_t count;
     char *bytes = qn_text_read(qn, &path, 1, &count);
     if (!bytes)
-        return failure(options, "%s", qn_error(qn));
+        return failure(options, "%s%s", qn_error(qn), cure);
     struct source *source = &text->sources[text->n_sources++];
     *source = (struct source){absolute_path(path), count, hash_bytes(bytes, count)};
     json_t *name = source->path ? json_string(source->path) : NULL;
@@ -70,7 +71,7 @@ static int append_file(struct text *text, const char *path, const struct options
     return joined ? EXIT_SUCCESS : failure(options, "out of memory for the text");
 }
 
-static int read_files(struct text *text, const char *const *paths, size_t count,
+static int read_files(struct text *text, const char *const *paths, size_t count, const char *cure,
                       const struct options *options, qn_context *qn)
 {
     text->sources = calloc(count, sizeof *text->sources);
@@ -78,7 +79,7 @@ static int read_files(struct text *text, const char *const *paths, size_t count,
         return failure(options, "out of memory");
     int status = EXIT_SUCCESS;
     for (size_t i = 0; i < count && status == EXIT_SUCCESS; i++)
-        status = append_file(text, paths[i], options, qn);
+        status = append_file(text, paths[i], cure, options, qn);
     return status;
 }
 
@@ -100,13 +101,17 @@ static int check_sources(const struct source *now, size_t count, const struct so
     if (count != count_then)
         return failure(options, "--%s: the run was trained on %zu files, not on %zu", option,
                        count_then, count);
-    for (size_t i = 0; i < count; i++)
-        if (now[i].bytes != then[i].bytes || now[i].hash != then[i].hash)
-            return failure(options,
-                           "%s is not what the run was trained on, %s: %zu bytes, hash %016" PRIx64
-                           ", then %zu bytes, hash %016" PRIx64 "; restore it, or start a new run",
-                           now[i].path, then[i].path, now[i].bytes, now[i].hash, then[i].bytes,
-                           then[i].hash);
+    for (size_t i = 0; i < count; i++) {
+        if (now[i].bytes == then[i].bytes && now[i].hash == then[i].hash)
+            continue;
+        bool is_moved = strcmp(now[i].path, then[i].path) != 0;
+        return failure(options,
+                       "%s is not what the run was trained on%s%s: was %zu bytes, is %zu bytes%s; "
+                       "restore it, or start a new run",
+                       now[i].path, is_moved ? ", " : "", is_moved ? then[i].path : "",
+                       then[i].bytes, now[i].bytes,
+                       now[i].bytes == then[i].bytes ? " of other contents" : "");
+    }
     return EXIT_SUCCESS;
 }
 
@@ -117,8 +122,11 @@ static int read_data(struct text *text, struct run *run, const struct options *o
     const char **paths = data_paths(run, options, &count);
     if (!paths)
         return failure(options, "out of memory");
+    const char *cure = options_given(options, "data")
+                           ? ""
+                           : "; if it was moved, name the data anew: --data NEWPATH";
     int status = count <= MAX_SOURCES
-                     ? read_files(text, paths, count, options, qn)
+                     ? read_files(text, paths, count, cure, options, qn)
                      : failure(options, "--data takes at most %d files", MAX_SOURCES);
     free(paths);
     if (status == EXIT_SUCCESS && run->n_data)
@@ -136,7 +144,8 @@ static int read_valid(struct text *text, struct run *run, const struct options *
     const char *path = given ? given : run->settings.valid;
     if (!path)
         return EXIT_SUCCESS;
-    int status = read_files(text, &path, 1, options, qn);
+    const char *cure = given ? "" : "; if it was moved, name it anew: --valid NEWPATH";
+    int status = read_files(text, &path, 1, cure, options, qn);
     if (status == EXIT_SUCCESS && goes_on)
         status = check_sources(text->sources, 1, &run->valid, 1, "valid", options);
     return status;
@@ -159,14 +168,61 @@ static qn_tokenizer *char_tokenizer(const struct text *data, const struct text *
     return tokenizer;
 }
 
-static qn_tokenizer *make_tokenizer(const struct settings *settings, const struct text *data,
-                                    const struct text *valid, qn_context *qn)
+/* Checks file by file, so that messages name the file and places in it. */
+static int check_text(const struct text *text, const qn_tokenizer *tokenizer, bool is_new,
+                      const struct options *options, qn_context *qn)
 {
-    if (strcmp(settings->tokenizer, "char") == 0)
-        return char_tokenizer(data, valid, qn);
-    if (strcmp(settings->tokenizer, "byte") == 0)
-        return qn_tokenizer_byte(qn);
-    return qn_tokenizer_load(qn, settings->tokenizer);
+    const char *kind = tokenizer ? qn_tokenizer_kind(tokenizer) : "char", *bytes = text->bytes;
+    if (strcmp(kind, "byte") == 0)
+        return EXIT_SUCCESS;
+    for (size_t i = 0; i < text->n_sources; i++) {
+        const struct source *source = &text->sources[i];
+        if (qn_text_check(qn, source->path, bytes, source->bytes, strcmp(kind, "char") != 0) !=
+            QN_OK)
+            return failure(options, "%s%s", qn_error(qn),
+                           is_new ? "; --tokenizer byte takes it as it is" : "");
+        bytes += source->bytes;
+    }
+    return EXIT_SUCCESS;
+}
+
+/* `folder`: as for corpus_read(). */
+static int make_tokenizer(struct corpus *corpus, const struct run *run, const struct text *data,
+                          const struct text *valid, const struct options *options, qn_context *qn,
+                          const char *folder)
+{
+    const char *named = folder ? folder : run->settings.tokenizer;
+    bool is_new = run->document == NULL, is_char = !folder && strcmp(named, "char") == 0;
+    if (!folder && strcmp(named, "byte") == 0)
+        corpus->tokenizer = qn_tokenizer_byte(qn);
+    else if (!is_char)
+        corpus->tokenizer = qn_tokenizer_load(qn, named);
+    if (!corpus->tokenizer && !is_char)
+        return failure(options, "%s%s", folder ? "" : "--tokenizer takes char|byte|PATH: ",
+                       qn_error(qn));
+    int status = check_text(data, corpus->tokenizer, is_new, options, qn);
+    if (status == EXIT_SUCCESS)
+        status = check_text(valid, corpus->tokenizer, is_new, options, qn);
+    if (status != EXIT_SUCCESS || !is_char)
+        return status;
+    corpus->tokenizer = char_tokenizer(data, valid, qn);
+    if (corpus->tokenizer)
+        return EXIT_SUCCESS;
+    return failure(options, "%s", *qn_error(qn) ? qn_error(qn) : "out of memory");
+}
+
+/* A fraction that leaves no window of bytes, so none of tokens, on one of its sides. */
+static int check_fraction(size_t split, size_t count, const struct settings *settings,
+                          const struct options *options)
+{
+    bool trains = split > settings->context, validates = count - split > settings->context;
+    if (count <= settings->context || (trains && validates))
+        return EXIT_SUCCESS; /* the fraction is good, or not to blame */
+    return failure(options,
+                   "--valid-fraction %g leaves %zu of %zu bytes to train on and %zu to validate, "
+                   "too few for a context of %" PRIu64 ": choose a %s one%s",
+                   settings->valid_fraction, split, count, count - split, settings->context,
+                   trains ? "larger" : "smaller", trains ? ", or 0" : "");
 }
 
 static int make_datasets(struct corpus *corpus, const struct text *data, const struct text *valid,
@@ -178,6 +234,8 @@ static int make_datasets(struct corpus *corpus, const struct text *data, const s
     bool has_file = valid->bytes != NULL;
     double fraction = has_file ? 0 : settings->valid_fraction;
     size_t split = qn_text_split(data->bytes, data->count, fraction);
+    if (fraction > 0 && check_fraction(split, data->count, settings, options) != EXIT_SUCCESS)
+        return EXIT_FAILED;
     corpus->train = qn_dataset_new(corpus->tokenizer, data_name, data->bytes, split, context);
     if (!corpus->train)
         return failure(options, "%s", qn_error(qn));
@@ -218,15 +276,8 @@ int corpus_read(struct corpus *corpus, struct run *run, const struct options *op
     int status = read_data(&data, run, options, qn);
     if (status == EXIT_SUCCESS)
         status = read_valid(&valid, run, options, qn);
-    if (status == EXIT_SUCCESS) {
-        corpus->tokenizer = tokenizer ? qn_tokenizer_load(qn, tokenizer)
-                                      : make_tokenizer(&run->settings, &data, &valid, qn);
-        const char *problem = *qn_error(qn) ? qn_error(qn) : "out of memory";
-        if (!corpus->tokenizer && tokenizer)
-            status = failure(options, "%s", problem);
-        else if (!corpus->tokenizer)
-            status = failure(options, "--tokenizer takes char|byte|PATH: %s", problem);
-    }
+    if (status == EXIT_SUCCESS)
+        status = make_tokenizer(corpus, run, &data, &valid, options, qn, tokenizer);
     if (status == EXIT_SUCCESS)
         status = make_datasets(corpus, &data, &valid, &run->settings, options, qn);
     if (status == EXIT_SUCCESS)

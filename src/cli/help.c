@@ -137,8 +137,8 @@ void print_help(const struct command *command, FILE *file)
 
 /* ---- The man page ---- */
 
-/* Prints `text` as roff: backslashes and dashes escaped, no line that begins with a dot or quote,
- * `code` in bold. */
+/* Prints `text` as roff: backslashes, dashes and double quotes (which macros such as .B take for
+ * theirs) escaped, no line that begins with a dot or quote, `code` in bold. */
 static void print_roff(FILE *file, const char *text)
 {
     bool is_code = false;
@@ -152,6 +152,8 @@ static void print_roff(FILE *file, const char *text)
             fputs("\\e", file);
         } else if (*text == '-') {
             fputs("\\-", file);
+        } else if (*text == '"') {
+            fputs("\\(dq", file);
         } else {
             fputc(*text, file);
         }

@@ -1,20 +1,140 @@
-/* quern inspect: what a file, a model or a run holds. */
+/* quern inspect: what a file, a model or a run holds, and whether its files belong together. */
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
-#include <quern/io.h>
+#include "cli/learner.h"
+#include "cli/model.h"
 
-#include "cli/cli.h"
+/* FOLDER/NAME; NULL and a message without memory.  free() it. */
+static char *join(const char *folder, const char *name, const struct options *options)
+{
+    size_t bytes = strlen(folder) + strlen(name) + 2;
+    char *path = malloc(bytes);
+    if (path)
+        snprintf(path, bytes, "%s/%s", folder, name);
+    else
+        failure(options, "out of memory");
+    return path;
+}
+
+static bool has_file(const char *folder, const char *name, const struct options *options)
+{
+    char *path = join(folder, name, options);
+    bool is_there = path && access(path, F_OK) == 0;
+    free(path);
+    return is_there;
+}
+
+/* Checks a checkpoint as --resume would. */
+static int check_checkpoint(const char *folder, const struct options *options, qn_context *qn)
+{
+    char message[RUN_MESSAGE];
+    struct run run;
+    struct learner learner = {0};
+    qn_tokenizer *tokenizer = NULL;
+    if (!run_load(&run, folder, message))
+        return failure(options, "%s", message);
+    int status = EXIT_SUCCESS;
+    tokenizer = qn_tokenizer_load(qn, folder);
+    if (tokenizer) {
+        struct qn_gpt_config config =
+            learner_config(&run.settings, qn_tokenizer_vocabulary(tokenizer),
+                           qn_tokenizer_special(tokenizer, "<|endoftext|>"));
+        if (!learner_resume(&learner, qn, &config, &run, folder, false, message))
+            status = failure(options, "%s", message);
+    } else {
+        status = failure(options, "%s", qn_error(qn));
+    }
+    learner_release(&learner);
+    qn_tokenizer_free(tokenizer);
+    run_release(&run);
+    return status;
+}
+
+/* Checks a model as the commands that use it would. */
+static int check_model(const char *folder, const struct options *options, qn_context *qn)
+{
+    struct model model = {.qn = qn};
+    int status = model_load(&model, folder, options);
+    if (status == EXIT_SUCCESS) {
+        size_t tokens = qn_tokenizer_vocabulary(model.tokenizer);
+        size_t rows = qn_gpt_config(model.gpt)->vocab_size;
+        if (tokens < rows) /* some pad the embedding to a round number */
+            printf("%s: %zu of the model's %zu tokens are not in the tokenizer\n", folder,
+                   rows - tokens, rows);
+    }
+    qn_gpt_free(model.gpt);
+    qn_tokenizer_free(model.tokenizer);
+    return status;
+}
+
+static int check_folder(const char *folder, bool is_of_run, const struct options *options,
+                        qn_context *qn)
+{
+    bool is_checkpoint = is_of_run || has_file(folder, "training.json", options) ||
+                         has_file(folder, "optimizer.safetensors", options);
+    return is_checkpoint ? check_checkpoint(folder, options, qn) : check_model(folder, options, qn);
+}
+
+/* Whether a path is a link, and if so, what it leads to. */
+static bool follow(const char *path, struct stat *target)
+{
+    struct stat link;
+    if (lstat(path, &link) != 0 || !S_ISLNK(link.st_mode))
+        return false;
+    if (stat(path, target) != 0)
+        *target = link; /* leads nowhere: reading says so */
+    return true;
+}
+
+/* Checks what the links of a run lead to.  `found` says whether there are any. */
+static int check_run(const char *folder, const struct options *options, qn_context *qn, bool *found)
+{
+    static const char *const links[] = {"best", "latest"};
+    int status = EXIT_SUCCESS;
+    struct stat target, before = {0};
+    *found = false;
+    for (size_t i = 0; i < sizeof links / sizeof *links && status == EXIT_SUCCESS; i++) {
+        char *path = join(folder, links[i], options);
+        if (!path) {
+            status = EXIT_FAILED;
+        } else if (follow(path, &target)) {
+            bool is_checked =
+                *found && target.st_dev == before.st_dev && target.st_ino == before.st_ino;
+            if (!is_checked)
+                status = check_folder(path, true, options, qn);
+            before = target;
+            *found = true;
+        }
+        free(path);
+    }
+    return status;
+}
+
+static int inspect(const char *path, const struct options *options, qn_context *qn)
+{
+    struct stat found;
+    bool is_run;
+    if (qn_inspect(qn, path, stdout) != QN_OK) {
+        fflush(stdout); /* what was good comes before the message */
+        return failure(options, "%s", qn_error(qn));
+    }
+    fflush(stdout);
+    if (stat(path, &found) != 0 || !S_ISDIR(found.st_mode))
+        return EXIT_SUCCESS;
+    int status = check_run(path, options, qn, &is_run);
+    return is_run || status != EXIT_SUCCESS ? status : check_folder(path, false, options, qn);
+}
 
 int command_inspect(const struct options *options)
 {
-    qn_context *context = qn_open("none");
-    if (!context)
+    qn_context *qn = qn_open("none"); /* files are checked on the host */
+    if (!qn)
         return failure(options, "%s", qn_error(NULL));
-    int result = EXIT_SUCCESS;
-    if (qn_inspect(context, options_operand(options), stdout) != QN_OK) {
-        fflush(stdout); /* what was good comes before the message */
-        result = failure(options, "%s", qn_error(context));
-    }
-    qn_close(context);
-    return result;
+    int status = inspect(options_operand(options), options, qn);
+    qn_close(qn);
+    return status;
 }

@@ -1,6 +1,7 @@
 /* A GPT in training: its plans, its steps, and what they need. */
 #include "cli/learner.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -71,6 +72,51 @@ int learner_make(struct learner *learner, qn_context *qn, qn_gpt *gpt,
         status = learner->input_ids && learner->target_ids ? QN_OK : QN_ERROR_MEMORY;
     }
     return status;
+}
+
+static bool load_moments(struct learner *learner, qn_context *qn, const struct run *run,
+                         const char *folder, char message[RUN_MESSAGE])
+{
+    static const char name[] = "/optimizer.safetensors";
+    size_t bytes = strlen(folder) + sizeof name;
+    char *path = malloc(bytes);
+    bool is_good = false;
+    if (!path) {
+        snprintf(message, RUN_MESSAGE, "out of memory");
+        return false;
+    }
+    snprintf(path, bytes, "%s%s", folder, name);
+    if (qn_trainer_load(learner->trainer, path) != QN_OK)
+        snprintf(message, RUN_MESSAGE, "%s", qn_error(qn));
+    else if (qn_trainer_steps(learner->trainer) != run->step)
+        snprintf(message, RUN_MESSAGE,
+                 "%s is of step %" PRIu64 ", but training.json of step %" PRIu64, path,
+                 qn_trainer_steps(learner->trainer), run->step);
+    else
+        is_good = true;
+    free(path);
+    return is_good;
+}
+
+bool learner_resume(struct learner *learner, qn_context *qn, const struct qn_gpt_config *config,
+                    const struct run *run, const char *folder, bool validates,
+                    char message[RUN_MESSAGE])
+{
+    qn_gpt *gpt = qn_gpt_load(qn, folder);
+    const char *key = gpt ? qn_gpt_config_difference(config, qn_gpt_config(gpt)) : NULL;
+    if (key) {
+        qn_gpt_free(gpt);
+        snprintf(message, RUN_MESSAGE,
+                 "%s: config.json, tokenizer.json and training.json do not belong together: they "
+                 "disagree on %s",
+                 folder, key);
+        return false;
+    }
+    if (!gpt || learner_make(learner, qn, gpt, &run->settings, validates) != QN_OK) {
+        snprintf(message, RUN_MESSAGE, "%s", qn_error(qn));
+        return false;
+    }
+    return load_moments(learner, qn, run, folder, message);
 }
 
 int learner_restart(struct learner *learner, qn_context *qn, const struct settings *settings)

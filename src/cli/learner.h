@@ -22,6 +22,12 @@ struct qn_gpt_config learner_config(const struct settings *settings, size_t voca
 int learner_make(struct learner *learner, qn_context *qn, qn_gpt *gpt,
                  const struct settings *settings, bool validates);
 
+/* The same from the checkpoint of a run in a folder: all of it must be of one configuration and
+ * step.  Without a device it only checks that.  False and a message in `message` on failure. */
+bool learner_resume(struct learner *learner, qn_context *qn, const struct qn_gpt_config *config,
+                    const struct run *run, const char *folder, bool validates,
+                    char message[RUN_MESSAGE]);
+
 /* The trainer anew: step 0, moments 0. */
 int learner_restart(struct learner *learner, qn_context *qn, const struct settings *settings);
 void learner_release(struct learner *learner);

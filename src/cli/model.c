@@ -4,7 +4,7 @@
 #include <signal.h>
 #include <stdlib.h>
 
-static int open_folder(struct model *model, const char *folder, const struct options *options)
+int model_load(struct model *model, const char *folder, const struct options *options)
 {
     model->tokenizer = qn_tokenizer_load(model->qn, folder);
     if (model->tokenizer)
@@ -33,7 +33,7 @@ int model_open(struct model *model, const struct options *options)
     char *folder = qn_model_folder(model->qn, options_operand(options));
     if (!folder)
         return failure(options, "%s", qn_error(model->qn));
-    int status = open_folder(model, folder, options);
+    int status = model_load(model, folder, options);
     free(folder);
     signal(SIGQUIT, SIG_DFL); /* LLVM, in drivers, catches it and goes on */
     return status;

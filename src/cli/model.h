@@ -12,6 +12,9 @@ struct model {
     qn_tokenizer *tokenizer;
 };
 
+/* Loads the model of a folder on model->qn, with its tokenizer.  An exit status. */
+int model_load(struct model *model, const char *folder, const struct options *options);
+
 /* Opens the model that the operand names on the device that the options name.  An exit status. */
 int model_open(struct model *model, const struct options *options);
 void model_close(struct model *model);

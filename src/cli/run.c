@@ -10,6 +10,8 @@
 #include <string.h>
 
 #include <quern/ops.h>
+#include "io/fields.h"
+#include "io/file.h"
 
 /* ---- Settings, by table ---- */
 
@@ -292,11 +294,20 @@ struct reader {
     bool failed;
 };
 
-static void fail_field(struct reader *reader, const char *key, const char *expected)
+static void fail_field(struct reader *reader, const char *key, const char *expected,
+                       const json_t *value)
+{
+    char found[DESCRIBED];
+    if (!reader->failed)
+        snprintf(reader->message, RUN_MESSAGE, "%s: %s: expected %s, found %s: the file is damaged",
+                 reader->path, key, expected, describe(found, value));
+    reader->failed = true;
+}
+
+static void fail_memory(struct reader *reader)
 {
     if (!reader->failed)
-        snprintf(reader->message, RUN_MESSAGE, "%s: %s: expected %s; the file is damaged",
-                 reader->path, key, expected);
+        snprintf(reader->message, RUN_MESSAGE, "out of memory while reading %s", reader->path);
     reader->failed = true;
 }
 
@@ -304,7 +315,7 @@ static uint64_t whole_field(struct reader *reader, const json_t *object, const c
 {
     const json_t *value = json_object_get(object, key);
     if (!json_is_integer(value) || json_integer_value(value) < 0) {
-        fail_field(reader, key, "a whole number");
+        fail_field(reader, key, "a whole number", value);
         return 0;
     }
     return (uint64_t)json_integer_value(value);
@@ -314,7 +325,7 @@ static double real_field(struct reader *reader, const json_t *object, const char
 {
     const json_t *value = json_object_get(object, key);
     if (!json_is_number(value))
-        fail_field(reader, key, "a number");
+        fail_field(reader, key, "a number", value);
     return json_number_value(value);
 }
 
@@ -323,7 +334,7 @@ static const char *text_field(struct reader *reader, const json_t *object, const
 {
     const json_t *value = json_object_get(object, key);
     if (!json_is_string(value) && !json_is_null(value))
-        fail_field(reader, key, "a string");
+        fail_field(reader, key, "a string", value);
     return json_string_value(value);
 }
 
@@ -340,18 +351,19 @@ static const struct option *find_option(const char *name)
 }
 
 /* The bounds of a number are those of its option. */
-static void check_bounds(struct reader *reader, const char *name, double number)
+static void check_bounds(struct reader *reader, const char *name, const json_t *value)
 {
+    double number = json_number_value(value);
     const struct option *option = find_option(name);
     char expected[OPTION_RANGE];
     if (!option_allows(option, number))
-        fail_field(reader, name, option_range(option, expected));
+        fail_field(reader, name, option_range(option, expected), value);
 }
 
 static void read_settings(struct reader *reader, struct settings *settings, const json_t *object)
 {
     if (!json_is_object(object))
-        fail_field(reader, "options", "an object");
+        fail_field(reader, "options", "an object", object);
     for (size_t i = 0; i < SETTINGS && !reader->failed; i++) {
         void *field = field_of(settings, &table[i]);
         const char *name = table[i].name;
@@ -359,14 +371,14 @@ static void read_settings(struct reader *reader, struct settings *settings, cons
             *(const char **)field = text_field(reader, object, name);
         } else if (table[i].kind == WHOLE) {
             *(uint64_t *)field = whole_field(reader, object, name);
-            check_bounds(reader, name, (double)*(uint64_t *)field);
+            check_bounds(reader, name, json_object_get(object, name));
         } else {
             *(double *)field = real_field(reader, object, name);
-            check_bounds(reader, name, *(double *)field);
+            check_bounds(reader, name, json_object_get(object, name));
         }
     }
     if (!reader->failed && !settings->tokenizer)
-        fail_field(reader, "tokenizer", "a string");
+        fail_field(reader, "tokenizer", "a string", NULL);
 }
 
 static void read_source(struct reader *reader, struct source *source, const json_t *object)
@@ -375,25 +387,25 @@ static void read_source(struct reader *reader, struct source *source, const json
     const char *hash = text_field(reader, object, "fnv1a");
     source->bytes = whole_field(reader, object, "bytes");
     if (!reader->failed && (!path || !hash || strlen(hash) != 16))
-        fail_field(reader, "data", "path and fnv1a, a hash of 16 digits");
+        fail_field(reader, "data", "path and fnv1a, a hash of 16 digits", object);
     if (reader->failed)
         return;
     source->hash = strtoull(hash, NULL, 16);
     source->path = strdup(path);
     if (!source->path)
-        fail_field(reader, "path", "more memory");
+        fail_memory(reader);
 }
 
 static void read_sources(struct reader *reader, struct run *run, const json_t *array)
 {
     size_t count = json_array_size(array);
     if (count == 0 || count > MAX_SOURCES) {
-        fail_field(reader, "data", "an array of files");
+        fail_field(reader, "data", "an array of files", array);
         return;
     }
     run->data = calloc(count, sizeof *run->data);
     if (!run->data) {
-        fail_field(reader, "data", "more memory");
+        fail_memory(reader);
         return;
     }
     run->n_data = count;
@@ -417,7 +429,10 @@ static void read_run(struct reader *reader, struct run *run)
         run->best_step = whole_field(reader, document, "best_step");
     }
     read_settings(reader, &run->settings, json_object_get(document, "options"));
-    run->settings.by_clock = json_is_true(json_object_get(document, "by_clock"));
+    const json_t *by_clock = json_object_get(document, "by_clock");
+    if (!json_is_boolean(by_clock))
+        fail_field(reader, "by_clock", "true or false", by_clock);
+    run->settings.by_clock = json_is_true(by_clock);
     read_sources(reader, run, json_object_get(document, "data"));
     if (!json_is_null(valid))
         read_source(reader, &run->valid, valid);
@@ -425,20 +440,27 @@ static void read_run(struct reader *reader, struct run *run)
     run->device_name = strdup(device ? device : "");
     run->version = strdup(version ? version : "");
     if (!run->device_name || !run->version)
-        fail_field(reader, "device", "more memory");
+        fail_memory(reader);
 }
 
 bool run_load(struct run *run, const char *folder, char message[RUN_MESSAGE])
 {
     *run = (struct run){0};
-    char *path = training_path(folder);
+    char quoted[QUOTED], *path = training_path(folder);
     json_error_t error;
-    run->document = path ? json_load_file(path, JSON_REJECT_DUPLICATES, &error) : NULL;
+    FILE *file = path ? fopen(path, "re") : NULL;
+    int cause = errno;
+    run->document = file ? json_loadf(file, JSON_REJECT_DUPLICATES, &error) : NULL;
+    if (file)
+        fclose(file);
     struct reader reader = {.path = path, .message = message};
     if (!path)
         snprintf(message, RUN_MESSAGE, "out of memory");
+    else if (!file)
+        snprintf(message, RUN_MESSAGE, "cannot read %s: %s", path, strerror(cause));
     else if (!run->document)
-        snprintf(message, RUN_MESSAGE, "%s: line %d: %s", path, error.line, error.text);
+        snprintf(message, RUN_MESSAGE, "%s: not JSON: line %d: %s", path, error.line,
+                 quote_string(quoted, error.text));
     else
         read_run(&reader, run);
     bool is_good = run->document && !reader.failed;

@@ -200,13 +200,25 @@ static int check_sizes(struct session *session)
     return EXIT_SUCCESS;
 }
 
+/* The latest checkpoint cannot be gone on from: the run may have another. */
+static int fail_checkpoint(struct session *session, const char *message)
+{
+    const char *other = qn_checkpoints_other(session->checkpoints);
+    if (!other)
+        return fail(session, "%s", message);
+    return fail(session,
+                "%s; if that checkpoint is damaged, move its folder away: --resume then goes on "
+                "from %s",
+                message, other);
+}
+
 /* Reads DIR/latest/training.json, which says what the run is. */
 static int read_run(struct session *session)
 {
     char message[RUN_MESSAGE];
     const char *latest = qn_checkpoints_latest(session->checkpoints);
     if (!run_load(&session->run, latest, message))
-        return fail(session, "%s", message);
+        return fail_checkpoint(session, message);
     if (!run_reconfigure(&session->run, session->options))
         return EXIT_USAGE;
     session->seconds_before = session->run.seconds;
@@ -354,56 +366,25 @@ static void say_memory(struct session *session, const struct needs *needs)
                  bytes_text(unshared, (double)needs->unshared));
 }
 
-/* The model: a new one, or that of the checkpoint that goes on. */
-static qn_gpt *make_gpt(struct session *session, const struct qn_gpt_config *config)
-{
-    bool goes_on = session->run.document != NULL;
-    qn_gpt *gpt = goes_on ? qn_gpt_load(session->qn, qn_checkpoints_latest(session->checkpoints))
-                          : qn_gpt_new(session->qn, config);
-    if (!gpt)
-        return NULL;
-    if (!goes_on && qn_gpt_initialise(gpt, session->run.settings.seed) != QN_OK) {
-        qn_gpt_free(gpt);
-        return NULL;
-    }
-    return gpt;
-}
-
-static int load_moments(struct session *session)
-{
-    static const char name[] = "/optimizer.safetensors";
-    const char *latest = qn_checkpoints_latest(session->checkpoints);
-    size_t bytes = strlen(latest) + sizeof name;
-    char *path = malloc(bytes);
-    if (!path)
-        return fail(session, "out of memory");
-    snprintf(path, bytes, "%s%s", latest, name);
-    int status = EXIT_SUCCESS;
-    if (qn_trainer_load(session->learner.trainer, path) != QN_OK)
-        status = fail_library(session);
-    else if (qn_trainer_steps(session->learner.trainer) != session->run.step)
-        status = fail(session, "%s is of step %" PRIu64 ", but training.json of step %" PRIu64,
-                      path, qn_trainer_steps(session->learner.trainer), session->run.step);
-    free(path);
-    return status;
-}
-
+/* The model with its trainer: a new one, or that of the checkpoint that goes on. */
 static int make_learner(struct session *session, const struct qn_gpt_config *config)
 {
-    qn_gpt *gpt = make_gpt(session, config);
-    if (!gpt)
-        return fail_library(session);
-    if (qn_gpt_config(gpt)->vocab_size != config->vocab_size ||
-        qn_gpt_config(gpt)->n_positions != config->n_positions) {
+    const struct run *run = &session->run;
+    bool validates = session->corpus.valid != NULL;
+    char message[RUN_MESSAGE];
+    if (run->document)
+        return learner_resume(&session->learner, session->qn, config, run,
+                              qn_checkpoints_latest(session->checkpoints), validates, message)
+                   ? EXIT_SUCCESS
+                   : fail_checkpoint(session, message);
+    qn_gpt *gpt = qn_gpt_new(session->qn, config);
+    if (gpt && qn_gpt_initialise(gpt, run->settings.seed) != QN_OK) {
         qn_gpt_free(gpt);
-        return fail(session, "the model, tokenizer and training.json in %s do not belong together",
-                    qn_checkpoints_latest(session->checkpoints));
+        gpt = NULL;
     }
-    if (learner_make(&session->learner, session->qn, gpt, &session->run.settings,
-                     session->corpus.valid != NULL) != QN_OK)
+    if (!gpt ||
+        learner_make(&session->learner, session->qn, gpt, &run->settings, validates) != QN_OK)
         return fail_library(session);
-    if (session->run.document && load_moments(session) != EXIT_SUCCESS)
-        return EXIT_FAILED;
     return EXIT_SUCCESS;
 }
 

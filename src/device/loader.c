@@ -8,6 +8,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "device/device.h"
 
@@ -63,6 +64,39 @@ static get_platforms *as_get_platforms(void *symbol)
     return function;
 }
 
+static const char *environment(const char *name)
+{
+    const char *value = getenv(name);
+    return value && *value ? value : NULL;
+}
+
+/* Whether files can be made in a folder, or in the nearest one above it that is there. */
+static bool is_writable(const char *folder)
+{
+    char path[PATH_MAX];
+    struct stat status;
+    snprintf(path, sizeof path, "%s", folder);
+    for (char *slash; stat(path, &status) != 0 && (slash = strrchr(path, '/')) != NULL;)
+        slash[slash == path] = '\0'; /* keeps the slash of the root */
+    return stat(path, &status) == 0 && S_ISDIR(status.st_mode) && access(path, W_OK | X_OK) == 0;
+}
+
+/* PoCL has no devices where it cannot keep what it compiled, and says nothing. */
+static bool lacks_cache(const struct driver *driver, char folder[PATH_MAX])
+{
+    static const struct {
+        const char *variable, *within;
+    } places[] = {{"POCL_CACHE_DIR", ""}, {"XDG_CACHE_HOME", "/pocl"}, {"HOME", "/.cache/pocl"}};
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        const char *value = environment(places[i].variable);
+        if (!value)
+            continue;
+        snprintf(folder, PATH_MAX, "%s%s", value, places[i].within);
+        return strstr(driver->library, "pocl") && !is_writable(folder);
+    }
+    return false;
+}
+
 static void count_devices(struct qn_icd *icd, const cl_platform_id *platforms, cl_uint count)
 {
     for (cl_uint i = 0; i < count; i++) {
@@ -100,7 +134,14 @@ static void question(struct qn_icd *icd, struct driver *driver)
                  cl_error_name(code));
     else
         count_devices(icd, platforms, count);
-    if (!driver->problem[0] && icd->devices == 0)
+    char cache[PATH_MAX];
+    bool finds_none = !driver->problem[0] && icd->devices == 0;
+    if (finds_none && lacks_cache(driver, cache))
+        snprintf(driver->problem, sizeof driver->problem,
+                 "it finds no device, since its cache %.200s cannot be written: make it writable, or "
+                 "set POCL_CACHE_DIR to a folder that is",
+                 cache);
+    else if (finds_none)
         snprintf(driver->problem, sizeof driver->problem,
                  "it finds no device: no such hardware, or no right to use it (for GPUs: is the "
                  "user in the "
@@ -191,12 +232,6 @@ static bool scan_folder(struct report *report)
     }
     free(entries);
     return has_memory;
-}
-
-static const char *environment(const char *name)
-{
-    const char *value = getenv(name);
-    return value && *value ? value : NULL;
 }
 
 /* As ocl-icd does, see libOpenCL(7): OCL_ICD_VENDORS is a folder, an .icd file or a library;

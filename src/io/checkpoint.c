@@ -368,6 +368,13 @@ const char *qn_checkpoints_latest(qn_checkpoints *checkpoints)
     return give_path(checkpoints, checkpoints->latest, "");
 }
 
+const char *qn_checkpoints_other(qn_checkpoints *checkpoints)
+{
+    if (!checkpoints || checkpoints->best == NO_STEP || checkpoints->best == checkpoints->latest)
+        return NULL;
+    return give_path(checkpoints, checkpoints->best, "");
+}
+
 /* ---- Saving ---- */
 
 const char *qn_checkpoints_begin(qn_checkpoints *checkpoints, uint64_t step)
@@ -515,6 +522,27 @@ static char *follow_link(qn_context *context, const char *folder, const char *li
     return path;
 }
 
+static bool is_model_file(const char *path)
+{
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    for (int i = 0; i < MODEL_FILES; i++)
+        if (strcmp(model_files[i], name) == 0)
+            return true;
+    return false;
+}
+
+/* The folder of the model that a file is of. */
+static char *folder_of_file(qn_context *context, const char *path)
+{
+    char *folder = path_parent(context, path);
+    if (!folder || (is_model_file(path) && has_file(folder, "config.json", context)))
+        return folder;
+    free(folder);
+    context_fail(context, QN_ERROR_FILE,
+                 "%s is a file: expected a model's folder, as `quern train` makes it", path);
+    return NULL;
+}
+
 char *qn_model_folder(qn_context *context, const char *path)
 {
     if (!context || !path)
@@ -525,7 +553,7 @@ char *qn_model_folder(qn_context *context, const char *path)
         return NULL;
     }
     if (!S_ISDIR(status.st_mode))
-        return path_parent(context, path);
+        return folder_of_file(context, path);
     char *folder = follow_link(context, path, "best");
     if (!folder)
         folder = follow_link(context, path, "latest");

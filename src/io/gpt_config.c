@@ -45,6 +45,33 @@ uint64_t qn_gpt_config_parameters(const struct qn_gpt_config *config)
     return (uint64_t)count_parameters(config);
 }
 
+const char *qn_gpt_config_difference(const struct qn_gpt_config *a, const struct qn_gpt_config *b)
+{
+    const struct {
+        const char *key;
+        bool differs;
+    } keys[] = {
+        {"vocab_size", a->vocab_size != b->vocab_size},
+        {"n_positions", a->n_positions != b->n_positions},
+        {"n_embd", a->n_embd != b->n_embd},
+        {"n_layer", a->n_layer != b->n_layer},
+        {"n_head", a->n_head != b->n_head},
+        {"n_inner", inner_width(a) != inner_width(b)},
+        {"activation_function", a->activation != b->activation},
+        {"layer_norm_epsilon", a->layer_norm_epsilon != b->layer_norm_epsilon},
+        {"embd_pdrop", a->embd_pdrop != b->embd_pdrop},
+        {"resid_pdrop", a->resid_pdrop != b->resid_pdrop},
+        {"attn_pdrop", a->attn_pdrop != b->attn_pdrop},
+        {"tie_word_embeddings", a->tie_word_embeddings != b->tie_word_embeddings},
+        {"bos_token_id", a->bos_token_id != b->bos_token_id},
+        {"eos_token_id", a->eos_token_id != b->eos_token_id},
+    };
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (keys[i].differs)
+            return keys[i].key;
+    return NULL;
+}
+
 static bool is_probability(double p)
 {
     return p >= 0 && p < 1; /* false for NaN */

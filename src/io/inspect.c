@@ -115,14 +115,22 @@ static void inspect_object(const char *path, const json_t *json, FILE *out)
         fprintf(out, "  %s: %s\n", quote_string(quoted, key), describe(described, value));
 }
 
+static bool is_named(const char *path, const char *name)
+{
+    const char *slash = strrchr(path, '/');
+    return strcmp(slash ? slash + 1 : path, name) == 0;
+}
+
+/* A damaged file is still what its name says. */
 static int inspect_json(qn_context *context, const char *path, FILE *out)
 {
     json_t *json = json_file_read(context, path, MAX_JSON);
     if (!json)
         return QN_ERROR_FORMAT;
     const char *type = json_string_value(json_object_get(json, "model_type"));
-    bool is_config = type && strcmp(type, "gpt2") == 0;
-    bool is_tokenizer = json_object_get(json_object_get(json, "model"), "vocab") != NULL;
+    bool is_config = is_named(path, "config.json") || (type && strcmp(type, "gpt2") == 0);
+    bool is_tokenizer = is_named(path, "tokenizer.json") ||
+                        json_object_get(json_object_get(json, "model"), "vocab") != NULL;
     if (!is_config && !is_tokenizer)
         inspect_object(path, json, out);
     json_decref(json);

@@ -8,6 +8,7 @@
 
 #include "device/memory.h"
 #include "graph/graph.h"
+#include "io/file.h"
 
 /* ---- Parameters ---- */
 
@@ -141,6 +142,8 @@ static char *path_in(qn_context *context, const char *folder, const char *file)
     return path;
 }
 
+static const char prefix[] = "transformer.";
+
 static bool are_finite(const float *values, size_t count)
 {
     for (size_t i = 0; i < count; i++)
@@ -151,7 +154,6 @@ static bool are_finite(const float *values, size_t count)
 
 static int load_parameter(qn_tensor *tensor, const qn_safetensors *file, const char *path)
 {
-    static const char prefix[] = "transformer.";
     qn_context *context = tensor->context;
     const char *name = qn_tensor_name(tensor);
     const struct qn_file_tensor *found = qn_safetensors_find(file, name);
@@ -172,10 +174,58 @@ static int load_parameter(qn_tensor *tensor, const qn_safetensors *file, const c
         status = context_fail(context, QN_ERROR_NOT_FINITE,
                               "%s: tensor %s has numbers that are infinite or NaN: nothing can be computed with them",
                               path, name);
-    if (status == QN_OK)
+    if (status == QN_OK && context->device)
         status = qn_tensor_write(tensor, values);
     free(values);
     return status;
+}
+
+/* Whether the model needs no tensor of this name, and is none the worse for it: older versions of transformers
+ * keep the causal mask of each layer, and a tied head beside the embedding that it is. */
+static bool is_redundant(const qn_gpt *gpt, const qn_safetensors *file, const struct qn_file_tensor *tensor)
+{
+    const char *name = tensor->name;
+    size_t layer;
+    int end = 0;
+    if (strcmp(name, "lm_head.weight") == 0) {
+        const struct qn_file_tensor *wte = qn_safetensors_find(file, "transformer.wte.weight");
+        wte = wte ? wte : qn_safetensors_find(file, "wte.weight");
+        return wte && wte->bytes == tensor->bytes && memcmp(wte->data, tensor->data, wte->bytes) == 0;
+    }
+    if (strncmp(name, prefix, sizeof prefix - 1) == 0)
+        name += sizeof prefix - 1;
+    return sscanf(name, "h.%4zu.attn.%n", &layer, &end) == 1 && end > 0 && layer < gpt->config.n_layer &&
+           (strcmp(name + end, "bias") == 0 || strcmp(name + end, "masked_bias") == 0);
+}
+
+static bool is_parameter(const qn_gpt *gpt, const char *name)
+{
+    char full[NAME_BYTES];
+    int length = snprintf(full, sizeof full, "%s%s", prefix, name);
+    return qn_store_find(gpt->store, name) ||
+           (length < NAME_BYTES && qn_store_find(gpt->store, full) != NULL);
+}
+
+/* Else a config.json of fewer layers than the file has would make another model of it without a word. */
+static int refuse_unknown(const qn_gpt *gpt, const qn_safetensors *file, const char *path)
+{
+    const char *first = NULL;
+    size_t count = 0;
+    if (qn_safetensors_count(file) == qn_store_count(gpt->store)) /* all were found */
+        return QN_OK;
+    for (size_t i = 0; i < qn_safetensors_count(file); i++) {
+        const struct qn_file_tensor *tensor = qn_safetensors_tensor(file, i);
+        if (is_parameter(gpt, tensor->name) || is_redundant(gpt, file, tensor))
+            continue;
+        first = first ? first : tensor->name;
+        count++;
+    }
+    if (count == 0)
+        return QN_OK;
+    char quoted[QUOTED];
+    return context_fail(gpt->context, QN_ERROR_FORMAT,
+                        "%s: %zu tensors are not of the model that config.json describes, the first being %s",
+                        path, count, quote_string(quoted, first));
 }
 
 static int load_parameters(qn_gpt *gpt, const char *path)
@@ -186,6 +236,8 @@ static int load_parameters(qn_gpt *gpt, const char *path)
     int status = QN_OK;
     for (size_t i = 0; status == QN_OK && i < qn_store_count(gpt->store); i++)
         status = load_parameter(qn_store_tensor(gpt->store, i), file, path);
+    if (status == QN_OK)
+        status = refuse_unknown(gpt, file, path);
     qn_safetensors_close(file);
     return status;
 }

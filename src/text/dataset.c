@@ -90,7 +90,7 @@ qn_dataset *qn_dataset_new(qn_tokenizer *tokenizer, const char *name, const char
     }
     context_fail(context, QN_ERROR_FORMAT,
                  "%s: a context of %zu needs at least %zu tokens, found %zu (in %zu bytes): give "
-                 "more text, or a shorter context",
+                 "more text, or train with a shorter context",
                  name, context_length, context_length + 1, dataset->count, bytes);
 fail:
     qn_dataset_free(dataset);

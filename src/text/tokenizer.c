@@ -43,13 +43,25 @@ struct place place_of(const char *text, size_t offset)
     return place;
 }
 
-static int fail_utf8(qn_context *context, const char *name, const char *text, size_t offset)
+int qn_text_check(qn_context *context, const char *name, const char *text, size_t bytes,
+                  bool allows_nul)
 {
-    struct place place = place_of(text, offset);
+    if (!context || !name || (bytes > 0 && !text))
+        return QN_ERROR_INVALID;
+    size_t good = utf8_check(text, bytes);
+    const char *nul = allows_nul || good == 0 ? NULL : memchr(text, '\0', good);
+    if (!nul && good == bytes)
+        return QN_OK;
+    size_t offset = nul ? (size_t)(nul - text) : good;
+    size_t line = place_of(text, offset).line;
+    if (nul)
+        return context_fail(context, QN_ERROR_FORMAT,
+                            "%s: NUL at offset %zu (line %zu): it seems to be binary", name, offset,
+                            line);
     return context_fail(context, QN_ERROR_FORMAT,
                         "%s: byte 0x%02X at offset %zu (line %zu) is not UTF-8: convert the text "
-                        "(iconv -t utf-8), or use the tokenizer \"byte\"",
-                        name, (unsigned char)text[offset], offset, place.line);
+                        "(iconv -t utf-8)",
+                        name, (unsigned char)text[offset], offset, line);
 }
 
 /* ---- Ids ---- */
@@ -177,25 +189,16 @@ qn_tokenizer *qn_tokenizer_char(qn_context *context, const char *text, size_t by
     if (!context || !text)
         return NULL;
     enum { POINTS = 0x110000 };
+    if (qn_text_check(context, "the training text", text, bytes, false) != QN_OK)
+        return NULL;
     bool *occurs = context_alloc(context, POINTS, sizeof *occurs);
     if (!occurs)
         return NULL;
     qn_tokenizer *tokenizer = NULL;
-    size_t vocabulary = 0, length;
-    for (size_t at = 0; at < bytes; at += length) {
+    size_t vocabulary = 0;
+    for (size_t at = 0; at < bytes;) {
         int32_t point = 0;
-        length = utf8_decode(text + at, bytes - at, &point);
-        if (length == 0) {
-            fail_utf8(context, "the training text", text, at);
-            goto done;
-        }
-        if (point == 0) {
-            context_fail(context, QN_ERROR_FORMAT,
-                         "the training text has a NUL at offset %zu: it seems to be binary; use "
-                         "the tokenizer \"byte\"",
-                         at);
-            goto done;
-        }
+        at += utf8_decode(text + at, bytes - at, &point);
         vocabulary += !occurs[point];
         occurs[point] = true;
     }
@@ -408,9 +411,9 @@ int qn_encode(qn_tokenizer *tokenizer, const char *name, const char *text, size_
         return QN_ERROR_INVALID;
     *ids = NULL;
     *count = 0;
-    size_t good = tokenizer->kind == TOKENIZER_BYTE ? bytes : utf8_check(text, bytes);
-    if (good < bytes)
-        return fail_utf8(tokenizer->context, name, text, good);
+    if (tokenizer->kind != TOKENIZER_BYTE &&
+        qn_text_check(tokenizer->context, name, text, bytes, true) != QN_OK)
+        return QN_ERROR_FORMAT;
     struct ids found = {.capacity = bytes / 4 + 16};
     found.values = context_alloc(tokenizer->context, found.capacity, sizeof *found.values);
     if (!found.values)

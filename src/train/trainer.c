@@ -427,7 +427,8 @@ static int load_tensor(qn_trainer *trainer, const qn_safetensors *file, const ch
         status = QN_ERROR_MEMORY;
     if (status == QN_OK) {
         memcpy(values, found->data, found->bytes);
-        status = qn_tensor_write(tensor, values);
+        if (trainer->context->device)
+            status = qn_tensor_write(tensor, values);
     }
     free(values);
     free(name);
@@ -440,16 +441,22 @@ int qn_trainer_load(qn_trainer *trainer, const char *path)
     if (!file)
         return trainer->context->status;
     int status = QN_OK;
-    for (size_t i = 0; status == QN_OK && i < STATE_TENSORS + 2 * qn_store_count(trainer->m); i++)
-        status = load_tensor(trainer, file, path, i);
-    qn_safetensors_close(file);
     int32_t steps = 0;
+    size_t count = STATE_TENSORS + 2 * qn_store_count(trainer->m);
+    for (size_t i = 0; status == QN_OK && i < count; i++)
+        status = load_tensor(trainer, file, path, i);
+    if (status == QN_OK && qn_safetensors_count(file) != count)
+        status = context_fail(trainer->context, QN_ERROR_FORMAT,
+                              "%s: there are %zu tensors, but this model's optimizer has %zu", path,
+                              qn_safetensors_count(file), count);
     if (status == QN_OK)
-        status = qn_tensor_read(trainer->state.step, &steps);
+        status = qn_safetensors_i32(file, qn_safetensors_find(file, qn_tensor_name(trainer->state.step)),
+                                    &steps);
+    qn_safetensors_close(file);
     if (status == QN_OK && steps < 0)
         status = context_fail(trainer->context, QN_ERROR_FORMAT, "%s: step is %d", path, steps);
     trainer->first_step = status == QN_OK ? (uint64_t)steps : 0;
     trainer->first_run = trainer->update ? qn_runs(trainer->update) : 0;
     trainer->passes = 0;
-    return status == QN_OK ? clear_sums(trainer) : status;
+    return status == QN_OK && trainer->context->device ? clear_sums(trainer) : status;
 }
