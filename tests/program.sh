@@ -305,6 +305,7 @@ quits()
 ends_between_passes()
 {
     set -- --accumulate 20 --dropout 0.1 --min-lr 1e-3 --eval-every 0 # the rate knows no last step
+    train --out compiled --steps 1 "$@" || return 1 # that is not to count
     train --out passes --steps 1000000 --time 4 "$@" || return 1
     saved=$(readlink passes/latest)
     steps=$((${saved#step-} + 2))
