@@ -73,8 +73,9 @@ struct qn_source {
 /* A kernel may be compiled several times with different macros in one program, so Quern renames the functions of a source
  * and drops its macros at the end; cl/common.cl comes before it.  Everything else in the text is plain OpenCL C 1.2.
  *
- * Sizes are arguments, never macros: a new shape must not compile anything.  No global size may pass 65,535 work-items
- * (PoCL compiles again there): kernels loop over the rest. */
+ * Sizes are arguments, never macros: a new shape must not compile anything.  No global size may pass QN_MAX_ITEMS
+ * work-items (PoCL compiles again there): kernels loop over the rest. */
+enum { QN_MAX_ITEMS = 65535 };
 struct qn_launch; /* the commands of one node, being recorded */
 
 /* Begins a command: kernel `name` of `source`.  What follows belongs to it. */

@@ -109,7 +109,7 @@ struct qn_cross_entropy {
 };
 
 /* -log softmax(logits)[target], or with smoothing (1 - e) (that) + e/V sum_c -log softmax(logits)[c]: logits (..., V),
- * i32 targets (...) -> one number.  No probabilities are stored.  qn_cross_entropy() ignores -100 and takes the mean. */
+ * i32 targets (...) -> one number.  No probabilities are stored.  qn_cross_entropy() ignores QN_IGNORE and takes the mean. */
 qn_node *qn_cross_entropy(qn_node *logits, qn_node *targets);
 qn_node *qn_cross_entropy_with(qn_node *logits, qn_node *targets, struct qn_cross_entropy options);
 

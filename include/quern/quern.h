@@ -58,6 +58,8 @@ size_t qn_type_bytes(enum qn_type type, size_t count);
 
 enum { QN_MAX_RANK = 6 };
 
+enum { QN_IGNORE = -100 }; /* a target that counts for nothing: see qn_cross_entropy() */
+
 /* Row-major, outermost first.  Rank 0 is a scalar: one element. */
 typedef struct qn_shape {
     int rank;

@@ -81,8 +81,6 @@ void qn_decoder_free(qn_decoder *decoder);
 
 typedef struct qn_dataset qn_dataset;
 
-enum { QN_IGNORE = -100 }; /* a target that counts for nothing */
-
 /* The tokens of a text, for windows of `context_length` tokens and the ones that follow them.
  * `name` stands for it in messages.  NULL if it cannot be encoded, or is shorter than one window.
  */

@@ -10,7 +10,7 @@
 #define CL_TARGET_OPENCL_VERSION 300
 #include <clblast_c.h>
 
-enum { LARGE_SIDE = 512, GROUP = 64, MAX_GROUPS = 65535 / GROUP /* see op.h */ };
+enum { LARGE_SIDE = 512, GROUP = 64, MAX_GROUPS = QN_MAX_ITEMS / GROUP };
 
 /* CLBlast counts in int, and wants rows that do not overlap. */
 static bool is_possible(const struct gemm_problem *p)

@@ -4,7 +4,6 @@
 #include "gemm/gemm.h"
 
 enum {
-    MAX_GROUPS = 65535, /* one work-item each: see op.h */
     K_BLOCK = 256,      /* a panel of b of so many rows stays in the first-level cache */
     ROW_TILE = 192,     /* so many rows of a panel of a stay in the second-level cache */
     COLUMN_TILE = 512,
@@ -54,7 +53,7 @@ static void launch_tiles(struct qn_launch *launch, const struct gemm_problem *p,
     qn_launch_local(launch, size_max(tiling.a_panels, 1) * sizeof(float));
     qn_launch_local(launch, size_max(tiling.b_panel, 1) * sizeof(float));
     qn_launch_local(launch, tiling.tile * sizeof(float));
-    qn_launch_range(launch, (size_t[3]){size_min(tiles, MAX_GROUPS)}, (size_t[3]){1});
+    qn_launch_range(launch, (size_t[3]){size_min(tiles, QN_MAX_ITEMS)}, (size_t[3]){1});
 }
 
 static size_t least_tiles(const struct qn_caps *caps)

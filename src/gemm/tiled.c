@@ -3,8 +3,6 @@
 #include "device/context.h"
 #include "gemm/gemm.h"
 
-enum { MAX_WORK_ITEMS = 65535 /* see op.h */ };
-
 /* A group makes tile x tile numbers of y, a work-item block x block of them, from `depth` columns
  * of a at a time.  Best first; the last fits all.  A work-item fetches tile depth / group = 8
  * numbers of each operand. */
@@ -52,6 +50,6 @@ void gemm_tiled_record(struct qn_launch *launch, const struct gemm_problem *p)
     qn_launch_define(launch, "TRANSPOSE_A", p->transpose_a);
     qn_launch_define(launch, "TRANSPOSE_B", p->transpose_b);
     gemm_launch_arguments(launch, p);
-    qn_launch_range(launch, (size_t[3]){size_min(count_of(tile, p), MAX_WORK_ITEMS / group)},
+    qn_launch_range(launch, (size_t[3]){size_min(count_of(tile, p), QN_MAX_ITEMS / group)},
                     (size_t[3]){group});
 }

@@ -83,6 +83,11 @@ enum { SHAPE_TEXT = 160, LABEL_TEXT = 160 };
 /* How many elements FLAT_CHUNK of cl/common.cl is on a device. */
 size_t flat_chunk(const struct qn_caps *caps);
 
+/* A contiguous layout. */
+struct qn_layout layout_of(enum qn_type type, const qn_shape *shape);
+bool layout_is_contiguous(const struct qn_layout *layout);
+bool layout_is_rows(const struct qn_layout *layout);
+
 /* A constant's value, seen through views. */
 bool node_is_constant(const qn_node *node, float *value);
 

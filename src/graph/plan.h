@@ -158,11 +158,6 @@ static inline struct value *value_of(const qn_plan *plan, const qn_node *node, i
     return &plan->values[(size_t)node->id * QN_MAX_OUTPUTS + (size_t)output];
 }
 
-/* A contiguous layout. */
-struct qn_layout layout_of(enum qn_type type, const qn_shape *shape);
-bool layout_is_contiguous(const struct qn_layout *layout);
-bool layout_is_rows(const struct qn_layout *layout);
-
 /* Adds to plan->notes. */
 void plan_note(qn_plan *plan, const char *format, ...) PRINTF_LIKE(2, 3);
 

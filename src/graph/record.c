@@ -183,7 +183,6 @@ void qn_launch_range(struct qn_launch *launch, const size_t groups[3], const siz
 
 enum {
     GPU_GROUP = 128,
-    MOST_ITEMS = 65535, /* PoCL compiles a kernel once more for larger ranges */
     CPU_GROUPS = 1024,  /* enough to balance any number of cores */
 };
 
@@ -198,7 +197,7 @@ static size_t group_size(const struct qn_caps *caps)
 void qn_launch_rows(struct qn_launch *launch, size_t rows)
 {
     size_t group = group_size(qn_launch_caps(launch));
-    size_t most = group == 1 ? CPU_GROUPS : MOST_ITEMS / group;
+    size_t most = group == 1 ? CPU_GROUPS : QN_MAX_ITEMS / group;
     qn_launch_range(launch, (size_t[3]){size_min(rows, most)}, (size_t[3]){group});
 }
 

@@ -12,7 +12,6 @@
 #include "device/context.h"
 
 enum {
-    MAX_ITEMS = 65535,   /* work-items a kernel: see op.h */
     GPU_GROUP = 64,      /* of cl/attention_gpu.cl and cl/attention_decode_gpu.cl */
     FEW_QUERIES = 8,     /* no more: each on its own, not in the lanes of a vector */
     DECODE_CHUNK = 1024, /* keys; splits sums, so it depends on nothing */
@@ -149,7 +148,7 @@ static void launch_forward(struct qn_launch *launch, const qn_node *node)
 
 static void launch_range(struct qn_launch *launch, size_t items, size_t group)
 {
-    qn_launch_range(launch, (size_t[3]){size_min(items, MAX_ITEMS / group)}, (size_t[3]){group});
+    qn_launch_range(launch, (size_t[3]){size_min(items, QN_MAX_ITEMS / group)}, (size_t[3]){group});
 }
 
 /* Rows and columns of a block of cl/attention_gpu.cl, so that three blocks of D columns fit 32 KiB.

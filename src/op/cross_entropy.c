@@ -6,8 +6,6 @@
 #include "graph/graph.h"
 #include "op/shape.h"
 
-enum { IGNORE = -100 };
-
 struct cross_entropy_attributes {
     int32_t ignore_index;
     float label_smoothing;
@@ -161,7 +159,7 @@ qn_node *qn_cross_entropy_with(qn_node *logits, qn_node *targets, struct qn_cros
 
 qn_node *qn_cross_entropy(qn_node *logits, qn_node *targets)
 {
-    return qn_cross_entropy_with(logits, targets, (struct qn_cross_entropy){.ignore_index = IGNORE});
+    return qn_cross_entropy_with(logits, targets, (struct qn_cross_entropy){.ignore_index = QN_IGNORE});
 }
 
 /* ---- Correct: logits, targets -> 1 or 0 by row ---- */

@@ -4,6 +4,7 @@
 
 #include "device/context.h"
 #include "gemm/gemm.h"
+#include "graph/graph.h"
 #include "op/shape.h"
 
 struct attributes {
@@ -105,17 +106,6 @@ struct axis {
     size_t size, a_stride, b_stride;
 };
 
-static struct qn_layout contiguous(const qn_shape *shape)
-{
-    struct qn_layout layout = {.type = QN_F32, .shape = *shape};
-    ptrdiff_t stride = 1;
-    for (int i = shape->rank - 1; i >= 0; i--) {
-        layout.stride[i] = stride;
-        stride *= (ptrdiff_t)shape->size[i];
-    }
-    return layout;
-}
-
 /* The node as one problem, but for its leading axes: the fewest that say the same, outermost first,
  * go to `axes`.  Those that share one b and lie evenly spaced become more rows of a. */
 static struct gemm_problem problem_of(const qn_node *node, const struct qn_layout *a,
@@ -209,7 +199,7 @@ static void record(struct qn_launch *launch, const qn_node *node,
 static bool fits(const qn_node *node, const struct qn_caps *caps,
                  bool (*provider)(const struct gemm_problem *, const struct qn_caps *))
 {
-    struct qn_layout a = contiguous(qn_in(node, 0)), b = contiguous(qn_in(node, 1));
+    struct qn_layout a = layout_of(QN_F32, qn_in(node, 0)), b = layout_of(QN_F32, qn_in(node, 1));
     struct axis axes[QN_MAX_RANK];
     size_t n_axes;
     struct gemm_problem problem = problem_of(node, &a, &b, axes, &n_axes);
