@@ -1,0 +1,355 @@
+/* Before the first step: everything that a run needs is read, checked, planned and made. */
+#include "config.h"
+
+#include "cli/session.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* ---- The run ---- */
+
+static int open_checkpoints(struct session *session, bool resume)
+{
+    session->checkpoints = qn_checkpoints_open(session->files, session_folder(session), resume);
+    return session->checkpoints ? EXIT_SUCCESS : session_fail_library(session);
+}
+
+/* The latest checkpoint cannot be gone on from: the run may have another. */
+static int fail_checkpoint(struct session *session, const char *message)
+{
+    const char *other = qn_checkpoints_other(session->checkpoints);
+    if (!other)
+        return session_fail(session, "%s", message);
+    return session_fail(session,
+                        "%s; if that checkpoint is damaged, move its folder away: --resume then "
+                        "goes on from %s",
+                        message, other);
+}
+
+/* Reads DIR/latest/training.json, which says what the run is. */
+static int read_run(struct session *session)
+{
+    char message[RUN_MESSAGE];
+    const char *latest = qn_checkpoints_latest(session->checkpoints);
+    if (!run_load(&session->run, latest, message))
+        return fail_checkpoint(session, message);
+    if (!run_reconfigure(&session->run, session->options))
+        return EXIT_USAGE;
+    session->seconds_before = session->run.seconds;
+    uint64_t best = session->run.best_step;
+    if (isfinite(session->run.best_loss) &&
+        qn_checkpoints_set_best(session->checkpoints, best) != QN_OK)
+        return session_fail_library(session);
+    return EXIT_SUCCESS;
+}
+
+int session_find_run(struct session *session)
+{
+    bool resumes = options_flag(session->options, "resume");
+    if (!resumes && !run_configure(&session->run, session->options))
+        return EXIT_USAGE;
+    session->files = qn_open("none");
+    if (!session->files)
+        return session_fail(session, "%s", qn_error(NULL));
+    int status = EXIT_SUCCESS;
+    if (resumes)
+        status = open_checkpoints(session, true);
+    if (resumes && status == EXIT_SUCCESS)
+        status = read_run(session);
+    return status;
+}
+
+/* ---- The log ---- */
+
+/* The path of a file in the run's folder. */
+static char *path_in_folder(const struct session *session, const char *name)
+{
+    size_t bytes = strlen(session_folder(session)) + strlen(name) + 2;
+    char *path = malloc(bytes);
+    if (path)
+        snprintf(path, bytes, "%s/%s", session_folder(session), name);
+    return path;
+}
+
+static char *log_path(const struct session *session)
+{
+    const char *chosen = session->run.settings.log;
+    return chosen ? strdup(chosen) : path_in_folder(session, "log.jsonl");
+}
+
+static bool is_same_file(const char *a, const char *b)
+{
+    struct stat status_a, status_b;
+    return stat(a, &status_a) == 0 && stat(b, &status_b) == 0 &&
+           status_a.st_dev == status_b.st_dev && status_a.st_ino == status_b.st_ino;
+}
+
+/* The file that the run reads and the log would write over; NULL: none. */
+static const char *input_at(const struct session *session, const char *path)
+{
+    const struct run *run = &session->run;
+    const char *config = options_string(session->options, "config");
+    for (size_t i = 0; i < run->n_data; i++)
+        if (is_same_file(run->data[i].path, path))
+            return run->data[i].path;
+    if (run->valid.path && is_same_file(run->valid.path, path))
+        return run->valid.path;
+    return config && is_same_file(config, path) ? config : NULL;
+}
+
+/* Refuses a log in the place of another file, before anything is written. */
+static int check_log(struct session *session)
+{
+    char message[LOG_MESSAGE];
+    char *path = log_path(session);
+    const char *input = path ? input_at(session, path) : NULL;
+    int status = EXIT_SUCCESS;
+    if (!path)
+        status = session_fail(session, "out of memory");
+    else if (input)
+        status = session_fail(session, "--log %s would write over %s", path, input);
+    else if (!log_check(path, message))
+        status = session_fail(session, "%s", message);
+    free(path);
+    return status;
+}
+
+static int open_log(struct session *session)
+{
+    char message[LOG_MESSAGE];
+    char *path = log_path(session);
+    session->curves = path_in_folder(session, "loss.svg");
+    bool is_open =
+        path && session->curves && log_open(&session->log, path, session->run.step, message);
+    if (!path || !session->curves)
+        snprintf(message, sizeof message, "out of memory");
+    free(path);
+    return is_open ? EXIT_SUCCESS : session_fail(session, "%s", message);
+}
+
+/* ---- Memory of the device ---- */
+
+static struct qn_options device_options(const struct session *session)
+{
+    return (struct qn_options){
+        .device = session->run.settings.device,
+        .gemm = session->run.settings.gemm,
+        .profile = options_flag(session->options, "profile"),
+    };
+}
+
+static int fail_memory(struct session *session, const struct qn_gpt_config *config,
+                       const struct needs *needs)
+{
+    struct qn_options device = device_options(session);
+    const struct settings *settings = &session->run.settings;
+    size_t batch = learner_largest_batch(&device, config, settings, session->corpus.valid != NULL);
+    if (batch > 0)
+        return session_fail(session,
+                            "%s\nA batch of %" PRIu64
+                            " does not fit this device; the largest that does is "
+                            "--batch %zu (--accumulate makes up for it)",
+                            needs->problem, settings->batch, batch);
+    return session_fail(
+        session,
+        "%s\nNot even a batch of 1 fits this device: choose a smaller --width, --layers or "
+        "--context",
+        needs->problem);
+}
+
+/* Finds out what training needs before the device gives any of it. */
+static int plan_memory(struct session *session, const struct qn_gpt_config *config,
+                       struct needs *needs)
+{
+    struct qn_options device = device_options(session);
+    *needs = learner_needs(&device, config, &session->run.settings, session->corpus.valid != NULL);
+    return needs->fits ? EXIT_SUCCESS : fail_memory(session, config, needs);
+}
+
+/* ---- What the user is told ---- */
+
+static void say_model(struct session *session, const struct qn_gpt_config *config)
+{
+    const struct settings *settings = &session->run.settings;
+    char parameters[NUMBER_TEXT], tokens[NUMBER_TEXT], held_out[NUMBER_TEXT], step[NUMBER_TEXT];
+    const struct corpus *corpus = &session->corpus;
+    progress_say(&session->progress, "device", "%s", qn_device_name(session->qn));
+    progress_say(&session->progress, "model",
+                 "%s parameters: %" PRIu64 " layers, %" PRIu64 " heads, width %" PRIu64
+                 ", context %" PRIu64,
+                 count_text(parameters, qn_gpt_config_parameters(config)), settings->layers,
+                 settings->heads, settings->width, settings->context);
+    size_t bytes = qn_dataset_bytes(corpus->train);
+    if (corpus->valid)
+        bytes += qn_dataset_bytes(corpus->valid);
+    char total[NUMBER_TEXT];
+    progress_say(&session->progress, "data",
+                 "%s bytes: %s tokens to train on, %s to validate; %zu in the vocabulary (%s)",
+                 count_text(total, bytes), count_text(tokens, qn_dataset_tokens(corpus->train)),
+                 count_text(held_out, qn_dataset_tokens(corpus->valid)), config->vocab_size,
+                 qn_tokenizer_kind(corpus->tokenizer));
+    uint64_t windows = settings->batch * settings->accumulate;
+    if (settings->accumulate > 1)
+        progress_say(&session->progress, "step",
+                     "%s tokens: %" PRIu64 " batches of %" PRIu64 " windows of %" PRIu64,
+                     count_text(step, windows * settings->context), settings->accumulate,
+                     settings->batch, settings->context);
+    else
+        progress_say(&session->progress, "step", "%s tokens: %" PRIu64 " windows of %" PRIu64,
+                     count_text(step, windows * settings->context), settings->batch,
+                     settings->context);
+}
+
+static void say_memory(struct session *session, const struct needs *needs)
+{
+    char all[NUMBER_TEXT], parameters[NUMBER_TEXT], moments[NUMBER_TEXT], shared[NUMBER_TEXT],
+        unshared[NUMBER_TEXT];
+    progress_say(&session->progress, "memory",
+                 "%s planned: parameters %s, moments %s, intermediates %s (%s if none were shared)",
+                 bytes_text(all, (double)needs->all),
+                 bytes_text(parameters, (double)needs->parameters),
+                 bytes_text(moments, (double)needs->moments),
+                 bytes_text(shared, (double)needs->intermediates),
+                 bytes_text(unshared, (double)needs->unshared));
+}
+
+/* What differs from the checkpoint that goes on, and may change the bits. */
+static void say_resumed(struct session *session)
+{
+    const struct run *run = &session->run;
+    progress_say(&session->progress, "resumed", "from step %" PRIu64 " of %s", run->step,
+                 session_folder(session));
+    if (strcmp(run->device_name, qn_device_name(session->qn)) != 0)
+        progress_say(&session->progress, "note",
+                     "the run was on another device or driver (%s): bits may differ from here on",
+                     run->device_name);
+    if (strcmp(run->version, PACKAGE_VERSION) != 0)
+        progress_say(&session->progress, "note",
+                     "the run was made by Quern %s, this is %s: bits may differ from here on",
+                     run->version, PACKAGE_VERSION);
+}
+
+/* ---- The model ---- */
+
+/* Sizes that cannot be are refused before anything is read or computed. */
+static int check_sizes(struct session *session)
+{
+    struct qn_gpt_config config = learner_config(&session->run.settings, 1, -1);
+    if (qn_gpt_config_check(session->files, "the options", &config) != QN_OK)
+        return session_fail_library(session);
+    return EXIT_SUCCESS;
+}
+
+static struct qn_gpt_config config_of(const struct session *session)
+{
+    qn_tokenizer *tokenizer = session->corpus.tokenizer;
+    return learner_config(&session->run.settings, qn_tokenizer_vocabulary(tokenizer),
+                          qn_tokenizer_special(tokenizer, "<|endoftext|>"));
+}
+
+/* The model with its trainer: a new one, or that of the checkpoint that goes on. */
+static int make_learner(struct session *session, const struct qn_gpt_config *config)
+{
+    const struct run *run = &session->run;
+    bool validates = session->corpus.valid != NULL;
+    char message[RUN_MESSAGE];
+    if (run->document)
+        return learner_resume(&session->learner, session->qn, config, run,
+                              qn_checkpoints_latest(session->checkpoints), validates, message)
+                   ? EXIT_SUCCESS
+                   : fail_checkpoint(session, message);
+    qn_gpt *gpt = qn_gpt_new(session->qn, config);
+    if (gpt && qn_gpt_initialise(gpt, run->settings.seed) != QN_OK) {
+        qn_gpt_free(gpt);
+        gpt = NULL;
+    }
+    if (!gpt ||
+        learner_make(&session->learner, session->qn, gpt, &run->settings, validates) != QN_OK)
+        return session_fail_library(session);
+    return EXIT_SUCCESS;
+}
+
+/* ---- All of it ---- */
+
+/* A new run: nothing is written before it is known that it can be. */
+static int prepare_new(struct session *session)
+{
+    struct qn_options device = device_options(session);
+    struct needs needs;
+    int status = check_sizes(session);
+    if (status != EXIT_SUCCESS)
+        return status;
+    session->qn = qn_open_with(&device);
+    if (!session->qn)
+        return session_fail(session, "%s", qn_error(NULL));
+    status = corpus_read(&session->corpus, &session->run, session->options, session->files, NULL);
+    if (status == EXIT_SUCCESS)
+        status = check_log(session);
+    if (status != EXIT_SUCCESS)
+        return status;
+    struct qn_gpt_config config = config_of(session);
+    if (qn_gpt_config_check(session->files, "the options", &config) != QN_OK)
+        return session_fail_library(session);
+    status = plan_memory(session, &config, &needs);
+    if (status == EXIT_SUCCESS)
+        status = open_checkpoints(session, false);
+    if (status != EXIT_SUCCESS)
+        return status;
+    say_model(session, &config);
+    say_memory(session, &needs);
+    return make_learner(session, &config);
+}
+
+/* A run that goes on: its folder says what it is. */
+static int prepare_resumed(struct session *session)
+{
+    struct needs needs;
+    const char *latest = qn_checkpoints_latest(session->checkpoints);
+    struct qn_options device = device_options(session);
+    session->qn = qn_open_with(&device);
+    if (!session->qn)
+        return session_fail(session, "%s", qn_error(NULL));
+    int status =
+        corpus_read(&session->corpus, &session->run, session->options, session->files, latest);
+    if (status == EXIT_SUCCESS)
+        status = check_log(session);
+    if (status != EXIT_SUCCESS)
+        return status;
+    struct qn_gpt_config config = config_of(session);
+    status = plan_memory(session, &config, &needs);
+    if (status != EXIT_SUCCESS)
+        return status;
+    say_model(session, &config);
+    say_memory(session, &needs);
+    status = make_learner(session, &config);
+    if (status == EXIT_SUCCESS)
+        say_resumed(session);
+    return status;
+}
+
+static int explain(struct session *session)
+{
+    if (options_flag(session->options, "explain")) {
+        if (qn_plan_print(qn_trainer_plan(session->learner.trainer), stdout) != QN_OK)
+            return session_fail_library(session);
+        fflush(stdout);
+    }
+    if (strcmp(qn_device_name(session->qn), "none") == 0)
+        return session_fail(session,
+                            "the device is \"none\": --explain prints its plans, nothing runs");
+    return EXIT_SUCCESS;
+}
+
+int session_prepare(struct session *session)
+{
+    bool resumes = options_flag(session->options, "resume");
+    int status = resumes ? prepare_resumed(session) : prepare_new(session);
+    if (status == EXIT_SUCCESS)
+        status = explain(session);
+    if (status == EXIT_SUCCESS)
+        status = open_log(session);
+    return status;
+}

@@ -1,0 +1,98 @@
+/* Validations and checkpoints: the model is measured and saved. */
+#include "cli/session.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int validate(struct session *session, bool *is_best)
+{
+    struct run *run = &session->run;
+    struct qn_evaluation found;
+    *is_best = session->learner.evaluator == NULL; /* then the last one counts as the best */
+    if (*is_best || session->validated == run->step)
+        return EXIT_SUCCESS;
+    size_t all = qn_dataset_windows(session->corpus.valid), windows = 0;
+    if (run->settings.eval_batches < all / run->settings.batch)
+        windows = run->settings.eval_batches * run->settings.batch;
+    if (qn_evaluate(session->learner.evaluator, session->corpus.valid, windows, &found) != QN_OK)
+        return session_fail_library(session);
+    session->validated = run->step;
+    session->last_valid_loss = session->latest.valid_loss = found.loss;
+    *is_best = found.loss < run->best_loss;
+    run->stale = *is_best ? 0 : run->stale + 1;
+    if (*is_best) {
+        run->best_loss = found.loss;
+        run->best_step = run->step;
+    }
+    return EXIT_SUCCESS;
+}
+
+static int write_checkpoint(struct session *session, const char *folder, bool is_best)
+{
+    char message[RUN_MESSAGE];
+    struct learner *learner = &session->learner;
+    size_t bytes = strlen(folder) + sizeof "/optimizer.safetensors";
+    char *path = malloc(bytes);
+    if (!path)
+        return session_fail(session, "out of memory");
+    snprintf(path, bytes, "%s/optimizer.safetensors", folder);
+    int status = EXIT_SUCCESS, written = qn_gpt_save(learner->gpt, folder);
+    if (written == QN_ERROR_NOT_FINITE)
+        status = session_fail_diverged(session, qn_error(session->qn));
+    else if (written != QN_OK || qn_tokenizer_save(session->corpus.tokenizer, folder) != QN_OK ||
+             qn_trainer_save(learner->trainer, path) != QN_OK)
+        status = session_fail_library(session);
+    else if (!run_save(&session->run, folder, qn_device_name(session->qn), message))
+        status = session_fail(session, "%s", message);
+    else if (qn_checkpoints_commit(session->checkpoints, is_best) != QN_OK)
+        status = session_fail_library(session);
+    free(path);
+    return status;
+}
+
+static int save(struct session *session, bool is_best)
+{
+    char message[LOG_MESSAGE];
+    struct run *run = &session->run;
+    run->seconds = session->seconds_before + seconds_now() - session->started;
+    const char *folder = qn_checkpoints_begin(session->checkpoints, run->step);
+    int status =
+        folder ? write_checkpoint(session, folder, is_best) : session_fail_library(session);
+    if (status != EXIT_SUCCESS) {
+        qn_checkpoints_abandon(session->checkpoints);
+        if (session->saved && !session->has_diverged)
+            session_say_saved(session);
+        return status;
+    }
+    session->saved = run->step;
+    if (!log_draw(&session->log, session->curves, message))
+        return session_fail(session, "%s", message);
+    return EXIT_SUCCESS;
+}
+
+bool session_is_broken(const struct session *session)
+{
+    return session->skipped_in_a_row > 0 && !isfinite(session->latest.loss);
+}
+
+int session_settle(struct session *session, bool validates)
+{
+    bool is_best = session->learner.evaluator == NULL;
+    int status = session_collect_reports(session, 0);
+    if (status != EXIT_SUCCESS || session->saved == session->run.step || session_is_broken(session))
+        return status;
+    double began = seconds_now(); /* waiting for steps is training; what follows is not */
+    if (validates)
+        status = validate(session, &is_best);
+    if (status == EXIT_SUCCESS)
+        session_log_latest(session);
+    session->paused += seconds_now() - began;
+    if (status != EXIT_SUCCESS)
+        return status;
+    session_show_progress(session, true);
+    began = seconds_now();
+    status = save(session, is_best);
+    session->paused += seconds_now() - began;
+    return status;
+}
