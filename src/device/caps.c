@@ -51,6 +51,11 @@ static void without_clblast(struct device_info *info)
     info->caps.clblast = false;
 }
 
+static void with_cut_loops(struct device_info *info)
+{
+    info->cuts_loops = true;
+}
+
 static void without_binaries(struct device_info *info)
 {
     info->caches_programs = true;
@@ -79,6 +84,13 @@ static const struct quirk {
         .why = "asked for one, it compiles each kernel once more (30 kernels: 2.2 s); its own "
                "cache serves",
         .link = "http://portablecl.org/docs/html/env_variables.html",
+    },
+    {
+        .device = "llvmpipe",
+        .change = with_cut_loops,
+        .what = "wrong results for very long rows",
+        .why = "it ends all loops of a work-item together after 65,535 turns",
+        .link = "https://gitlab.freedesktop.org/mesa/mesa, LP_MAX_TGSI_LOOP_ITERATIONS",
     },
 };
 
