@@ -238,12 +238,12 @@ inline floatv gelu_slope(floatv x)
 }
 
 /* Elements 16 b to 16 b + 15 take the four words of the blocks 4 b to 4 b + 3: lane l is word l / 4 of block 4 b + l % 4.
- * So a vector of 16 takes four blocks, each lane of them once, and no shuffle. */
+ * So a vector of 16 takes four blocks, each lane of them once, and no shuffle; a narrower one a part of them. */
 inline uintv dropout_words(uintv index, uint stream, uint seed, uint step)
 {
-#if FLOAT_WIDTH == 16
-    if ((index.s0 & 15) == 0) {
-        uint4 x = (uint4)(index.s0 >> 2) + (uint4)(0, 1, 2, 3), y = 0, z = stream, w = 0;
+#if FLOAT_WIDTH > 1
+    if ((index.s0 & (FLOAT_WIDTH - 1)) == 0) {
+        uint4 x = (uint4)(index.s0 >> 4 << 2) + (uint4)(0, 1, 2, 3), y = 0, z = stream, w = 0;
         uint key0 = seed, key1 = step;
         for (int round = 0; round < 10; round++) {
             uint4 high0 = mul_hi((uint4)(0xD2511F53u), x), low0 = 0xD2511F53u * x;
@@ -255,7 +255,13 @@ inline uintv dropout_words(uintv index, uint stream, uint seed, uint step)
             key0 += 0x9E3779B9u;
             key1 += 0xBB67AE85u;
         }
+#if FLOAT_WIDTH == 16
         return (uint16)(x, y, z, w);
+#elif FLOAT_WIDTH == 8
+        return index.s0 & 8 ? (uint8)(z, w) : (uint8)(x, y);
+#else
+        return index.s0 & 8 ? (index.s0 & 4 ? w : z) : (index.s0 & 4 ? y : x);
+#endif
     }
 #endif
     uint lane[FLOAT_WIDTH], at[FLOAT_WIDTH];

@@ -20,7 +20,8 @@ enum qn_class { QN_CPU, QN_GPU }; /* one work-item a group and wide vectors; or 
 enum qn_gemm { QN_GEMM_AUTO, QN_GEMM_OWN, QN_GEMM_CLBLAST }; /* who multiplies matrices: see qn_options.gemm */
 
 struct qn_caps {
-    enum qn_class device_class;
+    enum qn_class device_class; /* the shape of kernels that suits it */
+    bool is_cpu;                /* by what its driver says it is */
     size_t compute_units, clock_mhz;
     size_t global_memory, max_allocation, local_memory; /* bytes */
     size_t max_work_group;
@@ -129,6 +130,7 @@ enum qn_strides {
 
 struct qn_variant {
     const char *name;
+    const char *needs; /* in words, what fits() asks for; or NULL */
     /* Whether it can do the node on such a device, apart from strides.  NULL: always.  A pure function. */
     bool (*fits)(const qn_node *node, const struct qn_caps *caps);
     enum qn_strides strides[QN_MAX_OPERANDS]; /* by input; those beyond: contiguous */

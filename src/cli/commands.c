@@ -28,6 +28,7 @@
 
 static const struct option devices_options[] = {
     {OPTION_FLAG, 0, "json", .help = "print JSON"},
+    {OPTION_FLAG, 0, "clear-cache", .help = "remove the compiled kernels that Quern keeps, and list nothing"},
 };
 
 static const char *const devices_examples[] = {

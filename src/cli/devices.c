@@ -172,8 +172,19 @@ static size_t count_usable(const qn_device_list *list)
     return usable;
 }
 
+static int clear_cache(const struct options *options)
+{
+    size_t files, bytes;
+    if (qn_cache_clear(&files, &bytes) != QN_OK)
+        return failure(options, "%s", qn_error(NULL));
+    printf("removed %zu files, %zu bytes\n", files, bytes);
+    return EXIT_SUCCESS;
+}
+
 int command_devices(const struct options *options)
 {
+    if (options_flag(options, "clear-cache"))
+        return clear_cache(options);
     qn_device_list *list = qn_device_list_new();
     if (!list)
         return failure(options, "%s", qn_error(NULL));

@@ -251,6 +251,11 @@ static struct qn_gpt_config config_of(const struct session *session)
 }
 
 /* The model with its trainer: a new one, or that of the checkpoint that goes on. */
+static bool computes_nothing(const struct session *session)
+{
+    return strcmp(qn_device_name(session->qn), "none") == 0;
+}
+
 static int make_learner(struct session *session, const struct qn_gpt_config *config)
 {
     const struct run *run = &session->run;
@@ -262,7 +267,7 @@ static int make_learner(struct session *session, const struct qn_gpt_config *con
                    ? EXIT_SUCCESS
                    : fail_checkpoint(session, message);
     qn_gpt *gpt = qn_gpt_new(session->qn, config);
-    if (gpt && qn_gpt_initialise(gpt, run->settings.seed) != QN_OK) {
+    if (gpt && !computes_nothing(session) && qn_gpt_initialise(gpt, run->settings.seed) != QN_OK) {
         qn_gpt_free(gpt);
         gpt = NULL;
     }
@@ -337,7 +342,7 @@ static int explain(struct session *session)
             return session_fail_library(session);
         fflush(stdout);
     }
-    if (strcmp(qn_device_name(session->qn), "none") == 0)
+    if (computes_nothing(session))
         return session_fail(session,
                             "the device is \"none\": --explain prints its plans, nothing runs");
     return EXIT_SUCCESS;

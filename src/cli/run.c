@@ -50,7 +50,7 @@ static const struct setting {
     SETTING("eval-batches", WHOLE, eval_batches, true),
     SETTING("log", TEXT, log, true),
     SETTING("device", TEXT, device, true),
-    SETTING("gemm", TEXT, gemm, true),
+    SETTING("gemm", TEXT, gemm, false),
 #undef SETTING
 };
 

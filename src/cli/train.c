@@ -279,10 +279,14 @@ static int run_session(struct session *session)
     session->by_clock = session->run.settings.by_clock && has_limit;
     if (resumes && is_complete(session))
         return say_complete(session);
+    signals_catch(session->ignores_hangup);
     status = session_prepare(session);
     if (status != EXIT_SUCCESS)
         return status;
-    signals_catch(session->ignores_hangup);
+    if (signal_caught()) {
+        fprintf(stderr, "stopped     before the first step: there is nothing to save\n");
+        return 128 + signal_caught();
+    }
     session->loop_started = seconds_now();
     if (session->by_clock && !resumes)
         status = plan_steps(session);

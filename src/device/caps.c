@@ -51,6 +51,11 @@ static void without_clblast(struct device_info *info)
     info->caps.clblast = false;
 }
 
+static void without_event_times(struct device_info *info)
+{
+    info->no_event_times = true;
+}
+
 static void with_cut_loops(struct device_info *info)
 {
     info->cuts_loops = true;
@@ -84,6 +89,14 @@ static const struct quirk {
         .why = "asked for one, it compiles each kernel once more (30 kernels: 2.2 s); its own "
                "cache serves",
         .link = "http://portablecl.org/docs/html/env_variables.html",
+    },
+    {
+        .platform = "rusticl",
+        .driver = "22.3",
+        .change = without_event_times,
+        .what = "kernels are timed on the host",
+        .why = "times of events are 0",
+        .link = "https://docs.mesa3d.org/rusticl.html",
     },
     {
         .device = "llvmpipe",
@@ -185,6 +198,7 @@ void caps_query(struct device_info *info)
     struct qn_caps *caps = &info->caps;
     *caps = (struct qn_caps){
         .device_class = is_cpu ? QN_CPU : QN_GPU,
+        .is_cpu = (info->type & CL_DEVICE_TYPE_CPU) != 0,
         .compute_units = query_number(id, CL_DEVICE_MAX_COMPUTE_UNITS),
         .clock_mhz = query_number(id, CL_DEVICE_MAX_CLOCK_FREQUENCY),
         .global_memory = query_number(id, CL_DEVICE_GLOBAL_MEM_SIZE),

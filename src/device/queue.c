@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "device/device.h"
 
@@ -73,6 +74,7 @@ struct pending {
     cl_event start,
         end; /* start: NULL if `end` is the command itself, else markers around a call */
     size_t row;
+    double host_seconds; /* 0: the events tell */
     char node[64];
 };
 
@@ -192,7 +194,9 @@ static int profile_collect(qn_context *context)
         if (code == CL_SUCCESS)
             start = pending->start ? event_time(pending->start, CL_PROFILING_COMMAND_END, &code)
                                    : event_time(pending->end, CL_PROFILING_COMMAND_START, &code);
-        if (end > start)
+        if (pending->host_seconds > 0)
+            row->seconds += pending->host_seconds;
+        else if (end > start)
             row->seconds += (double)(end - start) * 1e-9;
         if (status == QN_OK)
             status = device_check(context, code, "%s (%s): running kernel %s", pending->node,
@@ -356,6 +360,31 @@ static int enqueue_call(qn_context *context, const struct command *command)
     return status;
 }
 
+static int enqueue(qn_context *context, const struct command *command)
+{
+    return command->kernel ? enqueue_kernel(context, command) : enqueue_call(context, command);
+}
+
+static double seconds_now(void)
+{
+    struct timespec now;
+    timespec_get(&now, TIME_UTC);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* Runs a command to its end, by the host's clock. */
+static int enqueue_timed(qn_context *context, const struct command *command)
+{
+    struct profile *profile = context->device->profile;
+    double begin = seconds_now();
+    int status = enqueue(context, command);
+    if (status == QN_OK)
+        status = qn_finish(context);
+    if (profile->n_pending > 0)
+        profile->pending[profile->n_pending - 1].host_seconds = seconds_now() - begin;
+    return status;
+}
+
 int device_enqueue(qn_context *context, const struct command *commands, size_t count)
 {
     struct device *device = context->device;
@@ -363,9 +392,9 @@ int device_enqueue(qn_context *context, const struct command *commands, size_t c
         return context_fail(context, QN_ERROR_INVALID,
                             "the context has no device: nothing can be run");
     int status = device->profile ? profile_collect(context) : QN_OK;
+    bool is_timed = device->profile && device->info.no_event_times;
     for (size_t i = 0; i < count && status == QN_OK; i++) {
-        status = commands[i].kernel ? enqueue_kernel(context, &commands[i])
-                                    : enqueue_call(context, &commands[i]);
+        status = is_timed ? enqueue_timed(context, &commands[i]) : enqueue(context, &commands[i]);
         if (status == QN_OK && (i % FLUSH_INTERVAL == FLUSH_INTERVAL - 1 || i == count - 1))
             status = device_check(context, clFlush(device->queue), "clFlush");
     }

@@ -311,6 +311,10 @@ qn_node *qn_input(qn_graph *graph, const char *name, enum qn_type type, qn_shape
         return NULL;
     char text[SHAPE_TEXT];
     size_t count = qn_shape_count(shape);
+    if (type < 0 || type >= QN_TYPES) {
+        context_fail(graph->context, QN_ERROR_INVALID, "input %s: there is no type %d", name, (int)type);
+        return NULL;
+    }
     if (shape.rank < 0 || shape.rank > QN_MAX_RANK || count == 0 || count > SIZE_MAX / 8) {
         context_fail(graph->context, QN_ERROR_INVALID, "input %s: shape %s has no or too many elements",
                      name, shape.rank < 0 || shape.rank > QN_MAX_RANK ? "of this rank" :

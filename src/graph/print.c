@@ -107,7 +107,8 @@ static void print_step(const qn_plan *plan, const struct step *step, FILE *file)
         size_t chosen = (size_t)(step->variant - op->variants);
         fprintf(file, " [%s", step->variant->name);
         for (size_t i = 0; i < chosen; i++)
-            fprintf(file, "%s%s", i ? ", " : "; passed over: ", op->variants[i].name);
+            fprintf(file, "; %s %s%s", op->variants[i].name, op->variants[i].needs ? "needs " : "does not fit",
+                    op->variants[i].needs ? op->variants[i].needs : "");
         fprintf(file, "]");
     }
     fprintf(file, "\n");

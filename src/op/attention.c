@@ -385,6 +385,7 @@ static struct qn_cost cost_attention_backward(const qn_node *node)
 
 static const struct qn_variant backward_variants[] = {
     {.name = "cpu",
+     .needs = "a CPU with vectors",
      .fits = fits_cpu,
      .strides = {QN_ROWS, QN_ROWS, QN_ROWS, QN_ROWS, QN_CONTIGUOUS, QN_ROWS},
      .record = record_backward_cpu},
@@ -423,12 +424,14 @@ static void gradient_attention(qn_node *node, qn_node *const *d_out, qn_node **d
 
 static const struct qn_variant variants[] = {
     {.name = "cpu_decode",
+     .needs = "a CPU with vectors, a position, at most 8 queries",
      .fits = fits_decode_cpu,
      .strides = {QN_ROWS, QN_ROWS, QN_ROWS},
      .workspace = decode_workspace,
      .record = record_decode_cpu},
-    {.name = "cpu", .fits = fits_cpu, .strides = {QN_ROWS, QN_ROWS, QN_ROWS}, .record = record_cpu},
+    {.name = "cpu", .needs = "a CPU with vectors", .fits = fits_cpu, .strides = {QN_ROWS, QN_ROWS, QN_ROWS}, .record = record_cpu},
     {.name = "gpu_decode",
+     .needs = "a position, at most 8 queries",
      .fits = fits_decode,
      .strides = {QN_ROWS, QN_ROWS, QN_ROWS},
      .workspace = decode_workspace,
