@@ -135,7 +135,10 @@ static int prepare(struct bench *bench)
 {
     const struct options *options = bench->options;
     const char *against = options_string(options, "against");
+    const char *json = options_string(options, "json");
     char message[256];
+    if (json && !report_may_write(json))
+        return failure(options, "cannot write %s: %s", json, strerror(errno));
     if (against && !(bench->against = against_read(against, message, sizeof message)))
         return failure(options, "--against: %s", message);
     bench->qn = qn_open_with(&(struct qn_options){.device = options_string(options, "device"),

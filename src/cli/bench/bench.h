@@ -35,7 +35,7 @@ int timing_of_plan(struct timing *timing, qn_context *qn, qn_plan *plan, double 
 
 enum unit { FLOPS, BYTES, TOKENS, NO_UNIT };
 
-enum { ROW_ID = 96, ROW_REASON = 256 };
+enum { ROW_ID = 96, ROW_REASON = 256, CHECKED_STEPS = 8 };
 
 enum table { TABLE_PEAKS, TABLE_OPERATIONS, TABLE_TRAINING, TABLE_GENERATION, TABLES };
 
@@ -51,6 +51,7 @@ struct row {
     double model_flops;  /* of a step */
     double cold_start_s; /* the first step, with all that is compiled for it */
     struct qn_memory memory;
+    double losses[CHECKED_STEPS]; /* of the first steps */
 };
 
 /* "256x256x256" of `count` sizes. */
@@ -199,7 +200,9 @@ void report_head(const struct bench *bench);
 void report_row(struct bench *bench, const struct row *row); /* once it is finished */
 void report_notes(const struct bench *bench);
 
-/* Writes the JSON file; false with errno if it cannot be written. */
+/* Whether the JSON file can be written, before all is measured; writes it.  False, with errno, if
+ * it cannot. */
+bool report_may_write(const char *path);
 bool report_json(const struct bench *bench, const char *path);
 
 /* Reads what PyTorch reached; NULL, with a message, if it is no such file. */

@@ -3,7 +3,6 @@
 
 #include "cli/bench/bench.h"
 
-#include <errno.h>
 #include <math.h>
 #include <string.h>
 #include <sys/utsname.h>
@@ -49,7 +48,7 @@ static json_t *environment_json(void)
     return object;
 }
 
-/* The first value of a key of /proc/cpuinfo: "model name : ...". */
+/* "model name : ..." of /proc/cpuinfo, where there is one. */
 static json_t *processor_json(void)
 {
     FILE *file = fopen("/proc/cpuinfo", "r");
@@ -141,11 +140,16 @@ static void add_training(json_t *object, const struct row *row)
                         real_json(row->model_flops / row->timing.median));
     json_object_set_new(object, "cold_start_s", real_json(row->cold_start_s));
     json_object_set_new(object, "memory_bytes", memory);
+    json_t *losses = json_array();
+    for (size_t i = 0; i < CHECKED_STEPS; i++)
+        json_array_append_new(losses, json_real(row->losses[i]));
+    json_object_set_new(object, "losses", losses);
 }
 
 static json_t *row_json(const struct bench *bench, const struct row *row)
 {
-    static const char *const units[] = {[FLOPS] = "FLOP/s", [BYTES] = "B/s", [TOKENS] = "tokens/s"};
+    static const char *const units[] = {
+        [FLOPS] = "FLOP/s", [BYTES] = "B/s", [TOKENS] = "tokens/s", [NO_UNIT] = ""};
     const struct timing *timing = &row->timing;
     if (*row->reason)
         return json_pack("{s:s, s:s, s:o}", "id", row->id, "status", "void", "reason",
@@ -167,6 +171,12 @@ static json_t *row_json(const struct bench *bench, const struct row *row)
     if (theirs > 0)
         json_object_set_new(object, "their_rate", json_real(theirs));
     return object;
+}
+
+bool report_may_write(const char *path)
+{
+    FILE *file = fopen(path, "a"); /* what it holds stays until there is something better */
+    return file && fclose(file) == 0;
 }
 
 bool report_json(const struct bench *bench, const char *path)
