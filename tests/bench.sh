@@ -102,6 +102,9 @@ check "memory" exits 0 memory --shapes 1000
 check "attention" exits 0 attention --shapes 1x2x33x16
 check "rows of two sizes" exits 0 rows --shapes 9x70
 check "rows of three sizes, and of one" exits 0 rows --shapes 31x16x7,1001
+check "training of one recipe, and its losses" exits 0 train --shapes 12x64 --json json.tmp
+check "it has tokens a second" is_positive train/nanogpt-char-cpu/4L4H128-T64-B12 tokens_per_s
+check "generating, and its tokens" exits 0 generate --shapes 64
 check "another program's rates" compares
 check "a kernel that is wrong fails" voids_wrong_kernel
 check "its row is void, with a reason" mentions out.tmp '^| softmax | 8x64 | void: result\[[0-9]*\] is .*, not '
@@ -111,7 +114,7 @@ check "an unknown group" usage_error 'no group "gem"; did you mean gemm?' gem
 check "shapes without a group" usage_error '--shapes needs the one group' --shapes 64x64x64
 check "a shape of another group" usage_error '"64x64" is no shape of gemm' gemm --shapes 64x64x64,64x64
 check "a shape that is none" usage_error '"0x1x1" is no shape of gemm' gemm --shapes 0x1x1
-check "shapes of training" usage_error '"1" is no shape of train' train --shapes 1
+check "a recipe that there is not" usage_error '"7x7" is no shape of train' train --shapes 12x64,7x7
 check "a file that is not there" exits 1 gemm --against nothing.json
 check "a file that cannot be written" exits 1 gemm --shapes 8x8x8 --json nothing/json
 done_testing

@@ -171,7 +171,8 @@ static const struct option bench_options[] = {
     {OPTION_STRING, 0, "shapes", "LIST", .help =
         "sizes for the one group that is named instead of its own, such as 1024x1024x1024,64x64x64: "
         "M x N x K for gemm, elements for memory, rows x width for rows, batch x heads x context x "
-        "width of a head for attention"},
+        "width of a head for attention; of train and generate, those of their own rows that are "
+        "wanted: batch x context, or tokens of the prompt"},
     {OPTION_DURATION, 0, "seconds", "TIME", "1", 0, 3600, .above_least = true, .help =
         "how long to sample each row; there are at least ten samples, however long they take"},
 

@@ -99,24 +99,16 @@ static bool is_wanted(const struct options *options, const char *group)
     return options_operands(options) == 0;
 }
 
-static bool run_group(struct bench *bench, const char *group)
-{
-    const char *shapes = options_string(bench->options, "shapes");
-    if (strcmp(group, "train") == 0)
-        return bench_train(bench);
-    if (strcmp(group, "generate") == 0)
-        return bench_generate(bench);
-    return shapes ? bench_shapes(bench, group, shapes) : bench_group(bench, group);
-}
-
 static int run_all(struct bench *bench)
 {
     const struct options *options = bench->options;
+    const char *shapes = options_string(options, "shapes");
     report_head(bench);
     bool is_good = bench_peaks(bench);
     for (size_t i = 0; is_good && i < GROUPS; i++)
         if (is_wanted(options, groups[i]))
-            is_good = run_group(bench, groups[i]);
+            is_good =
+                shapes ? bench_shapes(bench, groups[i], shapes) : bench_group(bench, groups[i]);
     if (!is_good)
         return failure(options, "out of memory");
     report_notes(bench);

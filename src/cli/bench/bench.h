@@ -94,8 +94,13 @@ double share_of_copy(const struct peaks *peaks, const struct row *row);
 
 /* These return false if there is no memory; what else goes wrong is in the row. */
 bool bench_peaks(struct bench *bench);
-bool bench_train(struct bench *bench);
-bool bench_generate(struct bench *bench);
+
+/* The rows of these groups: those of one shape (batch x context; tokens of the prompt), or all if
+ * there are no sizes. */
+bool bench_train(struct bench *bench, const size_t *sizes, size_t count);
+bool bench_generate(struct bench *bench, const size_t *sizes, size_t count);
+bool train_has_shape(const size_t *sizes, size_t count);
+bool generate_has_shape(const size_t *sizes, size_t count);
 
 /* ---- Operations ---- */
 

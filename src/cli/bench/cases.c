@@ -244,6 +244,10 @@ static bool run_variants(struct bench *bench, const struct kind *kind, const siz
 
 bool bench_group(struct bench *bench, const char *group)
 {
+    if (strcmp(group, "train") == 0)
+        return bench_train(bench, NULL, 0);
+    if (strcmp(group, "generate") == 0)
+        return bench_generate(bench, NULL, 0);
     for (size_t i = 0; i < LENGTH(cases); i++)
         for (size_t k = 0; k < n_kinds; k++)
             if (strcmp(kinds[k].name, cases[i].kind) == 0 && strcmp(kinds[k].group, group) == 0 &&
@@ -274,18 +278,38 @@ static bool fits(const struct kind *kind, const char *group, size_t n_sizes)
     return strcmp(kind->group, group) == 0 && kind->n_sizes == n_sizes;
 }
 
+static bool has_shape(const char *group, const size_t *sizes, size_t count)
+{
+    if (strcmp(group, "train") == 0)
+        return train_has_shape(sizes, count);
+    if (strcmp(group, "generate") == 0)
+        return generate_has_shape(sizes, count);
+    for (size_t k = 0; k < n_kinds; k++)
+        if (fits(&kinds[k], group, count))
+            return true;
+    return false;
+}
+
 bool shapes_are_good(const char *group, const char *shapes, char wrong[SIZES_TEXT])
 {
     do {
         size_t sizes[MOST_SIZES], count;
-        bool is_good = false;
         snprintf(wrong, SIZES_TEXT, "%.*s", (int)strcspn(shapes, ","), shapes);
-        if (read_shape(&shapes, sizes, &count))
-            for (size_t k = 0; k < n_kinds; k++)
-                is_good |= fits(&kinds[k], group, count);
-        if (!is_good)
+        if (!read_shape(&shapes, sizes, &count) || !has_shape(group, sizes, count))
             return false;
     } while (*shapes++ == ',');
+    return true;
+}
+
+static bool run_shape(struct bench *bench, const char *group, const size_t *sizes, size_t count)
+{
+    if (strcmp(group, "train") == 0)
+        return bench_train(bench, sizes, count);
+    if (strcmp(group, "generate") == 0)
+        return bench_generate(bench, sizes, count);
+    for (size_t k = 0; k < n_kinds; k++)
+        if (fits(&kinds[k], group, count) && !run_variants(bench, &kinds[k], sizes, MOST_VARIANTS))
+            return false;
     return true;
 }
 
@@ -293,12 +317,8 @@ bool bench_shapes(struct bench *bench, const char *group, const char *shapes)
 {
     size_t sizes[MOST_SIZES], count;
     do {
-        if (!read_shape(&shapes, sizes, &count))
-            return true;
-        for (size_t k = 0; k < n_kinds; k++)
-            if (fits(&kinds[k], group, count) &&
-                !run_variants(bench, &kinds[k], sizes, MOST_VARIANTS))
-                return false;
+        if (read_shape(&shapes, sizes, &count) && !run_shape(bench, group, sizes, count))
+            return false;
     } while (*shapes++ == ',');
     return true;
 }

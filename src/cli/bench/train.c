@@ -24,6 +24,8 @@ static const struct recipe recipes[] = {
 };
 /* clang-format on */
 
+enum { RECIPES = sizeof recipes / sizeof *recipes };
+
 /* Drivers round differently, and each step enlarges that: PoCL and Intel's runtime, on one CPU, are
  * within this of each other. */
 static const double loss_tolerance = 2e-3;
@@ -196,10 +198,24 @@ static bool bench_recipe(struct bench *bench, const struct recipe *recipe)
     return true;
 }
 
-bool bench_train(struct bench *bench)
+/* Whether a recipe is one of batch x context; 0 sizes: any. */
+static bool has_shape(const struct recipe *recipe, const size_t *sizes, size_t count)
 {
-    for (size_t i = 0; i < sizeof recipes / sizeof *recipes; i++)
-        if (!bench_recipe(bench, &recipes[i]))
+    return count == 0 || (count == 2 && sizes[0] == recipe->batch && sizes[1] == recipe->context);
+}
+
+bool train_has_shape(const size_t *sizes, size_t count)
+{
+    for (size_t i = 0; i < RECIPES; i++)
+        if (has_shape(&recipes[i], sizes, count))
+            return true;
+    return false;
+}
+
+bool bench_train(struct bench *bench, const size_t *sizes, size_t count)
+{
+    for (size_t i = 0; i < RECIPES; i++)
+        if (has_shape(&recipes[i], sizes, count) && !bench_recipe(bench, &recipes[i]))
             return false;
     return true;
 }
@@ -309,7 +325,21 @@ static bool bench_context(struct bench *bench, size_t prompt)
     return true;
 }
 
-bool bench_generate(struct bench *bench)
+static const size_t prompts[] = {64, MOST_PROMPT};
+enum { PROMPTS = sizeof prompts / sizeof *prompts };
+
+bool generate_has_shape(const size_t *sizes, size_t count)
 {
-    return bench_context(bench, 64) && bench_context(bench, MOST_PROMPT);
+    for (size_t i = 0; i < PROMPTS; i++)
+        if (count == 1 && sizes[0] == prompts[i])
+            return true;
+    return false;
+}
+
+bool bench_generate(struct bench *bench, const size_t *sizes, size_t count)
+{
+    for (size_t i = 0; i < PROMPTS; i++)
+        if ((count == 0 || sizes[0] == prompts[i]) && !bench_context(bench, prompts[i]))
+            return false;
+    return true;
 }
