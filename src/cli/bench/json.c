@@ -9,8 +9,6 @@
 #include <time.h>
 #include <unistd.h>
 
-extern char **environ;
-
 #ifdef __clang__
 #define COMPILER "clang " __clang_version__
 #else

@@ -1,8 +1,8 @@
 /* An operation by itself: its operands, its graph, its results, and the row that it makes. */
 #include "cli/bench/bench.h"
 
-#include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* ---- Operands ---- */
 
@@ -122,21 +122,12 @@ const float *result_values(struct operation *operation, size_t index)
     return values_of(operation->results[index], &operation->result_values[index]);
 }
 
-static void forget_values(struct operation *operation)
-{
-    for (size_t i = 0; i < MOST_OPERANDS; i++) {
-        free(operation->operand_values[i]);
-        operation->operand_values[i] = NULL;
-    }
-    for (size_t i = 0; i < MOST_RESULTS; i++) {
-        free(operation->result_values[i]);
-        operation->result_values[i] = NULL;
-    }
-}
-
 void operation_free(struct operation *operation)
 {
-    forget_values(operation);
+    for (size_t i = 0; i < MOST_OPERANDS; i++)
+        free(operation->operand_values[i]);
+    for (size_t i = 0; i < MOST_RESULTS; i++)
+        free(operation->result_values[i]);
     qn_plan_free(operation->plan);
     qn_graph_free(operation->graph);
     for (size_t i = 0; i < MOST_RESULTS; i++)
@@ -163,10 +154,31 @@ static bool is_right(struct operation *operation, const struct kind *kind, const
     if (!has_values)
         return false;
     kind->check(&check, operation, sizes, variant);
-    forget_values(operation);
     if (*check.reason)
         row_void(row, "%s", check.reason);
     return !*check.reason;
+}
+
+/* Whether the last run gave the bits of the first. */
+static bool is_repeated(struct operation *operation, struct row *row)
+{
+    for (size_t i = 0; i < operation->n_results; i++) {
+        if (operation->results[i] == operation->operands[i]) /* each run goes on from the last */
+            continue;
+        size_t bytes = qn_tensor_bytes(operation->results[i]);
+        void *last = malloc(bytes);
+        if (!last || qn_tensor_read(operation->results[i], last) != QN_OK) {
+            free(last);
+            return false;
+        }
+        bool is_same = memcmp(last, operation->result_values[i], bytes) == 0;
+        free(last);
+        if (!is_same) {
+            row_void(row, "two runs differ");
+            return false;
+        }
+    }
+    return true;
 }
 
 bool bench_operation(struct bench *bench, enum table table, const struct kind *kind,
@@ -184,7 +196,8 @@ bool bench_operation(struct bench *bench, enum table table, const struct kind *k
     kind->build(&operation, sizes, variant);
     operation.plan = qn_plan_new(operation.graph, operation.roots, operation.n_results);
     if (!operation.plan || !is_right(&operation, kind, sizes, variant, row) ||
-        timing_of_plan(&row->timing, bench->qn, operation.plan, bench->seconds, false) != QN_OK)
+        timing_of_plan(&row->timing, bench->qn, operation.plan, bench->seconds, false) != QN_OK ||
+        !is_repeated(&operation, row))
         row_void(row, "%s", qn_error(bench->qn));
     qn_clear_error(bench->qn);
     operation_free(&operation);
