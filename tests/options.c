@@ -267,6 +267,23 @@ static void test_file(void)
     options_free(options);
 }
 
+static void test_operands(void)
+{
+    static const struct command any = {.name = "any", .operand = "[GROUP]..."};
+    char *words[] = {(char[]){"one"}, (char[]){"two"}, NULL};
+    struct options *options = options_parse(&any, 0, words, message, sizeof message);
+    ok(options && options_operands(options) == 0 && !options_operand(options),
+       "operands that may be absent");
+    options_free(options);
+    options = options_parse(&any, 2, words, message, sizeof message);
+    if (ok(options && options_operands(options) == 2, "several operands: %s", message)) {
+        int count;
+        ok(strcmp(options_operand_at(options, 1), "two") == 0, "in their order");
+        ok(options_words(options, &count) == words && count == 2, "the words as given");
+    }
+    options_free(options);
+}
+
 static void test_nearest(void)
 {
     static const char *const names[] = {"train", "generate", "evaluate", "devices"};
@@ -284,6 +301,7 @@ int main(void)
     test_mistakes();
     test_strings();
     test_file();
+    test_operands();
     test_nearest();
     return done_testing();
 }

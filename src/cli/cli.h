@@ -39,6 +39,13 @@ bool options_given(const struct options *options, const char *name);
 /* DIR of `quern generate DIR`; NULL for commands that take none. */
 const char *options_operand(const struct options *options);
 
+/* All of them, for commands that take several. */
+size_t options_operands(const struct options *options);
+const char *options_operand_at(const struct options *options, size_t index);
+
+/* The words that followed the command's name; they live as long as the command line. */
+char *const *options_words(const struct options *options, int *count);
+
 /* Say "quern generate: MESSAGE" on stderr, and how to get help in the first case; return the exit
  * status. */
 int usage_error(const struct options *options, const char *format, ...) CLI_FORMAT(2, 3);
@@ -50,6 +57,7 @@ int command_train_gpt(const struct options *options);
 int command_generate(const struct options *options);
 int command_evaluate(const struct options *options);
 int command_inspect(const struct options *options);
+int command_bench(const struct options *options);
 
 /* ---- The tables ---- */
 
@@ -83,7 +91,7 @@ struct option {
 struct command {
     const char *name;        /* "train gpt" */
     const char *alias;       /* or NULL */
-    const char *operand;     /* "DIR"; NULL: takes none */
+    const char *operand;     /* "DIR"; "[GROUP]...": any number; NULL: takes none */
     const char *summary;     /* what it does, in a line */
     const char *description; /* for --help and the man page, in one paragraph */
     const struct option *options;

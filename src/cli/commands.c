@@ -167,6 +167,34 @@ static const char *const inspect_examples[] = {
     NULL,
 };
 
+static const struct option bench_options[] = {
+    HEADING("What to time"),
+    {OPTION_STRING, 0, "shapes", "LIST", .help =
+        "sizes for the one group that is named instead of its own, such as 1024x1024x1024,64x64x64: "
+        "M x N x K for gemm, elements for memory, rows x width for rows, batch x heads x context x "
+        "width of a head for attention; of train and generate, those of their own rows that are "
+        "wanted: batch x context, or tokens of the prompt"},
+    {OPTION_DURATION, 0, "seconds", "TIME", "1", 0, 3600, .above_least = true, .help =
+        "how long to sample each row; there are at least ten samples, however long they take"},
+
+    HEADING("Reports"),
+    {OPTION_STRING, 0, "json", "FILE", .help =
+        "write every sample, with device, driver, build and environment"},
+    {OPTION_STRING, 0, "against", "FILE", .help =
+        "add the rates of another program, of a JSON list of case, rate and unit"},
+    {OPTION_FLAG, 'q', "quiet", .help = "print no progress"},
+
+    HEADING("Device"),
+    DEVICE_OPTIONS,
+};
+
+static const char *const bench_examples[] = {
+    "quern bench", "all of it: some minutes",
+    "quern bench gemm --shapes 512x50257x768 --seconds 5", "one matrix product, four transpositions",
+    "quern bench train generate --json before.json", "whole steps and tokens, for later",
+    NULL,
+};
+
 const struct command commands[] = {
     {
         "devices", "ls", NULL,
@@ -203,6 +231,15 @@ const struct command commands[] = {
         "Prints configuration, tokenizer, training state and tensors.  Refuses what is damaged, "
         "and says where.",
         NULL, 0, command_inspect, inspect_examples,
+    },
+    {
+        "bench", NULL, "[GROUP]...",
+        "measure the device, and Quern on it",
+        "Measures the peaks of the device by kernels of Quern's own, then the groups named (gemm, "
+        "memory, rows, attention, train, generate; none: all), each row as a share of its peak.  "
+        "Results are checked before they are timed: one that is wrong makes its row void, and the "
+        "exit status 1.",
+        bench_options, LENGTH(bench_options), command_bench, bench_examples,
     },
 };
 

@@ -272,6 +272,13 @@ static void print_choices(const char *placeholder, FILE *file)
     }
 }
 
+/* Whether what follows the command is a file or a folder. */
+static bool takes_path(const struct command *command)
+{
+    return command->operand &&
+           (strstr(command->operand, "DIR") || strstr(command->operand, "FILE"));
+}
+
 static void print_completion_case(const struct command *command, const char *name, FILE *file)
 {
     fprintf(file, "    \"%s\")\n        case $previous in\n", name);
@@ -291,7 +298,7 @@ static void print_completion_case(const struct command *command, const char *nam
     for (size_t i = 0; i < command->n_options; i++)
         if (command->options[i].kind != OPTION_HEADING)
             fprintf(file, "--%s ", command->options[i].name);
-    fprintf(file, "--help\"\n        operand=%s\n        ;;\n", command->operand ? "yes" : "");
+    fprintf(file, "--help\"\n        operand=%s\n        ;;\n", takes_path(command) ? "yes" : "");
 }
 
 void print_bash_completion(FILE *file)

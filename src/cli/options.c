@@ -23,7 +23,10 @@ struct value {
 struct options {
     const struct command *command;
     struct value *values; /* one for each of the command's options */
-    char *operand;
+    char **operands;
+    size_t n_operands;
+    char *const *words; /* as given */
+    int n_words;
 };
 
 struct parser {
@@ -450,6 +453,12 @@ static int read_option(const struct parser *parser, int count, char *const *word
     return at;
 }
 
+/* "[GROUP]...": none, one or several. */
+static bool takes_any_operands(const struct command *command)
+{
+    return command->operand[0] == '[';
+}
+
 static bool read_operand(const struct parser *parser, const char *word)
 {
     struct options *options = parser->options;
@@ -457,11 +466,15 @@ static bool read_operand(const struct parser *parser, const char *word)
         return fail(parser, "%s is empty", options->command->operand);
     if (!options->command->operand)
         return fail(parser, "unexpected \"%s\"", word);
-    if (options->operand)
+    if (options->n_operands && !takes_any_operands(options->command))
         return fail(parser, "takes one %s, but \"%s\" and \"%s\" are given",
-                    options->command->operand, options->operand, word);
-    options->operand = strdup(word);
-    return options->operand || fail_memory(parser);
+                    options->command->operand, options->operands[0], word);
+    char **operands = realloc(options->operands, (options->n_operands + 1) * sizeof *operands);
+    if (!operands)
+        return fail_memory(parser);
+    options->operands = operands;
+    operands[options->n_operands] = strdup(word);
+    return operands[options->n_operands++] || fail_memory(parser);
 }
 
 static bool read_line(const struct parser *parser, int count, char *const *words)
@@ -589,7 +602,7 @@ static bool check_together(const struct parser *parser)
     const struct options *options = parser->options;
     const struct command *command = options->command;
 
-    if (command->operand && !options->operand)
+    if (command->operand && !options->n_operands && !takes_any_operands(command))
         return fail(parser, "%s is missing", command->operand);
     for (size_t i = 0; i < command->n_options; i++) {
         const struct option *option = &command->options[i];
@@ -618,6 +631,8 @@ struct options *options_parse(const struct command *command, int count, char *co
         return NULL;
     }
     options->command = command;
+    options->words = words;
+    options->n_words = count;
 
     bool is_good = set_defaults(&parser) && read_line(&parser, count, words);
     if (is_good && find_option(command, "config", strlen("config")) != NOT_FOUND) {
@@ -641,7 +656,9 @@ void options_free(struct options *options)
         free(options->values[i].texts);
     }
     free(options->values);
-    free(options->operand);
+    for (size_t i = 0; i < options->n_operands; i++)
+        free(options->operands[i]);
+    free(options->operands);
     free(options);
 }
 
@@ -707,7 +724,24 @@ bool options_given(const struct options *options, const char *name)
 
 const char *options_operand(const struct options *options)
 {
-    return options->operand;
+    return options->n_operands ? options->operands[0] : NULL;
+}
+
+size_t options_operands(const struct options *options)
+{
+    return options->n_operands;
+}
+
+const char *options_operand_at(const struct options *options, size_t index)
+{
+    assert(index < options->n_operands);
+    return options->operands[index];
+}
+
+char *const *options_words(const struct options *options, int *count)
+{
+    *count = options->n_words;
+    return options->words;
 }
 
 /* ---- Talking ---- */

@@ -1,0 +1,77 @@
+/* What another program reached on the same work: a list of {case, best_s, mean_s, rate, unit}. */
+#include "cli/bench/bench.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Their names for our rows, where those are not made of the shape. */
+static const struct {
+    const char *id, *name;
+} same[] = {
+    {"layer_norm/2048x768/forward", "layernorm fwd 2048x768"},
+    {"layer_norm/2048x768/forward+backward", "layernorm fwd+bwd 2048x768"},
+    {"softmax/2048x1024", "softmax fwd 2048x1024"},
+    {"gelu/2048x3072/forward", "gelu fwd 2048x3072"},
+    {"cross_entropy/512x50257", "cross entropy fwd+bwd 512x50257"},
+    {"train/nanogpt-char-cpu/4L4H128-T64-B12", "nanogpt-char-cpu 4L4H128 T64 B12"},
+    {"train/nanogpt-char/6L6H384-T256-B8", "nanogpt-char 6L6H384 T256 B8"},
+    {"train/gpt2-124M/12L12H768-T64-B4", "gpt2-124M T64 B4"},
+    {"train/gpt2-124M/12L12H768-T1024-B1", "gpt2-124M T1024 B1"},
+};
+
+json_t *against_read(const char *path, char *message, size_t message_bytes)
+{
+    json_error_t error;
+    json_t *file = json_load_file(path, 0, &error), *list = file;
+    if (json_is_object(file))
+        list = json_object_get(file, "results");
+    if (json_is_array(list)) {
+        json_incref(list);
+        json_decref(file);
+        return list;
+    }
+    if (file)
+        snprintf(message, message_bytes, "%s: expected a list of results", path);
+    else
+        snprintf(message, message_bytes, "%s:%d: %s", path, error.line, error.text);
+    json_decref(file);
+    return NULL;
+}
+
+static double rate_of(const json_t *list, const char *name)
+{
+    size_t i;
+    json_t *result;
+    json_array_foreach (list, i, result) {
+        const char *found = json_string_value(json_object_get(result, "case"));
+        if (found && strcmp(found, name) == 0)
+            return json_number_value(json_object_get(result, "rate"));
+    }
+    return 0;
+}
+
+/* Their training is eager or compiled: the faster one counts. */
+static double training_rate(const json_t *list, const char *name)
+{
+    char eager[128], compiled[128];
+    snprintf(eager, sizeof eager, "train %s fp32", name);
+    snprintf(compiled, sizeof compiled, "train compiled %s fp32", name);
+    return fmax(rate_of(list, eager), rate_of(list, compiled));
+}
+
+double against_rate(const json_t *against, const struct row *row)
+{
+    char shape[SIZES_TEXT], variant[32], name[128];
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++)
+        if (strcmp(row->id, same[i].id) == 0)
+            return row->unit == TOKENS ? training_rate(against, same[i].name)
+                                       : 1e9 * rate_of(against, same[i].name);
+    if (sscanf(row->id, "gemm/%63[0-9x]/%31s", shape, variant) == 2)
+        snprintf(name, sizeof name, "gemm %s %s float32", shape, variant);
+    else if (sscanf(row->id, "attention/%63[0-9x]/%31s", shape, variant) == 2)
+        snprintf(name, sizeof name, "sdpa causal %s %s float32",
+                 strcmp(variant, "forward") == 0 ? "fwd" : "fwd+bwd", shape);
+    else
+        return 0;
+    return 1e9 * rate_of(against, name);
+}

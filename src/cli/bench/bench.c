@@ -1,0 +1,162 @@
+/* quern bench: how fast this device is, and how much of that Quern gets. */
+#include "cli/bench/bench.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- Rows ---- */
+
+const char *sizes_text(char text[SIZES_TEXT], const size_t *sizes, size_t count)
+{
+    int used = 0;
+    text[0] = '\0';
+    for (size_t i = 0; i < count && used >= 0 && used < SIZES_TEXT; i++)
+        used += snprintf(text + used, (size_t)(SIZES_TEXT - used), "%s%zu", i ? "x" : "", sizes[i]);
+    return text;
+}
+
+double row_rate(const struct row *row)
+{
+    return row->timing.median > 0 ? row->amount / row->timing.median : 0;
+}
+
+void row_void(struct row *row, const char *format, ...)
+{
+    va_list arguments;
+    if (*row->reason)
+        return;
+    va_start(arguments, format);
+    vsnprintf(row->reason, sizeof row->reason, format, arguments);
+    va_end(arguments);
+    if (!*row->reason)
+        snprintf(row->reason, sizeof row->reason, "out of memory");
+}
+
+struct row *bench_row(struct bench *bench, enum table table, const char *format, ...)
+{
+    struct row *rows = realloc(bench->rows, (bench->n_rows + 1) * sizeof *rows);
+    if (!rows)
+        return NULL;
+    struct row *row = &rows[bench->n_rows++];
+    bench->rows = rows;
+    *row = (struct row){.table = table};
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(row->id, sizeof row->id, format, arguments);
+    va_end(arguments);
+    if (bench->progress.is_terminal && !bench->progress.is_quiet) {
+        fprintf(stderr, "\r\033[K%s", row->id);
+        fflush(stderr);
+        bench->progress.is_line_open = true;
+    }
+    return row;
+}
+
+/* ---- The command ---- */
+
+static const char *const groups[] = {"gemm", "memory", "rows", "attention", "train", "generate"};
+enum { GROUPS = sizeof groups / sizeof *groups };
+
+static int check_groups(const struct options *options)
+{
+    for (size_t i = 0; i < options_operands(options); i++) {
+        const char *word = options_operand_at(options, i);
+        size_t known = 0;
+        while (known < GROUPS && strcmp(groups[known], word) != 0)
+            known++;
+        if (known < GROUPS)
+            continue;
+        const char *nearest = nearest_name(word, groups, GROUPS);
+        if (nearest)
+            return usage_error(options, "no group \"%s\"; did you mean %s?", word, nearest);
+        return usage_error(options, "no group \"%s\"", word);
+    }
+    return EXIT_SUCCESS;
+}
+
+static int check_shapes(const struct options *options)
+{
+    const char *shapes = options_string(options, "shapes");
+    char wrong[SIZES_TEXT];
+    if (!shapes)
+        return EXIT_SUCCESS;
+    if (options_operands(options) != 1)
+        return usage_error(options, "--shapes needs the one group that they are for");
+    if (!shapes_are_good(options_operand(options), shapes, wrong))
+        return usage_error(options, "--shapes: \"%s\" is no shape of %s", wrong,
+                           options_operand(options));
+    return EXIT_SUCCESS;
+}
+
+static bool is_wanted(const struct options *options, const char *group)
+{
+    for (size_t i = 0; i < options_operands(options); i++)
+        if (strcmp(options_operand_at(options, i), group) == 0)
+            return true;
+    return options_operands(options) == 0;
+}
+
+static int run_all(struct bench *bench)
+{
+    const struct options *options = bench->options;
+    const char *shapes = options_string(options, "shapes");
+    report_head(bench);
+    bool is_good = bench_peaks(bench);
+    for (size_t i = 0; is_good && i < GROUPS; i++)
+        if (is_wanted(options, groups[i]))
+            is_good =
+                shapes ? bench_shapes(bench, groups[i], shapes) : bench_group(bench, groups[i]);
+    if (!is_good)
+        return failure(options, "out of memory");
+    report_notes(bench);
+
+    const char *json = options_string(options, "json");
+    if (json && !report_json(bench, json))
+        return failure(options, "cannot write %s: %s", json, strerror(errno));
+    int status = EXIT_SUCCESS;
+    for (size_t i = 0; i < bench->n_rows; i++)
+        if (*bench->rows[i].reason)
+            status = EXIT_FAILED;
+    return status;
+}
+
+static int prepare(struct bench *bench)
+{
+    const struct options *options = bench->options;
+    const char *against = options_string(options, "against");
+    const char *json = options_string(options, "json");
+    char message[256];
+    if (json && !report_may_write(json))
+        return failure(options, "cannot write %s: %s", json, strerror(errno));
+    if (against && !(bench->against = against_read(against, message, sizeof message)))
+        return failure(options, "--against: %s", message);
+    bench->qn = qn_open_with(&(struct qn_options){.device = options_string(options, "device"),
+                                                  .gemm = options_string(options, "gemm")});
+    if (!bench->qn)
+        return failure(options, "%s", qn_error(NULL));
+    signal(SIGQUIT, SIG_DFL); /* LLVM, in drivers, catches it and goes on */
+    bench->seconds = options_seconds(options, "seconds");
+    progress_start(&bench->progress, options_flag(options, "quiet"));
+    return EXIT_SUCCESS;
+}
+
+int command_bench(const struct options *options)
+{
+    struct bench bench = {.options = options};
+    int status = check_groups(options);
+    if (status == EXIT_SUCCESS)
+        status = check_shapes(options);
+    if (status == EXIT_SUCCESS)
+        status = prepare(&bench);
+    if (status == EXIT_SUCCESS)
+        status = run_all(&bench);
+    for (size_t i = 0; i < bench.n_rows; i++)
+        free(bench.rows[i].timing.samples);
+    free(bench.rows);
+    json_decref(bench.against);
+    qn_close(bench.qn);
+    return status;
+}

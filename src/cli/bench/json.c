@@ -1,0 +1,200 @@
+/* The report for programs: doc/bench.md says what each key is. */
+#include "config.h"
+
+#include "cli/bench/bench.h"
+
+#include <math.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifdef __clang__
+#define COMPILER "clang " __clang_version__
+#else
+#define COMPILER "gcc " __VERSION__
+#endif
+
+/* Text of drivers and users need not be UTF-8: what is not becomes null. */
+static json_t *text_json(const char *text)
+{
+    json_t *string = text && *text ? json_string(text) : NULL;
+    return string ? string : json_null();
+}
+
+static json_t *argv_json(const struct options *options)
+{
+    int count;
+    char *const *words = options_words(options, &count);
+    json_t *array = json_pack("[s, s]", "quern", "bench");
+    for (int i = 0; i < count; i++)
+        json_array_append_new(array, text_json(words[i]));
+    return array;
+}
+
+static json_t *environment_json(void)
+{
+    json_t *object = json_object();
+    for (char **variable = environ; *variable; variable++) {
+        char name[64];
+        size_t length = strcspn(*variable, "=");
+        if (strncmp(*variable, "QUERN_", strlen("QUERN_")) != 0 || length >= sizeof name)
+            continue;
+        snprintf(name, sizeof name, "%.*s", (int)length, *variable);
+        json_object_set_new(object, name, text_json(*variable + length + 1));
+    }
+    return object;
+}
+
+/* "model name : ..." of /proc/cpuinfo, where there is one. */
+static json_t *processor_json(void)
+{
+    FILE *file = fopen("/proc/cpuinfo", "r");
+    char line[256];
+    json_t *name = NULL;
+    while (file && !name && fgets(line, sizeof line, file)) {
+        char *colon = strchr(line, ':');
+        line[strcspn(line, "\n")] = '\0';
+        if (colon && strncmp(line, "model name", strlen("model name")) == 0)
+            name = text_json(colon + 1 + strspn(colon + 1, " "));
+    }
+    if (file)
+        fclose(file);
+    return name ? name : json_null();
+}
+
+static json_t *host_json(void)
+{
+    struct utsname system;
+    if (uname(&system) != 0)
+        return json_null();
+    return json_pack("{s:o, s:o, s:o, s:o, s:I}", "os", text_json(system.sysname), "kernel",
+                     text_json(system.release), "machine", text_json(system.machine), "cpu",
+                     processor_json(), "cores", (json_int_t)sysconf(_SC_NPROCESSORS_ONLN));
+}
+
+static json_t *device_json(const struct qn_device *device)
+{
+    json_t *object =
+        json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "selector",
+                  text_json(device->selector), "platform", text_json(device->platform),
+                  "platform_version", text_json(device->platform_version), "device",
+                  text_json(device->name), "driver", text_json(device->driver), "opencl_c",
+                  text_json(device->opencl_c), "type", text_json(device->type), "class",
+                  text_json(device->device_class), "quirks", text_json(device->quirks));
+    json_t *numbers = json_pack(
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b}", "compute_units",
+        (json_int_t)device->compute_units, "clock_mhz", (json_int_t)device->clock_mhz,
+        "float_width", (json_int_t)device->float_width, "global_memory",
+        (json_int_t)device->global_memory, "max_allocation", (json_int_t)device->max_allocation,
+        "local_memory", (json_int_t)device->local_memory, "max_work_group",
+        (json_int_t)device->max_work_group, "fp16", device->fp16, "fp64", device->fp64, "subgroups",
+        device->subgroups);
+    json_object_update(object, numbers);
+    json_decref(numbers);
+    return object;
+}
+
+/* What the list of devices says of the one that is open: its name is made of theirs. */
+static json_t *open_device_json(const struct bench *bench)
+{
+    const char *name = qn_device_name(bench->qn);
+    qn_device_list *list = qn_device_list_new();
+    json_t *object = NULL;
+    for (size_t i = 0; list && !object && i < list->count; i++) {
+        const struct qn_device *device = &list->devices[i];
+        if (*device->name && strstr(name, device->platform) && strstr(name, device->name) &&
+            strstr(name, device->driver))
+            object = device_json(device);
+    }
+    qn_device_list_free(list);
+    return object ? object : json_pack("{s:o}", "device", text_json(name));
+}
+
+static json_t *real_json(double number)
+{
+    return isfinite(number) && number != 0 ? json_real(number) : json_null();
+}
+
+static json_t *peaks_json(const struct peaks *peaks)
+{
+    json_t *copies = json_array();
+    for (size_t i = 0; i < COPY_PEAKS; i++)
+        json_array_append_new(copies,
+                              json_pack("{s:o, s:o}", "bytes", real_json(peaks->copies[i].moved),
+                                        "bytes_per_s", real_json(peaks->copies[i].rate)));
+    return json_pack("{s:o, s:o, s:o, s:o}", "fma_flops_per_s", real_json(peaks->fma_flops),
+                     "gemm_flops_per_s", real_json(peaks->gemm_flops), "copies", copies, "launch_s",
+                     real_json(peaks->launch_s));
+}
+
+static void add_training(json_t *object, const struct row *row)
+{
+    json_t *memory =
+        json_pack("{s:I, s:I, s:I}", "arena", (json_int_t)row->memory.arena, "tensors",
+                  (json_int_t)row->memory.tensors, "kept", (json_int_t)row->memory.kept);
+    json_object_set_new(object, "model_flops", real_json(row->model_flops));
+    json_object_set_new(object, "model_flops_per_s",
+                        real_json(row->model_flops / row->timing.median));
+    json_object_set_new(object, "cold_start_s", real_json(row->cold_start_s));
+    json_object_set_new(object, "memory_bytes", memory);
+    json_t *losses = json_array();
+    for (size_t i = 0; i < CHECKED_STEPS; i++)
+        json_array_append_new(losses, json_real(row->losses[i]));
+    json_object_set_new(object, "losses", losses);
+}
+
+static json_t *row_json(const struct bench *bench, const struct row *row)
+{
+    static const char *const units[] = {
+        [FLOPS] = "FLOP/s", [BYTES] = "B/s", [TOKENS] = "tokens/s", [NO_UNIT] = ""};
+    const struct timing *timing = &row->timing;
+    if (*row->reason)
+        return json_pack("{s:s, s:s, s:o}", "id", row->id, "status", "void", "reason",
+                         text_json(row->reason));
+    json_t *samples = json_array();
+    for (size_t i = 0; i < timing->count; i++)
+        json_array_append_new(samples, json_real(timing->samples[i]));
+    json_t *object =
+        json_pack("{s:s, s:s, s:n, s:o, s:f, s:[f, f], s:f, s:o, s:o, s:o, s:o}", "id", row->id,
+                  "status", "ok", "reason", "samples_s", samples, "median_s", timing->median,
+                  "ci95_s", timing->low, timing->high, "best_s", timing->best, "amount",
+                  real_json(row->amount), "rate", real_json(row_rate(row)), "unit",
+                  text_json(units[row->unit]), "of_peak", real_json(row->of_peak));
+    if (row->unit == TOKENS)
+        json_object_set_new(object, "tokens_per_s", real_json(row_rate(row)));
+    if (row->table == TABLE_TRAINING)
+        add_training(object, row);
+    double theirs = bench->against ? against_rate(bench->against, row) : 0;
+    if (theirs > 0)
+        json_object_set_new(object, "their_rate", json_real(theirs));
+    return object;
+}
+
+bool report_may_write(const char *path)
+{
+    FILE *file = fopen(path, "a"); /* what it holds stays until there is something better */
+    return file && fclose(file) == 0;
+}
+
+bool report_json(const struct bench *bench, const char *path)
+{
+    char finished[32];
+    time_t now = time(NULL);
+    struct tm utc;
+    strftime(finished, sizeof finished, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+    json_t *results = json_array();
+    for (size_t i = 0; i < bench->n_rows; i++)
+        json_array_append_new(results, row_json(bench, &bench->rows[i]));
+    json_t *all = json_pack(
+        "{s:s, s:s, s:o, s:o, s:{s:s, s:s}, s:o, s:o, s:o, s:o}", "schema", "quern.bench/1",
+        "finished", finished, "argv", argv_json(bench->options), "env", environment_json(), "build",
+        "version", PACKAGE_VERSION, "compiler", COMPILER, "host", host_json(), "device",
+        open_device_json(bench), "peaks", peaks_json(&bench->peaks), "results", results);
+    FILE *file = all ? fopen(path, "w") : NULL;
+    bool is_written = file && json_dumpf(all, file, JSON_INDENT(1)) == 0 && fputc('\n', file) > 0;
+    if (file && fclose(file) != 0)
+        is_written = false;
+    json_decref(all);
+    return is_written;
+}

@@ -1,0 +1,210 @@
+/* An operation by itself: its operands, its graph, its results, and the row that it makes. */
+#include "cli/bench/bench.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- Operands ---- */
+
+static qn_node *add_operand(struct operation *operation, enum qn_type type, qn_shape shape)
+{
+    qn_tensor *tensor = qn_tensor_new(operation->qn, "operand", type, shape);
+    if (!tensor)
+        return NULL;
+    size_t index = operation->n_operands++;
+    operation->operands[index] = tensor;
+    operation->leaves[index] = qn_leaf(operation->graph, tensor);
+    return operation->leaves[index];
+}
+
+qn_node *operation_normal(struct operation *operation, qn_shape shape)
+{
+    qn_node *leaf = add_operand(operation, QN_F32, shape);
+    size_t count = operation->n_operands;
+    return leaf && qn_fill_normal(operation->operands[count - 1], 0, 1, count) == QN_OK ? leaf
+                                                                                        : NULL;
+}
+
+qn_node *operation_filled(struct operation *operation, qn_shape shape, double value)
+{
+    qn_node *leaf = add_operand(operation, QN_F32, shape);
+    size_t count = operation->n_operands;
+    return leaf && qn_fill(operation->operands[count - 1], value) == QN_OK ? leaf : NULL;
+}
+
+/* Fills the newest operand, and frees the values. */
+static qn_node *write_operand(struct operation *operation, qn_node *leaf, void *values)
+{
+    bool is_good = leaf && values &&
+                   qn_tensor_write(operation->operands[operation->n_operands - 1], values) == QN_OK;
+    free(values);
+    return is_good ? leaf : NULL;
+}
+
+qn_node *operation_counted(struct operation *operation, size_t count)
+{
+    qn_node *leaf = add_operand(operation, QN_F32, QN_SHAPE(count));
+    float *values = malloc((count + 1) * sizeof *values);
+    for (size_t i = 0; values && i < count; i++)
+        values[i] = (float)(i % 1021) / 512 - 1;
+    return write_operand(operation, leaf, values);
+}
+
+qn_node *operation_indices(struct operation *operation, size_t count, size_t below)
+{
+    qn_node *leaf = add_operand(operation, QN_I32, QN_SHAPE(count));
+    int32_t *values = malloc((count + 1) * sizeof *values);
+    for (size_t i = 0; values && i < count; i++)
+        values[i] = (int32_t)((uint32_t)i * 2654435761u % below);
+    return write_operand(operation, leaf, values);
+}
+
+/* ---- Results ---- */
+
+/* Results are tensors: a small one that is not would be copied to the host in each run. */
+void operation_result(struct operation *operation, qn_node *node)
+{
+    size_t index = operation->n_results++;
+    if (node)
+        operation->results[index] =
+            qn_tensor_new(operation->qn, "result", qn_node_type(node), qn_node_shape(node));
+    if (operation->results[index])
+        operation->roots[index] = qn_assign(operation->results[index], node);
+}
+
+void operation_update(struct operation *operation, size_t operand, qn_node *node)
+{
+    operation->results[operand] = operation->operands[operand];
+    operation->roots[operand] = qn_assign(operation->operands[operand], node);
+    operation->n_results++;
+}
+
+void operation_with_gradients(struct operation *operation, qn_node *node, bool backward,
+                              size_t count)
+{
+    qn_node *gradients[MOST_RESULTS] = {NULL}, *seed = NULL;
+    operation_result(operation, node);
+    if (!backward || !node)
+        return;
+    if (qn_node_shape(node).rank > 0)
+        seed = operation_normal(operation, qn_node_shape(node));
+    qn_gradients(node, seed, operation->leaves, count, gradients);
+    for (size_t i = 0; i < count; i++)
+        operation_result(operation, gradients[i]);
+}
+
+/* ---- On the host ---- */
+
+static const void *values_of(const qn_tensor *tensor, void **values)
+{
+    if (!*values) {
+        *values = malloc(qn_tensor_bytes(tensor));
+        if (*values && qn_tensor_read(tensor, *values) != QN_OK) {
+            free(*values);
+            *values = NULL;
+        }
+    }
+    return *values;
+}
+
+const float *operand_values(struct operation *operation, size_t index)
+{
+    return values_of(operation->operands[index], &operation->operand_values[index]);
+}
+
+const int32_t *operand_indices(struct operation *operation, size_t index)
+{
+    return values_of(operation->operands[index], &operation->operand_values[index]);
+}
+
+const float *result_values(struct operation *operation, size_t index)
+{
+    return values_of(operation->results[index], &operation->result_values[index]);
+}
+
+void operation_free(struct operation *operation)
+{
+    for (size_t i = 0; i < MOST_OPERANDS; i++)
+        free(operation->operand_values[i]);
+    for (size_t i = 0; i < MOST_RESULTS; i++)
+        free(operation->result_values[i]);
+    qn_plan_free(operation->plan);
+    qn_graph_free(operation->graph);
+    for (size_t i = 0; i < MOST_RESULTS; i++)
+        if (operation->results[i] != operation->operands[i]) /* else it was updated in place */
+            qn_tensor_free(operation->results[i]);
+    for (size_t i = 0; i < MOST_OPERANDS; i++)
+        qn_tensor_free(operation->operands[i]);
+}
+
+/* ---- The row ---- */
+
+/* Runs the plan once and looks at some of the numbers. */
+static bool is_right(struct operation *operation, const struct kind *kind, const size_t *sizes,
+                     size_t variant, struct row *row)
+{
+    struct check check = {.numbers = 0};
+    bool has_values = true;
+    for (size_t i = 0; i < operation->n_operands; i++) /* before the run: it may change them */
+        has_values = has_values && operand_values(operation, i);
+    if (!has_values || qn_run(operation->plan) != QN_OK)
+        return false;
+    for (size_t i = 0; i < operation->n_results; i++)
+        has_values = has_values && result_values(operation, i);
+    if (!has_values)
+        return false;
+    kind->check(&check, operation, sizes, variant);
+    if (*check.reason)
+        row_void(row, "%s", check.reason);
+    return !*check.reason;
+}
+
+/* Whether the last run gave the bits of the first. */
+static bool is_repeated(struct operation *operation, struct row *row)
+{
+    for (size_t i = 0; i < operation->n_results; i++) {
+        if (operation->results[i] == operation->operands[i]) /* each run goes on from the last */
+            continue;
+        size_t bytes = qn_tensor_bytes(operation->results[i]);
+        void *last = malloc(bytes);
+        if (!last || qn_tensor_read(operation->results[i], last) != QN_OK) {
+            free(last);
+            return false;
+        }
+        bool is_same = memcmp(last, operation->result_values[i], bytes) == 0;
+        free(last);
+        if (!is_same) {
+            row_void(row, "two runs differ");
+            return false;
+        }
+    }
+    return true;
+}
+
+bool bench_operation(struct bench *bench, enum table table, const struct kind *kind,
+                     const size_t *sizes, size_t variant)
+{
+    char shape[SIZES_TEXT];
+    const char *name = kind->variants[variant];
+    struct row *row = bench_row(bench, table, "%s%s%s%s%s", kind->name, kind->n_sizes ? "/" : "",
+                                sizes_text(shape, sizes, kind->n_sizes), *name ? "/" : "", name);
+    if (!row)
+        return false;
+    struct operation operation = {.qn = bench->qn, .graph = qn_graph_new(bench->qn)};
+    row->unit = kind->unit;
+    row->amount = kind->amount(sizes, variant);
+    kind->build(&operation, sizes, variant);
+    operation.plan = qn_plan_new(operation.graph, operation.roots, operation.n_results);
+    if (!operation.plan || !is_right(&operation, kind, sizes, variant, row) ||
+        timing_of_plan(&row->timing, bench->qn, operation.plan, bench->seconds, false) != QN_OK ||
+        !is_repeated(&operation, row))
+        row_void(row, "%s", qn_error(bench->qn));
+    qn_clear_error(bench->qn);
+    operation_free(&operation);
+    if (!*row->reason && row->unit == FLOPS && bench->peaks.gemm_flops > 0)
+        row->of_peak = row_rate(row) / bench->peaks.gemm_flops;
+    if (!*row->reason && row->unit == BYTES && table != TABLE_PEAKS)
+        row->of_peak = share_of_copy(&bench->peaks, row);
+    report_row(bench, row);
+    return true;
+}

@@ -1,0 +1,130 @@
+/* The report for reading: tables in GitHub's form on stdout, a line as soon as it is known. */
+#include "config.h"
+
+#include "cli/bench/bench.h"
+
+#include <math.h>
+#include <string.h>
+
+static const char *const titles[TABLES] = {"Peaks", "Operations", "Training", "Generating"};
+
+void report_head(const struct bench *bench)
+{
+    printf("%s, quern %s\n", qn_device_name(bench->qn), PACKAGE_VERSION);
+}
+
+/* A head whose figures are flush right. */
+static void print_head(const struct bench *bench, enum table table)
+{
+    printf("\n**%s**\n\n| row | shape | ms | ± | rate |", titles[table]);
+    if (table == TABLE_TRAINING)
+        printf(" model GFLOP/s |");
+    if (table == TABLE_OPERATIONS || table == TABLE_TRAINING)
+        printf(" of peak |");
+    if (table == TABLE_TRAINING)
+        printf(" memory | cold start |");
+    if (bench->against && table != TABLE_PEAKS)
+        printf(" theirs | ratio |");
+    printf("\n|---|---|--:|--:|--:|");
+    if (table == TABLE_TRAINING)
+        printf("--:|");
+    if (table == TABLE_OPERATIONS || table == TABLE_TRAINING)
+        printf("--:|");
+    if (table == TABLE_TRAINING)
+        printf("--:|--:|");
+    if (bench->against && table != TABLE_PEAKS)
+        printf("--:|--:|");
+    printf("\n");
+}
+
+static void print_rate(enum unit unit, double rate)
+{
+    char text[NUMBER_TEXT];
+    if (unit == TOKENS)
+        printf(" %s tokens/s |", rate_text(text, rate));
+    else if (unit == NO_UNIT)
+        printf(" |");
+    else
+        printf(" %.4g %s |", 1e-9 * rate, unit == FLOPS ? "GFLOP/s" : "GB/s");
+}
+
+static void print_share(double share)
+{
+    if (share > 0)
+        printf(" %.0f%% |", 100 * share);
+    else
+        printf(" |");
+}
+
+/* Ours against theirs by the like statistic: the best run of each. */
+static void print_against(const struct bench *bench, const struct row *row)
+{
+    double theirs = against_rate(bench->against, row);
+    if (theirs <= 0) {
+        printf(" | |");
+        return;
+    }
+    print_rate(row->unit, theirs);
+    printf(" %.2f |", row->amount / row->timing.best / theirs);
+}
+
+/* "gemm NT | 64x64x64" of "gemm/64x64x64/NT". */
+static void print_name(const char *id)
+{
+    const char *slash = strchr(id, '/'), *last = strrchr(id, '/');
+    if (!slash)
+        printf("| %s | |", id);
+    else if (slash == last)
+        printf("| %.*s | %s |", (int)(slash - id), id, slash + 1);
+    else if (last[1] >= '0' && last[1] <= '9') /* the shape is last: train/gpt2-124M/12L... */
+        printf("| %.*s | %s |", (int)(last - slash - 1), slash + 1, last + 1);
+    else
+        printf("| %.*s %s | %.*s |", (int)(slash - id), id, last + 1, (int)(last - slash - 1),
+               slash + 1);
+}
+
+void report_row(struct bench *bench, const struct row *row)
+{
+    const struct timing *timing = &row->timing;
+    char text[NUMBER_TEXT];
+    if (bench->progress.is_line_open)
+        fputs("\r\033[K", stderr);
+    bench->progress.is_line_open = false;
+    if (row == bench->rows || row[-1].table != row->table)
+        print_head(bench, row->table);
+    print_name(row->id);
+    if (*row->reason) {
+        printf(" void: %s |\n", row->reason);
+        fflush(stdout);
+        return;
+    }
+    printf(" %.4g | %.2g |", 1e3 * timing->median, 1e3 * (timing->high - timing->low) / 2);
+    print_rate(row->unit, row_rate(row));
+    if (row->table == TABLE_TRAINING)
+        printf(" %.4g |", 1e-9 * row->model_flops / timing->median);
+    if (row->table == TABLE_OPERATIONS || row->table == TABLE_TRAINING)
+        print_share(row->of_peak);
+    if (row->table == TABLE_TRAINING)
+        printf(
+            " %s | %.2g s |",
+            bytes_text(text, (double)(row->memory.arena + row->memory.tensors + row->memory.kept)),
+            row->cold_start_s);
+    if (bench->against && row->table != TABLE_PEAKS)
+        print_against(bench, row);
+    printf("\n");
+    fflush(stdout);
+}
+
+void report_notes(const struct bench *bench)
+{
+    size_t void_rows = 0;
+    for (size_t i = 0; i < bench->n_rows; i++)
+        void_rows += *bench->rows[i].reason != '\0';
+    printf(
+        "\nms: the median of a run; ±: half of its 95%% interval.  of peak: of gemm 1024x1024x1024 "
+        "for GFLOP/s,\nof the copy of a like size for GB/s; above 100%% it came from a cache.\n");
+    if (bench->against)
+        printf("theirs, ratio: their best run, and how many times as fast our best run is.\n");
+    if (void_rows)
+        printf("%zu of %zu rows are void.\n", void_rows, bench->n_rows);
+}

@@ -1,0 +1,345 @@
+/* Whole steps of training, and generating, with models of the sizes that people train. */
+#include "cli/bench/bench.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+
+struct recipe {
+    const char *name;
+    size_t vocabulary, context, layers, heads, width, batch;
+    double losses[CHECKED_STEPS]; /* of the first steps */
+};
+
+/* clang-format off */
+static const struct recipe recipes[] = {
+    {"nanogpt-char-cpu", 65, 64, 4, 4, 128, 12,
+        {4.20478, 4.13126, 4.06504, 4.00542, 3.94932, 3.89550, 3.84455, 3.79700}},
+    {"nanogpt-char", 65, 256, 6, 6, 384, 8,
+        {4.25869, 4.10980, 3.92719, 3.66147, 3.47729, 3.31506, 3.15562, 3.00148}},
+    {"gpt2-124M", 50257, 64, 12, 12, 768, 4,
+        {10.99726, 9.54551, 8.34250, 7.71053, 6.13253, 5.57208, 5.15188, 4.14164}},
+    {"gpt2-124M", 50257, 1024, 12, 12, 768, 1,
+        {10.96195, 10.26453, 9.89160, 9.52248, 8.40619, 8.51139, 7.04849, 6.86616}},
+};
+/* clang-format on */
+
+enum { RECIPES = sizeof recipes / sizeof *recipes };
+
+/* Drivers round differently, and each step enlarges that: PoCL and Intel's runtime, on one CPU, are
+ * within this of each other. */
+static const double loss_tolerance = 2e-3;
+
+static struct qn_gpt_config config_of(const struct recipe *recipe, size_t context)
+{
+    return (struct qn_gpt_config){
+        .vocab_size = recipe->vocabulary,
+        .n_positions = context,
+        .n_embd = recipe->width,
+        .n_layer = recipe->layers,
+        .n_head = recipe->heads,
+        .layer_norm_epsilon = 1e-5,
+        .activation = QN_GELU,
+        .tie_word_embeddings = true,
+        .bos_token_id = -1,
+        .eos_token_id = -1,
+    };
+}
+
+/* The same tokens on every machine (Knuth's 64-bit linear congruential generator). */
+static void make_tokens(int32_t *tokens, size_t count, size_t vocabulary)
+{
+    uint64_t state = 1337;
+    for (size_t i = 0; i < count; i++) {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        tokens[i] = (int32_t)((state >> 33) % vocabulary);
+    }
+}
+
+/* ---- Training ---- */
+
+struct learner {
+    qn_gpt *gpt;
+    qn_trainer *trainer;
+    qn_node *inputs, *targets;
+    int32_t *tokens; /* one batch, and the token after it: each step learns it better */
+};
+
+static bool learner_new(struct learner *learner, qn_context *qn, const struct recipe *recipe)
+{
+    struct qn_gpt_config config = config_of(recipe, recipe->context);
+    size_t count = recipe->batch * recipe->context;
+    struct qn_training training = {.learning_rate = 1e-4,
+                                   .min_learning_rate = 1e-4,
+                                   .steps = 1000,
+                                   .beta1 = 0.9,
+                                   .beta2 = 0.99,
+                                   .weight_decay = 0.1,
+                                   .clip = 1,
+                                   .seed = 1337};
+    learner->tokens = malloc((count + 1) * sizeof *learner->tokens);
+    learner->gpt = qn_gpt_new(qn, &config);
+    if (!learner->tokens || !learner->gpt || qn_gpt_initialise(learner->gpt, 1337) != QN_OK)
+        return false;
+    make_tokens(learner->tokens, count + 1, recipe->vocabulary);
+    learner->trainer = qn_trainer_new(qn_gpt_parameters(learner->gpt), &training);
+    qn_graph *graph = learner->trainer ? qn_trainer_graph(learner->trainer) : NULL;
+    if (!graph)
+        return false;
+    qn_shape shape = QN_SHAPE(recipe->batch, recipe->context);
+    learner->inputs = qn_input(graph, "inputs", QN_I32, shape);
+    learner->targets = qn_input(graph, "targets", QN_I32, shape);
+    qn_node *logits = qn_gpt_logits(learner->gpt, learner->inputs, (struct qn_gpt_forward){0});
+    return qn_trainer_minimise(learner->trainer, qn_cross_entropy(logits, learner->targets)) ==
+           QN_OK;
+}
+
+static void learner_release(struct learner *learner)
+{
+    qn_trainer_free(learner->trainer);
+    qn_gpt_free(learner->gpt);
+    free(learner->tokens);
+}
+
+/* A step as `quern train` makes it: batch up, loss back.  Its seconds; negative on failure. */
+static double step(struct learner *learner, double *loss)
+{
+    double began = seconds_now();
+    qn_plan *plan = qn_trainer_plan(learner->trainer);
+    struct qn_step report;
+    if (qn_set(plan, learner->inputs, learner->tokens) != QN_OK ||
+        qn_set(plan, learner->targets, learner->tokens + 1) != QN_OK ||
+        qn_trainer_pass(learner->trainer) != QN_OK ||
+        qn_trainer_report(learner->trainer, qn_trainer_steps(learner->trainer), true, &report) !=
+            QN_OK)
+        return -1;
+    *loss = report.loss;
+    return seconds_now() - began;
+}
+
+/* Whether the first steps went as they should; else the row says how they went. */
+static bool is_on_curve(const struct recipe *recipe, struct row *row)
+{
+    char found[ROW_REASON] = "";
+    bool is_good = true;
+    for (size_t i = 0, used = 0; i < CHECKED_STEPS; i++) {
+        used += (size_t)snprintf(found + used, sizeof found - used, " %.7g", row->losses[i]);
+        is_good = is_good && fabs(row->losses[i] - recipe->losses[i]) <= loss_tolerance;
+    }
+    if (!is_good)
+        row_void(row, "off the curve of losses by more than %g:%s", loss_tolerance, found);
+    return is_good;
+}
+
+/* The first step is the cold start, the second warms up; the others are samples.  False on failure,
+ * or if a loss is wrong. */
+static bool take_steps(struct learner *learner, const struct recipe *recipe, double seconds,
+                       struct row *row)
+{
+    double sampled = 0, loss;
+    for (size_t i = 0; row->timing.count < LEAST_SAMPLES ||
+                       (sampled < seconds && row->timing.count < MOST_SAMPLES);
+         i++) {
+        double found = step(learner, &loss);
+        if (found < 0)
+            return false;
+        if (i < CHECKED_STEPS)
+            row->losses[i] = loss;
+        if (i + 1 == CHECKED_STEPS && !is_on_curve(recipe, row))
+            return false;
+        if (i == 0)
+            row->cold_start_s += found;
+        else if (i > 1 && !timing_add(&row->timing, found))
+            return false;
+        sampled += i > 1 ? found : 0;
+    }
+    timing_finish(&row->timing);
+    return true;
+}
+
+/* Of the matrix products of the model, forward and backward, none of them twice: 6 for each
+ * parameter but those of positions (the head is that of the tokens, whose look-up is none), and
+ * those of attention without its mask. */
+static double flops_of_step(const struct recipe *recipe)
+{
+    struct qn_gpt_config config = config_of(recipe, recipe->context);
+    double tokens = (double)(recipe->batch * recipe->context);
+    double parameters =
+        (double)qn_gpt_config_parameters(&config) - (double)(recipe->context * recipe->width);
+    return tokens * (6 * parameters +
+                     12 * (double)(recipe->layers * recipe->width) * (double)recipe->context);
+}
+
+static bool bench_recipe(struct bench *bench, const struct recipe *recipe)
+{
+    struct row *row =
+        bench_row(bench, TABLE_TRAINING, "train/%s/%zuL%zuH%zu-T%zu-B%zu", recipe->name,
+                  recipe->layers, recipe->heads, recipe->width, recipe->context, recipe->batch);
+    if (!row)
+        return false;
+    struct learner learner = {0};
+    double began = seconds_now();
+    row->unit = TOKENS;
+    row->amount = (double)(recipe->batch * recipe->context);
+    row->model_flops = flops_of_step(recipe);
+    bool is_good = learner_new(&learner, bench->qn, recipe);
+    row->cold_start_s = seconds_now() - began;
+    if (is_good) {
+        row->memory = qn_trainer_memory(learner.trainer);
+        is_good = take_steps(&learner, recipe, bench->seconds, row);
+    }
+    if (!is_good && !*row->reason)
+        row_void(row, "%s", qn_error(bench->qn));
+    if (is_good && bench->peaks.gemm_flops > 0)
+        row->of_peak = row->model_flops / row->timing.median / bench->peaks.gemm_flops;
+    qn_clear_error(bench->qn);
+    learner_release(&learner);
+    report_row(bench, row);
+    return true;
+}
+
+/* Whether a recipe is one of batch x context; 0 sizes: any. */
+static bool has_shape(const struct recipe *recipe, const size_t *sizes, size_t count)
+{
+    return count == 0 || (count == 2 && sizes[0] == recipe->batch && sizes[1] == recipe->context);
+}
+
+bool train_has_shape(const size_t *sizes, size_t count)
+{
+    for (size_t i = 0; i < RECIPES; i++)
+        if (has_shape(&recipes[i], sizes, count))
+            return true;
+    return false;
+}
+
+bool bench_train(struct bench *bench, const size_t *sizes, size_t count)
+{
+    for (size_t i = 0; i < RECIPES; i++)
+        if (has_shape(&recipes[i], sizes, count) && !bench_recipe(bench, &recipes[i]))
+            return false;
+    return true;
+}
+
+/* ---- Generating ---- */
+
+enum { POSITIONS = 1024, DRAWN = 32, MOST_PROMPT = 512 };
+
+/* A text: the prompt, then what was drawn. */
+struct text {
+    int32_t tokens[MOST_PROMPT + DRAWN + 1];
+    size_t prompt;
+};
+
+/* Reads the prompt, and draws: the likeliest tokens.  Seconds of a token after the first, before
+ * which the prompt was read; negative on failure. */
+static double draw(qn_generator *generator, struct text *text)
+{
+    double began = 0;
+    if (qn_generator_start(generator, text->tokens, text->prompt, 0) != QN_OK)
+        return -1;
+    for (size_t i = 0; i <= DRAWN; i++) {
+        int32_t token = qn_generator_next(generator);
+        if (token < 0)
+            return -1;
+        text->tokens[text->prompt + i] = token;
+        if (i == 0)
+            began = seconds_now();
+    }
+    return (seconds_now() - began) / DRAWN;
+}
+
+/* Whether each token that was drawn is the likeliest, by logits of the whole text without a cache;
+ * 1e-3 is for ties, as the two round differently. */
+static bool is_likeliest(const struct text *text, const float *logits, size_t vocabulary,
+                         struct row *row)
+{
+    for (size_t i = text->prompt; i < text->prompt + DRAWN; i++) {
+        const float *of = logits + (i - 1) * vocabulary;
+        for (size_t token = 0; token < vocabulary; token++) {
+            if (of[token] <= of[text->tokens[i]] + 1e-3f)
+                continue;
+            row_void(row, "token %zu is %" PRId32 ", but %zu is likelier", i, text->tokens[i],
+                     token);
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool check_text(qn_gpt *gpt, qn_context *qn, const struct text *text, struct row *row)
+{
+    size_t count = text->prompt + DRAWN, vocabulary = qn_gpt_config(gpt)->vocab_size;
+    float *values = malloc(count * vocabulary * sizeof *values);
+    qn_graph *graph = qn_graph_new(qn);
+    qn_node *tokens = qn_input(graph, "tokens", QN_I32, QN_SHAPE(1, count));
+    qn_node *logits = qn_gpt_logits(gpt, tokens, (struct qn_gpt_forward){0});
+    qn_plan *plan = qn_plan_new(graph, &logits, 1);
+    bool is_good = values && plan && qn_set(plan, tokens, text->tokens) == QN_OK &&
+                   qn_run(plan) == QN_OK && qn_get(plan, logits, values) == QN_OK &&
+                   is_likeliest(text, values, vocabulary, row);
+    qn_plan_free(plan);
+    qn_graph_free(graph);
+    free(values);
+    return is_good;
+}
+
+static bool sample_texts(struct bench *bench, qn_gpt *gpt, qn_generator *generator,
+                         struct text *text, struct row *row)
+{
+    if (draw(generator, text) < 0 || !check_text(gpt, bench->qn, text, row))
+        return false;
+    double sampled = 0;
+    while (row->timing.count < LEAST_SAMPLES ||
+           (sampled < bench->seconds && row->timing.count < MOST_SAMPLES)) {
+        double found = draw(generator, text);
+        if (found < 0 || !timing_add(&row->timing, found))
+            return false;
+        sampled += found * DRAWN;
+    }
+    timing_finish(&row->timing);
+    return true;
+}
+
+static bool bench_context(struct bench *bench, size_t prompt)
+{
+    const struct recipe *recipe = &recipes[0];
+    struct row *row = bench_row(bench, TABLE_GENERATION, "generate/%s/%zuL%zuH%zu-T%zu",
+                                recipe->name, recipe->layers, recipe->heads, recipe->width, prompt);
+    if (!row)
+        return false;
+    struct qn_gpt_config config = config_of(recipe, POSITIONS);
+    struct text text = {.prompt = prompt};
+    make_tokens(text.tokens, prompt, recipe->vocabulary);
+    row->unit = TOKENS;
+    row->amount = 1;
+    qn_gpt *gpt = qn_gpt_new(bench->qn, &config);
+    bool is_good = gpt && qn_gpt_initialise(gpt, 1337) == QN_OK;
+    qn_generator *generator = is_good ? qn_generator_new(gpt, (struct qn_generation){0}) : NULL;
+    is_good = generator && sample_texts(bench, gpt, generator, &text, row);
+    if (!is_good && !*row->reason)
+        row_void(row, "%s", qn_error(bench->qn));
+    qn_clear_error(bench->qn);
+    qn_generator_free(generator);
+    qn_gpt_free(gpt);
+    report_row(bench, row);
+    return true;
+}
+
+static const size_t prompts[] = {64, MOST_PROMPT};
+enum { PROMPTS = sizeof prompts / sizeof *prompts };
+
+bool generate_has_shape(const size_t *sizes, size_t count)
+{
+    for (size_t i = 0; i < PROMPTS; i++)
+        if (count == 1 && sizes[0] == prompts[i])
+            return true;
+    return false;
+}
+
+bool bench_generate(struct bench *bench, const size_t *sizes, size_t count)
+{
+    for (size_t i = 0; i < PROMPTS; i++)
+        if ((count == 0 || sizes[0] == prompts[i]) && !bench_context(bench, prompts[i]))
+            return false;
+    return true;
+}
