@@ -1,5 +1,44 @@
 /* Layer normalisation (Ba, Kiros, Hinton: "Layer normalization", 2016).  A work-group a row, or a stripe of rows. */
 
+/* Four sums at once: additions to one would wait for each other. */
+#define FOUR_AT_ONCE (i + 3 * ROW_STEP + FLOAT_WIDTH <= width)
+
+/* The sum of this work-item's vectors of a row. */
+inline floatv sum_of(global const float *row, ulong width)
+{
+    floatv s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f;
+    ulong i = ROW_FIRST;
+    for (; FOUR_AT_ONCE; i += 4 * ROW_STEP) {
+        s0 += vloadv(0, row + i);
+        s1 += vloadv(0, row + i + ROW_STEP);
+        s2 += vloadv(0, row + i + 2 * ROW_STEP);
+        s3 += vloadv(0, row + i + 3 * ROW_STEP);
+    }
+    for (; i < width; i += ROW_STEP)
+        s0 += load_row(row, i, width, 0.0f);
+    return (s0 + s1) + (s2 + s3);
+}
+
+/* The same of the squares of x - m. */
+inline floatv sum_of_squares(global const float *row, ulong width, float m)
+{
+    floatv s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f;
+    ulong i = ROW_FIRST;
+    for (; FOUR_AT_ONCE; i += 4 * ROW_STEP) {
+        floatv d0 = vloadv(0, row + i) - m, d1 = vloadv(0, row + i + ROW_STEP) - m;
+        floatv d2 = vloadv(0, row + i + 2 * ROW_STEP) - m, d3 = vloadv(0, row + i + 3 * ROW_STEP) - m;
+        s0 += d0 * d0;
+        s1 += d1 * d1;
+        s2 += d2 * d2;
+        s3 += d3 * d3;
+    }
+    for (; i < width; i += ROW_STEP) {
+        floatv d = load_row(row, i, width, m) - m;
+        s0 += d * d;
+    }
+    return (s0 + s1) + (s2 + s3);
+}
+
 /* y = (x - mean) / sqrt(var + epsilon) * weight + bias; SAVE_STATISTICS: also mean and 1 / sqrt(var + epsilon).  The variance
  * is that of x - mean: the mean of squares less the square of the mean would lose all digits where the mean is large. */
 kernel void layer_norm(global float *restrict y, global float *restrict mean, global float *restrict rstd,
@@ -10,16 +49,9 @@ kernel void layer_norm(global float *restrict y, global float *restrict mean, gl
     for (ulong row = get_group_id(0); row < rows; row += get_num_groups(0)) {
         global const float *in = x + row * width;
         global float *out = y + row * width;
-        floatv sum = 0.0f;
-        for (ulong i = ROW_FIRST; i < width; i += ROW_STEP)
-            sum += load_row(in, i, width, 0.0f);
-        float m = group_sum(sum_lanes(sum), scratch) / width;
-        sum = 0.0f;
-        for (ulong i = ROW_FIRST; i < width; i += ROW_STEP) {
-            floatv d = load_row(in, i, width, m) - m;
-            sum += d * d;
-        }
-        float r = 1.0f / sqrt(group_sum(sum_lanes(sum), scratch) / width + epsilon);
+        float m = group_sum(sum_lanes(sum_of(in, width)), scratch) / width;
+        float r =
+            1.0f / sqrt(group_sum(sum_lanes(sum_of_squares(in, width, m)), scratch) / width + epsilon);
         for (ulong i = ROW_FIRST; i < width; i += ROW_STEP) {
             floatv v = (load_row(in, i, width, m) - m) * r;
             store_row(v * load_row(weight, i, width, 0.0f) + load_row(bias, i, width, 0.0f), out, i, width);
