@@ -131,7 +131,8 @@ inline void store_part(floatv v, global float *p, uint count)
 /* Lanes i to i + FLOAT_WIDTH - 1 of a row; those behind its end are `fill`. */
 inline floatv load_row(global const float *row, ulong i, ulong width, float fill)
 {
-    return i + FLOAT_WIDTH <= width ? vloadv(0, row + i) : load_part(row + i, (uint)(width - i), fill);
+    return i + FLOAT_WIDTH <= width ? vloadv(0, row + i)
+                                    : load_part(row + i, (uint)(width - i), fill);
 }
 
 inline void store_row(floatv v, global float *row, ulong i, ulong width)
@@ -209,7 +210,8 @@ inline uint4 philox(uint4 counter, uint2 key)
 /* Random word number `index` of a stream: word index % 4 of block index / 4. */
 inline uint random_word(ulong index, uint stream, uint seed, uint step)
 {
-    uint4 words = philox((uint4)((uint)(index >> 2), (uint)(index >> 34), stream, 0), (uint2)(seed, step));
+    uint4 words =
+        philox((uint4)((uint)(index >> 2), (uint)(index >> 34), stream, 0), (uint2)(seed, step));
     uint low = index & 1 ? words.y : words.x, high = index & 1 ? words.w : words.z;
     return index & 2 ? high : low;
 }
@@ -267,7 +269,8 @@ inline uintv dropout_words(uintv index, uint stream, uint seed, uint step)
     uint lane[FLOAT_WIDTH], at[FLOAT_WIDTH];
     vstorev(index, 0, at);
     for (int i = 0; i < FLOAT_WIDTH; i++) {
-        uint4 words = philox((uint4)((at[i] >> 4 << 2) + (at[i] & 3), 0, stream, 0), (uint2)(seed, step));
+        uint4 words =
+            philox((uint4)((at[i] >> 4 << 2) + (at[i] & 3), 0, stream, 0), (uint2)(seed, step));
         uint low = at[i] & 4 ? words.y : words.x, high = at[i] & 4 ? words.w : words.z;
         lane[i] = at[i] & 8 ? high : low;
     }
@@ -283,6 +286,8 @@ inline uintv dropout_words(uintv index, uint stream, uint seed, uint step)
 /* 0 with probability p, else 1 / (1 - p). */
 #define dropout_factor(index, p, stream, seed, step)                                               \
     SELECT(LT(convert_floatv(dropout_words(index, (uint)(stream), (uint)FIRST_LANE(seed),          \
-                                           (uint)FIRST_LANE(step)) >> 8) * 0x1p-24f,               \
+                                           (uint)FIRST_LANE(step)) >>                              \
+                             8) *                                                                  \
+                  0x1p-24f,                                                                        \
               (floatv)(p)),                                                                        \
            (floatv)(0.0f), (floatv)(1.0f / (1.0f - (p))))

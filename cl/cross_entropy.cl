@@ -2,8 +2,8 @@
 
 /* loss[row] and log_sum[row]; a row whose target is `ignored` has loss 0, one whose target is no class NaN. */
 kernel void cross_entropy(global float *restrict loss, global float *restrict log_sum,
-                          global const float *restrict logits, global const int *restrict targets, ulong rows,
-                          ulong width, int ignored, float smoothing)
+                          global const float *restrict logits, global const int *restrict targets,
+                          ulong rows, ulong width, int ignored, float smoothing)
 {
     GROUP_SCRATCH(scratch);
     for (ulong row = get_group_id(0); row < rows; row += get_num_groups(0)) {
@@ -54,9 +54,11 @@ kernel void cross_entropy_sum(global float *result, global float *share, global 
 /* d_logits = (softmax(logits) - wanted) d_loss share; wanted is 1 - smoothing at the target, and smoothing / width
  * everywhere.  May overwrite the logits. */
 kernel void cross_entropy_backward(global float *d_logits, global const float *logits,
-                                   global const int *restrict targets, global const float *restrict log_sum,
-                                   global const float *restrict share, global const float *restrict d_loss,
-                                   ulong rows, ulong width, int ignored, float smoothing)
+                                   global const int *restrict targets,
+                                   global const float *restrict log_sum,
+                                   global const float *restrict share,
+                                   global const float *restrict d_loss, ulong rows, ulong width,
+                                   int ignored, float smoothing)
 {
     for (ulong row = get_group_id(0); row < rows; row += get_num_groups(0)) {
         global const float *in = logits + row * width;
@@ -67,7 +69,8 @@ kernel void cross_entropy_backward(global float *d_logits, global const float *l
         for (ulong i = ROW_FIRST; i < width; i += ROW_STEP) {
             floatv wanted = smoothing / width;
             if (target >= 0 && (ulong)target - i < FLOAT_WIDTH)
-                wanted += SELECT(EQ(LANES, (intv)(target - (int)i)), (floatv)(1.0f - smoothing), (floatv)(0.0f));
+                wanted += SELECT(EQ(LANES, (intv)(target - (int)i)), (floatv)(1.0f - smoothing),
+                                 (floatv)(0.0f));
             floatv d = (exp(load_row(in, i, width, -INFINITY) - of_sum) - wanted) * scale;
             store_row(target == ignored ? (floatv)(0.0f) : d, d_logits + row * width, i, width);
         }
@@ -91,6 +94,7 @@ kernel void correct(global float *restrict right, global const float *restrict l
             before = fmax(before, load_row(in, i, before_end, -INFINITY));
         float m = group_max(max_lanes(most), scratch), b = group_max(max_lanes(before), scratch);
         if (get_local_id(0) == 0)
-            right[row] = is_class && in[target] >= m && (target == 0 || in[target] > b) ? 1.0f : 0.0f;
+            right[row] =
+                is_class && in[target] >= m && (target == 0 || in[target] > b) ? 1.0f : 0.0f;
     }
 }

@@ -108,7 +108,7 @@ inline void multiply_panels(local float *tile, local const float *a, local const
     vstorev(high##i, 2 * i + 1, tile);
 #define MULTIPLY_ROWS(EACH)                                                                        \
     EACH(DECLARE)                                                                                  \
-    for (uint k = 0; k < depth; k++, a += A_PITCH, b += COLUMNS) {                                \
+    for (uint k = 0; k < depth; k++, a += A_PITCH, b += COLUMNS) {                                 \
         floatv b_low = vloadv(0, b), b_high = vloadv(1, b);                                        \
         EACH(MULTIPLY)                                                                             \
     }                                                                                              \
@@ -213,10 +213,10 @@ inline void multiply_rows(local float *sums, uint pitch, global const float *a, 
 inline void multiply_columns(local float *sums, uint pitch, global const float *a, ulong a_row,
                              global const float *b, ulong b_row, uint m, uint columns, uint k)
 {
-#define DECLARE_COLUMN(j)                                                                                 \
+#define DECLARE_COLUMN(j)                                                                          \
     global const float *b##j = b + min(column + j, columns - 1) * b_row;                           \
     floatv upper##j = (floatv)(0.0f), lower##j = (floatv)(0.0f);
-#define MULTIPLY_COLUMN(j)                                                                                \
+#define MULTIPLY_COLUMN(j)                                                                         \
     floatv v##j = vloadv(0, b##j + d);                                                             \
     upper##j += x_upper * v##j;                                                                    \
     lower##j += x_lower * v##j;
@@ -247,12 +247,12 @@ inline void multiply_columns(local float *sums, uint pitch, global const float *
 
 kernel __attribute__((reqd_work_group_size(1, 1, 1))) void
 gemm_cpu(global const float *restrict a, global const float *restrict b,
-            global const float *restrict bias, global float *restrict y, global float *restrict z,
-            uint m, uint n, uint k, uint transpose_a, uint transpose_b, ulong a_row, ulong b_row,
-            ulong a_offset, ulong b_offset, ulong bias_offset, ulong y_offset, uint batch,
-            uint batch_inner, ulong a_outer, ulong a_inner, ulong b_outer, ulong b_inner,
-            uint has_bias, uint keep_z, uint activation, uint row_tile, uint column_tile,
-            uint k_block, local float *a_panels, local float *b_panel, local float *tile)
+         global const float *restrict bias, global float *restrict y, global float *restrict z,
+         uint m, uint n, uint k, uint transpose_a, uint transpose_b, ulong a_row, ulong b_row,
+         ulong a_offset, ulong b_offset, ulong bias_offset, ulong y_offset, uint batch,
+         uint batch_inner, ulong a_outer, ulong a_inner, ulong b_outer, ulong b_inner,
+         uint has_bias, uint keep_z, uint activation, uint row_tile, uint column_tile, uint k_block,
+         local float *a_panels, local float *b_panel, local float *tile)
 {
     uint row_tiles = row_tile ? (m + row_tile - 1) / row_tile : 1,
          column_tiles = (n + column_tile - 1) / column_tile;
@@ -273,8 +273,8 @@ gemm_cpu(global const float *restrict a, global const float *restrict b,
         if (row_tile == 0) {
             uint columns = column_end - column_begin;
             if (transpose_b)
-                multiply_columns(tile, column_tile, a_matrix, a_row, b_matrix + column_begin * b_row,
-                                 b_row, m, columns, k);
+                multiply_columns(tile, column_tile, a_matrix, a_row,
+                                 b_matrix + column_begin * b_row, b_row, m, columns, k);
             else
                 multiply_rows(tile, column_tile, a_matrix, a_row, b_matrix + column_begin, b_row, m,
                               columns, k);
@@ -304,8 +304,8 @@ gemm_cpu(global const float *restrict a, global const float *restrict b,
                     if (columns == COLUMNS && !(last && has_epilogue))
                         add_tile(tile, y + at, n, rows, first);
                     else
-                        finish_tile(tile, COLUMNS, bias + column, y + at, z + at, n, rows, columns, first,
-                                    last && has_bias, last && keep_z, last ? activation : 0);
+                        finish_tile(tile, COLUMNS, bias + column, y + at, z + at, n, rows, columns,
+                                    first, last && has_bias, last && keep_z, last ? activation : 0);
                 }
             }
         }

@@ -26,7 +26,8 @@ inline floatv sum_of_squares(global const float *row, ulong width, float m)
     ulong i = ROW_FIRST;
     for (; FOUR_AT_ONCE; i += 4 * ROW_STEP) {
         floatv d0 = vloadv(0, row + i) - m, d1 = vloadv(0, row + i + ROW_STEP) - m;
-        floatv d2 = vloadv(0, row + i + 2 * ROW_STEP) - m, d3 = vloadv(0, row + i + 3 * ROW_STEP) - m;
+        floatv d2 = vloadv(0, row + i + 2 * ROW_STEP) - m,
+               d3 = vloadv(0, row + i + 3 * ROW_STEP) - m;
         s0 += d0 * d0;
         s1 += d1 * d1;
         s2 += d2 * d2;
@@ -41,20 +42,22 @@ inline floatv sum_of_squares(global const float *row, ulong width, float m)
 
 /* y = (x - mean) / sqrt(var + epsilon) * weight + bias; SAVE_STATISTICS: also mean and 1 / sqrt(var + epsilon).  The variance
  * is that of x - mean: the mean of squares less the square of the mean would lose all digits where the mean is large. */
-kernel void layer_norm(global float *restrict y, global float *restrict mean, global float *restrict rstd,
-                       global const float *restrict x, global const float *restrict weight,
-                       global const float *restrict bias, ulong rows, ulong width, float epsilon)
+kernel void layer_norm(global float *restrict y, global float *restrict mean,
+                       global float *restrict rstd, global const float *restrict x,
+                       global const float *restrict weight, global const float *restrict bias,
+                       ulong rows, ulong width, float epsilon)
 {
     GROUP_SCRATCH(scratch);
     for (ulong row = get_group_id(0); row < rows; row += get_num_groups(0)) {
         global const float *in = x + row * width;
         global float *out = y + row * width;
         float m = group_sum(sum_lanes(sum_of(in, width)), scratch) / width;
-        float r =
-            1.0f / sqrt(group_sum(sum_lanes(sum_of_squares(in, width, m)), scratch) / width + epsilon);
+        float r = 1.0f / sqrt(group_sum(sum_lanes(sum_of_squares(in, width, m)), scratch) / width +
+                              epsilon);
         for (ulong i = ROW_FIRST; i < width; i += ROW_STEP) {
             floatv v = (load_row(in, i, width, m) - m) * r;
-            store_row(v * load_row(weight, i, width, 0.0f) + load_row(bias, i, width, 0.0f), out, i, width);
+            store_row(v * load_row(weight, i, width, 0.0f) + load_row(bias, i, width, 0.0f), out, i,
+                      width);
         }
 #if SAVE_STATISTICS
         if (get_local_id(0) == 0) {
@@ -69,8 +72,10 @@ kernel void layer_norm(global float *restrict y, global float *restrict mean, gl
  * sums over its rows of dy v and dy: partial (stripes, 2, width).  Each work-item keeps its columns to itself. */
 kernel void layer_norm_backward(global float *restrict dx, global float *restrict partial,
                                 global const float *restrict x, global const float *restrict mean,
-                                global const float *restrict rstd, global const float *restrict weight,
-                                global const float *restrict dy, ulong rows, ulong width, ulong stripe)
+                                global const float *restrict rstd,
+                                global const float *restrict weight,
+                                global const float *restrict dy, ulong rows, ulong width,
+                                ulong stripe)
 {
     GROUP_SCRATCH(scratch);
     ulong stripes = (rows + stripe - 1) / stripe;
@@ -108,7 +113,8 @@ kernel void layer_norm_backward(global float *restrict dx, global float *restric
 kernel void layer_norm_sums(global float *restrict d_weight, global float *restrict d_bias,
                             global const float *restrict partial, ulong stripes, ulong width)
 {
-    for (ulong i = get_global_id(0) * FLOAT_WIDTH; i < width; i += get_global_size(0) * FLOAT_WIDTH) {
+    for (ulong i = get_global_id(0) * FLOAT_WIDTH; i < width;
+         i += get_global_size(0) * FLOAT_WIDTH) {
         floatv w = 0.0f, b = 0.0f;
         for (ulong stripe = 0; stripe < stripes; stripe++) {
             w += load_row(partial + stripe * 2 * width, i, width, 0.0f);

@@ -15,8 +15,8 @@
 #endif
 
 /* out[row, part] = x[row, part * length : (part + 1) * length].  A work-group a part. */
-kernel void reduce_rows(global float *restrict out, global const float *restrict x, ulong rows, ulong width,
-                        ulong length)
+kernel void reduce_rows(global float *restrict out, global const float *restrict x, ulong rows,
+                        ulong width, ulong length)
 {
     GROUP_SCRATCH(scratch);
     ulong parts = (width + length - 1) / length;
@@ -39,12 +39,14 @@ kernel void reduce_rows(global float *restrict out, global const float *restrict
 }
 
 /* out[block, part, i] = x[block, part * length : (part + 1) * length, i].  A work-item has a vector of columns of a part. */
-kernel void reduce_columns(global float *restrict out, global const float *restrict x, ulong blocks, ulong height,
-                           ulong width, ulong length)
+kernel void reduce_columns(global float *restrict out, global const float *restrict x, ulong blocks,
+                           ulong height, ulong width, ulong length)
 {
     ulong parts = (height + length - 1) / length, vectors = (width + FLOAT_WIDTH - 1) / FLOAT_WIDTH;
-    for (ulong item = get_global_id(0); item < blocks * parts * vectors; item += get_global_size(0)) {
-        ulong i = item % vectors * FLOAT_WIDTH, part = item / vectors % parts, block = item / vectors / parts;
+    for (ulong item = get_global_id(0); item < blocks * parts * vectors;
+         item += get_global_size(0)) {
+        ulong i = item % vectors * FLOAT_WIDTH, part = item / vectors % parts,
+              block = item / vectors / parts;
         ulong begin = part * length, end = min(begin + length, height);
         floatv sum = START;
         for (ulong row = begin; row < end; row++) {

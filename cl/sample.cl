@@ -53,16 +53,19 @@ kernel void sample(global int *restrict ids, global const float *restrict logits
         float most = group_max(max_lanes(greatest), scratch);
 
         /* The threshold is between low and high.  Never -infinity, unless there is nothing else. */
-        int high = FIRST_LANE(ordered(most)), low = temperature > 0 ? min(high, -as_int(FLT_MAX)) : high;
+        int high = FIRST_LANE(ordered(most)),
+            low = temperature > 0 ? min(high, -as_int(FLT_MAX)) : high;
         int threshold = low;
         uint phase = top_k < width ? TOP_K : top_p < 1 ? MASS : TOTAL;
         float wanted = (float)top_k, total = 0.0f, target = 0.0f, before = 0.0f;
         ulong begin = 0; /* of the block where the draw may end */
         while (phase != DRAWN) {
-            bool bisects = phase == TOP_K || phase == TOP_P, by_block = phase == TOTAL || phase == DRAW;
+            bool bisects = phase == TOP_K || phase == TOP_P,
+                 by_block = phase == TOTAL || phase == DRAW;
             int middle = bisects ? rhadd(low, high) : threshold;
             ulong end = by_block ? min(begin + BLOCK, width) : width;
-            float found = mass(in, begin, end, middle, most, phase == TOP_K ? 0.0f : temperature, scratch);
+            float found =
+                mass(in, begin, end, middle, most, phase == TOP_K ? 0.0f : temperature, scratch);
             if (bisects) { /* for the greatest threshold that leaves what is wanted */
                 if (found >= wanted)
                     low = middle;
@@ -85,7 +88,8 @@ kernel void sample(global int *restrict ids, global const float *restrict logits
                 if (end == width) {
                     /* Less than the total, however it is rounded; 0 stops at the first that is kept. */
                     if (temperature > 0)
-                        target = uniform(random_word(0, (uint)row, (uint)key[0], (uint)key[1])) * total;
+                        target =
+                            uniform(random_word(0, (uint)row, (uint)key[0], (uint)key[1])) * total;
                     begin = 0;
                     phase = DRAW;
                 }

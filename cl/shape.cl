@@ -1,12 +1,13 @@
 /* Copies between layouts, bit by bit: any type of four bytes. */
 
 /* out[row * out_width + out_offset + i] = x[row * width + i].  A work-item has a chunk of a row. */
-kernel void copy_rows(global uint *restrict out, global const uint *restrict x, ulong rows, ulong width,
-                      ulong out_width, ulong out_offset)
+kernel void copy_rows(global uint *restrict out, global const uint *restrict x, ulong rows,
+                      ulong width, ulong out_width, ulong out_offset)
 {
     ulong chunks = (width + FLAT_CHUNK - 1) / FLAT_CHUNK;
     for (ulong item = get_global_id(0); item < rows * chunks; item += get_global_size(0)) {
-        ulong row = item / chunks, begin = item % chunks * FLAT_CHUNK, end = min(begin + FLAT_CHUNK, width);
+        ulong row = item / chunks, begin = item % chunks * FLAT_CHUNK,
+              end = min(begin + FLAT_CHUNK, width);
         for (ulong i = begin; i < end; i++)
             out[row * out_width + out_offset + i] = x[row * width + i];
     }
@@ -15,15 +16,16 @@ kernel void copy_rows(global uint *restrict out, global const uint *restrict x, 
 /* out[offset + i] = 0 for i < count. */
 kernel void zero(global uint *out, ulong offset, ulong count)
 {
-    for (ulong begin = get_global_id(0) * FLAT_CHUNK; begin < count; begin += get_global_size(0) * FLAT_CHUNK)
+    for (ulong begin = get_global_id(0) * FLAT_CHUNK; begin < count;
+         begin += get_global_size(0) * FLAT_CHUNK)
         for (ulong i = begin; i < min(begin + FLAT_CHUNK, count); i++)
             out[offset + i] = 0;
 }
 
 /* State[..., at + i, ...] = x[..., i, ...]: `outer` blocks of `length` runs of `inner` elements into blocks of `size` runs.
  * `at` is clamped so that the slice fits. */
-kernel void write_slice(global uint *restrict state, global const uint *restrict x, global const int *at,
-                        ulong outer, ulong length, ulong inner, ulong size)
+kernel void write_slice(global uint *restrict state, global const uint *restrict x,
+                        global const int *at, ulong outer, ulong length, ulong inner, ulong size)
 {
     ulong begin = (ulong)clamp((long)at[0], 0L, (long)(size - length));
     for (ulong item = get_global_id(0); item < outer * length * inner; item += get_global_size(0)) {

@@ -22,7 +22,8 @@ kernel void softmax(global float *y, global const float *x, ulong rows, ulong wi
 }
 
 /* dx = y (dy - sum(dy y)). */
-kernel void softmax_backward(global float *dx, global const float *y, global const float *dy, ulong rows, ulong width)
+kernel void softmax_backward(global float *dx, global const float *y, global const float *dy,
+                             ulong rows, ulong width)
 {
     GROUP_SCRATCH(scratch);
     for (ulong row = get_group_id(0); row < rows; row += get_num_groups(0)) {

@@ -1,9 +1,10 @@
 /* Two operations of a program's own, with gradients: what a built-in operation can do, these can.
  *
  *     soft_cap     limit tanh(x / limit): logits that never pass a limit (Gemma Team, 2024).
- *                  Element-wise, so a line of OpenCL C, a line for its derivative, and Quern fuses
- * it. unit_rows    x / sqrt(sum x^2 + epsilon): rows of length one, whose products are cosines. A
- * kernel of its own, and one for its gradient.
+ *                  Element-wise, so a line of OpenCL C, a line for its derivative, and Quern
+ *                  fuses it.
+ *     unit_rows    x / sqrt(sum x^2 + epsilon): rows of length one, whose products are cosines.
+ *                  A kernel of its own, and one for its gradient.
  *
  * The program holds both against plain C, and their gradients against finite differences.
  *

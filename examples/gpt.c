@@ -135,8 +135,7 @@ static qn_node *logits_of(const struct model *model, qn_node *tokens)
     return qn_matmul_with(norm(x, model->norm), table, (struct qn_matmul){.transpose_b = true});
 }
 
-/* ---- Training: gradients, clipping and AdamW are nodes of the same graph; a step is one plan ----
- */
+/* ---- Training: gradients, clipping and AdamW are nodes too; a step is one plan ---- */
 
 enum { MOST_PARAMETERS = 12 * LAYERS + 4, MOST_ROOTS = 16 };
 

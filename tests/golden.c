@@ -313,7 +313,8 @@ static size_t build_all(const struct operation *operation, json_t *cases, qn_gra
         const char *lacking = missing(json_object_get(entry, "tensors"), parameters);
         if (lacking) {
             char reason[256];
-            snprintf(reason, sizeof reason, "%s %s: there is no %s yet", operation->file, name, lacking);
+            snprintf(reason, sizeof reason, "%s %s: there is no %s yet", operation->file, name,
+                     lacking);
             skip(reason);
             continue;
         }

@@ -73,8 +73,8 @@ static void test_merging(void)
     qn_plan_free(plan);
     at.graph->segment = 0;
 
-    plan = PLAN(qn_dropout(x, 0.5, qn_input(at.graph, "key", QN_I32, QN_SHAPE(2)), 1), qn_scale(x, 2),
-                qn_scale(x, 3), qn_scale(x, 2));
+    plan = PLAN(qn_dropout(x, 0.5, qn_input(at.graph, "key", QN_I32, QN_SHAPE(2)), 1),
+                qn_scale(x, 2), qn_scale(x, 3), qn_scale(x, 2));
     is_int((long long)plan->n_steps, 3, "other attributes make another node");
     qn_plan_free(plan);
     no_error("merging");
@@ -175,7 +175,8 @@ static void test_simplification(void)
 
     qn_node *x = input(4, 6), *y = input(7, 6);
     qn_node *product = qn_matmul(x, qn_transpose(y, 0, 1));
-    qn_node *roots[] = {product, qn_matmul_with(x, y, (struct qn_matmul){.transpose_b = true})}, *found[2];
+    qn_node *roots[] = {product, qn_matmul_with(x, y, (struct qn_matmul){.transpose_b = true})},
+            *found[2];
     qn_graph *simple = graph_simplified(at.graph, roots, 2, found);
     ok(found[0] == found[1], "matmul takes in a transposition");
     qn_graph_free(simple);
@@ -269,8 +270,8 @@ static void test_fusion(void)
     begin("");
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         qn_plan *plan = PLAN(rows[i].build(input(3, 5)));
-        is_int((long long)plan->n_steps, (long long)rows[i].steps, "fusion, %s: %zu steps", rows[i].name,
-               rows[i].steps);
+        is_int((long long)plan->n_steps, (long long)rows[i].steps, "fusion, %s: %zu steps",
+               rows[i].name, rows[i].steps);
         bool within = true;
         for (size_t j = 0; j < plan->n_steps; j++) {
             qn_node *inputs[FUSE_ROOM];
@@ -289,7 +290,8 @@ static void test_fusion(void)
 
     plan = PLAN(fused_constants(x));
     qn_node *inputs[FUSE_ROOM];
-    is_int((long long)fuse_inputs(plan->steps[0], inputs), 1, "constants are no operands of a kernel");
+    is_int((long long)fuse_inputs(plan->steps[0], inputs), 1,
+           "constants are no operands of a kernel");
     is_int((long long)plan->n_slots, 1 + (value_slot(plan, plan->roots[0].node) != plan->slots[0]),
            "constants need no memory");
     qn_plan_free(plan);
@@ -321,7 +323,8 @@ static void test_reuse(void)
     check_memory(plan, "a chain of matmuls");
     qn_plan_free(plan);
 
-    qn_node *product = qn_named(qn_matmul(x, w), "product"), *act = qn_named(qn_gelu(product), "act");
+    qn_node *product = qn_named(qn_matmul(x, w), "product"),
+            *act = qn_named(qn_gelu(product), "act");
     plan = PLAN(act);
     ok(value_slot(plan, find(plan, "product")) == value_slot(plan, find(plan, "act")),
        "an element-wise result takes the memory of its operand");
@@ -345,7 +348,8 @@ static void test_joining(void)
     begin("");
     qn_node *x = input(4, 128), *y = input(2, 128);
     qn_plan *plan = PLAN(qn_concat((qn_node *[]){qn_exp(x), qn_exp(y)}, 2, 0));
-    is_int((long long)count_commands(plan, "copy_rows"), 0, "parts are computed where they are joined");
+    is_int((long long)count_commands(plan, "copy_rows"), 0,
+           "parts are computed where they are joined");
     is_int((long long)plan->memory.arena, 2 * 6 * 128 * 4, "in the memory of the whole");
     check_memory(plan, "joined parts");
     qn_plan_free(plan);
@@ -362,7 +366,8 @@ static void test_joining(void)
 
     qn_node *twice = qn_exp(y);
     plan = PLAN(qn_concat((qn_node *[]){twice, twice}, 2, 0));
-    is_int((long long)count_commands(plan, "copy_rows"), 1, "a part that comes twice is copied once");
+    is_int((long long)count_commands(plan, "copy_rows"), 1,
+           "a part that comes twice is copied once");
     check_memory(plan, "a part that comes twice");
     qn_plan_free(plan);
 
@@ -409,7 +414,8 @@ static void test_packing(void)
         qn_plan *plan = PLAN(loss, packed[0], packed[1]);
         is_int((long long)count_commands(plan, "copy_rows"), 0,
                "gradients %s are computed where they are packed", sizes[i].name);
-        is_int((long long)count_commands(plan, "zero"), (long long)sizes[i].gaps, "and gaps are zeroed");
+        is_int((long long)count_commands(plan, "zero"), (long long)sizes[i].gaps,
+               "and gaps are zeroed");
         check_memory(plan, "packed gradients");
         qn_plan_free(plan);
         plan = PLAN(packed[0], gradient[0]);
@@ -466,7 +472,8 @@ static void test_state(void)
     qn_node *half = qn_named(qn_scale(leaf, 0.5), "half"), *assigned = qn_assign(w, half);
     qn_node *after = qn_named(qn_softmax(assigned, -1), "after");
     qn_plan *plan = PLAN(assigned, after, reader);
-    ok(position(plan, "reader") < position(plan, "half"), "who reads a leaf comes before its write");
+    ok(position(plan, "reader") < position(plan, "half"),
+       "who reads a leaf comes before its write");
     ok(position(plan, "half") < position(plan, "after"), "who reads the new value comes after it");
     is_int((long long)count_copies(plan), 0, "a new value is computed in the tensor");
     check_memory(plan, "a tensor that is written");
@@ -496,7 +503,8 @@ static void test_state(void)
     qn_plan_free(plan);
     no_error("assigning");
 
-    ok(!PLAN(qn_assign(w, qn_scale(x, 2)), qn_assign(w, qn_scale(x, 3))), "two writes without order");
+    ok(!PLAN(qn_assign(w, qn_scale(x, 2)), qn_assign(w, qn_scale(x, 3))),
+       "two writes without order");
     has_error("w is written twice", "two writes without order");
     qn_node *first = qn_assign(w, qn_scale(x, 2)), *second = qn_assign(w, qn_softmax(first, -1));
     plan = PLAN(first, second);
@@ -554,7 +562,8 @@ static void test_gradients(void)
 {
     begin("");
     qn_tensor *w = tensor("w", 5, 7);
-    qn_node *x = input(3, 5), *leaf = qn_leaf(at.graph, w), *h = qn_matmul(x, leaf), *y = qn_tanh(h);
+    qn_node *x = input(3, 5), *leaf = qn_leaf(at.graph, w), *h = qn_matmul(x, leaf),
+            *y = qn_tanh(h);
     qn_node *loss = qn_sum(qn_square(y), QN_ALL), *elsewhere = input(4, 4);
     qn_node *wrt[] = {leaf, h, y, x, elsewhere, loss}, *found[6];
     is_int(qn_gradients(loss, NULL, wrt, 6, found), QN_OK, "gradients with respect to any nodes");
@@ -570,13 +579,15 @@ static void test_gradients(void)
     qn_plan_free(plan);
 
     qn_node *seeded;
-    is_int(qn_gradients(y, input(3, 7), &leaf, 1, &seeded), QN_OK, "a seed weighs what is no single number");
+    is_int(qn_gradients(y, input(3, 7), &leaf, 1, &seeded), QN_OK,
+           "a seed weighs what is no single number");
     qn_node *cube = qn_mul(qn_mul(x, x), x), *once, *twice;
     qn_gradients(qn_sum(cube, QN_ALL), NULL, &x, 1, &once);
-    is_int(qn_gradients(qn_sum(once, QN_ALL), NULL, &x, 1, &twice), QN_OK, "a gradient of a gradient");
+    is_int(qn_gradients(qn_sum(once, QN_ALL), NULL, &x, 1, &twice), QN_OK,
+           "a gradient of a gradient");
     qn_node *unused;
-    qn_gradients(qn_sum(qn_add(x, qn_less(x, qn_constant(at.graph, 0))), QN_ALL), NULL, &elsewhere, 1,
-                 &unused);
+    qn_gradients(qn_sum(qn_add(x, qn_less(x, qn_constant(at.graph, 0))), QN_ALL), NULL, &elsewhere,
+                 1, &unused);
     ok(is_zeros(unused), "an operation without a gradient is no harm where none is asked for");
     no_error("gradients");
 
@@ -633,7 +644,8 @@ static void test_errors(void)
     has_error("output", "an output that there is not");
     ok(!qn_input(at.graph, "none", QN_F32, QN_SHAPE(3, 0)), "an input without elements");
     has_error("input none", "an input without elements");
-    ok(!qn_input(at.graph, "huge", QN_F32, QN_SHAPE(SIZE_MAX / 2, 5)), "an input larger than memory");
+    ok(!qn_input(at.graph, "huge", QN_F32, QN_SHAPE(SIZE_MAX / 2, 5)),
+       "an input larger than memory");
     has_error("input huge", "an input larger than memory");
     ok(!qn_broadcast(x, QN_SHAPE(SIZE_MAX / 16, 2, 3, 5)), "a broadcast larger than memory");
     has_error("broadcast", "a broadcast larger than memory");
@@ -650,7 +662,8 @@ static void test_errors(void)
        "no plan, no crash");
     qn_plan_free(NULL);
     qn_graph_free(NULL);
-    ok(!qn_plan_new(NULL, NULL, 0) && !qn_input(NULL, "x", QN_F32, QN_SHAPE(1)) && !qn_leaf(NULL, NULL),
+    ok(!qn_plan_new(NULL, NULL, 0) && !qn_input(NULL, "x", QN_F32, QN_SHAPE(1)) &&
+           !qn_leaf(NULL, NULL),
        "no graph, no crash");
     no_error("NULL");
     end();
@@ -658,7 +671,8 @@ static void test_errors(void)
 
 /* ---- Text ---- */
 
-static char *text_of(int (*print)(qn_node *const *, size_t, FILE *), qn_node *const *roots, size_t count)
+static char *text_of(int (*print)(qn_node *const *, size_t, FILE *), qn_node *const *roots,
+                     size_t count)
 {
     char *text = NULL;
     size_t size;
@@ -672,7 +686,8 @@ static void test_text(void)
 {
     begin("");
     qn_tensor *w = tensor("weight", 5, 7);
-    qn_node *x = qn_named(input(3, 5), "a \"name\""), *y = qn_named(qn_matmul(x, qn_leaf(at.graph, w)), "y");
+    qn_node *x = qn_named(input(3, 5), "a \"name\""),
+            *y = qn_named(qn_matmul(x, qn_leaf(at.graph, w)), "y");
     qn_node *roots[] = {qn_softmax(y, -1), qn_assign(w, qn_scale(qn_leaf(at.graph, w), 0.5))};
     char *text = text_of(qn_graph_print, roots, 2);
     ok(strstr(text, "y (matmul)(%0, %1) : f32 [3,7]") && strstr(text, "softmax(") &&

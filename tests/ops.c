@@ -2,15 +2,15 @@
  * differences of it.
  *
  * A row says how an operation is built, what it should give, and for which shapes.  To test an
- * operation: a row in a table of ops_*.c, and if it is new to arithmetic, a function in reference.c. The
- * rows of a group share a plan, which is fast to compile.  For each the driver
+ * operation: a row in a table of ops_*.c, and if it is new to arithmetic, a function in
+ * reference.c.  The rows of a group share a plan, which is fast to compile.  For each the driver
  *   1. builds the nodes from operands that are whole tensors or views of larger ones, and their
- * gradients of a random weighted sum;
+ *      gradients of a random weighted sum;
  *   2. makes a plan with the variants a device would choose, then one for each other variant that
- * fits;
+ *      fits;
  *   3. fills the arena with NaNs, runs, and compares values and gradients;
  *   4. looks for writes outside of intermediates and into tensors that are only read, and runs
- * again for the same bits. */
+ *      again for the same bits. */
 #include <float.h>
 #include <getopt.h>
 #include <math.h>
@@ -81,8 +81,9 @@ static enum qn_type type_of(char letter)
 
 static double special(size_t index)
 {
-    static const double values[] = {0,  -0.0, 1,   -1,   0.5,  -0.5, 1e-30, -1e-30, 1e-4, -1e-4,
-                                    10, -10,  100, -100, 1000, 87,   -87,   3,      -3,   20, NAN};
+    static const double values[] = {0,      -0.0, 1,     -1, 0.5, -0.5, 1e-30,
+                                    -1e-30, 1e-4, -1e-4, 10, -10, 100,  -100,
+                                    1000,   87,   -87,   3,  -3,  20,   NAN};
     return values[index % (sizeof values / sizeof *values)];
 }
 
@@ -139,9 +140,11 @@ static double draw(char letter, uint64_t key, size_t index, size_t count, size_t
 /* ---- Cases ---- */
 
 /* An operand as a case says it: "3x5x8", "-" for a single number without axes; and in memory a
- * whole tensor, or t   with its last two axes swapped s   with gaps along the last axis r   some
- * rows of a taller one, so that it does not begin at its beginning b   one number or row repeated
- * along the first axis */
+ * whole tensor, or
+ *   t   with its last two axes swapped
+ *   s   with gaps along the last axis
+ *   r   some rows of a taller one, so that it does not begin at its beginning
+ *   b   one number or row repeated along the first axis */
 struct shape_of_operand {
     qn_shape shape, base;
     char view;

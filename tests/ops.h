@@ -42,7 +42,11 @@ struct row {
 struct table {
     const struct row *rows;
     size_t count;
-    enum pretended { ALL, ELEMENTWISE, VARIANTS } kind; /* which pretences run it, besides the first */
+    enum pretended {
+        ALL,
+        ELEMENTWISE,
+        VARIANTS
+    } kind; /* which pretences run it, besides the first */
 };
 #define TABLE(rows, kind)                                                                          \
     {                                                                                              \

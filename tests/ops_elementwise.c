@@ -287,7 +287,7 @@ static const struct row rows_with_numbers[] = {
 /* clang-format on */
 
 const struct table elementwise_tables[] = {
-    TABLE(rows_of_one, ELEMENTWISE),     TABLE(rows_of_special, ELEMENTWISE),
-    TABLE(rows_of_two, ELEMENTWISE),     TABLE(rows_of_two_i32, ELEMENTWISE),
+    TABLE(rows_of_one, ELEMENTWISE),       TABLE(rows_of_special, ELEMENTWISE),
+    TABLE(rows_of_two, ELEMENTWISE),       TABLE(rows_of_two_i32, ELEMENTWISE),
     TABLE(rows_with_numbers, ELEMENTWISE), {0},
 };

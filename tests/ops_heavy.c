@@ -273,6 +273,9 @@ static const struct row rows_of_adamw[] = {
 /* clang-format on */
 
 const struct table heavy_tables[] = {
-    TABLE(rows_of_matmul, VARIANTS), TABLE(rows_of_attention, VARIANTS), TABLE(rows_of_rows, VARIANTS),
-    TABLE(rows_of_adamw, VARIANTS),  {0},
+    TABLE(rows_of_matmul, VARIANTS),
+    TABLE(rows_of_attention, VARIANTS),
+    TABLE(rows_of_rows, VARIANTS),
+    TABLE(rows_of_adamw, VARIANTS),
+    {0},
 };

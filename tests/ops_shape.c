@@ -234,14 +234,15 @@ static struct array reference_of_sample(const struct row *row, const struct arra
 }
 
 static const struct qn_sample greedy = {.temperature = 0}, any = {.temperature = 1},
-                              cold = {.temperature = 0.25f}, of_five = {.temperature = 2, .top_k = 5},
+                              cold = {.temperature = 0.25f},
+                              of_five = {.temperature = 2, .top_k = 5},
                               nucleus = {.temperature = 1, .top_p = 0.7f},
                               both = {.temperature = 0.8f, .top_k = 50, .top_p = 0.9f};
 
 #define TOP(title, k, output)                                                                      \
     {                                                                                              \
-        ROW("choose", title, "d", 0, 0, 0, true, build_top_k, reference_of_top_k), .a = k,         \
-            .b = output, .cases = {                                                                \
+        ROW("choose", title, "d", 0, 0, 0, true, build_top_k, reference_of_top_k),                 \
+            .a = k, .b = output, .cases = {                                                        \
                 "3x17",                                                                            \
                 "2x3x131",                                                                         \
                 "2x4099",                                                                          \
@@ -261,12 +262,21 @@ static const struct qn_sample greedy = {.temperature = 0}, any = {.temperature =
 
 /* Indices: right or wrong.  Were a draw within a rounding of the border of two, another seed would do. */
 static const struct row rows_of_choosing[] = {
-    TOP("top_k_values", 5, 0),      TOP("top_k_indices", 5, 1),      TOP("top_1_index", 1, 1),
-    SAMPLE("sample_greedy", "di", greedy), SAMPLE("sample", "ni", any),     SAMPLE("sample_high", "hi", any),
-    SAMPLE("sample_cold", "ni", cold),     SAMPLE("sample_top_k", "ni", of_five), SAMPLE("sample_top_p", "ni", nucleus),
+    TOP("top_k_values", 5, 0),
+    TOP("top_k_indices", 5, 1),
+    TOP("top_1_index", 1, 1),
+    SAMPLE("sample_greedy", "di", greedy),
+    SAMPLE("sample", "ni", any),
+    SAMPLE("sample_high", "hi", any),
+    SAMPLE("sample_cold", "ni", cold),
+    SAMPLE("sample_top_k", "ni", of_five),
+    SAMPLE("sample_top_p", "ni", nucleus),
     SAMPLE("sample_both", "ni", both),
 };
 
 const struct table shape_tables[] = {
-    TABLE(rows_of_shape, VARIANTS), TABLE(rows_of_reduce, VARIANTS), TABLE(rows_of_choosing, VARIANTS), {0},
+    TABLE(rows_of_shape, VARIANTS),
+    TABLE(rows_of_reduce, VARIANTS),
+    TABLE(rows_of_choosing, VARIANTS),
+    {0},
 };

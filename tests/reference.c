@@ -384,14 +384,17 @@ struct array reference_sample(struct array logits, struct array key, struct qn_s
     for (size_t row = 0; row < rows; row++) {
         const double *x = logits.at + row * width;
         double least = kept_from(x, width, options), most = x[0], total = 0;
-        uint32_t counter[4] = {0, 0, (uint32_t)row, 0}, words[2] = {(uint32_t)key.at[0], (uint32_t)key.at[1]};
-        double target = options.temperature > 0 ? (philox(counter, words).word[0] >> 8) * 0x1p-24 : 0;
+        uint32_t counter[4] = {0, 0, (uint32_t)row, 0},
+                 words[2] = {(uint32_t)key.at[0], (uint32_t)key.at[1]};
+        double target =
+            options.temperature > 0 ? (philox(counter, words).word[0] >> 8) * 0x1p-24 : 0;
         for (size_t i = 0; i < width; i++)
             most = fmax(most, x[i]);
         for (int pass = 0; pass < 2; pass++) { /* adds up, then draws */
             double sum = 0;
             for (size_t i = 0; i < width; i++) {
-                double weight = options.temperature > 0 ? exp((x[i] - most) / options.temperature) : 1;
+                double weight =
+                    options.temperature > 0 ? exp((x[i] - most) / options.temperature) : 1;
                 sum += x[i] >= least ? weight : 0;
                 if (pass == 1 && sum > target * total) {
                     ids.at[row] = (double)i;

@@ -55,9 +55,16 @@ struct learner {
 
 static struct learner learner_new(qn_gpt *gpt, size_t rows, size_t length, size_t accumulate)
 {
-    struct qn_training options = {.learning_rate = 1e-3, .min_learning_rate = 1e-4, .steps = 1000, .beta1 = 0.9,
-                                  .beta2 = 0.99, .weight_decay = 0.1, .clip = 1, .accumulate = accumulate};
-    struct learner learner = {.trainer = qn_trainer_new(qn_gpt_parameters(gpt), &options), .count = rows * length};
+    struct qn_training options = {.learning_rate = 1e-3,
+                                  .min_learning_rate = 1e-4,
+                                  .steps = 1000,
+                                  .beta1 = 0.9,
+                                  .beta2 = 0.99,
+                                  .weight_decay = 0.1,
+                                  .clip = 1,
+                                  .accumulate = accumulate};
+    struct learner learner = {.trainer = qn_trainer_new(qn_gpt_parameters(gpt), &options),
+                              .count = rows * length};
     qn_graph *graph = qn_trainer_graph(learner.trainer);
     learner.tokens = qn_input(graph, "tokens", QN_I32, QN_SHAPE(rows, length));
     learner.targets = qn_input(graph, "targets", QN_I32, QN_SHAPE(rows, length));
@@ -134,7 +141,8 @@ static void test_shapes(qn_context *context, const char *folder)
             struct learner other = learner_new(gpt, rows, lengths[i], 1);
             all_finite = all_finite && isfinite(step(&other, count).loss);
             if (all_cached && count_files(folder) != before)
-                note("%zu windows of %zu: %zu files more", rows, lengths[i], count_files(folder) - before);
+                note("%zu windows of %zu: %zu files more", rows, lengths[i],
+                     count_files(folder) - before);
             all_cached = count_files(folder) == before;
             qn_trainer_free(other.trainer);
         }
@@ -189,7 +197,8 @@ static void test_accumulation(qn_context *context)
     for (size_t i = 0; i < STEPS; i++)
         worst = fmax(worst, fabs(losses[0][i] - losses[1][i]));
     /* The sums are split elsewhere: a few roundings of losses of about 4, which AdamW's first steps magnify. */
-    ok(worst <= 1e-5 && losses[0][1] != losses[0][0], "4 x 3 windows and 1 x 12: losses differ by %.1e", worst);
+    ok(worst <= 1e-5 && losses[0][1] != losses[0][0],
+       "4 x 3 windows and 1 x 12: losses differ by %.1e", worst);
 }
 
 static void test_gate(qn_context *context)
@@ -215,12 +224,14 @@ static void test_gate(qn_context *context)
     qn_tensor_read(weight, before);
     struct qn_step report = step(&learner, 1);
     qn_tensor_read(weight, after);
-    ok(!isfinite(report.loss) && report.skipped == 1, "a step whose gradient is not finite is counted");
+    ok(!isfinite(report.loss) && report.skipped == 1,
+       "a step whose gradient is not finite is counted");
     ok(memcmp(before, after, bytes) == 0, "and changes nothing");
     qn_tensor_write(bias, good);
     report = step(&learner, 2);
     qn_tensor_read(weight, after);
-    ok(isfinite(report.loss) && report.skipped == 1 && memcmp(before, after, bytes) != 0, "the next one does");
+    ok(isfinite(report.loss) && report.skipped == 1 && memcmp(before, after, bytes) != 0,
+       "the next one does");
     free(before);
     free(after);
     qn_trainer_free(learner.trainer);

@@ -64,7 +64,8 @@ qn_generator *qn_generator_new(qn_gpt *gpt, struct qn_generation options);
 void qn_generator_free(qn_generator *generator);
 
 /* Starts a text, number `sample` of this seed: at least one token. */
-int qn_generator_start(qn_generator *generator, const int32_t *prompt, size_t count, uint64_t sample);
+int qn_generator_start(qn_generator *generator, const int32_t *prompt, size_t count,
+                       uint64_t sample);
 
 /* The next token, or a negative status. */
 int32_t qn_generator_next(qn_generator *generator);
@@ -82,7 +83,8 @@ struct qn_evaluation {
 typedef struct qn_evaluator qn_evaluator;
 qn_evaluator *qn_evaluator_new(qn_gpt *gpt, size_t rows);
 void qn_evaluator_free(qn_evaluator *evaluator);
-int qn_evaluate(qn_evaluator *evaluator, const qn_dataset *dataset, size_t windows, struct qn_evaluation *result);
+int qn_evaluate(qn_evaluator *evaluator, const qn_dataset *dataset, size_t windows,
+                struct qn_evaluation *result);
 
 #ifdef __cplusplus
 }

@@ -15,9 +15,16 @@ enum { QN_MAX_OUTPUTS = 8, QN_MAX_OPERANDS = 8 };
 
 /* ---- What a device reports ---- */
 
-enum qn_class { QN_CPU, QN_GPU }; /* one work-item a group and wide vectors; or groups of 64 to 256 with local memory */
+enum qn_class {
+    QN_CPU,
+    QN_GPU
+}; /* one work-item a group and wide vectors; or groups of 64 to 256 with local memory */
 
-enum qn_gemm { QN_GEMM_AUTO, QN_GEMM_OWN, QN_GEMM_CLBLAST }; /* who multiplies matrices: see qn_options.gemm */
+enum qn_gemm {
+    QN_GEMM_AUTO,
+    QN_GEMM_OWN,
+    QN_GEMM_CLBLAST
+}; /* who multiplies matrices: see qn_options.gemm */
 
 struct qn_caps {
     enum qn_class device_class; /* the shape of kernels that suits it */
@@ -25,10 +32,10 @@ struct qn_caps {
     size_t compute_units, clock_mhz;
     size_t global_memory, max_allocation, local_memory; /* bytes */
     size_t max_work_group;
-    size_t alignment;    /* of sub-buffers, bytes */
-    size_t float_width;  /* native vector width in floats */
+    size_t alignment;   /* of sub-buffers, bytes */
+    size_t float_width; /* native vector width in floats */
     bool fp16, fp64, subgroups;
-    bool clblast;        /* may be used, and is there */
+    bool clblast; /* may be used, and is there */
     enum qn_gemm gemm;
 };
 
@@ -89,7 +96,8 @@ void qn_launch_define_text(struct qn_launch *launch, const char *macro, const ch
 void qn_launch_input(struct qn_launch *launch, size_t index);
 void qn_launch_output(struct qn_launch *launch, int index);
 void qn_launch_workspace(struct qn_launch *launch); /* what qn_variant.workspace asked for */
-void qn_launch_uint(struct qn_launch *launch, size_t value);  /* uint; more than 32 bits is an error */
+void qn_launch_uint(struct qn_launch *launch,
+                    size_t value); /* uint; more than 32 bits is an error */
 void qn_launch_ulong(struct qn_launch *launch, size_t value); /* ulong */
 void qn_launch_int(struct qn_launch *launch, int32_t value);
 void qn_launch_float(struct qn_launch *launch, double value);
@@ -108,12 +116,15 @@ void qn_launch_flat(struct qn_launch *launch, size_t count);
 /* A command that is no kernel: `function` enqueues what it wants on `queue` (a cl_command_queue) with the given buffers (cl_mem; inputs, then
  * outputs, then workspace, then NULL), and returns 0 or an OpenCL error. */
 typedef int qn_call(void *queue, void *const *buffers, const void *arguments);
-void qn_launch_call(struct qn_launch *launch, const char *name, qn_call *function, const void *arguments, size_t bytes);
+void qn_launch_call(struct qn_launch *launch, const char *name, qn_call *function,
+                    const void *arguments, size_t bytes);
 
 const struct qn_caps *qn_launch_caps(const struct qn_launch *launch);
 const struct qn_layout *qn_launch_layout(const struct qn_launch *launch, size_t input);
-bool qn_launch_output_used(const struct qn_launch *launch, int index); /* someone reads it; else do not write it */
-bool qn_launch_in_place(const struct qn_launch *launch, size_t input); /* it was computed at qn_op.place: do not copy it */
+bool qn_launch_output_used(const struct qn_launch *launch,
+                           int index); /* someone reads it; else do not write it */
+bool qn_launch_in_place(const struct qn_launch *launch,
+                        size_t input); /* it was computed at qn_op.place: do not copy it */
 
 /* ---- Operations ---- */
 
@@ -158,7 +169,8 @@ struct qn_op {
 
     /* A view: the layout of an output, given that of input 0.  False if strides cannot say it (the planner copies the input,
      * and asks again). */
-    bool (*view)(const qn_node *node, int output, const struct qn_layout *input, struct qn_layout *layout);
+    bool (*view)(const qn_node *node, int output, const struct qn_layout *input,
+                 struct qn_layout *layout);
 
     /* Or kernels: best first; the last one fits every device. */
     const struct qn_variant *variants;
@@ -178,12 +190,14 @@ struct qn_op {
     /* A simpler node of the same value, or the node itself.  `node->inputs` are simple already. */
     qn_node *(*simplify)(qn_node *node);
 
-    struct qn_cost (*cost)(const qn_node *node); /* of a run.  NULL: 1 flop an element and the bytes of all operands */
+    struct qn_cost (*cost)(
+        const qn_node *node); /* of a run.  NULL: 1 flop an element and the bytes of all operands */
 };
 
 /* A node of `op`; copies attributes (NULL: zeros).  NULL if an input is NULL, if the inputs belong to different graphs, or if
  * infer fails. */
-qn_node *qn_node_new(const struct qn_op *op, const void *attributes, qn_node *const *inputs, size_t n_inputs);
+qn_node *qn_node_new(const struct qn_op *op, const void *attributes, qn_node *const *inputs,
+                     size_t n_inputs);
 
 /* Sets the context's error to "OP: message" and returns false. */
 bool qn_node_fail(const qn_node *node, const char *format, ...)

@@ -11,11 +11,12 @@ extern "C" {
 
 /* ---- Element-wise: f32 (arithmetic, comparisons and where also i32); shapes broadcast as in NumPy ---- */
 
-qn_node *qn_add(qn_node *a, qn_node *b);     /* a + b */
-qn_node *qn_sub(qn_node *a, qn_node *b);     /* a - b */
-qn_node *qn_mul(qn_node *a, qn_node *b);     /* a b */
-qn_node *qn_div(qn_node *a, qn_node *b);     /* a / b */
-qn_node *qn_maximum(qn_node *a, qn_node *b); /* max(a, b); the gradient goes to a where they are equal */
+qn_node *qn_add(qn_node *a, qn_node *b); /* a + b */
+qn_node *qn_sub(qn_node *a, qn_node *b); /* a - b */
+qn_node *qn_mul(qn_node *a, qn_node *b); /* a b */
+qn_node *qn_div(qn_node *a, qn_node *b); /* a / b */
+qn_node *qn_maximum(qn_node *a,
+                    qn_node *b); /* max(a, b); the gradient goes to a where they are equal */
 qn_node *qn_minimum(qn_node *a, qn_node *b); /* min(a, b); the same */
 
 qn_node *qn_scale(qn_node *x, double factor);           /* factor x */
@@ -35,7 +36,8 @@ qn_node *qn_cos(qn_node *x);
 qn_node *qn_tanh(qn_node *x);
 qn_node *qn_sigmoid(qn_node *x); /* 1 / (1 + e^-x) */
 qn_node *qn_relu(qn_node *x);    /* max(x, 0); gradient 0 at 0 */
-qn_node *qn_gelu(qn_node *x);    /* x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): "gelu_new" of Hugging Face */
+qn_node *
+qn_gelu(qn_node *x); /* x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): "gelu_new" of Hugging Face */
 qn_node *qn_is_finite(qn_node *x); /* 1 where x is neither infinite nor NaN, else 0; no gradient */
 
 /* Comparisons give f32 1 or 0; no gradient. */
@@ -46,8 +48,9 @@ qn_node *qn_greater_equal(qn_node *a, qn_node *b); /* a >= b */
 qn_node *qn_equal(qn_node *a, qn_node *b);         /* a == b */
 qn_node *qn_not_equal(qn_node *a, qn_node *b);     /* a != b */
 
-qn_node *qn_where(qn_node *condition, qn_node *a, qn_node *b); /* a where condition is not 0, else b */
-qn_node *qn_cast(qn_node *x, enum qn_type type);               /* towards zero to i32; f32 and i32 */
+qn_node *qn_where(qn_node *condition, qn_node *a,
+                  qn_node *b);                   /* a where condition is not 0, else b */
+qn_node *qn_cast(qn_node *x, enum qn_type type); /* towards zero to i32; f32 and i32 */
 
 /* Zeroes each element with probability p and divides the others by 1 - p (Srivastava et al., 2014).  `key` is an i32 vector
  * of two: a seed and a number that changes each step; `stream` tells the dropouts of a model apart.  The mask is a pure
@@ -61,17 +64,19 @@ qn_node *qn_dropout(qn_node *x, double p, qn_node *key, uint32_t stream);
 
 qn_node *qn_sum(qn_node *x, unsigned axes);
 qn_node *qn_mean(qn_node *x, unsigned axes);
-qn_node *qn_max(qn_node *x, unsigned axes);  /* the gradient is shared evenly among the greatest */
-qn_node *qn_sum_squares(qn_node *x);         /* the sum of x^2 over all of x, without storing the squares */
+qn_node *qn_max(qn_node *x, unsigned axes); /* the gradient is shared evenly among the greatest */
+qn_node *qn_sum_squares(qn_node *x); /* the sum of x^2 over all of x, without storing the squares */
 
 /* ---- Shape: no copy where strides can say it ---- */
 
-qn_node *qn_reshape(qn_node *x, qn_shape shape);                          /* the same elements in the same order */
-qn_node *qn_transpose(qn_node *x, int axis_a, int axis_b);                /* swaps two axes */
-qn_node *qn_slice(qn_node *x, int axis, size_t begin, size_t end);        /* elements begin to end - 1 of an axis */
-qn_node *qn_broadcast(qn_node *x, qn_shape shape);                        /* as NumPy's broadcast_to */
+qn_node *qn_reshape(qn_node *x, qn_shape shape);           /* the same elements in the same order */
+qn_node *qn_transpose(qn_node *x, int axis_a, int axis_b); /* swaps two axes */
+qn_node *qn_slice(qn_node *x, int axis, size_t begin,
+                  size_t end);                     /* elements begin to end - 1 of an axis */
+qn_node *qn_broadcast(qn_node *x, qn_shape shape); /* as NumPy's broadcast_to */
 qn_node *qn_concat(qn_node *const *parts, size_t count, int axis);
-int qn_split(qn_node *x, int axis, size_t count, qn_node **parts);        /* `count` equal parts; 0, or negative */
+int qn_split(qn_node *x, int axis, size_t count,
+             qn_node **parts); /* `count` equal parts; 0, or negative */
 
 /* ---- Tables ---- */
 
@@ -86,9 +91,9 @@ qn_node *qn_embedding(qn_node *table, qn_node *ids);
 enum qn_activation { QN_NO_ACTIVATION, QN_RELU, QN_GELU };
 
 struct qn_matmul {
-    bool transpose_a, transpose_b;  /* swap the last two axes of a, of b */
-    qn_node *bias;                  /* (N), added to each row; or NULL */
-    enum qn_activation activation;  /* applied last */
+    bool transpose_a, transpose_b; /* swap the last two axes of a, of b */
+    qn_node *bias;                 /* (N), added to each row; or NULL */
+    enum qn_activation activation; /* applied last */
 };
 
 /* op(a) op(b): (..., M, K), (..., K, N) -> (..., M, N).  Leading axes are equal, or b has none. */
@@ -103,9 +108,9 @@ qn_node *qn_softmax(qn_node *x, int axis); /* exp(x - max) / sum exp(x - max) */
 qn_node *qn_layer_norm(qn_node *x, qn_node *weight, qn_node *bias, double epsilon);
 
 struct qn_cross_entropy {
-    int32_t ignore_index;   /* targets that count for nothing */
-    float label_smoothing;  /* e */
-    bool sum;               /* add up instead of dividing by the number of targets that count */
+    int32_t ignore_index;  /* targets that count for nothing */
+    float label_smoothing; /* e */
+    bool sum;              /* add up instead of dividing by the number of targets that count */
 };
 
 /* -log softmax(logits)[target], or with smoothing (1 - e) (that) + e/V sum_c -log softmax(logits)[c]: logits (..., V),
@@ -118,12 +123,15 @@ qn_node *qn_correct(qn_node *logits, qn_node *targets);
 
 /* ---- Attention ---- */
 
-enum { QN_MAX_HEAD_SIZE = 256 }; /* of D: what the kernels' blocks in local and private memory were measured for */
+enum {
+    QN_MAX_HEAD_SIZE = 256
+}; /* of D: what the kernels' blocks in local and private memory were measured for */
 
 struct qn_attention {
-    bool is_causal;     /* query i sees keys up to its own position only */
-    float scale;        /* 0: 1/sqrt(D) */
-    qn_node *position;  /* i32 (1), is_causal only: the position of the first query among the keys; NULL: Tk - Tq, that is
+    bool is_causal; /* query i sees keys up to its own position only */
+    float scale;    /* 0: 1/sqrt(D) */
+    qn_node *
+        position; /* i32 (1), is_causal only: the position of the first query among the keys; NULL: Tk - Tq, that is
                            the last query sees the last key.  For caches that are not full yet.  No gradient then. */
 };
 
@@ -138,9 +146,10 @@ qn_node *qn_attention(qn_node *q, qn_node *k, qn_node *v, struct qn_attention op
 qn_node *qn_top_k(qn_node *x, size_t k);
 
 struct qn_sample {
-    float temperature;  /* logits are divided by it; 0: the greatest */
-    size_t top_k;       /* only the k greatest; 0: all */
-    float top_p;        /* only the fewest that have this much probability together (Holtzman et al., 2020); 0 or 1: all */
+    float temperature; /* logits are divided by it; 0: the greatest */
+    size_t top_k;      /* only the k greatest; 0: all */
+    float
+        top_p; /* only the fewest that have this much probability together (Holtzman et al., 2020); 0 or 1: all */
 };
 
 /* Draws from softmax(logits / temperature), cut to top_k, then top_p: (B, V) -> i32 (B).  `key` as for qn_dropout(). */
@@ -155,8 +164,9 @@ struct qn_adamw {
 /* AdamW (Loshchilov and Hutter, 2019) on a whole buffer: outputs 0, 1, 2 are the new parameters, first and second moments.
  * All of parameters, m, v, gradient have one shape.  f32 numbers: learning_rate; scale, which multiplies the gradient;
  * t, the number of this update, from 1; gate: where it is 0 nothing changes.  No gradient. */
-qn_node *qn_adamw(qn_node *parameters, qn_node *m, qn_node *v, qn_node *gradient, qn_node *learning_rate, qn_node *scale,
-                  qn_node *t, qn_node *gate, struct qn_adamw options);
+qn_node *qn_adamw(qn_node *parameters, qn_node *m, qn_node *v, qn_node *gradient,
+                  qn_node *learning_rate, qn_node *scale, qn_node *t, qn_node *gate,
+                  struct qn_adamw options);
 
 /* The gradients of all tensors of a buffer of a store, laid out like the buffer: gradients[i] belongs to
  * qn_store_tensor(store, i).  Where it can, each gradient is computed at its place.  No gradient. */

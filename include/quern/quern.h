@@ -32,22 +32,24 @@ extern "C" {
 
 typedef struct qn_context qn_context; /* a device, its kernels and its memory */
 typedef struct qn_tensor qn_tensor;   /* numbers on a device */
-typedef struct qn_store qn_store;     /* the parameters of a model: few large buffers, laid out by group */
-typedef struct qn_graph qn_graph;     /* nodes, and the shapes they have */
-typedef struct qn_node qn_node;       /* how a number will be computed */
-typedef struct qn_plan qn_plan;       /* a graph made ready for a device */
+typedef struct qn_store
+    qn_store; /* the parameters of a model: few large buffers, laid out by group */
+typedef struct qn_graph qn_graph; /* nodes, and the shapes they have */
+typedef struct qn_node qn_node;   /* how a number will be computed */
+typedef struct qn_plan qn_plan;   /* a graph made ready for a device */
 
 enum qn_status {
     QN_OK = 0,
-    QN_ERROR_INVALID = -1,       /* an argument, a shape or a state that cannot be */
-    QN_ERROR_MEMORY = -2,        /* the host is out of memory */
-    QN_ERROR_DEVICE_MEMORY = -3, /* the device is out of memory, or a tensor is larger than it allows */
-    QN_ERROR_DEVICE = -4,        /* no such device, or the driver failed */
-    QN_ERROR_BUILD = -5,         /* a kernel does not compile */
-    QN_ERROR_FILE = -6,          /* a file cannot be read or written */
-    QN_ERROR_FORMAT = -7,        /* a file does not hold what it should */
-    QN_NOT_READY = -8,           /* a result that is not there yet: see qn_result() */
-    QN_ERROR_NOT_FINITE = -9     /* a parameter is infinite or NaN */
+    QN_ERROR_INVALID = -1, /* an argument, a shape or a state that cannot be */
+    QN_ERROR_MEMORY = -2,  /* the host is out of memory */
+    QN_ERROR_DEVICE_MEMORY =
+        -3,                  /* the device is out of memory, or a tensor is larger than it allows */
+    QN_ERROR_DEVICE = -4,    /* no such device, or the driver failed */
+    QN_ERROR_BUILD = -5,     /* a kernel does not compile */
+    QN_ERROR_FILE = -6,      /* a file cannot be read or written */
+    QN_ERROR_FORMAT = -7,    /* a file does not hold what it should */
+    QN_NOT_READY = -8,       /* a result that is not there yet: see qn_result() */
+    QN_ERROR_NOT_FINITE = -9 /* a parameter is infinite or NaN */
 };
 
 enum qn_type { QN_F32, QN_F16, QN_BF16, QN_I32, QN_U8, QN_TYPES };
@@ -67,7 +69,8 @@ typedef struct qn_shape {
 } qn_shape;
 
 #ifndef __cplusplus
-#define QN_SHAPE(...) ((qn_shape){(int)(sizeof((size_t[]){__VA_ARGS__}) / sizeof(size_t)), {__VA_ARGS__}})
+#define QN_SHAPE(...)                                                                              \
+    ((qn_shape){(int)(sizeof((size_t[]){__VA_ARGS__}) / sizeof(size_t)), {__VA_ARGS__}})
 #define QN_SCALAR ((qn_shape){0, {0}})
 #endif
 
@@ -77,11 +80,13 @@ bool qn_shape_equal(qn_shape a, qn_shape b);
 /* ---- Contexts ---- */
 
 struct qn_options {
-    const char *device; /* PLATFORM[:DEVICE], numbers or parts of names; NULL: the environment's QUERN_DEVICE, else the
+    const char *
+        device; /* PLATFORM[:DEVICE], numbers or parts of names; NULL: the environment's QUERN_DEVICE, else the
                            fastest GPU, else the CPU.  "none": plans can be made and printed, but not run. */
-    const char *gemm;   /* "auto" (or NULL), "clblast" or "own": who multiplies matrices */
-    bool profile;       /* time every kernel: see qn_profile_print() */
-    bool plan_only;     /* make and print plans for this device, but never run them: nothing is allocated on it, and what
+    const char *gemm; /* "auto" (or NULL), "clblast" or "own": who multiplies matrices */
+    bool profile;     /* time every kernel: see qn_profile_print() */
+    bool
+        plan_only; /* make and print plans for this device, but never run them: nothing is allocated on it, and what
                            would not fit its memory is an error all the same */
 };
 
@@ -107,9 +112,10 @@ int qn_profile_print(qn_context *context, FILE *file);
 /* What the context has allocated on the device and compiled so far: a run adds nothing. */
 struct qn_counters {
     size_t device_allocations, device_bytes, device_bytes_peak;
-    size_t programs_built, kernels_built; /* compiled; those from the cache on disk are not counted */
-    size_t programs_loaded;               /* from the cache on disk */
-    double build_seconds;                 /* compiling and loading programs */
+    size_t programs_built,
+        kernels_built;      /* compiled; those from the cache on disk are not counted */
+    size_t programs_loaded; /* from the cache on disk */
+    double build_seconds;   /* compiling and loading programs */
 };
 struct qn_counters qn_counters(const qn_context *context);
 
@@ -200,14 +206,15 @@ enum qn_group { QN_DECAY, QN_NO_DECAY, QN_FROZEN, QN_GROUPS };
  * owns its tensors. */
 qn_store *qn_store_new(qn_context *context, const char *name);
 void qn_store_free(qn_store *store);
-qn_tensor *qn_store_add(qn_store *store, const char *name, enum qn_type type, qn_shape shape, enum qn_group group);
+qn_tensor *qn_store_add(qn_store *store, const char *name, enum qn_type type, qn_shape shape,
+                        enum qn_group group);
 int qn_store_seal(qn_store *store);
 
 /* A store with the same tensors at the same places, zeroed: for gradients and moments.  Frozen tensors are left out. */
 qn_store *qn_store_like(const qn_store *store, const char *name);
 
 qn_context *qn_store_context(const qn_store *store);
-size_t qn_store_count(const qn_store *store);                     /* tensors, in the order they were added */
+size_t qn_store_count(const qn_store *store); /* tensors, in the order they were added */
 qn_tensor *qn_store_tensor(const qn_store *store, size_t index);
 qn_tensor *qn_store_find(const qn_store *store, const char *name); /* NULL if there is none */
 
@@ -222,15 +229,18 @@ enum qn_group qn_store_buffer_group(const qn_store *store, size_t index);
 qn_graph *qn_graph_new(qn_context *context);
 void qn_graph_free(qn_graph *graph);
 
-qn_node *qn_input(qn_graph *graph, const char *name, enum qn_type type, qn_shape shape); /* fed by qn_set() */
-qn_node *qn_leaf(qn_graph *graph, qn_tensor *tensor); /* the tensor's value at the start of the run */
-qn_node *qn_constant(qn_graph *graph, double value);  /* an f32 scalar */
+qn_node *qn_input(qn_graph *graph, const char *name, enum qn_type type,
+                  qn_shape shape); /* fed by qn_set() */
+qn_node *qn_leaf(qn_graph *graph,
+                 qn_tensor *tensor); /* the tensor's value at the start of the run */
+qn_node *qn_constant(qn_graph *graph, double value); /* an f32 scalar */
 
 /* Output `index` of a node that has several; a node used by itself stands for its output 0. */
 qn_node *qn_output(qn_node *node, int index);
 
-qn_node *qn_named(qn_node *node, const char *name); /* names a node for prints and messages; returns it */
-const char *qn_node_name(const qn_node *node);      /* "" if it has none */
+qn_node *qn_named(qn_node *node,
+                  const char *name); /* names a node for prints and messages; returns it */
+const char *qn_node_name(const qn_node *node); /* "" if it has none */
 qn_graph *qn_node_graph(const qn_node *node);
 enum qn_type qn_node_type(const qn_node *node);
 qn_shape qn_node_shape(const qn_node *node);
@@ -252,7 +262,8 @@ int qn_graph_dot(qn_node *const *roots, size_t count, FILE *file);
 
 /* Compares d of / d wrt[i] with central differences along random directions, for leaves wrt[i]; `of` must be one number.
  * Returns the largest relative error in *error. */
-int qn_check_gradients(qn_node *of, qn_node *const *wrt, size_t count, uint64_t seed, double *error);
+int qn_check_gradients(qn_node *of, qn_node *const *wrt, size_t count, uint64_t seed,
+                       double *error);
 
 /* ---- Plans ---- */
 
@@ -270,7 +281,8 @@ uint64_t qn_runs(const qn_plan *plan);
 
 /* The value of a root after the last run; waits.  The value of a large root is lost when another plan has run since. */
 int qn_get(qn_plan *plan, const qn_node *root, void *values);
-float qn_get_f32(qn_plan *plan, const qn_node *root); /* one number; NAN on failure: see qn_error() */
+float qn_get_f32(qn_plan *plan,
+                 const qn_node *root); /* one number; NAN on failure: see qn_error() */
 
 /* The value of a small root (at most QN_RING_BYTES) after run number `run` (from 1), one of the last QN_RING_RUNS.  Does not
  * wait: QN_NOT_READY if the run has not ended. */

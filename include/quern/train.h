@@ -10,15 +10,16 @@ extern "C" {
 
 /* The learning rate at `step` (f32, from 0): rate s / warmup below `warmup`, then min_rate + (rate - min_rate) (1 + cos(pi
  * (s - warmup) / (total - warmup))) / 2, and min_rate from `total` on (Loshchilov and Hutter, 2017). */
-qn_node *qn_cosine_schedule(qn_node *step, double rate, double min_rate, double warmup, double total);
+qn_node *qn_cosine_schedule(qn_node *step, double rate, double min_rate, double warmup,
+                            double total);
 
 struct qn_training {
     double learning_rate, min_learning_rate;
     uint64_t warmup, steps;
     double beta1, beta2, epsilon, weight_decay; /* epsilon 0: 1e-8 */
-    double clip;                                /* largest norm of all gradients together; 0: no limit */
-    size_t accumulate;                          /* batches a step; 0: 1 */
-    uint64_t seed;                              /* of dropout */
+    double clip;       /* largest norm of all gradients together; 0: no limit */
+    size_t accumulate; /* batches a step; 0: 1 */
+    uint64_t seed;     /* of dropout */
 };
 
 /* A trainer minimises a loss over a store by AdamW with clipping.  Step number, moments and counts are on the device; a step
@@ -52,7 +53,8 @@ struct qn_step {
 /* The report of one of the last few steps; waits for it if `wait` is true, else QN_NOT_READY if it has not ended. */
 int qn_trainer_report(qn_trainer *trainer, uint64_t step, bool wait, struct qn_step *report);
 
-uint64_t qn_trainer_steps(const qn_trainer *trainer); /* started, those before a resume counted in */
+uint64_t
+qn_trainer_steps(const qn_trainer *trainer); /* started, those before a resume counted in */
 struct qn_memory qn_trainer_memory(const qn_trainer *trainer);
 
 /* Moments and counters, to and from a file: with them a run goes on exactly. */

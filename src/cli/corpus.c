@@ -198,8 +198,8 @@ static int make_tokenizer(struct corpus *corpus, const struct run *run, const st
     else if (!is_char)
         corpus->tokenizer = qn_tokenizer_load(qn, named);
     if (!corpus->tokenizer && !is_char)
-        return failure(options, "%s%s", folder ? "" : "--tokenizer takes char|byte|PATH: ",
-                       qn_error(qn));
+        return failure(options, "%s%s",
+                       folder ? "" : "--tokenizer takes char|byte|PATH: ", qn_error(qn));
     int status = check_text(data, corpus->tokenizer, is_new, options, qn);
     if (status == EXIT_SUCCESS)
         status = check_text(valid, corpus->tokenizer, is_new, options, qn);

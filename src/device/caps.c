@@ -349,9 +349,10 @@ int caps_environment(qn_context *context, struct qn_caps *caps)
     int status = words ? caps_override(context, caps, words) : QN_OK;
     if (status == QN_OK && caps->device_class == QN_GPU &&
         (caps->max_work_group < GPU_LEAST_GROUP || caps->local_memory < GPU_LEAST_LOCAL))
-        return context_fail(context, QN_ERROR_DEVICE,
-                            "it allows work-groups of %zu and %zu bytes of local memory; kernels for GPUs need %d "
-                            "and %d",
-                            caps->max_work_group, caps->local_memory, GPU_LEAST_GROUP, GPU_LEAST_LOCAL);
+        return context_fail(
+            context, QN_ERROR_DEVICE,
+            "it allows work-groups of %zu and %zu bytes of local memory; kernels for GPUs need %d "
+            "and %d",
+            caps->max_work_group, caps->local_memory, GPU_LEAST_GROUP, GPU_LEAST_LOCAL);
     return status;
 }

@@ -137,10 +137,11 @@ static void question(struct qn_icd *icd, struct driver *driver)
     char cache[PATH_MAX];
     bool finds_none = !driver->problem[0] && icd->devices == 0;
     if (finds_none && lacks_cache(driver, cache))
-        snprintf(driver->problem, sizeof driver->problem,
-                 "it finds no device, since its cache %.200s cannot be written: make it writable, or "
-                 "set POCL_CACHE_DIR to a folder that is",
-                 cache);
+        snprintf(
+            driver->problem, sizeof driver->problem,
+            "it finds no device, since its cache %.200s cannot be written: make it writable, or "
+            "set POCL_CACHE_DIR to a folder that is",
+            cache);
     else if (finds_none)
         snprintf(driver->problem, sizeof driver->problem,
                  "it finds no device: no such hardware, or no right to use it (for GPUs: is the "

@@ -45,11 +45,12 @@ int tensor_place(qn_tensor *tensor, struct storage *storage, size_t offset)
     cl_buffer_region region = {offset, qn_tensor_bytes(tensor)};
     if (region.origin == 0 && region.size == storage->bytes) {
         tensor->view = storage->buffer;
-        return device_check(tensor->context, clRetainMemObject(storage->buffer), "tensor %s", tensor->name);
+        return device_check(tensor->context, clRetainMemObject(storage->buffer), "tensor %s",
+                            tensor->name);
     }
     cl_int code;
-    tensor->view = clCreateSubBuffer(storage->buffer, CL_MEM_READ_WRITE, CL_BUFFER_CREATE_TYPE_REGION,
-                                     &region, &code);
+    tensor->view = clCreateSubBuffer(storage->buffer, CL_MEM_READ_WRITE,
+                                     CL_BUFFER_CREATE_TYPE_REGION, &region, &code);
     return device_check(tensor->context, code, "tensor %s", tensor->name);
 }
 
@@ -141,8 +142,8 @@ int qn_tensor_write(qn_tensor *tensor, const void *values)
         return status;
     tensor->storage->version++;
     return device_check(tensor->context,
-                        clEnqueueWriteBuffer(tensor->context->device->queue, tensor->view, CL_TRUE, 0,
-                                             qn_tensor_bytes(tensor), values, 0, NULL, NULL),
+                        clEnqueueWriteBuffer(tensor->context->device->queue, tensor->view, CL_TRUE,
+                                             0, qn_tensor_bytes(tensor), values, 0, NULL, NULL),
                         "writing tensor %s", tensor->name);
 }
 
@@ -152,8 +153,8 @@ int qn_tensor_read(const qn_tensor *tensor, void *values)
     if (status != QN_OK)
         return status;
     return device_check(tensor->context,
-                        clEnqueueReadBuffer(tensor->context->device->queue, tensor->view, CL_TRUE, 0,
-                                            qn_tensor_bytes(tensor), values, 0, NULL, NULL),
+                        clEnqueueReadBuffer(tensor->context->device->queue, tensor->view, CL_TRUE,
+                                            0, qn_tensor_bytes(tensor), values, 0, NULL, NULL),
                         "reading tensor %s", tensor->name);
 }
 

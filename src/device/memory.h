@@ -26,7 +26,8 @@ struct qn_tensor {
 enum { STORE_ALIGNMENT = 512 };
 
 /* A tensor without memory yet; gives it a range of a storage that it shares from then on. */
-qn_tensor *tensor_unplaced(qn_context *context, const char *name, enum qn_type type, qn_shape shape);
+qn_tensor *tensor_unplaced(qn_context *context, const char *name, enum qn_type type,
+                           qn_shape shape);
 int tensor_place(qn_tensor *tensor, struct storage *storage, size_t offset);
 
 struct storage *storage_new(qn_context *context, size_t bytes);

@@ -40,7 +40,8 @@ qn_tensor *qn_store_add(qn_store *store, const char *name, enum qn_type type, qn
     if (!store)
         return NULL;
     if (store->is_sealed || type != QN_F32 || qn_store_find(store, name)) {
-        context_fail(store->context, QN_ERROR_INVALID, "store %s: cannot add %s: %s", store->name, name,
+        context_fail(store->context, QN_ERROR_INVALID, "store %s: cannot add %s: %s", store->name,
+                     name,
                      store->is_sealed ? "the store is sealed"
                      : type != QN_F32 ? "stores hold f32"
                                       : "there is a tensor of this name");
@@ -58,7 +59,8 @@ qn_tensor *qn_store_add(qn_store *store, const char *name, enum qn_type type, qn
 }
 
 /* Appends a buffer of `bytes`, zeroed, and places in it the tensors of `group` numbered first to last. */
-static int seal_buffer(qn_store *store, enum qn_group group, size_t first, size_t last, size_t bytes)
+static int seal_buffer(qn_store *store, enum qn_group group, size_t first, size_t last,
+                       size_t bytes)
 {
     struct store_buffer *buffers =
         realloc(store->buffers, (store->n_buffers + 1) * sizeof *store->buffers);
@@ -89,7 +91,8 @@ int qn_store_seal(qn_store *store)
     if (!store)
         return QN_ERROR_INVALID;
     if (store->is_sealed)
-        return context_fail(store->context, QN_ERROR_INVALID, "store %s is sealed already", store->name);
+        return context_fail(store->context, QN_ERROR_INVALID, "store %s is sealed already",
+                            store->name);
     store->is_sealed = true;
     size_t limit = store->context->caps.max_allocation;
     for (int group = 0; group < QN_GROUPS; group++) {
@@ -109,8 +112,7 @@ int qn_store_seal(qn_store *store)
             last = i;
             bytes += need;
         }
-        int status =
-            bytes ? seal_buffer(store, (enum qn_group)group, first, last, bytes) : QN_OK;
+        int status = bytes ? seal_buffer(store, (enum qn_group)group, first, last, bytes) : QN_OK;
         if (status != QN_OK)
             return status;
     }
@@ -125,8 +127,9 @@ qn_store *qn_store_like(const qn_store *store, const char *name)
     bool ok = like != NULL;
     for (size_t i = 0; ok && i < store->count; i++) {
         const struct store_entry *entry = &store->entries[i];
-        ok = entry->group == QN_FROZEN || qn_store_add(like, entry->tensor->name, entry->tensor->type,
-                                                       entry->tensor->shape, entry->group);
+        ok = entry->group == QN_FROZEN ||
+             qn_store_add(like, entry->tensor->name, entry->tensor->type, entry->tensor->shape,
+                          entry->group);
     }
     if (ok && qn_store_seal(like) == QN_OK)
         return like;

@@ -33,7 +33,8 @@ bool gemm_clblast_fits(const struct gemm_problem *p, const struct qn_caps *caps)
         return false;
     bool is_large =
         (double)p->m * (double)p->n * (double)p->k >= (double)LARGE_SIDE * LARGE_SIDE * LARGE_SIDE;
-    return caps->gemm == QN_GEMM_CLBLAST || (caps->device_class == QN_GPU && !caps->is_cpu && is_large);
+    return caps->gemm == QN_GEMM_CLBLAST ||
+           (caps->device_class == QN_GPU && !caps->is_cpu && is_large);
 }
 
 static int multiply(void *queue, void *const *buffers, const void *arguments)

@@ -4,8 +4,8 @@
 #include "gemm/gemm.h"
 
 enum {
-    K_BLOCK = 256,      /* a panel of b of so many rows stays in the first-level cache */
-    ROW_TILE = 192,     /* so many rows of a panel of a stay in the second-level cache */
+    K_BLOCK = 256,  /* a panel of b of so many rows stays in the first-level cache */
+    ROW_TILE = 192, /* so many rows of a panel of a stay in the second-level cache */
     COLUMN_TILE = 512,
     LEAST_LOCAL_MEMORY = 32768,
     FEW_ROWS = 8, /* no more: b is not packed, but read once */
@@ -42,8 +42,8 @@ struct tiling {
     size_t a_panels, b_panel, tile;
 };
 
-static void launch_tiles(struct qn_launch *launch, const struct gemm_problem *p, struct tiling tiling,
-                         size_t tiles)
+static void launch_tiles(struct qn_launch *launch, const struct gemm_problem *p,
+                         struct tiling tiling, size_t tiles)
 {
     qn_launch_kernel(launch, &source_gemm_cpu, "gemm_cpu");
     gemm_launch_arguments(launch, p);
@@ -73,7 +73,8 @@ static void record_few_rows(struct qn_launch *launch, const struct gemm_problem 
             break;
         column_tile /= 2;
     }
-    launch_tiles(launch, p, (struct tiling){.columns = column_tile, .tile = p->m * column_tile}, tiles);
+    launch_tiles(launch, p, (struct tiling){.columns = column_tile, .tile = p->m * column_tile},
+                 tiles);
 }
 
 static void record_packed(struct qn_launch *launch, const struct gemm_problem *p)

@@ -30,8 +30,8 @@ static void direction(float *values, size_t count, uint32_t number, uint64_t see
         values[i] = (float)(values[i] / sqrt(squares));
 }
 
-static int value_at(qn_plan *plan, qn_node *of, qn_tensor *tensor, const float *values, const float *along,
-                    double step, float *scratch, double *value)
+static int value_at(qn_plan *plan, qn_node *of, qn_tensor *tensor, const float *values,
+                    const float *along, double step, float *scratch, double *value)
 {
     size_t count = qn_shape_count(tensor->shape);
     for (size_t i = 0; i < count; i++)
@@ -53,7 +53,8 @@ static int check_leaf(qn_plan *plan, qn_node *of, qn_node *leaf, qn_node *gradie
     float *slope = context_alloc(context, count, sizeof *slope);
     float *along = context_alloc(context, count, sizeof *along);
     float *scratch = context_alloc(context, count, sizeof *scratch);
-    int status = values && slope && along && scratch ? qn_tensor_read(tensor, values) : QN_ERROR_MEMORY;
+    int status =
+        values && slope && along && scratch ? qn_tensor_read(tensor, values) : QN_ERROR_MEMORY;
     if (status == QN_OK)
         status = qn_run(plan);
     if (status == QN_OK)

@@ -82,7 +82,8 @@ static void add_constants(struct emitter *emitter, const qn_node *member)
     }
 }
 
-static size_t find_constant(const struct emitter *emitter, const qn_node *member, bool is_input, size_t index)
+static size_t find_constant(const struct emitter *emitter, const qn_node *member, bool is_input,
+                            size_t index)
 {
     size_t i = 0;
     while (emitter->constants[i].member != member || emitter->constants[i].is_input != is_input ||
@@ -184,7 +185,8 @@ static void put_expression(struct emitter *emitter, const qn_node *member)
         if (operand >= 0)
             put_operand(emitter, member, (size_t)operand);
         else if (length == 2 && p[0] == 'a' && is_digit(p[1]) && (size_t)(p[1] - '0') < n_floats)
-            put(&emitter->text, "c%zu", find_constant(emitter, member, false, (size_t)(p[1] - '0')));
+            put(&emitter->text, "c%zu",
+                find_constant(emitter, member, false, (size_t)(p[1] - '0')));
         else if (length == 5 && strncmp(p, "INDEX", 5) == 0)
             put(&emitter->text, "index");
         else
@@ -299,7 +301,8 @@ static void put_kernel(struct emitter *emitter)
             put(text, "    %sv u%zu = (%sv)(x%zu[o%zu]);\n", type, i, type, i, i);
     }
     put(text, "    ulong chunks = (inner + FLAT_CHUNK - 1) / FLAT_CHUNK;\n"
-              "    for (ulong item = get_global_id(0); item < rows * chunks; item += get_global_size(0)) {\n"
+              "    for (ulong item = get_global_id(0); item < rows * chunks; item += "
+              "get_global_size(0)) {\n"
               "        ulong row = item / chunks, i = item %% chunks * FLAT_CHUNK;\n"
               "        ulong end = min(i + FLAT_CHUNK, inner);\n");
     put_row(emitter);

@@ -76,12 +76,13 @@ int plan_fuse(qn_plan *plan)
         bool is_stored = several[id] || user[id];
         if (node_expression(node) && is_stored) {
             group = user[id];
-            bool joins = !several[id] && qn_shape_equal(*qn_out(node, 0), *qn_out(group->node, 0)) &&
+            bool joins = !several[id] &&
+                         qn_shape_equal(*qn_out(node, 0), *qn_out(group->node, 0)) &&
                          join(group, node);
             if (!joins) {
                 group = step_new(plan, node);
-                if (!group ||
-                    !(group->members = graph_alloc(plan->graph, FUSE_MEMBERS * sizeof *group->members)))
+                if (!group || !(group->members = graph_alloc(
+                                    plan->graph, FUSE_MEMBERS * sizeof *group->members)))
                     status = QN_ERROR_MEMORY;
                 else
                     join(group, node);

@@ -9,8 +9,8 @@
 /* What is known about each node while walking back: the gradients of its outputs, and whether it leads to a wrt. */
 struct walk {
     qn_graph *graph;
-    size_t count;                     /* nodes there were before */
-    bool *wanted;                     /* by id: depends on some wrt */
+    size_t count;                      /* nodes there were before */
+    bool *wanted;                      /* by id: depends on some wrt */
     qn_node *(*d_out)[QN_MAX_OUTPUTS]; /* by id */
 };
 
@@ -113,7 +113,8 @@ static int walk_back(struct walk *walk, qn_node *of, qn_node *seed, qn_node *con
     for (size_t id = of->id + 1; id-- > 0;)
         if (walk->wanted[id] && has_gradient(walk->d_out[id]) && walk->graph->nodes[id]->n_inputs &&
             !node_back(walk, walk->graph->nodes[id]))
-            return walk->graph->context->status ? (int)walk->graph->context->status : QN_ERROR_INVALID;
+            return walk->graph->context->status ? (int)walk->graph->context->status
+                                                : QN_ERROR_INVALID;
 
     for (size_t i = 0; i < n; i++) {
         out[i] = walk->d_out[wrt[i]->id][0];
@@ -137,11 +138,13 @@ int qn_gradients(qn_node *of, qn_node *seed, qn_node *const *wrt, size_t count, 
     qn_graph *graph = of->graph;
     char text[SHAPE_TEXT];
     if (!seed && qn_shape_count(*qn_out(of, 0)) != 1)
-        return context_fail(graph->context, QN_ERROR_INVALID,
-                            "gradients: of a value of shape %s; give a seed, or reduce it to one number",
-                            shape_text(qn_out(of, 0), text, sizeof text));
+        return context_fail(
+            graph->context, QN_ERROR_INVALID,
+            "gradients: of a value of shape %s; give a seed, or reduce it to one number",
+            shape_text(qn_out(of, 0), text, sizeof text));
     if (seed && !qn_shape_equal(*qn_out(of, 0), *qn_out(seed, 0)))
-        return context_fail(graph->context, QN_ERROR_INVALID, "gradients: the seed's shape is not %s",
+        return context_fail(graph->context, QN_ERROR_INVALID,
+                            "gradients: the seed's shape is not %s",
                             shape_text(qn_out(of, 0), text, sizeof text));
     if (!seed)
         seed = qn_reshape(qn_constant(graph, 1), *qn_out(of, 0));

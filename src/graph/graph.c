@@ -178,10 +178,12 @@ static bool graph_append(qn_graph *graph, qn_node *node)
 qn_node *node_new(qn_graph *graph, const struct qn_op *op, const void *attributes,
                   qn_node *const *inputs, size_t n_inputs)
 {
-    if (op->expression && (n_inputs > QN_MAX_OPERANDS || op->attributes > MAX_FLOATS * sizeof(float))) {
-        context_fail(graph->context, QN_ERROR_INVALID,
-                     "%s: %zu inputs and %zu bytes of attributes; an expression has at most %d and %zu", op->name,
-                     n_inputs, op->attributes, QN_MAX_OPERANDS, MAX_FLOATS * sizeof(float));
+    if (op->expression &&
+        (n_inputs > QN_MAX_OPERANDS || op->attributes > MAX_FLOATS * sizeof(float))) {
+        context_fail(
+            graph->context, QN_ERROR_INVALID,
+            "%s: %zu inputs and %zu bytes of attributes; an expression has at most %d and %zu",
+            op->name, n_inputs, op->attributes, QN_MAX_OPERANDS, MAX_FLOATS * sizeof(float));
         return NULL;
     }
     char *memory = graph_alloc(graph, sizeof(qn_node) + n_inputs * sizeof *inputs);
@@ -283,10 +285,9 @@ qn_shape qn_node_shape(const qn_node *node)
 
 const char *node_label(const qn_node *node, char *text, size_t bytes)
 {
-    const char *operation =
-        node->op == &derivative_op
-            ? ((const struct derivative_attributes *)node->attributes)->of->name
-            : node->op->name;
+    const char *operation = node->op == &derivative_op
+                                ? ((const struct derivative_attributes *)node->attributes)->of->name
+                                : node->op->name;
     const char *suffix = node->op == &derivative_op ? "'" : "";
     if (node->name)
         snprintf(text, bytes, "%s (%s%s)", node->name, operation, suffix);
@@ -302,8 +303,10 @@ static bool infer_set(qn_node *node)
     return node->outputs[0].shape.rank >= 0; /* set by the function that makes it */
 }
 
-const struct qn_op input_op = {
-    .name = "input", .outputs = 1, .attributes = sizeof(struct input_attributes), .infer = infer_set};
+const struct qn_op input_op = {.name = "input",
+                               .outputs = 1,
+                               .attributes = sizeof(struct input_attributes),
+                               .infer = infer_set};
 
 qn_node *qn_input(qn_graph *graph, const char *name, enum qn_type type, qn_shape shape)
 {
@@ -312,13 +315,16 @@ qn_node *qn_input(qn_graph *graph, const char *name, enum qn_type type, qn_shape
     char text[SHAPE_TEXT];
     size_t count = qn_shape_count(shape);
     if (type < 0 || type >= QN_TYPES) {
-        context_fail(graph->context, QN_ERROR_INVALID, "input %s: there is no type %d", name, (int)type);
+        context_fail(graph->context, QN_ERROR_INVALID, "input %s: there is no type %d", name,
+                     (int)type);
         return NULL;
     }
     if (shape.rank < 0 || shape.rank > QN_MAX_RANK || count == 0 || count > SIZE_MAX / 8) {
-        context_fail(graph->context, QN_ERROR_INVALID, "input %s: shape %s has no or too many elements",
-                     name, shape.rank < 0 || shape.rank > QN_MAX_RANK ? "of this rank" :
-                     shape_text(&shape, text, sizeof text));
+        context_fail(graph->context, QN_ERROR_INVALID,
+                     "input %s: shape %s has no or too many elements", name,
+                     shape.rank < 0 || shape.rank > QN_MAX_RANK
+                         ? "of this rank"
+                         : shape_text(&shape, text, sizeof text));
         return NULL;
     }
     struct input_attributes attributes = {.serial = (uint32_t)graph->count};
@@ -337,20 +343,23 @@ static bool leaf_infer(qn_node *node)
     return true;
 }
 
-const struct qn_op leaf_op = {
-    .name = "leaf", .outputs = 1, .attributes = sizeof(struct leaf_attributes), .infer = leaf_infer};
+const struct qn_op leaf_op = {.name = "leaf",
+                              .outputs = 1,
+                              .attributes = sizeof(struct leaf_attributes),
+                              .infer = leaf_infer};
 
 qn_node *qn_leaf(qn_graph *graph, qn_tensor *tensor)
 {
     if (!graph || !tensor)
         return NULL;
     if (graph->context != tensor->context) {
-        context_fail(graph->context, QN_ERROR_INVALID, "leaf %s: the tensor belongs to another context",
-                     tensor->name);
+        context_fail(graph->context, QN_ERROR_INVALID,
+                     "leaf %s: the tensor belongs to another context", tensor->name);
         return NULL;
     }
     if (!tensor->storage && graph->context->device) {
-        context_fail(graph->context, QN_ERROR_INVALID, "leaf %s: its store is not sealed", tensor->name);
+        context_fail(graph->context, QN_ERROR_INVALID, "leaf %s: its store is not sealed",
+                     tensor->name);
         return NULL;
     }
     /* One node a tensor: who asks for the gradient of a leaf means all uses of the tensor. */
@@ -394,8 +403,8 @@ static bool output_infer(qn_node *node)
 {
     int index = *(const int *)node->attributes;
     if (index < 0 || index >= node->inputs[0]->n_outputs)
-        return qn_node_fail(node, "%s has %d outputs: there is no number %d", node->inputs[0]->op->name,
-                            node->inputs[0]->n_outputs, index);
+        return qn_node_fail(node, "%s has %d outputs: there is no number %d",
+                            node->inputs[0]->op->name, node->inputs[0]->n_outputs, index);
     node->outputs[0] = node->inputs[0]->outputs[index];
     return true;
 }

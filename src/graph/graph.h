@@ -11,9 +11,10 @@ struct qn_graph {
     qn_context *context;
     qn_node **nodes; /* by id: inputs come before those that use them */
     size_t count, capacity;
-    struct block *blocks;  /* the memory of nodes */
-    struct intern *intern; /* of a graph that simplifies: one node for each (operation, inputs, attributes) */
-    uint32_t segment;      /* of new nodes */
+    struct block *blocks; /* the memory of nodes */
+    struct intern
+        *intern; /* of a graph that simplifies: one node for each (operation, inputs, attributes) */
+    uint32_t segment; /* of new nodes */
 };
 
 /* Memory that lives as long as the graph, zeroed.  NULL and an error on failure. */
@@ -23,8 +24,8 @@ void *graph_alloc(qn_graph *graph, size_t bytes);
 qn_graph *graph_new_simplifying(qn_context *context);
 
 /* As qn_node_new(), for operations that may have no inputs. */
-qn_node *node_new(qn_graph *graph, const struct qn_op *op, const void *attributes, qn_node *const *inputs,
-                  size_t n_inputs);
+qn_node *node_new(qn_graph *graph, const struct qn_op *op, const void *attributes,
+                  qn_node *const *inputs, size_t n_inputs);
 
 /* What is computed on no device: values that are there before the run, and names for parts of others. */
 extern const struct qn_op input_op;    /* struct input_attributes */
@@ -49,7 +50,8 @@ enum { MAX_FLOATS = 4 };
 struct derivative_attributes {
     const struct qn_op *of;
     uint32_t input;
-    uint32_t operands; /* which of x0, x1, ..., then y, dy the text uses: these are the node's inputs */
+    uint32_t
+        operands; /* which of x0, x1, ..., then y, dy the text uses: these are the node's inputs */
     float a[MAX_FLOATS];
 };
 extern const struct qn_op derivative_op;

@@ -166,7 +166,8 @@ static bool forward(qn_plan *plan, const struct write *writes, struct write *wri
                     qn_shape_count(write->tensor->shape) == qn_shape_count(value->layout.shape);
     if (!step || !is_whole || value->slot || source->op->place ||
         !may_overwrite(plan, step, output, write->tensor) ||
-        is_before_earlier(plan, writes, write, step) || !readers_first(plan, step, write->tensor, status))
+        is_before_earlier(plan, writes, write, step) ||
+        !readers_first(plan, step, write->tensor, status))
         return false;
     write->step = step;
     value->slot = tensor_slot(plan, write->tensor);
@@ -188,10 +189,12 @@ static int copy_step(qn_plan *plan, struct write *write)
     int status = order_data(plan, step);
     plan->steps[plan->n_steps++] = step;
     plan->step_of[write->node->id] = step;
-    plan_note(plan, "%s: copied into the tensor when its old value has been read\n", write->tensor->name);
+    plan_note(plan, "%s: copied into the tensor when its old value has been read\n",
+              write->tensor->name);
     if (!readers_first(plan, step, write->tensor, &status))
         return context_fail(plan->context, QN_ERROR_INVALID,
-                            "assign: the new value of tensor %s depends on itself", write->tensor->name);
+                            "assign: the new value of tensor %s depends on itself",
+                            write->tensor->name);
     return status;
 }
 
@@ -202,7 +205,8 @@ static int write_step(qn_plan *plan, struct write *write)
     write->step = plan->step_of[write->node->id];
     if (!readers_first(plan, write->step, write->tensor, &status))
         return context_fail(plan->context, QN_ERROR_INVALID,
-                            "write: the new value of tensor %s depends on itself", write->tensor->name);
+                            "write: the new value of tensor %s depends on itself",
+                            write->tensor->name);
     value_of(plan, write->node, 0)->slot = tensor_slot(plan, write->tensor);
     return value_of(plan, write->node, 0)->slot ? status : QN_ERROR_MEMORY;
 }
@@ -260,13 +264,15 @@ static int order_state(qn_plan *plan)
     int status = writes ? QN_OK : QN_ERROR_MEMORY;
     for (size_t id = 0; status == QN_OK && id < plan->n_nodes; id++)
         if (tensor_written(plan->nodes[id]))
-            writes[count++] = (struct write){tensor_written(plan->nodes[id]), NULL, plan->nodes[id]};
+            writes[count++] =
+                (struct write){tensor_written(plan->nodes[id]), NULL, plan->nodes[id]};
     /* Writes in part have no choice, assigns have. */
     for (size_t i = 0; status == QN_OK && i < count; i++)
         if (writes[i].node->op == &write_op)
             status = write_step(plan, &writes[i]);
     for (size_t i = 0; status == QN_OK && i < count; i++)
-        if (writes[i].node->op == &assign_op && !forward(plan, writes, &writes[i], &status) && status == QN_OK)
+        if (writes[i].node->op == &assign_op && !forward(plan, writes, &writes[i], &status) &&
+            status == QN_OK)
             status = copy_step(plan, &writes[i]);
     if (status == QN_OK)
         status = order_writes(plan, writes, count);
@@ -404,7 +410,8 @@ static int note_constants(qn_plan *plan, const struct step *step)
         int output = 0;
         const qn_node *source = value_source(inputs[i], &output);
         if (source->op == &leaf_op)
-            constant[plan->n_constant++] = ((const struct leaf_attributes *)source->attributes)->tensor;
+            constant[plan->n_constant++] =
+                ((const struct leaf_attributes *)source->attributes)->tensor;
     }
     return QN_OK;
 }

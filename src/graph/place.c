@@ -73,11 +73,12 @@ static int place_parts(qn_plan *plan, struct step *step)
         int output = 0;
         struct step *producer = plan->step_of[value_source(node->inputs[i], &output)->id];
         size_t offset;
-        if (!producer || producer->is_constant || part->slot || !node->op->place(node, i, &offset) ||
-            offset % plan->context->caps.alignment != 0 ||
+        if (!producer || producer->is_constant || part->slot ||
+            !node->op->place(node, i, &offset) || offset % plan->context->caps.alignment != 0 ||
             value_bytes(part) != value_bytes(value_of(plan, node->inputs[i], 0)))
             continue;
-        if (!whole->slot && !(whole->slot = slot_new(plan, value_bytes(whole), step->position, whole->last)))
+        if (!whole->slot &&
+            !(whole->slot = slot_new(plan, value_bytes(whole), step->position, whole->last)))
             return QN_ERROR_MEMORY;
         part->slot = graph_alloc(plan->graph, sizeof *part->slot);
         if (!part->slot)
@@ -96,14 +97,15 @@ static int place_parts(qn_plan *plan, struct step *step)
 /* ---- Results over inputs ---- */
 
 /* Whether the step may write its output over input i: the last use, the same size, and no other view of it is read. */
-static bool may_take(const qn_plan *plan, const struct step *step, int output, qn_node *const *inputs,
-                     size_t count, size_t i)
+static bool may_take(const qn_plan *plan, const struct step *step, int output,
+                     qn_node *const *inputs, size_t count, size_t i)
 {
     if (!step->members && !(step->node->op->may_overwrite >> i & 1 &&
                             (step->node->n_outputs == 1 || (int)i == output)))
         return false;
     const struct slot *slot = value_slot(plan, inputs[i]);
-    if (!slot || slot->within || slot->tensor || slot->is_shared || slot->is_kept || slot->last != step->position ||
+    if (!slot || slot->within || slot->tensor || slot->is_shared || slot->is_kept ||
+        slot->last != step->position ||
         slot->bytes != value_bytes(value_of(plan, step->node, output)))
         return false;
     for (size_t j = 0; j < count; j++)
@@ -159,8 +161,8 @@ static int larger_first(const void *a, const void *b)
 }
 
 /* The lowest place in a chunk where `slot` meets none of those that are in use with it: `taken`, sorted by offset. */
-static bool fit(struct slot *slot, size_t chunk, size_t capacity, size_t guard, struct slot *const *taken,
-                size_t n_taken)
+static bool fit(struct slot *slot, size_t chunk, size_t capacity, size_t guard,
+                struct slot *const *taken, size_t n_taken)
 {
     size_t offset = 0;
     for (size_t i = 0; i < n_taken; i++) {
@@ -193,9 +195,10 @@ static int place_in_arena(qn_plan *plan)
     for (size_t i = 0; status == QN_OK && i < plan->n_slots; i++) {
         struct slot *slot = sorted[i];
         if (slot->bytes > most) {
-            status = context_fail(plan->context, QN_ERROR_DEVICE_MEMORY,
-                                  "plan: an intermediate of %zu bytes; the device allows %zu at once",
-                                  slot->bytes, most);
+            status =
+                context_fail(plan->context, QN_ERROR_DEVICE_MEMORY,
+                             "plan: an intermediate of %zu bytes; the device allows %zu at once",
+                             slot->bytes, most);
             break;
         }
         for (size_t chunk = 0;; chunk++) {
@@ -229,7 +232,8 @@ static bool is_part_of_leaf(const qn_plan *plan, const qn_tensor *tensor)
     for (size_t i = 0; i < plan->n_nodes; i++) {
         if (plan->nodes[i]->op != &leaf_op)
             continue;
-        const qn_tensor *other = ((const struct leaf_attributes *)plan->nodes[i]->attributes)->tensor;
+        const qn_tensor *other =
+            ((const struct leaf_attributes *)plan->nodes[i]->attributes)->tensor;
         if (tensors_overlap(other, tensor) && qn_tensor_bytes(other) > qn_tensor_bytes(tensor))
             return true;
     }

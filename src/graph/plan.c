@@ -73,11 +73,11 @@ void plan_note(qn_plan *plan, const char *format, ...)
 /* The simple graph's nodes, made again in the plan's graph with copies where strides do not suit. */
 struct legal {
     qn_plan *plan;
-    qn_node **writes;           /* of the simple graph: those in part, up to a NULL */
-    bool *reached;              /* by id in the simple graph: room for is_computed_from() */
-    qn_node **image;            /* by id in the simple graph */
-    qn_node **copy;             /* by id in the plan's graph: its copy, if there is one */
-    struct qn_layout *layouts;  /* by id in the plan's graph, and output */
+    qn_node **writes;          /* of the simple graph: those in part, up to a NULL */
+    bool *reached;             /* by id in the simple graph: room for is_computed_from() */
+    qn_node **image;           /* by id in the simple graph */
+    qn_node **copy;            /* by id in the plan's graph: its copy, if there is one */
+    struct qn_layout *layouts; /* by id in the plan's graph, and output */
     size_t capacity;
     const struct qn_variant **variants; /* by id in the plan's graph */
 };
@@ -118,8 +118,8 @@ static struct qn_layout *legal_layout(struct legal *legal, const qn_node *node, 
     return &legal->layouts[(size_t)node->id * QN_MAX_OUTPUTS + (size_t)output];
 }
 
-static qn_node *legal_new(struct legal *legal, const qn_node *model, qn_node *const *inputs, size_t n_inputs,
-                          const struct qn_op *op, const void *attributes)
+static qn_node *legal_new(struct legal *legal, const qn_node *model, qn_node *const *inputs,
+                          size_t n_inputs, const struct qn_op *op, const void *attributes)
 {
     qn_graph *graph = legal->plan->graph;
     graph->segment = model->segment;
@@ -187,10 +187,12 @@ static bool may_be_in(const qn_plan *plan, qn_node *value, const qn_tensor *tens
     int output = 0;
     const qn_node *source = value_source(value, &output);
     if (source->op == &leaf_op)
-        return tensors_overlap(((const struct leaf_attributes *)source->attributes)->tensor, tensor);
+        return tensors_overlap(((const struct leaf_attributes *)source->attributes)->tensor,
+                               tensor);
     for (size_t i = source->id; i < plan->graph->count; i++) {
         const qn_tensor *written = tensor_written(plan->graph->nodes[i]);
-        if (written && tensors_overlap(written, tensor) && is_write_of(plan->graph->nodes[i], source, output))
+        if (written && tensors_overlap(written, tensor) &&
+            is_write_of(plan->graph->nodes[i], source, output))
             return true;
     }
     return false;
@@ -201,8 +203,9 @@ static bool may_be_in(const qn_plan *plan, qn_node *value, const qn_tensor *tens
 static qn_node *legal_written(struct legal *legal, qn_node *value, const qn_node *write)
 {
     int output = 0;
-    bool is_legal = value_source(value, &output)->op != &leaf_op &&
-                    (write->op == &assign_op || !may_be_in(legal->plan, value, tensor_written(write)));
+    bool is_legal =
+        value_source(value, &output)->op != &leaf_op &&
+        (write->op == &assign_op || !may_be_in(legal->plan, value, tensor_written(write)));
     return is_legal ? value : legal_copy(legal, value, "it is in a tensor, and written to one");
 }
 
@@ -218,7 +221,8 @@ static qn_node *legal_read(struct legal *legal, qn_node *value, const qn_node *r
                                       tensor_written(*write));
         waits = waits || is_computed_from(reader, *write, legal->reached);
     }
-    return is_written && waits ? legal_copy(legal, value, "it is written before it is read") : value;
+    return is_written && waits ? legal_copy(legal, value, "it is written before it is read")
+                               : value;
 }
 
 static qn_node *legal_node(struct legal *legal, const qn_node *model)
@@ -250,8 +254,7 @@ static qn_node *legal_node(struct legal *legal, const qn_node *model)
     if (tensor_written(model) && !(inputs[0] = legal_written(legal, inputs[0], model)))
         return NULL;
     struct qn_layout layout;
-    if (model->op->view &&
-        !model->op->view(model, 0, legal_layout(legal, inputs[0], 0), &layout) &&
+    if (model->op->view && !model->op->view(model, 0, legal_layout(legal, inputs[0], 0), &layout) &&
         !(inputs[0] = legal_copy(legal, inputs[0], "no strides can say the view of it")))
         return NULL;
 
@@ -266,7 +269,8 @@ static qn_node *legal_node(struct legal *legal, const qn_node *model)
     if (model->op->view)
         return legal_views(legal, node, model) ? node : NULL;
     if (model->op == &output_op)
-        *legal_layout(legal, node, 0) = *legal_layout(legal, inputs[0], *(const int *)model->attributes);
+        *legal_layout(legal, node, 0) =
+            *legal_layout(legal, inputs[0], *(const int *)model->attributes);
     else if (model->op == &assign_op)
         *legal_layout(legal, node, 0) = *legal_layout(legal, inputs[0], 0);
     else
@@ -318,7 +322,8 @@ static int plan_legalise(qn_plan *plan, qn_graph *simple, qn_node *const *roots)
     plan->nodes = plan->graph->nodes;
     plan->n_nodes = plan->graph->count;
     plan->variants = graph_alloc(plan->graph, (plan->n_nodes + 1) * sizeof *plan->variants);
-    plan->values = graph_alloc(plan->graph, (plan->n_nodes + 1) * QN_MAX_OUTPUTS * sizeof *plan->values);
+    plan->values =
+        graph_alloc(plan->graph, (plan->n_nodes + 1) * QN_MAX_OUTPUTS * sizeof *plan->values);
     plan->step_of = graph_alloc(plan->graph, (plan->n_nodes + 1) * sizeof *plan->step_of);
     plan->steps = graph_alloc(plan->graph, (plan->n_nodes + 1) * sizeof *plan->steps);
     ok = ok && plan->variants && plan->values && plan->step_of && plan->steps;

@@ -58,20 +58,20 @@ struct recorded {
 
 /* One thing to do: an operation's node, a group of fused nodes, or a copy into a tensor (the node is an assign). */
 struct step {
-    qn_node *node;                     /* of a group: the one that is stored */
-    qn_node **members;                 /* of a group, in order; else NULL */
+    qn_node *node;     /* of a group: the one that is stored */
+    qn_node **members; /* of a group, in order; else NULL */
     size_t n_members;
-    const struct qn_variant *variant;  /* NULL: a group or a copy */
+    const struct qn_variant *variant; /* NULL: a group or a copy */
     struct slot *workspace;
     struct slot *target; /* of a copy: the tensor */
     struct step **after; /* steps that must come first */
     size_t n_after, after_capacity;
-    size_t n_waiting;    /* of those, while ordering */
-    size_t position;     /* in the order */
+    size_t n_waiting; /* of those, while ordering */
+    size_t position;  /* in the order */
     /* It reads nothing but tensors that the plan does not write.  Constant steps come first; they run when such a tensor
      * has changed, and their results are kept. */
     bool is_constant;
-    uint32_t mark;       /* while searching */
+    uint32_t mark; /* while searching */
     struct recorded *commands;
     size_t n_commands;
     struct qn_source source; /* of a group: the text made for it */
@@ -137,12 +137,13 @@ struct qn_plan {
     uint64_t constant_versions; /* of plan->constant, added up, when they ran; 0: never */
     struct sub_buffer *sub_buffers;
     size_t n_sub_buffers, sub_buffer_capacity;
-    cl_mem pinned;         /* memory of staging and results */
+    cl_mem pinned;          /* memory of staging and results */
     char *mapped, *results; /* results: QN_RING_RUNS times result_bytes */
     size_t pinned_bytes, result_bytes;
     cl_event ended[QN_RING_RUNS];
-    uint64_t runs, context_run; /* of the plan, and of all plans of the context when this one ran last */
-    bool has_failed;            /* the last run */
+    uint64_t runs,
+        context_run; /* of the plan, and of all plans of the context when this one ran last */
+    bool has_failed; /* the last run */
 };
 
 /* The node and output that hold a value: behind views, outputs and assigns. */

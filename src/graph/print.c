@@ -16,7 +16,8 @@ static qn_node **nodes_of(qn_node *const *roots, size_t count, size_t *n_nodes)
 
 static int written(qn_context *context, FILE *file)
 {
-    return ferror(file) ? context_fail(context, QN_ERROR_FILE, "the text cannot be written") : QN_OK;
+    return ferror(file) ? context_fail(context, QN_ERROR_FILE, "the text cannot be written")
+                        : QN_OK;
 }
 
 int qn_graph_print(qn_node *const *roots, size_t count, FILE *file)
@@ -53,7 +54,8 @@ int qn_graph_dot(qn_node *const *roots, size_t count, FILE *file)
     qn_node **nodes = nodes_of(roots, count, &n_nodes);
     if (!nodes)
         return QN_ERROR_INVALID;
-    fprintf(file, "digraph quern {\n    rankdir=TB;\n    node [shape=box, fontname=\"sans-serif\"];\n");
+    fprintf(file,
+            "digraph quern {\n    rankdir=TB;\n    node [shape=box, fontname=\"sans-serif\"];\n");
     for (size_t i = 0; i < n_nodes; i++) {
         char label[LABEL_TEXT], shape[SHAPE_TEXT];
         fprintf(file, "    n%u [label=\"", nodes[i]->id);
@@ -97,7 +99,8 @@ static void print_step(const qn_plan *plan, const struct step *step, FILE *file)
 {
     char label[LABEL_TEXT], shape[SHAPE_TEXT];
     fprintf(file, "%4zu  %s", step->position,
-            step->target ? step->target->tensor->name : node_label(step->node, label, sizeof label));
+            step->target ? step->target->tensor->name
+                         : node_label(step->node, label, sizeof label));
     if (step->target) {
         fprintf(file, " <- copy");
     } else if (step->members) {
@@ -107,7 +110,8 @@ static void print_step(const qn_plan *plan, const struct step *step, FILE *file)
         size_t chosen = (size_t)(step->variant - op->variants);
         fprintf(file, " [%s", step->variant->name);
         for (size_t i = 0; i < chosen; i++)
-            fprintf(file, "; %s %s%s", op->variants[i].name, op->variants[i].needs ? "needs " : "does not fit",
+            fprintf(file, "; %s %s%s", op->variants[i].name,
+                    op->variants[i].needs ? "needs " : "does not fit",
                     op->variants[i].needs ? op->variants[i].needs : "");
         fprintf(file, "]");
     }
@@ -139,9 +143,10 @@ int qn_plan_print(const qn_plan *plan, FILE *file)
     if (plan->notes)
         fprintf(file, "%s", plan->notes);
     const struct qn_memory *memory = &plan->memory;
-    fprintf(file,
-            "%zu steps, %zu commands; arena %.2f MiB, all intermediates %.2f MiB, tensors %.2f MiB\n",
-            plan->n_steps, memory->commands, (double)memory->arena / (1 << 20),
-            (double)memory->intermediates / (1 << 20), (double)memory->tensors / (1 << 20));
+    fprintf(
+        file,
+        "%zu steps, %zu commands; arena %.2f MiB, all intermediates %.2f MiB, tensors %.2f MiB\n",
+        plan->n_steps, memory->commands, (double)memory->arena / (1 << 20),
+        (double)memory->intermediates / (1 << 20), (double)memory->tensors / (1 << 20));
     return written(plan->context, file);
 }

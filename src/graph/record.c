@@ -31,8 +31,8 @@ void qn_launch_kernel(struct qn_launch *launch, const struct qn_source *source, 
         *command = (struct recorded){.source = source, .name = name, .defines = ""};
 }
 
-void qn_launch_call(struct qn_launch *launch, const char *name, qn_call *function, const void *arguments,
-                    size_t bytes)
+void qn_launch_call(struct qn_launch *launch, const char *name, qn_call *function,
+                    const void *arguments, size_t bytes)
 {
     struct recorded *command = launch->status == QN_OK ? command_new(launch) : NULL;
     void *copy = command ? graph_alloc(launch->plan->graph, bytes + 1) : NULL;
@@ -122,13 +122,15 @@ void qn_launch_output(struct qn_launch *launch, int index)
     struct step *step = launch->step;
     struct slot *slot =
         step->target ? step->target : value_of(launch->plan, step->node, index)->slot;
-    add_argument(launch, &(struct argument){.kind = ARGUMENT_SLOT, .slot = slot, .size = slot->bytes});
+    add_argument(launch,
+                 &(struct argument){.kind = ARGUMENT_SLOT, .slot = slot, .size = slot->bytes});
 }
 
 void qn_launch_workspace(struct qn_launch *launch)
 {
     struct slot *slot = launch->step->workspace;
-    add_argument(launch, &(struct argument){.kind = ARGUMENT_SLOT, .slot = slot, .size = slot->bytes});
+    add_argument(launch,
+                 &(struct argument){.kind = ARGUMENT_SLOT, .slot = slot, .size = slot->bytes});
 }
 
 static void add_bytes(struct qn_launch *launch, const void *bytes, size_t size)
@@ -142,11 +144,11 @@ void qn_launch_uint(struct qn_launch *launch, size_t value)
 {
     if (value > UINT32_MAX && launch->status == QN_OK) {
         char label[LABEL_TEXT];
-        launch->status =
-            context_fail(launch->plan->context, QN_ERROR_INVALID,
-                         "%s: a size of %zu does not fit 32 bits, which is all that variant %s can do",
-                         node_label(launch->step->node, label, sizeof label), value,
-                         launch->step->variant ? launch->step->variant->name : "");
+        launch->status = context_fail(
+            launch->plan->context, QN_ERROR_INVALID,
+            "%s: a size of %zu does not fit 32 bits, which is all that variant %s can do",
+            node_label(launch->step->node, label, sizeof label), value,
+            launch->step->variant ? launch->step->variant->name : "");
     }
     add_bytes(launch, &(cl_uint){(cl_uint)value}, sizeof(cl_uint));
 }
@@ -183,7 +185,7 @@ void qn_launch_range(struct qn_launch *launch, const size_t groups[3], const siz
 
 enum {
     GPU_GROUP = 128,
-    CPU_GROUPS = 1024,  /* enough to balance any number of cores */
+    CPU_GROUPS = 1024, /* enough to balance any number of cores */
 };
 
 static size_t group_size(const struct qn_caps *caps)

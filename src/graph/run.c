@@ -10,7 +10,8 @@
 /* ---- Memory ---- */
 
 struct place {
-    cl_mem parent, whole; /* a buffer; and a buffer object that is exactly its first bytes, or NULL */
+    cl_mem parent,
+        whole; /* a buffer; and a buffer object that is exactly its first bytes, or NULL */
     size_t offset;
 };
 
@@ -61,7 +62,8 @@ static cl_mem range_buffer(qn_plan *plan, const struct slot *slot, size_t offset
 static const char *op_name(const struct step *step)
 {
     if (step->members)
-        return step->n_members > 1 || step->node->op == &derivative_op ? "fused" : step->node->op->name;
+        return step->n_members > 1 || step->node->op == &derivative_op ? "fused"
+                                                                       : step->node->op->name;
     return step->node->op->name;
 }
 
@@ -73,8 +75,8 @@ static struct qn_cost step_cost(const qn_plan *plan, const struct step *step)
     qn_node *fused[FUSE_ROOM], *const *inputs;
     size_t count = step_inputs(step, &inputs, fused);
     for (size_t i = 0; i < count; i++)
-        cost.bytes += (double)qn_type_bytes(inputs[i]->outputs[0].type,
-                                            qn_shape_count(value_of(plan, inputs[i], 0)->layout.shape));
+        cost.bytes += (double)qn_type_bytes(
+            inputs[i]->outputs[0].type, qn_shape_count(value_of(plan, inputs[i], 0)->layout.shape));
     for (int i = 0; i < step->node->n_outputs; i++)
         cost.bytes += (double)qn_type_bytes(step->node->outputs[i].type,
                                             qn_shape_count(step->node->outputs[i].shape));
@@ -83,7 +85,8 @@ static struct qn_cost step_cost(const qn_plan *plan, const struct step *step)
     return cost;
 }
 
-static int bind_kernel(qn_plan *plan, const struct recorded *recorded, const char *name, cl_kernel kernel)
+static int bind_kernel(qn_plan *plan, const struct recorded *recorded, const char *name,
+                       cl_kernel kernel)
 {
     for (size_t i = 0; i < recorded->n_arguments; i++) {
         const struct argument *argument = &recorded->arguments[i];
@@ -107,7 +110,8 @@ static int bind_kernel(qn_plan *plan, const struct recorded *recorded, const cha
 
 static int bind_call(qn_plan *plan, const struct recorded *recorded, struct command *command)
 {
-    command->buffers = graph_alloc(plan->graph, (recorded->n_arguments + 1) * sizeof *command->buffers);
+    command->buffers =
+        graph_alloc(plan->graph, (recorded->n_arguments + 1) * sizeof *command->buffers);
     if (!command->buffers)
         return QN_ERROR_MEMORY;
     for (size_t i = 0; i < recorded->n_arguments; i++) {
@@ -119,8 +123,8 @@ static int bind_call(qn_plan *plan, const struct recorded *recorded, struct comm
     return QN_OK;
 }
 
-static int bind_command(qn_plan *plan, const struct step *step, size_t index, struct command *command,
-                        cl_kernel *kernel)
+static int bind_command(qn_plan *plan, const struct step *step, size_t index,
+                        struct command *command, cl_kernel *kernel)
 {
     const struct recorded *recorded = &step->commands[index];
     *command = (struct command){.op = op_name(step),
@@ -150,7 +154,8 @@ static int bind_commands(qn_plan *plan)
     struct stage *stage = &plan->stage;
     struct kernel_key *keys = context_alloc(plan->context, plan->memory.commands + 1, sizeof *keys);
     cl_kernel *kernels = context_alloc(plan->context, plan->memory.commands + 1, sizeof *kernels);
-    stage->commands = graph_alloc(plan->graph, (plan->memory.commands + 1) * sizeof *stage->commands);
+    stage->commands =
+        graph_alloc(plan->graph, (plan->memory.commands + 1) * sizeof *stage->commands);
     int status = keys && kernels && stage->commands ? QN_OK : QN_ERROR_MEMORY;
     size_t n_keys = 0, n_bound = 0;
     for (size_t i = 0; status == QN_OK && i < stage->n_steps; i++)
@@ -166,9 +171,9 @@ static int bind_commands(qn_plan *plan)
         for (size_t i = 0; i < stage->n_steps; i++)
             for (size_t j = 0; j < stage->steps[i]->n_commands; j++) {
                 struct command *command = &stage->commands[stage->n_commands++];
-                int bound = status == QN_OK ? bind_command(plan, stage->steps[i], j, command,
-                                                           &kernels[n_bound])
-                                            : status;
+                int bound = status == QN_OK
+                                ? bind_command(plan, stage->steps[i], j, command, &kernels[n_bound])
+                                : status;
                 plan->n_constant_commands += stage->steps[i]->is_constant;
                 /* Whatever happened, the kernel belongs to the command now. */
                 if (!stage->steps[i]->commands[j].call)
@@ -196,8 +201,8 @@ static cl_mem input_buffer(qn_plan *plan, const struct plan_input *input)
 static cl_mem root_buffer(qn_plan *plan, const struct plan_root *root)
 {
     const struct qn_layout *layout = &value_of(plan, root->node, 0)->layout;
-    return range_buffer(plan, value_slot(plan, root->node), qn_type_bytes(layout->type, layout->offset),
-                        node_bytes(root->node));
+    return range_buffer(plan, value_slot(plan, root->node),
+                        qn_type_bytes(layout->type, layout->offset), node_bytes(root->node));
 }
 
 /* Pinned memory for QN_RING_RUNS copies of every input and of every small root.  The new value of a tensor is in the
@@ -230,9 +235,9 @@ static int bind_rings(qn_plan *plan)
     if (status != QN_OK)
         return status;
     context->counters.device_allocations++;
-    plan->mapped = clEnqueueMapBuffer(context->device->queue, plan->pinned, CL_TRUE,
-                                      CL_MAP_READ | CL_MAP_WRITE, 0, plan->pinned_bytes, 0, NULL, NULL,
-                                      &code);
+    plan->mapped =
+        clEnqueueMapBuffer(context->device->queue, plan->pinned, CL_TRUE,
+                           CL_MAP_READ | CL_MAP_WRITE, 0, plan->pinned_bytes, 0, NULL, NULL, &code);
     status = device_check(context, code, "mapping pinned memory");
     if (status != QN_OK)
         return status;
@@ -271,7 +276,8 @@ void plan_unbind(qn_plan *plan)
         if (plan->ended[i])
             clReleaseEvent(plan->ended[i]);
     if (plan->mapped) {
-        clEnqueueUnmapMemObject(plan->context->device->queue, plan->pinned, plan->mapped, 0, NULL, NULL);
+        clEnqueueUnmapMemObject(plan->context->device->queue, plan->pinned, plan->mapped, 0, NULL,
+                                NULL);
         clFinish(plan->context->device->queue);
     }
     if (plan->pinned)
@@ -287,7 +293,8 @@ static int wait_for(qn_plan *plan, uint64_t run)
     cl_int code = clWaitForEvents(1, ended), state = CL_COMPLETE;
     clGetEventInfo(*ended, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof state, &state, NULL);
     return device_check(plan->context, state < 0 ? state : code,
-                        "run %llu of a plan of %zu commands (profiling waits for each, and names the one that fails)",
+                        "run %llu of a plan of %zu commands (profiling waits for each, and names "
+                        "the one that fails)",
                         (unsigned long long)run, plan->stage.n_commands);
 }
 
@@ -332,11 +339,12 @@ static int start_inputs(qn_plan *plan, uint64_t run)
         if (!input->is_set)
             return context_fail(plan->context, QN_ERROR_INVALID, "qn_run: input %s was never set",
                                 qn_node_name(input->node));
-        int status = device_check(plan->context,
-                                  clEnqueueWriteBuffer(plan->context->device->queue, input_buffer(plan, input),
-                                                       CL_FALSE, 0, node_bytes(input->node),
-                                                       input->staging[input->current], 0, NULL, NULL),
-                                  "writing input %s", qn_node_name(input->node));
+        int status = device_check(
+            plan->context,
+            clEnqueueWriteBuffer(plan->context->device->queue, input_buffer(plan, input), CL_FALSE,
+                                 0, node_bytes(input->node), input->staging[input->current], 0,
+                                 NULL, NULL),
+            "writing input %s", qn_node_name(input->node));
         if (status != QN_OK)
             return status;
         input->used[input->current] = run;
@@ -351,11 +359,11 @@ static int start_results(qn_plan *plan, uint64_t run)
         struct plan_root *root = &plan->roots[i];
         if (root->ring == SIZE_MAX)
             continue;
-        int status = device_check(plan->context,
-                                  clEnqueueReadBuffer(plan->context->device->queue, root_buffer(plan, root),
-                                                      CL_FALSE, 0, node_bytes(root->node),
-                                                      results + root->ring, 0, NULL, NULL),
-                                  "reading %s", qn_node_name(root->node));
+        int status = device_check(
+            plan->context,
+            clEnqueueReadBuffer(plan->context->device->queue, root_buffer(plan, root), CL_FALSE, 0,
+                                node_bytes(root->node), results + root->ring, 0, NULL, NULL),
+            "reading %s", qn_node_name(root->node));
         if (status != QN_OK)
             return status;
     }
@@ -376,8 +384,7 @@ static int start_commands(qn_plan *plan)
     const struct stage *stage = &plan->stage;
     uint64_t versions = constant_versions(plan);
     size_t first = versions == plan->constant_versions ? plan->n_constant_commands : 0;
-    int status =
-        device_enqueue(plan->context, stage->commands + first, stage->n_commands - first);
+    int status = device_enqueue(plan->context, stage->commands + first, stage->n_commands - first);
     plan->constant_versions = status == QN_OK ? versions : 0;
     return status;
 }
@@ -402,7 +409,8 @@ int qn_run(qn_plan *plan)
     if (status == QN_OK)
         status = start_results(plan, run);
     if (status == QN_OK)
-        status = device_check(context, clEnqueueMarkerWithWaitList(context->device->queue, 0, NULL, ended),
+        status = device_check(context,
+                              clEnqueueMarkerWithWaitList(context->device->queue, 0, NULL, ended),
                               "ending a run");
     if (status == QN_OK)
         status = device_check(context, clFlush(context->device->queue), "clFlush");
@@ -410,7 +418,8 @@ int qn_run(qn_plan *plan)
         plan->written[i]->storage->version++;
     plan->has_failed = status != QN_OK;
     if (plan->has_failed)
-        clFinish(context->device->queue); /* what was begun: the memory of its inputs is free then */
+        clFinish(
+            context->device->queue); /* what was begun: the memory of its inputs is free then */
     else
         plan->runs = run;
     plan->context_run = ++context->runs;
@@ -444,20 +453,24 @@ int qn_get(qn_plan *plan, const qn_node *node, void *values)
         return QN_ERROR_INVALID;
     if (plan->runs == 0 || plan->has_failed)
         return context_fail(context, QN_ERROR_INVALID,
-                            plan->has_failed ? "qn_get: the plan's last run failed" : "qn_get: the plan has not run yet");
+                            plan->has_failed ? "qn_get: the plan's last run failed"
+                                             : "qn_get: the plan has not run yet");
     if (root->ring != SIZE_MAX) {
         int status = wait_for(plan, plan->runs);
         if (status == QN_OK)
-            memcpy(values, plan->results + plan->runs % QN_RING_RUNS * plan->result_bytes + root->ring,
+            memcpy(values,
+                   plan->results + plan->runs % QN_RING_RUNS * plan->result_bytes + root->ring,
                    node_bytes(root->node));
         return status;
     }
     if (plan->context_run != context->runs && !value_slot(plan, root->node)->tensor)
-        return context_fail(context, QN_ERROR_INVALID,
-                            "qn_get: another plan has run since, and may have overwritten the value");
+        return context_fail(
+            context, QN_ERROR_INVALID,
+            "qn_get: another plan has run since, and may have overwritten the value");
     return device_check(context,
-                        clEnqueueReadBuffer(context->device->queue, root_buffer(plan, root), CL_TRUE, 0,
-                                            node_bytes(root->node), values, 0, NULL, NULL),
+                        clEnqueueReadBuffer(context->device->queue, root_buffer(plan, root),
+                                            CL_TRUE, 0, node_bytes(root->node), values, 0, NULL,
+                                            NULL),
                         "reading %s", qn_node_name(root->node));
 }
 
@@ -477,7 +490,8 @@ float qn_get_f32(qn_plan *plan, const qn_node *node)
 /* The event of a run among the last QN_RING_RUNS; NULL and an error if it is none of those. */
 static cl_event run_event(qn_plan *plan, uint64_t run)
 {
-    if (run > 0 && run <= plan->runs && run + QN_RING_RUNS > plan->runs && plan->ended[run % QN_RING_RUNS])
+    if (run > 0 && run <= plan->runs && run + QN_RING_RUNS > plan->runs &&
+        plan->ended[run % QN_RING_RUNS])
         return plan->ended[run % QN_RING_RUNS];
     context_fail(plan->context, QN_ERROR_INVALID, "run %llu of a plan is not among its last %d",
                  (unsigned long long)run, QN_RING_RUNS);
@@ -498,8 +512,8 @@ int qn_result(qn_plan *plan, const qn_node *node, uint64_t run, void *values)
     if (!event)
         return QN_ERROR_INVALID;
     if (root->ring == SIZE_MAX)
-        return context_fail(plan->context, QN_ERROR_INVALID, "qn_result: %s is too large for the ring",
-                            qn_node_name(node));
+        return context_fail(plan->context, QN_ERROR_INVALID,
+                            "qn_result: %s is too large for the ring", qn_node_name(node));
     cl_int state = CL_COMPLETE;
     cl_int code =
         clGetEventInfo(event, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof state, &state, NULL);

@@ -112,7 +112,8 @@ qn_tensor *tensor_written(const qn_node *node)
 {
     if (node->op == &assign_op)
         return ((const struct assign_attributes *)node->attributes)->tensor;
-    return node->op == &write_op ? ((const struct write_attributes *)node->attributes)->tensor : NULL;
+    return node->op == &write_op ? ((const struct write_attributes *)node->attributes)->tensor
+                                 : NULL;
 }
 
 /* ---- Copy: the same values without gaps ---- */
@@ -121,11 +122,13 @@ static bool infer_copy(qn_node *node)
 {
     node->outputs[0] = node->inputs[0]->outputs[0];
     return qn_type_bytes(node->outputs[0].type, 1) == 4 ||
-           qn_node_fail(node, "of %s: only types of four bytes are copied, as a result or for strides",
+           qn_node_fail(node,
+                        "of %s: only types of four bytes are copied, as a result or for strides",
                         qn_type_name(node->outputs[0].type));
 }
 
-const struct qn_op copy_op = {.name = "copy", .outputs = 1, .infer = infer_copy, .expression = "x0"};
+const struct qn_op copy_op = {
+    .name = "copy", .outputs = 1, .infer = infer_copy, .expression = "x0"};
 
 /* ---- Pack ---- */
 
@@ -156,8 +159,7 @@ static bool infer_pack(qn_node *node)
                                 shape_text(qn_in(node, i), a, sizeof a),
                                 shape_text(&entry->tensor->shape, b, sizeof b));
     }
-    node->outputs[0] =
-        (struct qn_value){QN_F32, pack->store->buffers[pack->buffer].whole->shape};
+    node->outputs[0] = (struct qn_value){QN_F32, pack->store->buffers[pack->buffer].whole->shape};
     return true;
 }
 
@@ -209,8 +211,8 @@ qn_node *qn_pack(const qn_store *store, size_t buffer, qn_node *const *gradients
         return NULL;
     if (!store->is_sealed || buffer >= store->n_buffers ||
         store->buffers[buffer].group == QN_FROZEN) {
-        context_fail(store->context, QN_ERROR_INVALID, "pack: store %s has no buffer %zu that is trained",
-                     store->name, buffer);
+        context_fail(store->context, QN_ERROR_INVALID,
+                     "pack: store %s has no buffer %zu that is trained", store->name, buffer);
         return NULL;
     }
     struct pack_attributes pack = {store, buffer};

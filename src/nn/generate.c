@@ -37,17 +37,18 @@ static void reader_free(struct reader *reader)
 
 /* Reads the tokens (an input, or the state), draws one, and puts it, the position and the key where the next step finds
  * them. */
-static int reader_make(qn_generator *generator, struct reader *reader, size_t length, bool feeds_itself)
+static int reader_make(qn_generator *generator, struct reader *reader, size_t length,
+                       bool feeds_itself)
 {
     qn_graph *graph = qn_graph_new(generator->gpt->context);
     *reader = (struct reader){.length = length, .graph = graph};
     reader->tokens = feeds_itself ? qn_leaf(graph, generator->token)
                                   : qn_input(graph, "prompt", QN_I32, QN_SHAPE(1, length));
     qn_node *position = qn_leaf(graph, generator->position), *key = qn_leaf(graph, generator->key);
-    qn_node *logits = qn_gpt_logits(generator->gpt, reader->tokens,
-                                    (struct qn_gpt_forward){.cache = generator->cache,
-                                                            .position = position,
-                                                            .last_only = true});
+    qn_node *logits =
+        qn_gpt_logits(generator->gpt, reader->tokens,
+                      (struct qn_gpt_forward){
+                          .cache = generator->cache, .position = position, .last_only = true});
     size_t vocabulary = generator->gpt->config.vocab_size;
     reader->next =
         qn_sample(qn_reshape(logits, QN_SHAPE(1, vocabulary)), key, generator->options.sample);
@@ -108,7 +109,8 @@ static struct reader *prompt_reader(qn_generator *generator, size_t length)
     if (generator->n_prompts == READERS) {
         generator->last = NULL; /* it may be the one that goes */
         reader_free(&generator->prompts[0]);
-        memmove(generator->prompts, generator->prompts + 1, (READERS - 1) * sizeof *generator->prompts);
+        memmove(generator->prompts, generator->prompts + 1,
+                (READERS - 1) * sizeof *generator->prompts);
         generator->n_prompts--;
     }
     struct reader *reader = &generator->prompts[generator->n_prompts];
@@ -143,19 +145,22 @@ static void keep_last(qn_generator *generator, size_t count)
     generator->count = count;
 }
 
-int qn_generator_start(qn_generator *generator, const int32_t *prompt, size_t count, uint64_t sample)
+int qn_generator_start(qn_generator *generator, const int32_t *prompt, size_t count,
+                       uint64_t sample)
 {
     if (!generator)
         return QN_ERROR_INVALID;
     qn_context *context = generator->gpt->context;
-    size_t most = generator->gpt->config.n_positions, vocabulary = generator->gpt->config.vocab_size;
+    size_t most = generator->gpt->config.n_positions,
+           vocabulary = generator->gpt->config.vocab_size;
     if (count == 0)
         return context_fail(context, QN_ERROR_INVALID, "generate: the prompt has no tokens");
     for (size_t i = 0; i < count; i++)
         if (prompt[i] < 0 || (size_t)prompt[i] >= vocabulary)
-            return context_fail(context, QN_ERROR_INVALID,
-                                "generate: token %d of the prompt is not in the model's vocabulary of %zu",
-                                prompt[i], vocabulary);
+            return context_fail(
+                context, QN_ERROR_INVALID,
+                "generate: token %d of the prompt is not in the model's vocabulary of %zu",
+                prompt[i], vocabulary);
     size_t kept = count < most ? count : most;
     memcpy(generator->history, prompt + count - kept, kept * sizeof *prompt);
     generator->count = kept;

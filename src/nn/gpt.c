@@ -14,9 +14,10 @@
 
 enum { NAME_BYTES = 96 };
 
-static qn_tensor *parameter(qn_gpt *gpt, enum qn_group group, qn_shape shape, const char *format, ...)
-    PRINTF_LIKE(4, 5);
-static qn_tensor *parameter(qn_gpt *gpt, enum qn_group group, qn_shape shape, const char *format, ...)
+static qn_tensor *parameter(qn_gpt *gpt, enum qn_group group, qn_shape shape, const char *format,
+                            ...) PRINTF_LIKE(4, 5);
+static qn_tensor *parameter(qn_gpt *gpt, enum qn_group group, qn_shape shape, const char *format,
+                            ...)
 {
     char name[NAME_BYTES];
     va_list arguments;
@@ -29,10 +30,13 @@ static qn_tensor *parameter(qn_gpt *gpt, enum qn_group group, qn_shape shape, co
 /* Matrices and embeddings decay, vectors do not. */
 static void block_parameters(qn_gpt *gpt, size_t i)
 {
-    size_t width = gpt->config.n_embd, inner = gpt->config.n_inner ? gpt->config.n_inner : 4 * width;
+    size_t width = gpt->config.n_embd,
+           inner = gpt->config.n_inner ? gpt->config.n_inner : 4 * width;
     struct gpt_block *block = &gpt->blocks[i];
-    block->ln_1_weight = parameter(gpt, QN_NO_DECAY, QN_SHAPE(width), "transformer.h.%zu.ln_1.weight", i);
-    block->ln_1_bias = parameter(gpt, QN_NO_DECAY, QN_SHAPE(width), "transformer.h.%zu.ln_1.bias", i);
+    block->ln_1_weight =
+        parameter(gpt, QN_NO_DECAY, QN_SHAPE(width), "transformer.h.%zu.ln_1.weight", i);
+    block->ln_1_bias =
+        parameter(gpt, QN_NO_DECAY, QN_SHAPE(width), "transformer.h.%zu.ln_1.bias", i);
     block->c_attn_weight = parameter(gpt, QN_DECAY, QN_SHAPE(width, 3 * width),
                                      "transformer.h.%zu.attn.c_attn.weight", i);
     block->c_attn_bias =
@@ -41,8 +45,10 @@ static void block_parameters(qn_gpt *gpt, size_t i)
         parameter(gpt, QN_DECAY, QN_SHAPE(width, width), "transformer.h.%zu.attn.c_proj.weight", i);
     block->attn_bias =
         parameter(gpt, QN_NO_DECAY, QN_SHAPE(width), "transformer.h.%zu.attn.c_proj.bias", i);
-    block->ln_2_weight = parameter(gpt, QN_NO_DECAY, QN_SHAPE(width), "transformer.h.%zu.ln_2.weight", i);
-    block->ln_2_bias = parameter(gpt, QN_NO_DECAY, QN_SHAPE(width), "transformer.h.%zu.ln_2.bias", i);
+    block->ln_2_weight =
+        parameter(gpt, QN_NO_DECAY, QN_SHAPE(width), "transformer.h.%zu.ln_2.weight", i);
+    block->ln_2_bias =
+        parameter(gpt, QN_NO_DECAY, QN_SHAPE(width), "transformer.h.%zu.ln_2.bias", i);
     block->c_fc_weight =
         parameter(gpt, QN_DECAY, QN_SHAPE(width, inner), "transformer.h.%zu.mlp.c_fc.weight", i);
     block->c_fc_bias =
@@ -57,15 +63,18 @@ static int parameters(qn_gpt *gpt)
 {
     const struct qn_gpt_config *config = &gpt->config;
     size_t width = config->n_embd;
-    gpt->wte = parameter(gpt, QN_DECAY, QN_SHAPE(config->vocab_size, width), "transformer.wte.weight");
-    gpt->wpe = parameter(gpt, QN_DECAY, QN_SHAPE(config->n_positions, width), "transformer.wpe.weight");
+    gpt->wte =
+        parameter(gpt, QN_DECAY, QN_SHAPE(config->vocab_size, width), "transformer.wte.weight");
+    gpt->wpe =
+        parameter(gpt, QN_DECAY, QN_SHAPE(config->n_positions, width), "transformer.wpe.weight");
     for (size_t i = 0; i < config->n_layer && gpt->context->status == QN_OK; i++)
         block_parameters(gpt, i);
     gpt->ln_f_weight = parameter(gpt, QN_NO_DECAY, QN_SHAPE(width), "transformer.ln_f.weight");
     gpt->ln_f_bias = parameter(gpt, QN_NO_DECAY, QN_SHAPE(width), "transformer.ln_f.bias");
-    gpt->lm_head = config->tie_word_embeddings
-                       ? gpt->wte
-                       : parameter(gpt, QN_DECAY, QN_SHAPE(config->vocab_size, width), "lm_head.weight");
+    gpt->lm_head =
+        config->tie_word_embeddings
+            ? gpt->wte
+            : parameter(gpt, QN_DECAY, QN_SHAPE(config->vocab_size, width), "lm_head.weight");
     return gpt->lm_head ? qn_store_seal(gpt->store) : (int)gpt->context->status;
 }
 
@@ -164,16 +173,18 @@ static int load_parameter(qn_tensor *tensor, const qn_safetensors *file, const c
     qn_shape shape = qn_tensor_shape(tensor);
     if (!qn_shape_equal(shape, found->shape)) {
         char expected[SHAPE_TEXT], there[SHAPE_TEXT];
-        return context_fail(context, QN_ERROR_FORMAT, "%s: tensor %s is %s; config.json makes it %s", path,
-                            name, shape_text(&found->shape, there, sizeof there),
+        return context_fail(context, QN_ERROR_FORMAT,
+                            "%s: tensor %s is %s; config.json makes it %s", path, name,
+                            shape_text(&found->shape, there, sizeof there),
                             shape_text(&shape, expected, sizeof expected));
     }
     float *values = context_alloc(context, qn_shape_count(shape), sizeof *values);
     int status = values ? qn_safetensors_f32(file, found, values) : QN_ERROR_MEMORY;
     if (status == QN_OK && !are_finite(values, qn_shape_count(shape)))
-        status = context_fail(context, QN_ERROR_NOT_FINITE,
-                              "%s: tensor %s has numbers that are infinite or NaN: nothing can be computed with them",
-                              path, name);
+        status = context_fail(
+            context, QN_ERROR_NOT_FINITE,
+            "%s: tensor %s has numbers that are infinite or NaN: nothing can be computed with them",
+            path, name);
     if (status == QN_OK && context->device)
         status = qn_tensor_write(tensor, values);
     free(values);
@@ -182,7 +193,8 @@ static int load_parameter(qn_tensor *tensor, const qn_safetensors *file, const c
 
 /* Whether the model needs no tensor of this name, and is none the worse for it: older versions of transformers
  * keep the causal mask of each layer, and a tied head beside the embedding that it is. */
-static bool is_redundant(const qn_gpt *gpt, const qn_safetensors *file, const struct qn_file_tensor *tensor)
+static bool is_redundant(const qn_gpt *gpt, const qn_safetensors *file,
+                         const struct qn_file_tensor *tensor)
 {
     const char *name = tensor->name;
     size_t layer;
@@ -190,11 +202,13 @@ static bool is_redundant(const qn_gpt *gpt, const qn_safetensors *file, const st
     if (strcmp(name, "lm_head.weight") == 0) {
         const struct qn_file_tensor *wte = qn_safetensors_find(file, "transformer.wte.weight");
         wte = wte ? wte : qn_safetensors_find(file, "wte.weight");
-        return wte && wte->bytes == tensor->bytes && memcmp(wte->data, tensor->data, wte->bytes) == 0;
+        return wte && wte->bytes == tensor->bytes &&
+               memcmp(wte->data, tensor->data, wte->bytes) == 0;
     }
     if (strncmp(name, prefix, sizeof prefix - 1) == 0)
         name += sizeof prefix - 1;
-    return sscanf(name, "h.%4zu.attn.%n", &layer, &end) == 1 && end > 0 && layer < gpt->config.n_layer &&
+    return sscanf(name, "h.%4zu.attn.%n", &layer, &end) == 1 && end > 0 &&
+           layer < gpt->config.n_layer &&
            (strcmp(name + end, "bias") == 0 || strcmp(name + end, "masked_bias") == 0);
 }
 
@@ -223,9 +237,10 @@ static int refuse_unknown(const qn_gpt *gpt, const qn_safetensors *file, const c
     if (count == 0)
         return QN_OK;
     char quoted[QUOTED];
-    return context_fail(gpt->context, QN_ERROR_FORMAT,
-                        "%s: %zu tensors are not of the model that config.json describes, the first being %s",
-                        path, count, quote_string(quoted, first));
+    return context_fail(
+        gpt->context, QN_ERROR_FORMAT,
+        "%s: %zu tensors are not of the model that config.json describes, the first being %s", path,
+        count, quote_string(quoted, first));
 }
 
 static int load_parameters(qn_gpt *gpt, const char *path)
@@ -288,8 +303,8 @@ int qn_gpt_save(const qn_gpt *gpt, const char *folder)
     if (status == QN_OK)
         status = qn_gpt_config_write(gpt->context, config_path, &gpt->config);
     if (status == QN_OK)
-        status = qn_safetensors_write(gpt->context, model_path, tensors, count, NULL, parameter_values,
-                                      gpt->store);
+        status = qn_safetensors_write(gpt->context, model_path, tensors, count, NULL,
+                                      parameter_values, gpt->store);
     free(config_path);
     free(model_path);
     free(tensors);
@@ -307,7 +322,8 @@ qn_gpt_cache *qn_gpt_cache_new(const qn_gpt *gpt, size_t rows)
     cache->layers = config->n_layer;
     cache->keys = context_alloc(gpt->context, config->n_layer, sizeof *cache->keys);
     cache->values = context_alloc(gpt->context, config->n_layer, sizeof *cache->values);
-    qn_shape shape = QN_SHAPE(rows, config->n_positions, config->n_head, config->n_embd / config->n_head);
+    qn_shape shape =
+        QN_SHAPE(rows, config->n_positions, config->n_head, config->n_embd / config->n_head);
     bool ok = cache->keys && cache->values;
     for (size_t i = 0; ok && i < config->n_layer; i++) {
         cache->keys[i] = qn_tensor_new(gpt->context, "keys", QN_F32, shape);
@@ -361,8 +377,9 @@ static qn_node *norm(struct forward *forward, qn_node *x, qn_tensor *weight, qn_
 
 static qn_node *dropout(struct forward *forward, qn_node *x, double p)
 {
-    return forward->options->dropout_key ? qn_dropout(x, p, forward->options->dropout_key, forward->stream++)
-                                         : x;
+    return forward->options->dropout_key
+               ? qn_dropout(x, p, forward->options->dropout_key, forward->stream++)
+               : x;
 }
 
 static qn_node *attention(struct forward *forward, qn_node *x, size_t layer)
@@ -371,7 +388,8 @@ static qn_node *attention(struct forward *forward, qn_node *x, size_t layer)
     const struct qn_gpt_config *config = &forward->gpt->config;
     size_t heads = config->n_head, head = config->n_embd / heads;
     qn_node *parts[3]; /* query, key, value: (B, T, H, D) */
-    qn_split(linear(forward, x, block->c_attn_weight, block->c_attn_bias, QN_NO_ACTIVATION), -1, 3, parts);
+    qn_split(linear(forward, x, block->c_attn_weight, block->c_attn_bias, QN_NO_ACTIVATION), -1, 3,
+             parts);
     for (int i = 0; i < 3; i++)
         parts[i] = qn_reshape(parts[i], QN_SHAPE(forward->rows, forward->length, heads, head));
     const qn_gpt_cache *cache = forward->options->cache;
@@ -403,7 +421,8 @@ static qn_node *block(struct forward *forward, qn_node *x, size_t layer)
 static qn_node *positions(struct forward *forward)
 {
     /* Not a slice of wpe: its gradient would need one more kernel where the length is not n_positions. */
-    qn_node *wpe = qn_leaf(forward->graph, forward->gpt->wpe), *ids = qn_range(forward->graph, forward->length);
+    qn_node *wpe = qn_leaf(forward->graph, forward->gpt->wpe),
+            *ids = qn_range(forward->graph, forward->length);
     qn_node *position = forward->options->position;
     return qn_embedding(wpe, position ? qn_add(ids, position) : ids);
 }
@@ -431,5 +450,6 @@ qn_node *qn_gpt_logits(const qn_gpt *gpt, qn_node *tokens, struct qn_gpt_forward
     x = norm(&forward, x, gpt->ln_f_weight, gpt->ln_f_bias);
     if (options.last_only)
         x = qn_slice(x, 1, forward.length - 1, forward.length);
-    return qn_matmul_with(x, qn_leaf(forward.graph, gpt->lm_head), (struct qn_matmul){.transpose_b = true});
+    return qn_matmul_with(x, qn_leaf(forward.graph, gpt->lm_head),
+                          (struct qn_matmul){.transpose_b = true});
 }

@@ -11,7 +11,7 @@ enum { BUFFERS = 4, OPERANDS = 8 }; /* parameters, m, v, gradient; then four num
 
 static bool infer_adamw(qn_node *node)
 {
-    static const char *const names[OPERANDS] = {"parameters", "m", "v", "gradient",
+    static const char *const names[OPERANDS] = {"parameters",    "m",     "v", "gradient",
                                                 "learning_rate", "scale", "t", "gate"};
     for (size_t i = 0; i < OPERANDS; i++) {
         if (node->inputs[i]->outputs[0].type != QN_F32)
@@ -65,8 +65,9 @@ static const struct qn_op adamw_op = {.name = "adamw",
                                       .may_overwrite = 7,
                                       .cost = cost};
 
-qn_node *qn_adamw(qn_node *parameters, qn_node *m, qn_node *v, qn_node *gradient, qn_node *learning_rate,
-                  qn_node *scale, qn_node *t, qn_node *gate, struct qn_adamw options)
+qn_node *qn_adamw(qn_node *parameters, qn_node *m, qn_node *v, qn_node *gradient,
+                  qn_node *learning_rate, qn_node *scale, qn_node *t, qn_node *gate,
+                  struct qn_adamw options)
 {
     qn_node *inputs[OPERANDS] = {parameters, m, v, gradient, learning_rate, scale, t, gate};
     return qn_node_new(&adamw_op, &options, inputs, OPERANDS);

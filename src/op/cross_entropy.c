@@ -138,7 +138,8 @@ static void gradient(qn_node *node, qn_node *const *d_out, qn_node **d_in)
         qn_node_fail(node, "only the loss has a gradient");
         return;
     }
-    qn_node *inputs[] = {node->inputs[0], node->inputs[1], qn_output(node, 1), qn_output(node, 2), d_out[0]};
+    qn_node *inputs[] = {node->inputs[0], node->inputs[1], qn_output(node, 1), qn_output(node, 2),
+                         d_out[0]};
     d_in[0] = qn_node_new(&backward_op, node->attributes, inputs, 5);
 }
 
@@ -153,13 +154,15 @@ static const struct qn_op cross_entropy_op = {.name = "cross_entropy",
 
 qn_node *qn_cross_entropy_with(qn_node *logits, qn_node *targets, struct qn_cross_entropy options)
 {
-    struct cross_entropy_attributes attributes = {options.ignore_index, options.label_smoothing, !options.sum};
+    struct cross_entropy_attributes attributes = {options.ignore_index, options.label_smoothing,
+                                                  !options.sum};
     return qn_node_new(&cross_entropy_op, &attributes, (qn_node *[]){logits, targets}, 2);
 }
 
 qn_node *qn_cross_entropy(qn_node *logits, qn_node *targets)
 {
-    return qn_cross_entropy_with(logits, targets, (struct qn_cross_entropy){.ignore_index = QN_IGNORE});
+    return qn_cross_entropy_with(logits, targets,
+                                 (struct qn_cross_entropy){.ignore_index = QN_IGNORE});
 }
 
 /* ---- Correct: logits, targets -> 1 or 0 by row ---- */

@@ -20,7 +20,8 @@ static bool infer_f32(qn_node *node)
 static bool infer_same_type(qn_node *node)
 {
     for (size_t i = 0; i < node->n_inputs; i++) {
-        enum qn_type type = node->inputs[i]->outputs[0].type, first = node->inputs[0]->outputs[0].type;
+        enum qn_type type = node->inputs[i]->outputs[0].type,
+                     first = node->inputs[0]->outputs[0].type;
         if (type != first || (type != QN_F32 && type != QN_I32))
             return qn_node_fail(node, "its inputs are %s and %s; they must be both f32 or both i32",
                                 qn_type_name(first), qn_type_name(type));
@@ -134,20 +135,20 @@ static const struct qn_op div_op = {.name = "div",
                                     .gradient = gradient_div,
                                     .simplify = simplify_sub_or_div,
                                     .cost = cost_of_one};
-static const struct qn_op maximum_op = {
-    .name = "maximum",
-    .outputs = 1,
-    .infer = infer_same_type,
-    .expression = "GREATER(x0, x1)",
-    .derivative = {"SELECT(GE(x0, x1), dy, (floatv)(0.0f))", "SELECT(GE(x0, x1), (floatv)(0.0f), dy)"},
-    .cost = cost_of_one};
-static const struct qn_op minimum_op = {
-    .name = "minimum",
-    .outputs = 1,
-    .infer = infer_same_type,
-    .expression = "LESSER(x0, x1)",
-    .derivative = {"SELECT(LE(x0, x1), dy, (floatv)(0.0f))", "SELECT(LE(x0, x1), (floatv)(0.0f), dy)"},
-    .cost = cost_of_one};
+static const struct qn_op maximum_op = {.name = "maximum",
+                                        .outputs = 1,
+                                        .infer = infer_same_type,
+                                        .expression = "GREATER(x0, x1)",
+                                        .derivative = {"SELECT(GE(x0, x1), dy, (floatv)(0.0f))",
+                                                       "SELECT(GE(x0, x1), (floatv)(0.0f), dy)"},
+                                        .cost = cost_of_one};
+static const struct qn_op minimum_op = {.name = "minimum",
+                                        .outputs = 1,
+                                        .infer = infer_same_type,
+                                        .expression = "LESSER(x0, x1)",
+                                        .derivative = {"SELECT(LE(x0, x1), dy, (floatv)(0.0f))",
+                                                       "SELECT(LE(x0, x1), (floatv)(0.0f), dy)"},
+                                        .cost = cost_of_one};
 
 static qn_node *simplify_sub_or_div(qn_node *node)
 {
@@ -186,16 +187,16 @@ qn_node *qn_minimum(qn_node *a, qn_node *b)
 
 /* ---- Comparisons ---- */
 
-#define COMPARISON(function, title, macro)                                                              \
-    static const struct qn_op function##_op = {                                                         \
-        .name = title,                                                                                  \
-        .outputs = 1,                                                                                   \
-        .infer = infer_comparison,                                                                      \
-        .expression = "SELECT(" macro "(x0, x1), (floatv)(1.0f), (floatv)(0.0f))",                      \
-        .cost = cost_of_one};                                                                           \
-    qn_node *qn_##function(qn_node *a, qn_node *b)                                                      \
-    {                                                                                                   \
-        return binary(&function##_op, a, b);                                                            \
+#define COMPARISON(function, title, macro)                                                         \
+    static const struct qn_op function##_op = {                                                    \
+        .name = title,                                                                             \
+        .outputs = 1,                                                                              \
+        .infer = infer_comparison,                                                                 \
+        .expression = "SELECT(" macro "(x0, x1), (floatv)(1.0f), (floatv)(0.0f))",                 \
+        .cost = cost_of_one};                                                                      \
+    qn_node *qn_##function(qn_node *a, qn_node *b)                                                 \
+    {                                                                                              \
+        return binary(&function##_op, a, b);                                                       \
     }
 
 COMPARISON(less, "less", "LT")
@@ -215,13 +216,13 @@ static bool infer_where(qn_node *node)
     return true;
 }
 
-static const struct qn_op where_op = {
-    .name = "where",
-    .outputs = 1,
-    .infer = infer_where,
-    .expression = "SELECT(NE(x0, 0), x1, x2)",
-    .derivative = {NULL, "SELECT(NE(x0, 0), dy, (floatv)(0.0f))", "SELECT(NE(x0, 0), (floatv)(0.0f), dy)"},
-    .cost = cost_of_one};
+static const struct qn_op where_op = {.name = "where",
+                                      .outputs = 1,
+                                      .infer = infer_where,
+                                      .expression = "SELECT(NE(x0, 0), x1, x2)",
+                                      .derivative = {NULL, "SELECT(NE(x0, 0), dy, (floatv)(0.0f))",
+                                                     "SELECT(NE(x0, 0), (floatv)(0.0f), dy)"},
+                                      .cost = cost_of_one};
 
 qn_node *qn_where(qn_node *condition, qn_node *a, qn_node *b)
 {
@@ -233,16 +234,16 @@ qn_node *qn_where(qn_node *condition, qn_node *a, qn_node *b)
 
 /* ---- One operand ---- */
 
-#define UNARY(function, text, slope)                                                                    \
-    static const struct qn_op function##_op = {.name = #function,                                       \
-                                               .outputs = 1,                                            \
-                                               .infer = infer_f32,                                      \
-                                               .expression = text,                                      \
-                                               .derivative = {slope},                                   \
-                                               .cost = cost_of_one};                                    \
-    qn_node *qn_##function(qn_node *x)                                                                  \
-    {                                                                                                   \
-        return unary(&function##_op, x);                                                                \
+#define UNARY(function, text, slope)                                                               \
+    static const struct qn_op function##_op = {.name = #function,                                  \
+                                               .outputs = 1,                                       \
+                                               .infer = infer_f32,                                 \
+                                               .expression = text,                                 \
+                                               .derivative = {slope},                              \
+                                               .cost = cost_of_one};                               \
+    qn_node *qn_##function(qn_node *x)                                                             \
+    {                                                                                              \
+        return unary(&function##_op, x);                                                           \
     }
 
 UNARY(neg, "-x0", "-dy")
@@ -300,8 +301,10 @@ static const struct qn_op clamp_op = {
     .outputs = 1,
     .attributes = 2 * sizeof(float),
     .infer = infer_f32,
-    .expression = "SELECT(LT(x0, (floatv)(a0)), (floatv)(a0), SELECT(GT(x0, (floatv)(a1)), (floatv)(a1), x0))",
-    .derivative = {"SELECT(LT(x0, (floatv)(a0)), (floatv)(0.0f), SELECT(GT(x0, (floatv)(a1)), (floatv)(0.0f), dy))"},
+    .expression = "SELECT(LT(x0, (floatv)(a0)), (floatv)(a0), SELECT(GT(x0, (floatv)(a1)), "
+                  "(floatv)(a1), x0))",
+    .derivative = {"SELECT(LT(x0, (floatv)(a0)), (floatv)(0.0f), SELECT(GT(x0, (floatv)(a1)), "
+                   "(floatv)(0.0f), dy))"},
     .cost = cost_of_one};
 
 qn_node *qn_scale(qn_node *x, double factor)
@@ -371,7 +374,8 @@ static bool infer_range(qn_node *node)
 {
     const struct range_attributes *range = node->attributes;
     if (range->count == 0 || range->count > INT32_MAX)
-        return qn_node_fail(node, "%llu numbers do not count in i32", (unsigned long long)range->count);
+        return qn_node_fail(node, "%llu numbers do not count in i32",
+                            (unsigned long long)range->count);
     node->outputs[0] = (struct qn_value){QN_I32, {1, {(size_t)range->count}}};
     return true;
 }

@@ -75,11 +75,13 @@ static void record_backward(struct qn_launch *launch, const qn_node *node)
 
 static struct qn_cost cost_backward(const qn_node *node)
 {
-    double added = (double)qn_shape_count(*qn_in(node, 1)), all = (double)qn_shape_count(*qn_out(node, 0));
+    double added = (double)qn_shape_count(*qn_in(node, 1)),
+           all = (double)qn_shape_count(*qn_out(node, 0));
     return (struct qn_cost){.flops = added, .bytes = 4 * (all + 3 * added)};
 }
 
-static const struct qn_variant backward_variants[] = {{.name = "blocks", .record = record_backward}};
+static const struct qn_variant backward_variants[] = {
+    {.name = "blocks", .record = record_backward}};
 
 static const struct qn_op backward_op = {.name = "embedding_backward",
                                          .outputs = 1,

@@ -105,7 +105,8 @@ static void record_backward(struct qn_launch *launch, const qn_node *node)
     size_t rows, width, stripe = stripe_rows(caps);
     rows_of(qn_in(node, 0), &rows, &width);
     qn_launch_kernel(launch, &source_layer_norm, "layer_norm_backward");
-    qn_launch_define(launch, "SAVE_STATISTICS", 1); /* the forward kernel's text: one program for both */
+    qn_launch_define(launch, "SAVE_STATISTICS",
+                     1); /* the forward kernel's text: one program for both */
     qn_launch_output(launch, 0);
     qn_launch_workspace(launch);
     for (size_t i = 0; i < 5; i++)
@@ -148,7 +149,8 @@ static void gradient_layer_norm(qn_node *node, qn_node *const *d_out, qn_node **
         qn_node_fail(node, "mean and deviation have no gradient");
         return;
     }
-    qn_node *inputs[] = {node->inputs[0], qn_output(node, 1), qn_output(node, 2), node->inputs[1], d_out[0]};
+    qn_node *inputs[] = {node->inputs[0], qn_output(node, 1), qn_output(node, 2), node->inputs[1],
+                         d_out[0]};
     d_in[0] = qn_node_new(&backward_op, NULL, inputs, 5);
     d_in[1] = d_in[0] ? qn_output(d_in[0], 1) : NULL;
     d_in[2] = d_in[0] ? qn_output(d_in[0], 2) : NULL;

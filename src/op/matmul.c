@@ -236,8 +236,14 @@ static void tiled_record(struct qn_launch *launch, const qn_node *node)
 static const struct qn_variant variants[] = {
     {.name = "clblast",
      .needs = "--gemm clblast, or a GPU and 2^27 products",
-     .fits = clblast_fits, .strides = ROWS_OF_ALL, .record = clblast_record},
-    {.name = "cpu", .needs = "a CPU with vectors", .fits = cpu_fits, .strides = ROWS_OF_ALL, .record = cpu_record},
+     .fits = clblast_fits,
+     .strides = ROWS_OF_ALL,
+     .record = clblast_record},
+    {.name = "cpu",
+     .needs = "a CPU with vectors",
+     .fits = cpu_fits,
+     .strides = ROWS_OF_ALL,
+     .record = cpu_record},
     {.name = "tiled", .strides = ROWS_OF_ALL, .record = tiled_record},
 };
 

@@ -59,8 +59,8 @@ static size_t workspace_reduce(const qn_node *node, const struct qn_caps *caps)
 }
 
 /* One launch: from (outer, n, inner) to (outer, parts, inner). */
-static void launch_reduce(struct qn_launch *launch, enum kind kind, size_t outer, size_t n, size_t inner,
-                          size_t length, bool from_workspace, bool to_workspace)
+static void launch_reduce(struct qn_launch *launch, enum kind kind, size_t outer, size_t n,
+                          size_t inner, size_t length, bool from_workspace, bool to_workspace)
 {
     qn_launch_kernel(launch, &source_reduce, inner == 1 ? "reduce_rows" : "reduce_columns");
     qn_launch_define(launch, "KIND", (long)kind);
@@ -81,7 +81,8 @@ static void launch_reduce(struct qn_launch *launch, enum kind kind, size_t outer
     if (inner == 1)
         qn_launch_rows(launch, outer * parts);
     else
-        qn_launch_items(launch, outer * parts * divide_up(inner, qn_launch_caps(launch)->float_width));
+        qn_launch_items(launch,
+                        outer * parts * divide_up(inner, qn_launch_caps(launch)->float_width));
 }
 
 static void record_reduce(struct qn_launch *launch, const qn_node *node)
@@ -92,7 +93,8 @@ static void record_reduce(struct qn_launch *launch, const qn_node *node)
     size_t parts = divide_up(n, length);
     launch_reduce(launch, kind, outer, n, inner, length, false, parts > 1);
     if (parts > 1)
-        launch_reduce(launch, kind == SUM_SQUARES ? SUM : kind, outer, parts, inner, parts, true, false);
+        launch_reduce(launch, kind == SUM_SQUARES ? SUM : kind, outer, parts, inner, parts, true,
+                      false);
 }
 
 static const struct qn_variant variants[] = {
@@ -132,13 +134,17 @@ static void gradient_sum_squares(qn_node *node, qn_node *const *d_out, qn_node *
 
 static struct qn_cost cost_reduce(const qn_node *node)
 {
-    double in = (double)qn_shape_count(*qn_in(node, 0)), out = (double)qn_shape_count(*qn_out(node, 0));
+    double in = (double)qn_shape_count(*qn_in(node, 0)),
+           out = (double)qn_shape_count(*qn_out(node, 0));
     return (struct qn_cost){.flops = in, .bytes = 4 * (in + out)};
 }
 
-#define REDUCTION(title, slope)                                                                         \
-    {.name = title, .outputs = 1, .attributes = sizeof(struct reduce_attributes), .infer = infer_reduce, \
-     .variants = variants, .n_variants = 1, .gradient = slope, .cost = cost_reduce}
+#define REDUCTION(title, slope)                                                                    \
+    {                                                                                              \
+        .name = title, .outputs = 1, .attributes = sizeof(struct reduce_attributes),               \
+        .infer = infer_reduce, .variants = variants, .n_variants = 1, .gradient = slope,           \
+        .cost = cost_reduce                                                                        \
+    }
 
 static const struct qn_op ops[] = {
     [SUM] = REDUCTION("sum", gradient_sum),

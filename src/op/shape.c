@@ -109,12 +109,12 @@ static qn_node *simplify_reshape(qn_node *node)
 }
 
 static const struct qn_op reshape_op = {.name = "reshape",
-                                 .outputs = 1,
-                                 .attributes = sizeof(qn_shape),
-                                 .infer = infer_reshape,
-                                 .view = view_reshape,
-                                 .gradient = gradient_reshape,
-                                 .simplify = simplify_reshape};
+                                        .outputs = 1,
+                                        .attributes = sizeof(qn_shape),
+                                        .infer = infer_reshape,
+                                        .view = view_reshape,
+                                        .gradient = gradient_reshape,
+                                        .simplify = simplify_reshape};
 
 qn_node *qn_reshape(qn_node *x, qn_shape shape)
 {
@@ -158,8 +158,8 @@ static void gradient_transpose(qn_node *node, qn_node *const *d_out, qn_node **d
 static qn_node *simplify_transpose(qn_node *node)
 {
     qn_node *x = node->inputs[0];
-    bool undoes = x->op == node->op &&
-                  memcmp(x->attributes, node->attributes, node->op->attributes) == 0;
+    bool undoes =
+        x->op == node->op && memcmp(x->attributes, node->attributes, node->op->attributes) == 0;
     return undoes ? x->inputs[0] : node;
 }
 
@@ -298,7 +298,8 @@ static void gradient_split(qn_node *node, qn_node *const *d_out, qn_node **d_in)
     const struct split_attributes *split = node->attributes;
     qn_node *parts[QN_MAX_OUTPUTS];
     for (size_t i = 0; i < split->count; i++)
-        parts[i] = d_out[i] ? d_out[i] : zeros(node, split->axis, qn_out(node, 0)->size[split->axis]);
+        parts[i] =
+            d_out[i] ? d_out[i] : zeros(node, split->axis, qn_out(node, 0)->size[split->axis]);
     d_in[0] = qn_concat(parts, split->count, (int)split->axis);
 }
 
@@ -317,7 +318,8 @@ int qn_split(qn_node *x, int axis, size_t count, qn_node **parts)
         return QN_ERROR_INVALID;
     if (count == 0 || count > QN_MAX_OUTPUTS)
         return context_fail(x->graph->context, QN_ERROR_INVALID,
-                            "split: into %zu parts; at most %d are possible", count, QN_MAX_OUTPUTS);
+                            "split: into %zu parts; at most %d are possible", count,
+                            QN_MAX_OUTPUTS);
     qn_node *split = qn_node_new(&split_op, &(struct split_attributes){(size_t)axis, count}, &x, 1);
     for (size_t i = 0; i < count; i++)
         if (!(parts[i] = split ? qn_output(split, (int)i) : NULL))
@@ -334,7 +336,8 @@ static bool infer_broadcast(qn_node *node)
     bool fits = to->rank >= from->rank && to->rank <= QN_MAX_RANK && qn_shape_count(*to) > 0 &&
                 qn_shape_count(*to) < SIZE_MAX / 8;
     for (int i = 1; fits && i <= from->rank; i++)
-        fits = from->size[from->rank - i] == to->size[to->rank - i] || from->size[from->rank - i] == 1;
+        fits =
+            from->size[from->rank - i] == to->size[to->rank - i] || from->size[from->rank - i] == 1;
     if (!fits)
         return qn_node_fail(node, "%s does not broadcast to %s",
                             shape_text(from, from_text, sizeof from_text),

@@ -26,7 +26,8 @@ struct qn_trainer {
     qn_node *key;
     qn_node *loss, *norm, *rate, *skipped; /* roots of the plan that updates */
     uint64_t passes;                       /* started */
-    uint64_t first_step, first_run;        /* steps done before those passes, and runs of the plan that updates */
+    uint64_t first_step,
+        first_run; /* steps done before those passes, and runs of the plan that updates */
 };
 
 static qn_tensor *number(qn_trainer *trainer, const char *name, enum qn_type type, size_t count)
@@ -112,8 +113,8 @@ struct roots {
 
 static void add_root(struct roots *roots, qn_node *node)
 {
-    qn_node **nodes = context_grow(roots->context, roots->nodes, roots->count, &roots->capacity,
-                                   sizeof *nodes);
+    qn_node **nodes =
+        context_grow(roots->context, roots->nodes, roots->count, &roots->capacity, sizeof *nodes);
     if (!nodes)
         return;
     roots->nodes = nodes;
@@ -126,8 +127,8 @@ static qn_node *plus_one(qn_node *number)
 }
 
 /* The numbers of an update, and what they become. */
-static void control(qn_trainer *trainer, qn_graph *graph, qn_node *const *gradients, struct roots *roots,
-                    qn_node **scale, qn_node **t, qn_node **gate)
+static void control(qn_trainer *trainer, qn_graph *graph, qn_node *const *gradients,
+                    struct roots *roots, qn_node **scale, qn_node **t, qn_node **gate)
 {
     const struct qn_training *options = &trainer->options;
     qn_node *step = qn_leaf(graph, trainer->state.step);
@@ -137,10 +138,11 @@ static void control(qn_trainer *trainer, qn_graph *graph, qn_node *const *gradie
         squares = i ? qn_add(squares, qn_sum_squares(gradients[i])) : qn_sum_squares(gradients[i]);
     trainer->norm = qn_named(qn_sqrt(squares), "gradient_norm");
     *gate = qn_named(qn_is_finite(trainer->norm), "gate");
-    *scale = options->clip > 0
-                 ? qn_minimum(qn_div(qn_constant(graph, options->clip), qn_offset(trainer->norm, 1e-6)),
-                              qn_constant(graph, 1))
-                 : qn_constant(graph, 1);
+    *scale =
+        options->clip > 0
+            ? qn_minimum(qn_div(qn_constant(graph, options->clip), qn_offset(trainer->norm, 1e-6)),
+                         qn_constant(graph, 1))
+            : qn_constant(graph, 1);
     *t = qn_cast(plus_one(qn_sub(step, skipped)), QN_F32);
     trainer->rate = qn_named(qn_cosine_schedule(qn_cast(step, QN_F32), options->learning_rate,
                                                 options->min_learning_rate, (double)options->warmup,
@@ -156,7 +158,8 @@ static void control(qn_trainer *trainer, qn_graph *graph, qn_node *const *gradie
 }
 
 /* Updates each buffer by AdamW; gradients[i] belongs to the buffers that are trained, in order. */
-static void update(qn_trainer *trainer, qn_graph *graph, qn_node *const *gradients, struct roots *roots)
+static void update(qn_trainer *trainer, qn_graph *graph, qn_node *const *gradients,
+                   struct roots *roots)
 {
     qn_node *scale, *t, *gate;
     control(trainer, graph, gradients, roots, &scale, &t, &gate);
@@ -166,14 +169,15 @@ static void update(qn_trainer *trainer, qn_graph *graph, qn_node *const *gradien
         if (group == QN_FROZEN)
             continue;
         qn_tensor *p = qn_store_buffer(trainer->parameters, i);
-        qn_tensor *m = qn_store_buffer(trainer->m, trained), *v = qn_store_buffer(trainer->v, trained);
+        qn_tensor *m = qn_store_buffer(trainer->m, trained),
+                  *v = qn_store_buffer(trainer->v, trained);
         struct qn_adamw options = {.beta1 = trainer->options.beta1,
                                    .beta2 = trainer->options.beta2,
                                    .epsilon = trainer->options.epsilon,
                                    .weight_decay =
                                        group == QN_DECAY ? trainer->options.weight_decay : 0};
-        qn_node *adamw = qn_adamw(qn_leaf(graph, p), qn_leaf(graph, m), qn_leaf(graph, v), gradients[trained],
-                                  trainer->rate, scale, t, gate, options);
+        qn_node *adamw = qn_adamw(qn_leaf(graph, p), qn_leaf(graph, m), qn_leaf(graph, v),
+                                  gradients[trained], trainer->rate, scale, t, gate, options);
         add_root(roots, qn_assign(p, adamw));
         add_root(roots, qn_assign(m, adamw ? qn_output(adamw, 1) : NULL));
         add_root(roots, qn_assign(v, adamw ? qn_output(adamw, 2) : NULL));
@@ -202,7 +206,8 @@ static int packed_gradients(qn_trainer *trainer, qn_node *loss, qn_node **packed
 }
 
 /* One plan: gradients and update. */
-static void make_step(qn_trainer *trainer, qn_node *loss, qn_node *const *packed, struct roots *roots)
+static void make_step(qn_trainer *trainer, qn_node *loss, qn_node *const *packed,
+                      struct roots *roots)
 {
     trainer->loss = loss;
     add_root(roots, loss);
@@ -211,7 +216,8 @@ static void make_step(qn_trainer *trainer, qn_node *loss, qn_node *const *packed
 }
 
 /* Two plans: one adds a batch's share to the sums, the other updates by them and empties them. */
-static void make_accumulation(qn_trainer *trainer, qn_node *loss, qn_node *const *packed, struct roots *roots)
+static void make_accumulation(qn_trainer *trainer, qn_node *loss, qn_node *const *packed,
+                              struct roots *roots)
 {
     qn_graph *graph = trainer->graph, *after = trainer->update_graph;
     size_t buffers = qn_store_buffers(trainer->sum);
@@ -316,8 +322,8 @@ uint64_t qn_trainer_steps(const qn_trainer *trainer)
 int qn_trainer_report(qn_trainer *trainer, uint64_t step, bool wait, struct qn_step *report)
 {
     if (step <= trainer->first_step || step > qn_trainer_steps(trainer))
-        return context_fail(trainer->context, QN_ERROR_INVALID, "trainer: there is no step %llu to report",
-                            (unsigned long long)step);
+        return context_fail(trainer->context, QN_ERROR_INVALID,
+                            "trainer: there is no step %llu to report", (unsigned long long)step);
     uint64_t run = step - trainer->first_step + trainer->first_run;
     float loss, norm, rate;
     int32_t skipped;
@@ -359,7 +365,8 @@ static qn_tensor *file_tensor(const qn_trainer *trainer, size_t index, const cha
     if (index < STATE_TENSORS)
         return states[index];
     index -= STATE_TENSORS;
-    return index < count ? qn_store_tensor(trainer->m, index) : qn_store_tensor(trainer->v, index - count);
+    return index < count ? qn_store_tensor(trainer->m, index)
+                         : qn_store_tensor(trainer->v, index - count);
 }
 
 static char *file_name(const qn_trainer *trainer, size_t index)
@@ -400,7 +407,8 @@ int qn_trainer_save(qn_trainer *trainer, const char *path)
             status = QN_ERROR_MEMORY;
     }
     if (status == QN_OK)
-        status = qn_safetensors_write(trainer->context, path, tensors, count, NULL, file_values, trainer);
+        status = qn_safetensors_write(trainer->context, path, tensors, count, NULL, file_values,
+                                      trainer);
     for (size_t i = 0; names && i < count; i++)
         free(names[i]);
     free(names);
@@ -408,7 +416,8 @@ int qn_trainer_save(qn_trainer *trainer, const char *path)
     return status;
 }
 
-static int load_tensor(qn_trainer *trainer, const qn_safetensors *file, const char *path, size_t index)
+static int load_tensor(qn_trainer *trainer, const qn_safetensors *file, const char *path,
+                       size_t index)
 {
     const char *prefix;
     qn_tensor *tensor = file_tensor(trainer, index, &prefix);
@@ -419,9 +428,9 @@ static int load_tensor(qn_trainer *trainer, const qn_safetensors *file, const ch
         status = QN_ERROR_MEMORY;
     else if (!found || !qn_shape_equal(found->shape, qn_tensor_shape(tensor)) ||
              strcmp(found->type, qn_safetensors_type(qn_tensor_type(tensor))) != 0)
-        status = context_fail(trainer->context, QN_ERROR_FORMAT,
-                              "%s: tensor %s is missing, or of another shape or type than this model's",
-                              path, name);
+        status = context_fail(
+            trainer->context, QN_ERROR_FORMAT,
+            "%s: tensor %s is missing, or of another shape or type than this model's", path, name);
     void *values = status == QN_OK ? context_alloc(trainer->context, 1, found->bytes) : NULL;
     if (status == QN_OK && !values)
         status = QN_ERROR_MEMORY;
@@ -450,8 +459,8 @@ int qn_trainer_load(qn_trainer *trainer, const char *path)
                               "%s: there are %zu tensors, but this model's optimizer has %zu", path,
                               qn_safetensors_count(file), count);
     if (status == QN_OK)
-        status = qn_safetensors_i32(file, qn_safetensors_find(file, qn_tensor_name(trainer->state.step)),
-                                    &steps);
+        status = qn_safetensors_i32(
+            file, qn_safetensors_find(file, qn_tensor_name(trainer->state.step)), &steps);
     qn_safetensors_close(file);
     if (status == QN_OK && steps < 0)
         status = context_fail(trainer->context, QN_ERROR_FORMAT, "%s: step is %d", path, steps);
