@@ -53,7 +53,8 @@ struct learner {
     size_t count;
 };
 
-static struct learner learner_new(qn_gpt *gpt, size_t rows, size_t length, size_t accumulate)
+static struct learner learner_with(qn_gpt *gpt, size_t rows, size_t length, size_t accumulate,
+                                   size_t loss_rows)
 {
     struct qn_training options = {.learning_rate = 1e-3,
                                   .min_learning_rate = 1e-4,
@@ -68,9 +69,15 @@ static struct learner learner_new(qn_gpt *gpt, size_t rows, size_t length, size_
     qn_graph *graph = qn_trainer_graph(learner.trainer);
     learner.tokens = qn_input(graph, "tokens", QN_I32, QN_SHAPE(rows, length));
     learner.targets = qn_input(graph, "targets", QN_I32, QN_SHAPE(rows, length));
-    qn_node *logits = qn_gpt_logits(gpt, learner.tokens, (struct qn_gpt_forward){0});
-    qn_trainer_minimise(learner.trainer, qn_cross_entropy(logits, learner.targets));
+    struct qn_gpt_forward forward = {.loss_rows = loss_rows};
+    qn_trainer_minimise(learner.trainer,
+                        qn_gpt_loss(gpt, learner.tokens, learner.targets, forward));
     return learner;
+}
+
+static struct learner learner_new(qn_gpt *gpt, size_t rows, size_t length, size_t accumulate)
+{
+    return learner_with(gpt, rows, length, accumulate, 0);
 }
 
 /* A pass over numbers that depend on `number` alone. */
@@ -201,6 +208,51 @@ static void test_accumulation(qn_context *context)
        "4 x 3 windows and 1 x 12: losses differ by %.1e", worst);
 }
 
+/* Bytes of intermediates of a head and its gradients. */
+static size_t arena_of_head(qn_context *context, size_t chunk_rows)
+{
+    qn_graph *graph = qn_graph_new(context);
+    qn_node *x = qn_input(graph, "x", QN_F32, QN_SHAPE(2048, 16));
+    qn_node *weight = qn_input(graph, "weight", QN_F32, QN_SHAPE(1024, 16));
+    qn_node *targets = qn_input(graph, "targets", QN_I32, QN_SHAPE(2048));
+    qn_node *wrt[] = {x, weight}, *roots[3];
+    roots[2] = qn_linear_cross_entropy(
+        x, weight, targets, (struct qn_cross_entropy){.ignore_index = QN_IGNORE}, chunk_rows);
+    qn_gradients(roots[2], NULL, wrt, 2, roots);
+    qn_plan *plan = qn_plan_new(graph, roots, 3);
+    size_t arena = plan ? qn_plan_memory(plan).arena : 0;
+    qn_plan_free(plan);
+    qn_graph_free(graph);
+    return arena;
+}
+
+/* The loss in chunks of rows, the last one smaller. */
+static void test_chunks(qn_context *context)
+{
+    enum { STEPS = 20 };
+    double losses[2][STEPS], worst = 0;
+    for (size_t way = 0; way < 2; way++) {
+        qn_gpt *gpt = gpt_new(context);
+        struct learner learner = learner_with(gpt, MOST_ROWS, CONTEXT, 1, way ? 50 : 0);
+        for (size_t i = 0; i < STEPS; i++)
+            losses[way][i] = step(&learner, i).loss;
+        qn_trainer_free(learner.trainer);
+        qn_gpt_free(gpt);
+    }
+    for (size_t i = 0; i < STEPS; i++)
+        worst = fmax(worst, fabs(losses[0][i] - losses[1][i]));
+    /* Sums over rows are split elsewhere, as with accumulation. */
+    ok(worst <= 1e-5 && losses[0][1] != losses[0][0], "logits in chunks: losses differ by %.1e",
+       worst);
+}
+
+static void test_memory_of_chunks(qn_context *context)
+{
+    size_t whole = arena_of_head(context, 0), chunks = arena_of_head(context, 256);
+    ok(whole > 2048 * 1024 * sizeof(float) && chunks > 0 && chunks < whole / 4,
+       "of a head's logits an eighth is in memory: %zu bytes instead of %zu", chunks, whole);
+}
+
 static void test_gate(qn_context *context)
 {
     qn_gpt *gpt = gpt_new(context);
@@ -250,6 +302,8 @@ int main(void)
     test_shapes(context, folder);
     test_allocations(context);
     test_accumulation(context);
+    test_chunks(context);
+    test_memory_of_chunks(context);
     test_gate(context);
     qn_close(context);
     nftw(folder, remove_file, 16, FTW_DEPTH | FTW_PHYS);

@@ -45,10 +45,16 @@ struct qn_gpt_forward {
     qn_gpt_cache *cache;  /* NULL: the tokens are all there is */
     qn_node *position;    /* with a cache: i32 (1), where the first token stands */
     bool last_only;       /* only the last token's logits are wanted */
+    size_t
+        loss_rows; /* qn_gpt_loss(): tokens whose logits are in memory at a time; 0: what 256 MiB hold */
 };
 
 /* Logits (B, T, vocabulary), or (B, 1, vocabulary), of i32 tokens (B, T). */
 qn_node *qn_gpt_logits(const qn_gpt *gpt, qn_node *tokens, struct qn_gpt_forward options);
+
+/* The mean cross-entropy of i32 targets (B, T), to be minimised: for large batches the logits are made in chunks of rows. */
+qn_node *qn_gpt_loss(const qn_gpt *gpt, qn_node *tokens, qn_node *targets,
+                     struct qn_gpt_forward options);
 
 /* ---- Generating text ---- */
 

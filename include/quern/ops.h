@@ -118,6 +118,12 @@ struct qn_cross_entropy {
 qn_node *qn_cross_entropy(qn_node *logits, qn_node *targets);
 qn_node *qn_cross_entropy_with(qn_node *logits, qn_node *targets, struct qn_cross_entropy options);
 
+/* qn_cross_entropy_with(x weight^T, ...), for x (..., C) and weight (V, C), with the logits of at most
+ * `chunk_rows` rows in memory at a time (0: of all).  In chunks the gradients are computed with the
+ * loss, wanted or not. */
+qn_node *qn_linear_cross_entropy(qn_node *x, qn_node *weight, qn_node *targets,
+                                 struct qn_cross_entropy options, size_t chunk_rows);
+
 /* The number of targets among the rows whose greatest logit is theirs; no gradient. */
 qn_node *qn_correct(qn_node *logits, qn_node *targets);
 

@@ -52,8 +52,8 @@ static int make_trainer(struct learner *learner, const struct settings *settings
     struct qn_gpt_forward forward = {0};
     if (settings->dropout > 0)
         forward.dropout_key = qn_trainer_key(trainer);
-    qn_node *logits = qn_gpt_logits(learner->gpt, learner->inputs, forward);
-    return qn_trainer_minimise(trainer, qn_cross_entropy(logits, learner->targets));
+    return qn_trainer_minimise(
+        trainer, qn_gpt_loss(learner->gpt, learner->inputs, learner->targets, forward));
 }
 
 int learner_make(struct learner *learner, qn_context *qn, qn_gpt *gpt,

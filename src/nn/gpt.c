@@ -427,7 +427,9 @@ static qn_node *positions(struct forward *forward)
     return qn_embedding(wpe, position ? qn_add(ids, position) : ids);
 }
 
-qn_node *qn_gpt_logits(const qn_gpt *gpt, qn_node *tokens, struct qn_gpt_forward options)
+/* (B, T, C): what the head makes logits of. */
+static qn_node *last_hidden(const qn_gpt *gpt, qn_node *tokens,
+                            const struct qn_gpt_forward *options)
 {
     if (!gpt || !tokens)
         return NULL;
@@ -440,7 +442,7 @@ qn_node *qn_gpt_logits(const qn_gpt *gpt, qn_node *tokens, struct qn_gpt_forward
     }
     struct forward forward = {.gpt = gpt,
                               .graph = tokens->graph,
-                              .options = &options,
+                              .options = options,
                               .rows = shape.size[0],
                               .length = shape.size[1]};
     qn_node *x = qn_embedding(qn_leaf(forward.graph, gpt->wte), tokens);
@@ -448,8 +450,26 @@ qn_node *qn_gpt_logits(const qn_gpt *gpt, qn_node *tokens, struct qn_gpt_forward
     for (size_t i = 0; i < gpt->config.n_layer; i++)
         x = block(&forward, x, i);
     x = norm(&forward, x, gpt->ln_f_weight, gpt->ln_f_bias);
-    if (options.last_only)
-        x = qn_slice(x, 1, forward.length - 1, forward.length);
-    return qn_matmul_with(x, qn_leaf(forward.graph, gpt->lm_head),
-                          (struct qn_matmul){.transpose_b = true});
+    return options->last_only ? qn_slice(x, 1, forward.length - 1, forward.length) : x;
+}
+
+qn_node *qn_gpt_logits(const qn_gpt *gpt, qn_node *tokens, struct qn_gpt_forward options)
+{
+    qn_node *x = last_hidden(gpt, tokens, &options);
+    return x ? qn_matmul_with(x, qn_leaf(x->graph, gpt->lm_head),
+                              (struct qn_matmul){.transpose_b = true})
+             : NULL;
+}
+
+qn_node *qn_gpt_loss(const qn_gpt *gpt, qn_node *tokens, qn_node *targets,
+                     struct qn_gpt_forward options)
+{
+    enum { MOST_BYTES = 1 << 28 };
+    qn_node *x = last_hidden(gpt, tokens, &options);
+    if (!x)
+        return NULL;
+    size_t rows = MOST_BYTES / (gpt->config.vocab_size * sizeof(float));
+    return qn_linear_cross_entropy(x, qn_leaf(x->graph, gpt->lm_head), targets,
+                                   (struct qn_cross_entropy){.ignore_index = QN_IGNORE},
+                                   options.loss_rows ? options.loss_rows : size_max(rows, 1));
 }

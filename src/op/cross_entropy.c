@@ -1,4 +1,6 @@
 /* Cross-entropy from logits, and how many rows are right. */
+#include <stdlib.h>
+
 #include <quern/op.h>
 #include <quern/ops.h>
 
@@ -163,6 +165,83 @@ qn_node *qn_cross_entropy(qn_node *logits, qn_node *targets)
 {
     return qn_cross_entropy_with(logits, targets,
                                  (struct qn_cross_entropy){.ignore_index = QN_IGNORE});
+}
+
+/* ---- Chunks of rows ----
+ *
+ * The gradients of a chunk are made right after its loss, so that one chunk's logits are in memory
+ * at a time, and given to the loss when its own are asked for. */
+
+static bool infer_attached(qn_node *node)
+{
+    node->outputs[0] = node->inputs[0]->outputs[0];
+    return true;
+}
+
+static bool view_attached(const qn_node *node, int output, const struct qn_layout *input,
+                          struct qn_layout *layout)
+{
+    (void)node, (void)output;
+    *layout = *input;
+    return true;
+}
+
+static void gradient_attached(qn_node *node, qn_node *const *d_out, qn_node **d_in)
+{
+    d_in[1] = qn_mul(node->inputs[3], d_out[0]);
+    d_in[2] = qn_mul(node->inputs[4], d_out[0]);
+}
+
+/* A loss, two that it depends on, and its gradients with respect to them: the loss. */
+static const struct qn_op attached_op = {.name = "gradients_attached",
+                                         .outputs = 1,
+                                         .infer = infer_attached,
+                                         .view = view_attached,
+                                         .gradient = gradient_attached};
+
+/* What a row's loss counts: 1 over the number of targets that count. */
+static qn_node *share_of_row(qn_node *targets, int32_t ignored)
+{
+    qn_node *none = qn_cast(qn_constant(qn_node_graph(targets), ignored), QN_I32);
+    return qn_reciprocal(qn_sum(qn_not_equal(targets, none), QN_ALL));
+}
+
+qn_node *qn_linear_cross_entropy(qn_node *x, qn_node *weight, qn_node *targets,
+                                 struct qn_cross_entropy options, size_t chunk_rows)
+{
+    struct qn_matmul transposed = {.transpose_b = true};
+    if (!x || !weight || !targets)
+        return NULL;
+    qn_shape shape = qn_node_shape(x);
+    size_t width = shape.rank ? shape.size[shape.rank - 1] : 1,
+           rows = qn_shape_count(shape) / width;
+    if (chunk_rows == 0 || rows <= chunk_rows || qn_shape_count(qn_node_shape(targets)) != rows)
+        return qn_cross_entropy_with(qn_matmul_with(x, weight, transposed), targets, options);
+
+    size_t chunks = divide_up(rows, chunk_rows);
+    qn_node **d_parts = context_alloc(x->graph->context, chunks, sizeof *d_parts);
+    qn_node *flat = qn_reshape(x, QN_SHAPE(rows, width)),
+            *all = qn_reshape(targets, QN_SHAPE(rows));
+    qn_node *share = options.sum ? NULL : share_of_row(all, options.ignore_index);
+    qn_node *loss = NULL, *d_weight = NULL;
+    struct qn_cross_entropy summed = options;
+    summed.sum = true;
+    for (size_t i = 0; d_parts && i < chunks; i++) {
+        size_t begin = i * chunk_rows, end = size_min(begin + chunk_rows, rows);
+        qn_node *part = qn_slice(flat, 0, begin, end), *of[] = {part, weight}, *d[2];
+        qn_node *one = qn_cross_entropy_with(qn_matmul_with(part, weight, transposed),
+                                             qn_slice(all, 0, begin, end), summed);
+        if (share)
+            one = qn_mul(one, share);
+        if (qn_gradients(one, NULL, of, 2, d) != QN_OK)
+            break;
+        loss = i ? qn_add(loss, one) : one;
+        d_weight = i ? qn_add(d_weight, d[1]) : d[1];
+        d_parts[i] = d[0];
+    }
+    qn_node *d_x = d_parts ? qn_reshape(qn_concat(d_parts, chunks, 0), shape) : NULL;
+    free(d_parts);
+    return qn_node_new(&attached_op, NULL, (qn_node *[]){loss, x, weight, d_x, d_weight}, 5);
 }
 
 /* ---- Correct: logits, targets -> 1 or 0 by row ---- */

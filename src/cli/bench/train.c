@@ -89,9 +89,9 @@ static bool learner_new(struct learner *learner, qn_context *qn, const struct re
     qn_shape shape = QN_SHAPE(recipe->batch, recipe->context);
     learner->inputs = qn_input(graph, "inputs", QN_I32, shape);
     learner->targets = qn_input(graph, "targets", QN_I32, shape);
-    qn_node *logits = qn_gpt_logits(learner->gpt, learner->inputs, (struct qn_gpt_forward){0});
-    return qn_trainer_minimise(learner->trainer, qn_cross_entropy(logits, learner->targets)) ==
-           QN_OK;
+    qn_node *loss =
+        qn_gpt_loss(learner->gpt, learner->inputs, learner->targets, (struct qn_gpt_forward){0});
+    return qn_trainer_minimise(learner->trainer, loss) == QN_OK;
 }
 
 static void learner_release(struct learner *learner)
