@@ -1,4 +1,5 @@
-/* Defining operations.  The built-in ones use nothing else; examples/custom_op.c adds one from a program of its own.
+/* Defining operations, as the built-in ones do (which share a few helpers besides); examples/custom_op.c adds one from a
+ * program of its own.
  *
  * An operation is a constant struct qn_op and a function that calls qn_node_new() with it.  Nothing is registered: a node
  * points at its operation. */
