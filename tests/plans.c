@@ -9,6 +9,7 @@
 #include "device/philox.h"
 #include "graph/plan.h"
 
+#include "allocations.h"
 #include "tap.h"
 #include "planning.h"
 
@@ -272,38 +273,7 @@ static void test_random(void)
     }
 }
 
-/* ---- No memory: each allocation fails in turn.  The linker puts these in place of the C
- * library's. ---- */
-
-static struct {
-    bool counts;
-    long left; /* before one fails */
-} allocations;
-
-static bool allocation_fails(void)
-{
-    return allocations.counts && allocations.left-- == 0;
-}
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t count, size_t size);
-void *__real_realloc(void *memory, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-void *__wrap_realloc(void *memory, size_t size);
-
-void *__wrap_malloc(size_t size)
-{
-    return allocation_fails() ? NULL : __real_malloc(size);
-}
-void *__wrap_calloc(size_t count, size_t size)
-{
-    return allocation_fails() ? NULL : __real_calloc(count, size);
-}
-void *__wrap_realloc(void *memory, size_t size)
-{
-    return allocation_fails() ? NULL : __real_realloc(memory, size);
-}
+/* ---- No memory: each allocation fails in turn ---- */
 
 /* Whether all went well; if not, there must be an error and no plan. */
 static bool survives(bool *has_plan, bool *has_error_text)
@@ -319,13 +289,14 @@ static bool survives(bool *has_plan, bool *has_error_text)
         plan = count ? qn_plan_new(at.graph, roots, count) : NULL;
     }
     *has_plan = plan != NULL;
-    allocations.counts = false;
+    bool none_failed = allocations.made <= allocations.fails;
+    allocations.fails = LONG_MAX;
     if (!plan)
         *has_error_text = *qn_error(at.qn);
     qn_plan_free(plan);
     model_free(&model);
     end();
-    return allocations.left >= 0;
+    return none_failed;
 }
 
 static void test_no_memory(void)
@@ -333,8 +304,8 @@ static void test_no_memory(void)
     long failed = 0;
     bool has_plan, has_error_text = true, is_done = false;
     while (!is_done && has_error_text) {
-        allocations.counts = true;
-        allocations.left = failed++;
+        allocations.made = 0;
+        allocations.fails = failed++;
         is_done = survives(&has_plan, &has_error_text);
     }
     ok(is_done && has_plan, "each of %ld allocations fails: an error, and no plan", failed - 1);

@@ -6,34 +6,8 @@
 
 #include <quern/train.h>
 
+#include "allocations.h"
 #include "tap.h"
-
-/* ---- Allocations of our own code, counted by the linker's leave ---- */
-
-static size_t allocations;
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t count, size_t size);
-void *__real_realloc(void *memory, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-void *__wrap_realloc(void *memory, size_t size);
-
-void *__wrap_malloc(size_t size)
-{
-    allocations++;
-    return __real_malloc(size);
-}
-void *__wrap_calloc(size_t count, size_t size)
-{
-    allocations++;
-    return __real_calloc(count, size);
-}
-void *__wrap_realloc(void *memory, size_t size)
-{
-    allocations++;
-    return __real_realloc(memory, size);
-}
 
 /* ---- A small model ---- */
 
@@ -165,12 +139,12 @@ static void test_allocations(qn_context *context)
     qn_gpt *gpt = gpt_new(context);
     struct learner learner = learner_new(gpt, 4, CONTEXT, 1);
     step(&learner, 0);
-    size_t on_device = qn_counters(context).device_allocations, on_host = allocations;
+    size_t on_device = qn_counters(context).device_allocations, on_host = (size_t)allocations.made;
     for (size_t i = 1; i < 20; i++)
         step(&learner, i);
     is_int((long long)qn_counters(context).device_allocations, (long long)on_device,
            "runs allocate nothing on the device");
-    is_int((long long)allocations, (long long)on_host, "nor on the host");
+    is_int((long long)allocations.made, (long long)on_host, "nor on the host");
     qn_trainer_free(learner.trainer);
     qn_gpt_free(gpt);
 }
