@@ -1,9 +1,11 @@
 /* Attention on a CPU: one work-item a group, no barriers, all sums in a fixed order.
  *
- * Queries lie in the lanes of vectors: blocks of q (and of d_out) are transposed once, to
- * (D, QUERIES), and everything that belongs to a pair of a key and a query is kept as
- * (keys, QUERIES).  So maxima and sums of a softmax need no exchange between lanes, k and v are
- * read where they are, number by number, and every product is a sum over c of
+ * An item has a block of queries, which is PANELS panels of COLUMNS queries, and goes through the
+ * keys in blocks of KEYS.  Rows of k and v are copied once for a block: at their places they are
+ * a power of two apart, and a cache holds few of such.  Queries lie in the lanes of vectors: each panel of q
+ * (and of d_out) is transposed once, to (D, COLUMNS), and everything that belongs to a pair of a
+ * key and a query is kept as (keys, queries).  So maxima and sums of a softmax need no exchange
+ * between lanes, and every product is a sum over c of
  *
  *     tile[r][lane] += a[r][c] b[c][lane]      ROWS rows of two vectors, in registers
  *
@@ -11,19 +13,22 @@
  *     dp^T = v d_out^T      dq^T = k^T ds^T    ds: gradients of scores
  *     dv = p^T d_out        dk = ds^T q        here lanes hold numbers of d_out and q
  *
- * The host defines D, and BACKWARD: which of the kernels is meant. */
+ * The host defines D, PANELS, and BACKWARD: which of the kernels is meant. */
 
 #if FLOAT_WIDTH == 16
-#define ROWS 8 /* 16 sums and 2 vectors of b; numbers of a are operands in memory */
-#define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
+#define ROWS 12 /* 24 sums, 2 vectors of b and 1 of a: 27 of 32 registers */
+#define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
 #else
-#define ROWS 4 /* 8 sums, 2 vectors of b, 1 of a: 11 of 16 registers */
-#define EACH_ROW(X) X(0) X(1) X(2) X(3)
+#define ROWS 6 /* 12 sums, 2 vectors of b and 1 of a: 15 of 16 registers */
+#define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5)
 #endif
-#define QUERIES (2 * FLOAT_WIDTH)
-/* Rows of a block (D, QUERIES): whole tiles.  Numbers of a row of D: whole vectors. */
+#define EACH_OF_FOUR(X) X(0) X(1) X(2) X(3)
+#define COLUMNS (2 * FLOAT_WIDTH)
+#define BLOCK (PANELS * COLUMNS)
+#define KEYS 48 /* whole tiles */
+/* Rows of a panel (D, COLUMNS): whole tiles.  Numbers of a row of D: whole tiles, too. */
 #define D_ROWS ((D + ROWS - 1) / ROWS * ROWS)
-#define D_LANES ((D + FLOAT_WIDTH - 1) / FLOAT_WIDTH * FLOAT_WIDTH)
+#define D_LANES ((D + COLUMNS - 1) / COLUMNS * COLUMNS)
 #define ALIGNED __attribute__((aligned(64)))
 
 #define LOG2_E 1.4426950408889634f
@@ -33,26 +38,26 @@
 #define HIDDEN -3e38f
 #define LEAST -1e30f
 
+/* fmax without its care for NaN: b, if one is. */
+static inline floatv greater(floatv a, floatv b)
+{
+    return SELECT(GT(a, b), a, b);
+}
+
 /* 2^x for x up to 127, 0 below -126.5; NaN stays NaN.  The polynomial is that of Cephes' exp2f on
  * [-1/2, 1/2]; the error is below 2e-7. */
 static inline floatv power_of_2(floatv x)
 {
-    x = SELECT(LT(x, -127.0f), (floatv)(-127.0f), x);
-    floatv shifted = x + 12582912.0f; /* 1.5 * 2^23: the last bits are the nearest integer */
-    floatv f = x - (shifted - 12582912.0f);
+    x = greater((floatv)(-127.0f), x);
+    floatv shifted = x + 12583039.0f; /* 1.5 * 2^23 + 127: the last bits are the exponent's */
+    floatv f = x - (shifted - 12583039.0f);
     floatv y = fma(f, 1.535336188319500e-4f, (floatv)(1.339887440266574e-3f));
     y = fma(y, f, (floatv)(9.618437357674640e-3f));
     y = fma(y, f, (floatv)(5.550332471162809e-2f));
     y = fma(y, f, (floatv)(2.402264791363012e-1f));
     y = fma(y, f, (floatv)(6.931472028550421e-1f));
     y = fma(y, f, (floatv)(1.0f));
-    return y * as_floatv((as_intv(shifted) << 23) + 0x3f800000);
-}
-
-/* fmax without its care for NaN: b, if one is. */
-static inline floatv greater(floatv a, floatv b)
-{
-    return SELECT(GT(a, b), a, b);
+    return y * as_floatv(as_intv(shifted) << 23);
 }
 
 /* ---- Transposition, by blocks of 4 x 4 in the quarters of vectors ---- */
@@ -90,11 +95,11 @@ static inline floatv greater(floatv a, floatv b)
     floatv y0 = LOW_PAIRS(u0, u1), y1 = HIGH_PAIRS(u0, u1);                                        \
     floatv y2 = LOW_PAIRS(u2, u3), y3 = HIGH_PAIRS(u2, u3);
 
-/* to[d][i] = scale x[i * row + d] for d < D, i < QUERIES; rows beyond `count` repeat the last. */
+/* to[d][i] = scale x[i * row + d] for d < D, i < COLUMNS; rows beyond `count` repeat the last. */
 static inline void load_transposed(float *to, global const float *x, ulong row, uint count,
                                    float scale)
 {
-    for (uint i = 0; i < QUERIES; i += FLOAT_WIDTH) {
+    for (uint i = 0; i < COLUMNS; i += FLOAT_WIDTH) {
         ulong at[FLOAT_WIDTH];
         for (uint lane = 0; lane < FLOAT_WIDTH; lane++)
             at[lane] = min(i + lane, count - 1) * row;
@@ -103,15 +108,15 @@ static inline void load_transposed(float *to, global const float *x, ulong row, 
             floatv x0 = FROM_ROWS(x + d, 0), x1 = FROM_ROWS(x + d, 1);
             floatv x2 = FROM_ROWS(x + d, 2), x3 = FROM_ROWS(x + d, 3);
             TRANSPOSE_QUARTERS
-            float *block = to + d * QUERIES + i;
+            float *block = to + d * COLUMNS + i;
             vstorev(y0 * scale, 0, block);
-            vstorev(y1 * scale, 0, block + QUERIES);
-            vstorev(y2 * scale, 0, block + 2 * QUERIES);
-            vstorev(y3 * scale, 0, block + 3 * QUERIES);
+            vstorev(y1 * scale, 0, block + COLUMNS);
+            vstorev(y2 * scale, 0, block + 2 * COLUMNS);
+            vstorev(y3 * scale, 0, block + 3 * COLUMNS);
         }
         for (; d < D; d++)
             for (uint lane = 0; lane < FLOAT_WIDTH; lane++)
-                to[d * QUERIES + i + lane] = scale * x[at[lane] + d];
+                to[d * COLUMNS + i + lane] = scale * x[at[lane] + d];
     }
 }
 
@@ -124,10 +129,10 @@ static inline void store_transposed(global float *y, ulong row, uint count, cons
         floatv factor = vloadv(0, scale + i);
         global float *y_rows = y + i * row;
         for (; d + 4 <= D; d += 4) {
-            const float *block = from + d * QUERIES + i;
-            floatv x0 = vloadv(0, block) * factor, x1 = vloadv(0, block + QUERIES) * factor;
-            floatv x2 = vloadv(0, block + 2 * QUERIES) * factor,
-                   x3 = vloadv(0, block + 3 * QUERIES) * factor;
+            const float *block = from + d * COLUMNS + i;
+            floatv x0 = vloadv(0, block) * factor, x1 = vloadv(0, block + COLUMNS) * factor;
+            floatv x2 = vloadv(0, block + 2 * COLUMNS) * factor,
+                   x3 = vloadv(0, block + 3 * COLUMNS) * factor;
             TRANSPOSE_QUARTERS
             float piece[4 * FLOAT_WIDTH] ALIGNED;
             vstorev(y0, 0, piece);
@@ -140,59 +145,134 @@ static inline void store_transposed(global float *y, ulong row, uint count, cons
         }
         for (; d < D; d++)
             for (uint lane = 0; lane < lanes; lane++)
-                y_rows[lane * row + d] = from[d * QUERIES + i + lane] * scale[i + lane];
+                y_rows[lane * row + d] = from[d * COLUMNS + i + lane] * scale[i + lane];
+    }
+}
+
+/* to[i][d] = scale x[i * row + d] for i < count, d < D, and zeros up to D_LANES. */
+static inline void load_rows(float *to, global const float *x, ulong row, uint count, float scale)
+{
+    for (uint i = 0; i < count; i++, x += row, to += D_LANES) {
+        for (uint d = 0; d + FLOAT_WIDTH <= D; d += FLOAT_WIDTH)
+            vstorev(vloadv(0, x + d) * scale, 0, to + d);
+        for (uint d = D / FLOAT_WIDTH * FLOAT_WIDTH; d < D_LANES; d++)
+            to[d] = d < D ? x[d] * scale : 0.0f;
     }
 }
 
 /* ---- Products ---- */
 
 #define DECLARE(i) floatv low##i = (floatv)(0.0f), high##i = (floatv)(0.0f);
-#define LOAD(i)                                                                                    \
-    low##i = vloadv(2 * i, tile);                                                                  \
-    high##i = vloadv(2 * i + 1, tile);
-#define STORE(i)                                                                                   \
-    vstorev(low##i, 2 * i, tile);                                                                  \
-    vstorev(high##i, 2 * i + 1, tile);
-
-/* tile[r][lane] (+)= sum over c < depth of a[r * row + c * step] b[c][lane].  Rows of a beyond
- * `last` repeat it. */
-static inline void multiply(float *tile, bool add, global const float *a, ulong row, ulong step,
-                            uint last, const float *b, uint depth)
-{
-    EACH_ROW(DECLARE)
-    if (add) {
-        EACH_ROW(LOAD)
-    }
-#define POINT(i) global const float *a##i = a + min((uint)i, last) * row;
-    EACH_ROW(POINT)
-    ulong at = 0;
-    for (uint c = 0; c < depth; c++, at += step, b += QUERIES) {
-        floatv b_low = vloadv(0, b), b_high = vloadv(1, b);
 #define ADD_PRODUCT(i)                                                                             \
-    low##i = fma((floatv)(a##i[at]), b_low, low##i);                                               \
-    high##i = fma((floatv)(a##i[at]), b_high, high##i);
-        EACH_ROW(ADD_PRODUCT)
+    low##i = fma((floatv)(a[(i)*row]), b_low, low##i);                                             \
+    high##i = fma((floatv)(a[(i)*row]), b_high, high##i);
+#define ADD_PRODUCTS(EACH)                                                                         \
+    for (uint c = 0; c < depth; c++, a += step, b += b_row) {                                      \
+        floatv b_low = vloadv(0, b), b_high = vloadv(1, b);                                        \
+        EACH(ADD_PRODUCT)                                                                          \
     }
-    EACH_ROW(STORE)
+#define STORE(i)                                                                                   \
+    vstorev(low##i, 0, tile + (i)*tile_row);                                                       \
+    vstorev(high##i, 1, tile + (i)*tile_row);
+
+/* tile[r][lane] = sum over c < D of a[r][c] b[c][lane], for `rows` rows, or up to ROWS - 1 more.  Rows
+ * of tile are tile_row apart. */
+static inline void multiply_keys(float *tile, uint tile_row, uint rows, const float *a_rows,
+                                 const float *b_rows)
+{
+    const uint row = D_LANES, step = 1, b_row = COLUMNS, depth = D;
+    for (uint r = 0; r < rows; r += ROWS, tile += ROWS * tile_row, a_rows += ROWS * D_LANES) {
+        const float *a = a_rows, *b = b_rows;
+        EACH_ROW(DECLARE)
+        ADD_PRODUCTS(EACH_ROW)
+        EACH_ROW(STORE)
+    }
+}
+
+#define LOAD_SCALED(i)                                                                             \
+    floatv low##i = vloadv(0, tile + (i)*tile_row) * scale_low;                                    \
+    floatv high##i = vloadv(1, tile + (i)*tile_row) * scale_high;
+
+/* tile[d][lane] = scale[lane] tile[d][lane] + sum over c < depth of a[c][d] b[c][lane], for d < D.
+ * Rows of b are b_row apart. */
+static inline void add_over_keys(float *tile, floatv scale_low, floatv scale_high,
+                                 const float *a_columns, const float *b_rows, uint b_row,
+                                 uint depth)
+{
+    const uint row = 1, step = D_LANES, tile_row = COLUMNS;
+    for (uint d = 0; d < D; d += ROWS, tile += ROWS * COLUMNS, a_columns += ROWS) {
+        const float *a = a_columns, *b = b_rows;
+        if (D % ROWS != 0 && D % ROWS <= 4 && d + ROWS > D) {
+            EACH_OF_FOUR(LOAD_SCALED)
+            ADD_PRODUCTS(EACH_OF_FOUR)
+            EACH_OF_FOUR(STORE)
+        } else {
+            EACH_ROW(LOAD_SCALED)
+            ADD_PRODUCTS(EACH_ROW)
+            EACH_ROW(STORE)
+        }
+    }
 }
 
 /* Hides from each query the keys that it does not see: scores are those of `keys` keys from `key`
- * on; the first query sees key `sees` and those before, the next one more. */
-static inline void hide_unseen(float *scores, int key, uint keys, int sees)
+ * on, rows of them `row` apart; the first query sees key `sees` and those before, the next one
+ * more. */
+static inline void hide_unseen(float *scores, uint row, int key, uint keys, int sees)
 {
     if (key + (int)keys - 1 <= sees)
         return;
     intv sees_low = LANES + sees, sees_high = sees_low + FLOAT_WIDTH;
-    for (uint j = 0; j < keys; j++, key++, scores += QUERIES) {
+    for (uint j = 0; j < keys; j++, key++, scores += row) {
         floatv low = vloadv(0, scores), high = vloadv(1, scores);
         vstorev(SELECT(GT((intv)(key), sees_low), (floatv)(HIDDEN), low), 0, scores);
         vstorev(SELECT(GT((intv)(key), sees_high), (floatv)(HIDDEN), high), 1, scores);
     }
 }
 
+/* Of `keys` keys from `key` on, those that some query of a panel sees, in whole tiles. */
+static inline uint seen_keys(int key, uint keys, int sees)
+{
+    int seen = sees + COLUMNS - key;
+    return seen <= 0 ? 0 : min(keys, ((uint)seen + ROWS - 1) / ROWS * ROWS);
+}
+
 #if !BACKWARD
 
-#define KEYS 64
+/* What is known of a panel's softmax. */
+struct softmax {
+    float greatest[COLUMNS], sum[COLUMNS];
+};
+
+/* Adds `keys` keys to a panel's softmax and output. */
+static inline void attend(float *out_t, struct softmax *softmax, float *scores, const float *q_t,
+                          const float *k_rows, const float *v_rows, int key, uint keys, int sees)
+{
+    multiply_keys(scores, COLUMNS, keys, k_rows, q_t);
+    hide_unseen(scores, COLUMNS, key, keys, sees);
+    floatv old_low = vloadv(0, softmax->greatest), old_high = vloadv(1, softmax->greatest);
+    floatv max_low = old_low, max_high = old_high;
+    for (uint j = 0; j < keys; j++) {
+        max_low = greater(vloadv(2 * j, scores), max_low);
+        max_high = greater(vloadv(2 * j + 1, scores), max_high);
+    }
+    floatv shrink_low = power_of_2(old_low - max_low);
+    floatv shrink_high = power_of_2(old_high - max_high);
+    floatv sum_low = vloadv(0, softmax->sum) * shrink_low;
+    floatv sum_high = vloadv(1, softmax->sum) * shrink_high;
+    for (uint j = 0; j < keys; j++) {
+        floatv p_low = power_of_2(vloadv(2 * j, scores) - max_low);
+        floatv p_high = power_of_2(vloadv(2 * j + 1, scores) - max_high);
+        sum_low += p_low;
+        sum_high += p_high;
+        vstorev(p_low, 2 * j, scores);
+        vstorev(p_high, 2 * j + 1, scores);
+    }
+    vstorev(max_low, 0, softmax->greatest);
+    vstorev(max_high, 1, softmax->greatest);
+    vstorev(sum_low, 0, softmax->sum);
+    vstorev(sum_high, 1, softmax->sum);
+    add_over_keys(out_t, shrink_low, shrink_high, v_rows, scores, COLUMNS, keys);
+}
 
 /* out (batch, tq, heads, D) and, if keep_lse, the logarithm of each softmax's denominator, lse
  * (batch, heads, tq).  A block of queries after the other; of each, blocks of keys, with a running
@@ -205,166 +285,132 @@ attention_forward(global const float *q, global const float *k, global const flo
                   ulong v_head, uint batch, uint heads, uint kv_heads, uint tq, uint tk,
                   float scale, int first_position, uint has_position, uint keep_lse)
 {
-    float q_t[D * QUERIES] ALIGNED, out_t[D_ROWS * QUERIES] ALIGNED, scores[KEYS * QUERIES] ALIGNED;
-    uint blocks = (tq + QUERIES - 1) / QUERIES;
+    float q_t[PANELS * D * COLUMNS] ALIGNED, out_t[PANELS * D_ROWS * COLUMNS] ALIGNED;
+    float k_rows[KEYS * D_LANES] ALIGNED, v_rows[KEYS * D_LANES] ALIGNED;
+    float scores[KEYS * COLUMNS] ALIGNED;
+    struct softmax softmax[PANELS];
+    uint blocks = (tq + BLOCK - 1) / BLOCK;
     int start = clamp(has_position ? *position : first_position, -(int)tq, (int)tk);
 
     for (ulong item = get_group_id(0); item < (ulong)batch * heads * blocks;
          item += get_num_groups(0)) {
-        uint query = (blocks - 1 - item % blocks) * QUERIES; /* those that see most come first */
         uint b = item / blocks / heads, h = item / blocks % heads, kv_h = h / (heads / kv_heads);
-        uint queries = min((uint)QUERIES, tq - query);
+        /* The last block sees most, the first least; one after the other they make even halves. */
+        uint turn = item % blocks, block = turn % 2 ? turn / 2 : blocks - 1 - turn / 2;
+        uint query = block * BLOCK, queries = min((uint)BLOCK, tq - query);
+        uint panels = (queries + COLUMNS - 1) / COLUMNS;
         int sees = start + (int)query; /* the last key that query number 0 of the block sees */
         int end = min((int)tk, sees + (int)queries);
-        global const float *k_rows = k + k_offset + b * k_batch + kv_h * k_head;
-        global const float *v_rows = v + v_offset + b * v_batch + kv_h * v_head;
-        load_transposed(q_t, q + q_offset + b * q_batch + h * q_head + query * q_row, q_row,
-                        queries, scale * LOG2_E);
-
-        floatv max_low = (floatv)(LEAST), max_high = max_low;
-        floatv sum_low = (floatv)(0.0f), sum_high = sum_low;
-        for (uint i = 0; i < D_ROWS * QUERIES; i += FLOAT_WIDTH)
-            vstorev((floatv)(0.0f), 0, out_t + i);
+        global const float *k_head_rows = k + k_offset + b * k_batch + kv_h * k_head;
+        global const float *v_head_rows = v + v_offset + b * v_batch + kv_h * v_head;
+        global const float *q_rows = q + q_offset + b * q_batch + h * q_head + query * q_row;
+        for (uint panel = 0; panel < panels; panel++) {
+            load_transposed(q_t + panel * D * COLUMNS, q_rows + panel * COLUMNS * q_row, q_row,
+                            queries - panel * COLUMNS, scale * LOG2_E);
+            for (uint i = 0; i < D_ROWS * COLUMNS; i += FLOAT_WIDTH)
+                vstorev((floatv)(0.0f), 0, out_t + panel * D_ROWS * COLUMNS + i);
+            for (uint i = 0; i < COLUMNS; i++) {
+                softmax[panel].greatest[i] = LEAST;
+                softmax[panel].sum[i] = 0.0f;
+            }
+        }
         for (int key = 0; key < end; key += KEYS) {
             uint keys = min(KEYS, end - key);
-            for (uint j = 0; j < keys; j += ROWS)
-                multiply(scores + j * QUERIES, false, k_rows + (key + j) * k_row, k_row, 1,
-                         keys - 1 - j, q_t, D);
-            hide_unseen(scores, key, keys, sees);
-            floatv new_low = max_low, new_high = max_high;
-            for (uint j = 0; j < keys; j++) {
-                new_low = greater(vloadv(2 * j, scores), new_low);
-                new_high = greater(vloadv(2 * j + 1, scores), new_high);
+            load_rows(k_rows, k_head_rows + key * k_row, k_row, keys, 1.0f);
+            load_rows(v_rows, v_head_rows + key * v_row, v_row, keys, 1.0f);
+            for (uint panel = 0; panel < panels; panel++) {
+                int panel_sees = sees + (int)(panel * COLUMNS);
+                uint seen = seen_keys(key, keys, panel_sees);
+                if (seen > 0)
+                    attend(out_t + panel * D_ROWS * COLUMNS, softmax + panel, scores,
+                           q_t + panel * D * COLUMNS, k_rows, v_rows, key, seen, panel_sees);
             }
-            floatv shrink_low = power_of_2(max_low - new_low);
-            floatv shrink_high = power_of_2(max_high - new_high);
-            max_low = new_low;
-            max_high = new_high;
-            sum_low *= shrink_low;
-            sum_high *= shrink_high;
-            for (uint j = 0; j < keys; j++) {
-                floatv p_low = power_of_2(vloadv(2 * j, scores) - max_low);
-                floatv p_high = power_of_2(vloadv(2 * j + 1, scores) - max_high);
-                sum_low += p_low;
-                sum_high += p_high;
-                vstorev(p_low, 2 * j, scores);
-                vstorev(p_high, 2 * j + 1, scores);
-            }
-            if (key > 0) {
-                for (uint d = 0; d < D; d++) {
-                    vstorev(vloadv(2 * d, out_t) * shrink_low, 2 * d, out_t);
-                    vstorev(vloadv(2 * d + 1, out_t) * shrink_high, 2 * d + 1, out_t);
-                }
-            }
-            for (uint d = 0; d < D; d += ROWS)
-                multiply(out_t + d * QUERIES, true, v_rows + key * v_row + d, 1, v_row, D - 1 - d,
-                         scores, keys);
         }
 
-        float inverse[QUERIES] ALIGNED;
-        vstorev(SELECT(EQ(sum_low, 0.0f), (floatv)(0.0f), 1.0f / sum_low), 0, inverse);
-        vstorev(SELECT(EQ(sum_high, 0.0f), (floatv)(0.0f), 1.0f / sum_high), 1, inverse);
-        store_transposed(out + (((ulong)b * tq + query) * heads + h) * D, (ulong)heads * D, queries,
-                         out_t, inverse);
-        if (keep_lse) {
-            vstorev((max_low + log2(sum_low)) * LN_2, 0, inverse);
-            vstorev((max_high + log2(sum_high)) * LN_2, 1, inverse);
-            for (uint i = 0; i < queries; i++)
-                lse[((ulong)b * heads + h) * tq + query + i] = inverse[i];
+        for (uint panel = 0; panel < panels; panel++) {
+            uint first = query + panel * COLUMNS, count = min((uint)COLUMNS, tq - first);
+            float row_lse[COLUMNS] ALIGNED, inverse[COLUMNS] ALIGNED;
+            for (uint i = 0; i < COLUMNS; i += FLOAT_WIDTH) {
+                floatv sum = vloadv(0, softmax[panel].sum + i);
+                floatv greatest = vloadv(0, softmax[panel].greatest + i);
+                vstorev(SELECT(EQ(sum, 0.0f), (floatv)(0.0f), 1.0f / sum), 0, inverse + i);
+                vstorev((greatest + log2(sum)) * LN_2, 0, row_lse + i);
+            }
+            store_transposed(out + (((ulong)b * tq + first) * heads + h) * D, (ulong)heads * D,
+                             count, out_t + panel * D_ROWS * COLUMNS, inverse);
+            for (uint i = 0; keep_lse && i < count; i++)
+                lse[((ulong)b * heads + h) * tq + first + i] = row_lse[i];
         }
     }
 }
 
 #else
 
-#define KEYS 32
-#if D_LANES % (2 * FLOAT_WIDTH) == 0
-#define COLUMNS (2 * FLOAT_WIDTH)
-#define HIGH(statement) statement
-#else
-#define COLUMNS FLOAT_WIDTH
-#define HIGH(statement)
-#endif
-
-/* to[i][d] = x[i * row + d] for i < count. */
-static inline void load_rows(float *to, global const float *x, ulong row, uint count)
-{
-    for (uint i = 0; i < count; i++) {
-        for (uint d = 0; d + FLOAT_WIDTH <= D; d += FLOAT_WIDTH)
-            vstorev(vloadv(0, x + i * row + d), 0, to + i * D_LANES + d);
-#if D % FLOAT_WIDTH
-        vstorev(load_part(x + i * row + D / FLOAT_WIDTH * FLOAT_WIDTH, D % FLOAT_WIDTH, 0.0f), 0,
-                to + i * D_LANES + D / FLOAT_WIDTH * FLOAT_WIDTH);
-#endif
-    }
-}
+#define PITCH (BLOCK + COLUMNS) /* from key to key; not a power of two, so that caches hold all */
 
 /* Vector d / FLOAT_WIDTH of a row of D numbers. */
 static inline floatv load_lanes(global const float *row, uint d)
 {
-#if D % FLOAT_WIDTH
+#if D % COLUMNS
     if (d + FLOAT_WIDTH > D)
-        return load_part(row + d, D % FLOAT_WIDTH, 0.0f);
+        return d < D ? load_part(row + d, D - d, 0.0f) : (floatv)(0.0f);
 #endif
     return vloadv(0, row + d);
 }
 
 static inline void store_lanes(floatv x, global float *row, uint d)
 {
-#if D % FLOAT_WIDTH
+#if D % COLUMNS
     if (d + FLOAT_WIDTH > D) {
-        store_part(x, row + d, D % FLOAT_WIDTH);
+        if (d < D)
+            store_part(x, row + d, D - d);
         return;
     }
 #endif
     vstorev(x, 0, row + d);
 }
 
-/* y[r * row + d] (+)= sum over i < depth of a[r][i] b[i][d], for r < rows, d < D; a is (rows,
- * QUERIES), b (depth, D_LANES). */
-static inline void add_rows(global float *y, ulong row, uint rows, bool add, const float *a,
-                            const float *b, uint depth)
+/* y[r * y_row + d] (+)= sum over c < depth of a[r][c] b[c][d], for r < rows, at most ROWS, and
+ * d < D; rows of a are PITCH apart. */
+static inline void add_over_queries(global float *y, ulong y_row, uint rows, bool add,
+                                    const float *a_rows, const float *b_rows, uint depth)
 {
-    for (uint d = 0; d < D_LANES; d += COLUMNS, b += COLUMNS) {
+    const uint row = PITCH, step = 1, b_row = D_LANES;
+    for (uint d = 0; d < D_LANES; d += COLUMNS, b_rows += COLUMNS) {
+        const float *a = a_rows, *b = b_rows;
         EACH_ROW(DECLARE)
 #define LOAD_ROW(i)                                                                                \
     if (i < rows) {                                                                                \
-        low##i = load_lanes(y + i * row, d);                                                       \
-        HIGH(high##i = load_lanes(y + i * row, d + FLOAT_WIDTH);)                                  \
+        low##i = load_lanes(y + i * y_row, d);                                                     \
+        high##i = load_lanes(y + i * y_row, d + FLOAT_WIDTH);                                      \
     }
         if (add) {
             EACH_ROW(LOAD_ROW)
         }
-        for (uint c = 0; c < depth; c++) {
-            floatv b_low = vloadv(0, b + c * D_LANES);
-            HIGH(floatv b_high = vloadv(1, b + c * D_LANES);)
-#define ADD_ROW(i)                                                                                 \
-    low##i = fma((floatv)(a[i * QUERIES + c]), b_low, low##i);                                     \
-    HIGH(high##i = fma((floatv)(a[i * QUERIES + c]), b_high, high##i);)
-            EACH_ROW(ADD_ROW)
-        }
+        ADD_PRODUCTS(EACH_ROW)
 #define STORE_ROW(i)                                                                               \
     if (i < rows) {                                                                                \
-        store_lanes(low##i, y + i * row, d);                                                       \
-        HIGH(store_lanes(high##i, y + i * row, d + FLOAT_WIDTH);)                                  \
+        store_lanes(low##i, y + i * y_row, d);                                                     \
+        store_lanes(high##i, y + i * y_row, d + FLOAT_WIDTH);                                      \
     }
         EACH_ROW(STORE_ROW)
     }
 }
 
-/* Makes, of scores, probabilities p; and of their gradients, in ds, gradients of the scores. */
+/* Makes, of scores, probabilities p; and of their gradients, in ds, gradients of the scores, but
+ * for the factor of scale. */
 static inline void differentiate(float *p, float *ds, uint keys, const float *lse,
-                                 const float *delta, float scale)
+                                 const float *delta)
 {
     floatv lse_low = vloadv(0, lse), lse_high = vloadv(1, lse);
     floatv delta_low = vloadv(0, delta), delta_high = vloadv(1, delta);
-    for (uint j = 0; j < keys; j++, p += QUERIES, ds += QUERIES) {
+    for (uint j = 0; j < keys; j++, p += PITCH, ds += PITCH) {
         floatv p_low = power_of_2(vloadv(0, p) - lse_low),
                p_high = power_of_2(vloadv(1, p) - lse_high);
         vstorev(p_low, 0, p);
         vstorev(p_high, 1, p);
-        vstorev(p_low * scale * (vloadv(0, ds) - delta_low), 0, ds);
-        vstorev(p_high * scale * (vloadv(1, ds) - delta_high), 1, ds);
+        vstorev(p_low * (vloadv(0, ds) - delta_low), 0, ds);
+        vstorev(p_high * (vloadv(1, ds) - delta_high), 1, ds);
     }
 }
 
@@ -383,7 +429,7 @@ static inline void add_products(float *delta, const float *out_t, const float *d
 
 /* Gradients.  An item is a part of the keys and a part of the queries of a head of k and v: with
  * one part each, it makes all of dq, dk and dv from five products; with parts of the keys dk and dv
- * (want_dq = 0), with parts of the queries dq.  Sums are split by KEYS and QUERIES only: the three
+ * (want_dq = 0), with parts of the queries dq.  Sums are split by KEYS and BLOCK only: the three
  * ways give the same numbers.
  *
  * Blocks of queries come last first: with a mask, the last sees every key, and begins the sums of
@@ -398,14 +444,16 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_backward(
     ulong d_out_offset, ulong d_out_batch, ulong d_out_row, ulong d_out_head, uint key_part,
     uint query_part, uint want_dq, uint want_dkv)
 {
-    float q_rows[QUERIES * D_LANES] ALIGNED, q_t[D * QUERIES] ALIGNED;
-    float d_out_rows[QUERIES * D_LANES] ALIGNED, d_out_t[D * QUERIES] ALIGNED;
-    float dq_t[D_ROWS * QUERIES] ALIGNED, p[KEYS * QUERIES] ALIGNED, ds[KEYS * QUERIES] ALIGNED;
-    float row_lse[QUERIES] ALIGNED, delta[QUERIES] ALIGNED, ones[QUERIES] ALIGNED;
-    for (uint i = 0; i < QUERIES; i++) {
+    float q_rows[BLOCK * D_LANES] ALIGNED, q_t[PANELS * D * COLUMNS] ALIGNED;
+    float d_out_rows[BLOCK * D_LANES] ALIGNED, d_out_t[PANELS * D * COLUMNS] ALIGNED;
+    float k_rows[KEYS * D_LANES] ALIGNED, v_rows[KEYS * D_LANES] ALIGNED;
+    float dq_t[PANELS * D_ROWS * COLUMNS] ALIGNED;
+    float p[KEYS * PITCH] ALIGNED, ds[KEYS * PITCH] ALIGNED;
+    float row_lse[BLOCK] ALIGNED, delta[BLOCK] ALIGNED, scales[COLUMNS] ALIGNED;
+    for (uint i = 0; i < BLOCK; i++)
         row_lse[i] = 0.0f;
-        ones[i] = 1.0f;
-    }
+    for (uint i = 0; i < COLUMNS; i++)
+        scales[i] = scale;
     uint key_parts = (tk + key_part - 1) / key_part;
     uint query_parts = (tq + query_part - 1) / query_part;
     uint group = heads / kv_heads;
@@ -418,16 +466,17 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_backward(
         uint query_end = min(tq, query_begin + query_part);
         ulong kv_item = item / key_parts / query_parts;
         uint b = kv_item / kv_heads, kv_h = kv_item % kv_heads;
-        global const float *k_rows = k + k_offset + b * k_batch + kv_h * k_head;
-        global const float *v_rows = v + v_offset + b * v_batch + kv_h * v_head;
+        global const float *k_head_rows = k + k_offset + b * k_batch + kv_h * k_head;
+        global const float *v_head_rows = v + v_offset + b * v_batch + kv_h * v_head;
         global float *dk_rows = dk + ((ulong)b * tk * kv_heads + kv_h) * D;
         global float *dv_rows = dv + ((ulong)b * tk * kv_heads + kv_h) * D;
 
         bool add = false;
         for (uint h = kv_h * group; h < (kv_h + 1) * group; h++) {
-            for (uint query = (query_end - 1 - query_begin) / QUERIES * QUERIES + query_begin;;
-                 query -= QUERIES) {
-                uint queries = min((uint)QUERIES, query_end - query);
+            for (uint query = (query_end - 1 - query_begin) / BLOCK * BLOCK + query_begin;;
+                 query -= BLOCK) {
+                uint queries = min((uint)BLOCK, query_end - query);
+                uint panels = (queries + COLUMNS - 1) / COLUMNS;
                 int sees = first_position + (int)query, end = min(key_end, sees + (int)queries);
                 if (end <= key_begin && !want_dq)
                     break; /* earlier queries see none of these keys either */
@@ -438,45 +487,60 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_backward(
                 global const float *out_block =
                     out + out_offset + b * out_batch + h * out_head + query * out_row;
                 global const float *lse_block = lse + ((ulong)b * heads + h) * tq + query;
-                load_transposed(q_t, q_block, q_row, queries, scale * LOG2_E);
-                load_transposed(d_out_t, d_out_block, d_out_row, queries, 1.0f);
-                load_rows(d_out_rows, d_out_block, d_out_row, queries);
-                if (want_dkv)
-                    load_rows(q_rows, q_block, q_row, queries);
-                load_transposed(dq_t, out_block, out_row, queries, 1.0f);
-                add_products(delta, dq_t, d_out_t);
+                for (uint panel = 0; panel < panels; panel++) {
+                    uint first = panel * COLUMNS, count = queries - first;
+                    float *panel_dq_t = dq_t + panel * D_ROWS * COLUMNS;
+                    load_transposed(q_t + first * D, q_block + first * q_row, q_row, count,
+                                    scale * LOG2_E);
+                    load_transposed(d_out_t + first * D, d_out_block + first * d_out_row, d_out_row,
+                                    count, 1.0f);
+                    load_transposed(panel_dq_t, out_block + first * out_row, out_row, count, 1.0f);
+                    add_products(delta + first, panel_dq_t, d_out_t + first * D);
+                    for (uint i = 0; i < D_ROWS * COLUMNS; i += FLOAT_WIDTH)
+                        vstorev((floatv)(0.0f), 0, panel_dq_t + i);
+                }
+                if (want_dkv) {
+                    load_rows(d_out_rows, d_out_block, d_out_row, queries, 1.0f);
+                    load_rows(q_rows, q_block, q_row, queries, scale);
+                }
                 for (uint i = 0; i < queries; i++)
                     row_lse[i] = lse_block[i] < LEAST ? LEAST : lse_block[i] * LOG2_E;
-                for (uint i = 0; i < D_ROWS * QUERIES; i += FLOAT_WIDTH)
-                    vstorev((floatv)(0.0f), 0, dq_t + i);
 
                 for (int key = key_begin; key < end; key += KEYS) {
                     uint keys = min(KEYS, end - key);
-                    for (uint j = 0; j < keys; j += ROWS)
-                        multiply(p + j * QUERIES, false, k_rows + (key + j) * k_row, k_row, 1,
-                                 keys - 1 - j, q_t, D);
-                    for (uint j = 0; j < keys; j += ROWS)
-                        multiply(ds + j * QUERIES, false, v_rows + (key + j) * v_row, v_row, 1,
-                                 keys - 1 - j, d_out_t, D);
-                    hide_unseen(p, key, keys, sees);
-                    differentiate(p, ds, keys, row_lse, delta, scale);
-                    if (want_dkv) {
-                        for (uint j = 0; j < keys; j += ROWS) {
-                            uint rows = min((uint)ROWS, keys - j);
-                            add_rows(dv_rows + (key + j) * kv_step, kv_step, rows, add,
-                                     p + j * QUERIES, d_out_rows, queries);
-                            add_rows(dk_rows + (key + j) * kv_step, kv_step, rows, add,
-                                     ds + j * QUERIES, q_rows, queries);
-                        }
+                    load_rows(k_rows, k_head_rows + key * k_row, k_row, keys, 1.0f);
+                    load_rows(v_rows, v_head_rows + key * v_row, v_row, keys, 1.0f);
+                    for (uint panel = 0; panel < panels; panel++) {
+                        uint first = panel * COLUMNS;
+                        int panel_sees = sees + (int)first;
+                        uint seen = seen_keys(key, keys, panel_sees);
+                        if (seen == 0)
+                            continue;
+                        multiply_keys(p + first, PITCH, seen, k_rows, q_t + first * D);
+                        multiply_keys(ds + first, PITCH, seen, v_rows, d_out_t + first * D);
+                        hide_unseen(p + first, PITCH, key, seen, panel_sees);
+                        differentiate(p + first, ds + first, seen, row_lse + first, delta + first);
+                        if (want_dq)
+                            add_over_keys(dq_t + first * D_ROWS, (floatv)(1.0f), (floatv)(1.0f),
+                                          k_rows, ds + first, PITCH, seen);
                     }
-                    if (want_dq)
-                        for (uint d = 0; d < D; d += ROWS)
-                            multiply(dq_t + d * QUERIES, true, k_rows + key * k_row + d, 1, k_row,
-                                     D - 1 - d, ds, keys);
+                    for (uint j = 0; want_dkv && j < keys; j += ROWS) {
+                        uint rows = min((uint)ROWS, keys - j);
+                        /* The first panel that sees any of these keys. */
+                        uint first = max(key + (int)j - sees, 0) / COLUMNS * COLUMNS;
+                        ulong at = (key + j) * kv_step;
+                        add_over_queries(dv_rows + at, kv_step, rows, add, p + j * PITCH + first,
+                                         d_out_rows + first * D_LANES, queries - first);
+                        add_over_queries(dk_rows + at, kv_step, rows, add, ds + j * PITCH + first,
+                                         q_rows + first * D_LANES, queries - first);
+                    }
                 }
-                if (want_dq)
-                    store_transposed(dq + (((ulong)b * tq + query) * heads + h) * D,
-                                     (ulong)heads * D, queries, dq_t, ones);
+                for (uint panel = 0; want_dq && panel < panels; panel++) {
+                    uint first = panel * COLUMNS;
+                    store_transposed(dq + (((ulong)b * tq + query + first) * heads + h) * D,
+                                     (ulong)heads * D, min((uint)COLUMNS, queries - first),
+                                     dq_t + first * D_ROWS, scales);
+                }
                 add = true;
                 if (query == query_begin)
                     break;

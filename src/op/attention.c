@@ -16,7 +16,7 @@ enum {
     FEW_QUERIES = 8,     /* no more: each on its own, not in the lanes of a vector */
     DECODE_CHUNK = 1024, /* keys; splits sums, so it depends on nothing */
     BACKWARD_KEY_PART =
-        128 /* keys whose gradients one work-item makes where heads are few: a multiple of KEYS */
+        144 /* keys whose gradients one work-item makes where heads are few: a multiple of KEYS */
 };
 
 /* Of both operations. */
@@ -166,9 +166,16 @@ static bool fits_cpu(const qn_node *node, const struct qn_caps *caps)
 
 /* ---- Forward ---- */
 
-static size_t cpu_query_block(const struct qn_caps *caps)
+/* Panels of queries in a block of cl/attention_cpu.cl: as many as the second-level cache holds. */
+static size_t cpu_panels(const qn_node *node)
 {
-    return 2 * caps->float_width;
+    size_t head_size = sizes_of(node).head_size;
+    return head_size <= 64 ? 8 : head_size <= 128 ? 4 : 2;
+}
+
+static size_t cpu_query_block(const qn_node *node, const struct qn_caps *caps)
+{
+    return cpu_panels(node) * 2 * caps->float_width;
 }
 
 static void record_forward(struct qn_launch *launch, const qn_node *node,
@@ -180,13 +187,16 @@ static void record_forward(struct qn_launch *launch, const qn_node *node,
     qn_launch_define(launch, "BACKWARD", 0);
     if (group > 1)
         qn_launch_define(launch, "BLOCK", (long)block);
+    else
+        qn_launch_define(launch, "PANELS", (long)cpu_panels(node));
     launch_forward(launch, node);
     launch_range(launch, s.batch * s.heads * divide_up(s.queries, block), group);
 }
 
 static void record_cpu(struct qn_launch *launch, const qn_node *node)
 {
-    record_forward(launch, node, &source_attention_cpu, cpu_query_block(qn_launch_caps(launch)), 1);
+    record_forward(launch, node, &source_attention_cpu,
+                   cpu_query_block(node, qn_launch_caps(launch)), 1);
 }
 
 static void record_gpu(struct qn_launch *launch, const qn_node *node)
@@ -277,6 +287,7 @@ static void record_backward_part(struct qn_launch *launch, const qn_node *node, 
     qn_launch_kernel(launch, &source_attention_cpu, "attention_backward");
     qn_launch_define(launch, "D", (long)s.head_size);
     qn_launch_define(launch, "BACKWARD", 1);
+    qn_launch_define(launch, "PANELS", (long)cpu_panels(node));
     for (size_t input = Q; input <= D_OUT; input++)
         qn_launch_input(launch, input);
     for (int output = 0; output < 3; output++)
@@ -304,7 +315,7 @@ static void record_backward_cpu(struct qn_launch *launch, const qn_node *node)
         record_backward_part(launch, node, s.keys, s.queries, true, true);
     } else {
         record_backward_part(launch, node, BACKWARD_KEY_PART, s.queries, false, true);
-        record_backward_part(launch, node, s.keys, cpu_query_block(caps), true, false);
+        record_backward_part(launch, node, s.keys, cpu_query_block(node, caps), true, false);
     }
 }
 
