@@ -31,6 +31,13 @@
 #define D_LANES ((D + COLUMNS - 1) / COLUMNS * COLUMNS)
 #define ALIGNED __attribute__((aligned(64)))
 
+/* Vectors in private memory, aligned, and in global memory.  Not vloadn and vstoren: PoCL makes them
+ * of halves, which its compiler does not always join. */
+#define load(i, p) (((const floatv *)(p))[i])
+#define store(v, i, p) (((floatv *)(p))[i] = (v))
+typedef floatv unaligned_floatv __attribute__((aligned(4)));
+#define GLOBAL_VECTOR(p) (*(global const unaligned_floatv *)(p))
+
 #define LOG2_E 1.4426950408889634f
 #define LN_2 0.6931471805599453f
 /* The score of a key that a query does not see.  LEAST is below every other score, but so far above
@@ -109,10 +116,10 @@ static inline void load_transposed(float *to, global const float *x, ulong row, 
             floatv x2 = FROM_ROWS(x + d, 2), x3 = FROM_ROWS(x + d, 3);
             TRANSPOSE_QUARTERS
             float *block = to + d * COLUMNS + i;
-            vstorev(y0 * scale, 0, block);
-            vstorev(y1 * scale, 0, block + COLUMNS);
-            vstorev(y2 * scale, 0, block + 2 * COLUMNS);
-            vstorev(y3 * scale, 0, block + 3 * COLUMNS);
+            store(y0 * scale, 0, block);
+            store(y1 * scale, 0, block + COLUMNS);
+            store(y2 * scale, 0, block + 2 * COLUMNS);
+            store(y3 * scale, 0, block + 3 * COLUMNS);
         }
         for (; d < D; d++)
             for (uint lane = 0; lane < FLOAT_WIDTH; lane++)
@@ -126,19 +133,19 @@ static inline void store_transposed(global float *y, ulong row, uint count, cons
 {
     for (uint i = 0; i < count; i += FLOAT_WIDTH) {
         uint lanes = min((uint)FLOAT_WIDTH, count - i), d = 0;
-        floatv factor = vloadv(0, scale + i);
+        floatv factor = load(0, scale + i);
         global float *y_rows = y + i * row;
         for (; d + 4 <= D; d += 4) {
             const float *block = from + d * COLUMNS + i;
-            floatv x0 = vloadv(0, block) * factor, x1 = vloadv(0, block + COLUMNS) * factor;
-            floatv x2 = vloadv(0, block + 2 * COLUMNS) * factor,
-                   x3 = vloadv(0, block + 3 * COLUMNS) * factor;
+            floatv x0 = load(0, block) * factor, x1 = load(0, block + COLUMNS) * factor;
+            floatv x2 = load(0, block + 2 * COLUMNS) * factor,
+                   x3 = load(0, block + 3 * COLUMNS) * factor;
             TRANSPOSE_QUARTERS
             float piece[4 * FLOAT_WIDTH] ALIGNED;
-            vstorev(y0, 0, piece);
-            vstorev(y1, 1, piece);
-            vstorev(y2, 2, piece);
-            vstorev(y3, 3, piece);
+            store(y0, 0, piece);
+            store(y1, 1, piece);
+            store(y2, 2, piece);
+            store(y3, 3, piece);
             for (uint lane = 0; lane < lanes; lane++)
                 vstore4(vload4(0, piece + lane % 4 * FLOAT_WIDTH + lane / 4 * 4), 0,
                         y_rows + lane * row + d);
@@ -154,7 +161,7 @@ static inline void load_rows(float *to, global const float *x, ulong row, uint c
 {
     for (uint i = 0; i < count; i++, x += row, to += D_LANES) {
         for (uint d = 0; d + FLOAT_WIDTH <= D; d += FLOAT_WIDTH)
-            vstorev(vloadv(0, x + d) * scale, 0, to + d);
+            store(GLOBAL_VECTOR(x + d) * scale, 0, to + d);
         for (uint d = D / FLOAT_WIDTH * FLOAT_WIDTH; d < D_LANES; d++)
             to[d] = d < D ? x[d] * scale : 0.0f;
     }
@@ -168,12 +175,12 @@ static inline void load_rows(float *to, global const float *x, ulong row, uint c
     high##i = fma((floatv)(a[(i)*row]), b_high, high##i);
 #define ADD_PRODUCTS(EACH)                                                                         \
     for (uint c = 0; c < depth; c++, a += step, b += b_row) {                                      \
-        floatv b_low = vloadv(0, b), b_high = vloadv(1, b);                                        \
+        floatv b_low = load(0, b), b_high = load(1, b);                                        \
         EACH(ADD_PRODUCT)                                                                          \
     }
 #define STORE(i)                                                                                   \
-    vstorev(low##i, 0, tile + (i)*tile_row);                                                       \
-    vstorev(high##i, 1, tile + (i)*tile_row);
+    store(low##i, 0, tile + (i)*tile_row);                                                       \
+    store(high##i, 1, tile + (i)*tile_row);
 
 /* tile[r][lane] = sum over c < D of a[r][c] b[c][lane], for `rows` rows, or up to ROWS - 1 more.  Rows
  * of tile are tile_row apart. */
@@ -190,8 +197,8 @@ static inline void multiply_keys(float *tile, uint tile_row, uint rows, const fl
 }
 
 #define LOAD_SCALED(i)                                                                             \
-    floatv low##i = vloadv(0, tile + (i)*tile_row) * scale_low;                                    \
-    floatv high##i = vloadv(1, tile + (i)*tile_row) * scale_high;
+    floatv low##i = load(0, tile + (i)*tile_row) * scale_low;                                    \
+    floatv high##i = load(1, tile + (i)*tile_row) * scale_high;
 
 /* tile[d][lane] = scale[lane] tile[d][lane] + sum over c < depth of a[c][d] b[c][lane], for d < D.
  * Rows of b are b_row apart. */
@@ -223,9 +230,9 @@ static inline void hide_unseen(float *scores, uint row, int key, uint keys, int 
         return;
     intv sees_low = LANES + sees, sees_high = sees_low + FLOAT_WIDTH;
     for (uint j = 0; j < keys; j++, key++, scores += row) {
-        floatv low = vloadv(0, scores), high = vloadv(1, scores);
-        vstorev(SELECT(GT((intv)(key), sees_low), (floatv)(HIDDEN), low), 0, scores);
-        vstorev(SELECT(GT((intv)(key), sees_high), (floatv)(HIDDEN), high), 1, scores);
+        floatv low = load(0, scores), high = load(1, scores);
+        store(SELECT(GT((intv)(key), sees_low), (floatv)(HIDDEN), low), 0, scores);
+        store(SELECT(GT((intv)(key), sees_high), (floatv)(HIDDEN), high), 1, scores);
     }
 }
 
@@ -240,7 +247,7 @@ static inline uint seen_keys(int key, uint keys, int sees)
 
 /* What is known of a panel's softmax. */
 struct softmax {
-    float greatest[COLUMNS], sum[COLUMNS];
+    float greatest[COLUMNS] ALIGNED, sum[COLUMNS] ALIGNED;
 };
 
 /* Adds `keys` keys to a panel's softmax and output. */
@@ -249,28 +256,28 @@ static inline void attend(float *out_t, struct softmax *softmax, float *scores, 
 {
     multiply_keys(scores, COLUMNS, keys, k_rows, q_t);
     hide_unseen(scores, COLUMNS, key, keys, sees);
-    floatv old_low = vloadv(0, softmax->greatest), old_high = vloadv(1, softmax->greatest);
+    floatv old_low = load(0, softmax->greatest), old_high = load(1, softmax->greatest);
     floatv max_low = old_low, max_high = old_high;
     for (uint j = 0; j < keys; j++) {
-        max_low = greater(vloadv(2 * j, scores), max_low);
-        max_high = greater(vloadv(2 * j + 1, scores), max_high);
+        max_low = greater(load(2 * j, scores), max_low);
+        max_high = greater(load(2 * j + 1, scores), max_high);
     }
     floatv shrink_low = power_of_2(old_low - max_low);
     floatv shrink_high = power_of_2(old_high - max_high);
-    floatv sum_low = vloadv(0, softmax->sum) * shrink_low;
-    floatv sum_high = vloadv(1, softmax->sum) * shrink_high;
+    floatv sum_low = load(0, softmax->sum) * shrink_low;
+    floatv sum_high = load(1, softmax->sum) * shrink_high;
     for (uint j = 0; j < keys; j++) {
-        floatv p_low = power_of_2(vloadv(2 * j, scores) - max_low);
-        floatv p_high = power_of_2(vloadv(2 * j + 1, scores) - max_high);
+        floatv p_low = power_of_2(load(2 * j, scores) - max_low);
+        floatv p_high = power_of_2(load(2 * j + 1, scores) - max_high);
         sum_low += p_low;
         sum_high += p_high;
-        vstorev(p_low, 2 * j, scores);
-        vstorev(p_high, 2 * j + 1, scores);
+        store(p_low, 2 * j, scores);
+        store(p_high, 2 * j + 1, scores);
     }
-    vstorev(max_low, 0, softmax->greatest);
-    vstorev(max_high, 1, softmax->greatest);
-    vstorev(sum_low, 0, softmax->sum);
-    vstorev(sum_high, 1, softmax->sum);
+    store(max_low, 0, softmax->greatest);
+    store(max_high, 1, softmax->greatest);
+    store(sum_low, 0, softmax->sum);
+    store(sum_high, 1, softmax->sum);
     add_over_keys(out_t, shrink_low, shrink_high, v_rows, scores, COLUMNS, keys);
 }
 
@@ -308,7 +315,7 @@ attention_forward(global const float *q, global const float *k, global const flo
             load_transposed(q_t + panel * D * COLUMNS, q_rows + panel * COLUMNS * q_row, q_row,
                             queries - panel * COLUMNS, scale * LOG2_E);
             for (uint i = 0; i < D_ROWS * COLUMNS; i += FLOAT_WIDTH)
-                vstorev((floatv)(0.0f), 0, out_t + panel * D_ROWS * COLUMNS + i);
+                store((floatv)(0.0f), 0, out_t + panel * D_ROWS * COLUMNS + i);
             for (uint i = 0; i < COLUMNS; i++) {
                 softmax[panel].greatest[i] = LEAST;
                 softmax[panel].sum[i] = 0.0f;
@@ -331,10 +338,10 @@ attention_forward(global const float *q, global const float *k, global const flo
             uint first = query + panel * COLUMNS, count = min((uint)COLUMNS, tq - first);
             float row_lse[COLUMNS] ALIGNED, inverse[COLUMNS] ALIGNED;
             for (uint i = 0; i < COLUMNS; i += FLOAT_WIDTH) {
-                floatv sum = vloadv(0, softmax[panel].sum + i);
-                floatv greatest = vloadv(0, softmax[panel].greatest + i);
-                vstorev(SELECT(EQ(sum, 0.0f), (floatv)(0.0f), 1.0f / sum), 0, inverse + i);
-                vstorev((greatest + log2(sum)) * LN_2, 0, row_lse + i);
+                floatv sum = load(0, softmax[panel].sum + i);
+                floatv greatest = load(0, softmax[panel].greatest + i);
+                store(SELECT(EQ(sum, 0.0f), (floatv)(0.0f), 1.0f / sum), 0, inverse + i);
+                store((greatest + log2(sum)) * LN_2, 0, row_lse + i);
             }
             store_transposed(out + (((ulong)b * tq + first) * heads + h) * D, (ulong)heads * D,
                              count, out_t + panel * D_ROWS * COLUMNS, inverse);
@@ -355,7 +362,7 @@ static inline floatv load_lanes(global const float *row, uint d)
     if (d + FLOAT_WIDTH > D)
         return d < D ? load_part(row + d, D - d, 0.0f) : (floatv)(0.0f);
 #endif
-    return vloadv(0, row + d);
+    return GLOBAL_VECTOR(row + d);
 }
 
 static inline void store_lanes(floatv x, global float *row, uint d)
@@ -367,7 +374,7 @@ static inline void store_lanes(floatv x, global float *row, uint d)
         return;
     }
 #endif
-    vstorev(x, 0, row + d);
+    *(global unaligned_floatv *)(row + d) = x;
 }
 
 /* y[r * y_row + d] (+)= sum over c < depth of a[r][c] b[c][d], for r < rows, at most ROWS, and
@@ -402,15 +409,15 @@ static inline void add_over_queries(global float *y, ulong y_row, uint rows, boo
 static inline void differentiate(float *p, float *ds, uint keys, const float *lse,
                                  const float *delta)
 {
-    floatv lse_low = vloadv(0, lse), lse_high = vloadv(1, lse);
-    floatv delta_low = vloadv(0, delta), delta_high = vloadv(1, delta);
+    floatv lse_low = load(0, lse), lse_high = load(1, lse);
+    floatv delta_low = load(0, delta), delta_high = load(1, delta);
     for (uint j = 0; j < keys; j++, p += PITCH, ds += PITCH) {
-        floatv p_low = power_of_2(vloadv(0, p) - lse_low),
-               p_high = power_of_2(vloadv(1, p) - lse_high);
-        vstorev(p_low, 0, p);
-        vstorev(p_high, 1, p);
-        vstorev(p_low * (vloadv(0, ds) - delta_low), 0, ds);
-        vstorev(p_high * (vloadv(1, ds) - delta_high), 1, ds);
+        floatv p_low = power_of_2(load(0, p) - lse_low),
+               p_high = power_of_2(load(1, p) - lse_high);
+        store(p_low, 0, p);
+        store(p_high, 1, p);
+        store(p_low * (load(0, ds) - delta_low), 0, ds);
+        store(p_high * (load(1, ds) - delta_high), 1, ds);
     }
 }
 
@@ -420,11 +427,11 @@ static inline void add_products(float *delta, const float *out_t, const float *d
 {
     floatv low = (floatv)(0.0f), high = low;
     for (uint d = 0; d < D; d++) {
-        low = fma(vloadv(2 * d, out_t), vloadv(2 * d, d_out_t), low);
-        high = fma(vloadv(2 * d + 1, out_t), vloadv(2 * d + 1, d_out_t), high);
+        low = fma(load(2 * d, out_t), load(2 * d, d_out_t), low);
+        high = fma(load(2 * d + 1, out_t), load(2 * d + 1, d_out_t), high);
     }
-    vstorev(low, 0, delta);
-    vstorev(high, 1, delta);
+    store(low, 0, delta);
+    store(high, 1, delta);
 }
 
 /* Gradients.  An item is a part of the keys and a part of the queries of a head of k and v: with
@@ -497,7 +504,7 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_backward(
                     load_transposed(panel_dq_t, out_block + first * out_row, out_row, count, 1.0f);
                     add_products(delta + first, panel_dq_t, d_out_t + first * D);
                     for (uint i = 0; i < D_ROWS * COLUMNS; i += FLOAT_WIDTH)
-                        vstorev((floatv)(0.0f), 0, panel_dq_t + i);
+                        store((floatv)(0.0f), 0, panel_dq_t + i);
                 }
                 if (want_dkv) {
                     load_rows(d_out_rows, d_out_block, d_out_row, queries, 1.0f);

@@ -155,7 +155,7 @@ static void launch_range(struct qn_launch *launch, size_t items, size_t group)
  */
 static long gpu_block(size_t head_size)
 {
-    return head_size <= 64 ? 32 : head_size <= 128 ? 16 : 8;
+    return head_size <= 64 ? 16 : head_size <= 128 ? 16 : 8;
 }
 
 static bool fits_cpu(const qn_node *node, const struct qn_caps *caps)
@@ -170,7 +170,7 @@ static bool fits_cpu(const qn_node *node, const struct qn_caps *caps)
 static size_t cpu_panels(const qn_node *node)
 {
     size_t head_size = sizes_of(node).head_size;
-    return head_size <= 64 ? 8 : head_size <= 128 ? 4 : 2;
+    return head_size <= 64 ? 16 : head_size <= 128 ? 4 : 2;
 }
 
 static size_t cpu_query_block(const qn_node *node, const struct qn_caps *caps)
