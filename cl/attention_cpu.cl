@@ -1,6 +1,6 @@
 /* Attention on a CPU: one work-item a group, no barriers, all sums in a fixed order.
  *
- * An item has a block of queries, which is PANELS panels of COLUMNS queries, and goes through the
+ * An item has a block of queries, which is up to PANELS panels of COLUMNS queries, and goes through the
  * keys in blocks of KEYS.  Rows of k and v are copied once for a block: at their places they are
  * a power of two apart, and a cache holds few of such.  Queries lie in the lanes of vectors: each panel of q
  * (and of d_out) is transposed once, to (D, COLUMNS), and everything that belongs to a pair of a
@@ -13,7 +13,7 @@
  *     dp^T = v d_out^T      dq^T = k^T ds^T    ds: gradients of scores
  *     dv = p^T d_out        dk = ds^T q        here lanes hold numbers of d_out and q
  *
- * The host defines D, PANELS, and BACKWARD: which of the kernels is meant. */
+ * The host defines D, BLOCK, a multiple of COLUMNS, and BACKWARD: which of the kernels is meant. */
 
 #if FLOAT_WIDTH == 16
 #define ROWS 12 /* 24 sums, 2 vectors of b and 1 of a: 27 of 32 registers */
@@ -24,7 +24,7 @@
 #endif
 #define EACH_OF_FOUR(X) X(0) X(1) X(2) X(3)
 #define COLUMNS (2 * FLOAT_WIDTH)
-#define BLOCK (PANELS * COLUMNS)
+#define PANELS (BLOCK / COLUMNS)
 #define KEYS 48 /* whole tiles */
 /* Rows of a panel (D, COLUMNS): whole tiles.  Numbers of a row of D: whole tiles, too. */
 #define D_ROWS ((D + ROWS - 1) / ROWS * ROWS)
@@ -156,14 +156,14 @@ static inline void store_transposed(global float *y, ulong row, uint count, cons
     }
 }
 
-/* to[i][d] = scale x[i * row + d] for i < count, d < D, and zeros up to D_LANES. */
-static inline void load_rows(float *to, global const float *x, ulong row, uint count, float scale)
+/* to[i][d] = x[i * row + d] for i < count, d < D, and zeros up to D_LANES. */
+static inline void load_rows(float *to, global const float *x, ulong row, uint count)
 {
     for (uint i = 0; i < count; i++, x += row, to += D_LANES) {
         for (uint d = 0; d + FLOAT_WIDTH <= D; d += FLOAT_WIDTH)
-            store(GLOBAL_VECTOR(x + d) * scale, 0, to + d);
+            store(GLOBAL_VECTOR(x + d), 0, to + d);
         for (uint d = D / FLOAT_WIDTH * FLOAT_WIDTH; d < D_LANES; d++)
-            to[d] = d < D ? x[d] * scale : 0.0f;
+            to[d] = d < D ? x[d] : 0.0f;
     }
 }
 
@@ -175,11 +175,11 @@ static inline void load_rows(float *to, global const float *x, ulong row, uint c
     high##i = fma((floatv)(a[(i)*row]), b_high, high##i);
 #define ADD_PRODUCTS(EACH)                                                                         \
     for (uint c = 0; c < depth; c++, a += step, b += b_row) {                                      \
-        floatv b_low = load(0, b), b_high = load(1, b);                                        \
+        floatv b_low = load(0, b), b_high = load(1, b);                                            \
         EACH(ADD_PRODUCT)                                                                          \
     }
 #define STORE(i)                                                                                   \
-    store(low##i, 0, tile + (i)*tile_row);                                                       \
+    store(low##i, 0, tile + (i)*tile_row);                                                         \
     store(high##i, 1, tile + (i)*tile_row);
 
 /* tile[r][lane] = sum over c < D of a[r][c] b[c][lane], for `rows` rows, or up to ROWS - 1 more.  Rows
@@ -197,7 +197,7 @@ static inline void multiply_keys(float *tile, uint tile_row, uint rows, const fl
 }
 
 #define LOAD_SCALED(i)                                                                             \
-    floatv low##i = load(0, tile + (i)*tile_row) * scale_low;                                    \
+    floatv low##i = load(0, tile + (i)*tile_row) * scale_low;                                      \
     floatv high##i = load(1, tile + (i)*tile_row) * scale_high;
 
 /* tile[d][lane] = scale[lane] tile[d][lane] + sum over c < depth of a[c][d] b[c][lane], for d < D.
@@ -282,29 +282,30 @@ static inline void attend(float *out_t, struct softmax *softmax, float *scores, 
 }
 
 /* out (batch, tq, heads, D) and, if keep_lse, the logarithm of each softmax's denominator, lse
- * (batch, heads, tq).  A block of queries after the other; of each, blocks of keys, with a running
- * maximum. */
+ * (batch, heads, tq).  An item has `part` queries, at most BLOCK, and goes through blocks of keys, with
+ * a running maximum. */
 kernel __attribute__((reqd_work_group_size(1, 1, 1))) void
 attention_forward(global const float *q, global const float *k, global const float *v,
                   global const int *position, global float *out, global float *lse, ulong q_offset,
                   ulong q_batch, ulong q_row, ulong q_head, ulong k_offset, ulong k_batch,
                   ulong k_row, ulong k_head, ulong v_offset, ulong v_batch, ulong v_row,
                   ulong v_head, uint batch, uint heads, uint kv_heads, uint tq, uint tk,
-                  float scale, int first_position, uint has_position, uint keep_lse)
+                  float scale, int first_position, uint has_position, uint keep_lse, uint part)
 {
     float q_t[PANELS * D * COLUMNS] ALIGNED, out_t[PANELS * D_ROWS * COLUMNS] ALIGNED;
     float k_rows[KEYS * D_LANES] ALIGNED, v_rows[KEYS * D_LANES] ALIGNED;
     float scores[KEYS * COLUMNS] ALIGNED;
     struct softmax softmax[PANELS];
-    uint blocks = (tq + BLOCK - 1) / BLOCK;
+    uint parts = (tq + part - 1) / part;
     int start = clamp(has_position ? *position : first_position, -(int)tq, (int)tk);
 
-    for (ulong item = get_group_id(0); item < (ulong)batch * heads * blocks;
+    for (ulong item = get_group_id(0); item < (ulong)batch * heads * parts;
          item += get_num_groups(0)) {
-        uint b = item / blocks / heads, h = item / blocks % heads, kv_h = h / (heads / kv_heads);
-        /* The last block sees most, the first least; one after the other they make even halves. */
-        uint turn = item % blocks, block = turn % 2 ? turn / 2 : blocks - 1 - turn / 2;
-        uint query = block * BLOCK, queries = min((uint)BLOCK, tq - query);
+        uint b = item / parts / heads, h = item / parts % heads, kv_h = h / (heads / kv_heads);
+        /* The last queries see most, the first least; one after the other they make even halves. */
+        uint turn = item % parts;
+        uint query = (turn % 2 ? turn / 2 : parts - 1 - turn / 2) * part;
+        uint queries = min(part, tq - query);
         uint panels = (queries + COLUMNS - 1) / COLUMNS;
         int sees = start + (int)query; /* the last key that query number 0 of the block sees */
         int end = min((int)tk, sees + (int)queries);
@@ -323,8 +324,8 @@ attention_forward(global const float *q, global const float *k, global const flo
         }
         for (int key = 0; key < end; key += KEYS) {
             uint keys = min(KEYS, end - key);
-            load_rows(k_rows, k_head_rows + key * k_row, k_row, keys, 1.0f);
-            load_rows(v_rows, v_head_rows + key * v_row, v_row, keys, 1.0f);
+            load_rows(k_rows, k_head_rows + key * k_row, k_row, keys);
+            load_rows(v_rows, v_head_rows + key * v_row, v_row, keys);
             for (uint panel = 0; panel < panels; panel++) {
                 int panel_sees = sees + (int)(panel * COLUMNS);
                 uint seen = seen_keys(key, keys, panel_sees);
@@ -377,30 +378,48 @@ static inline void store_lanes(floatv x, global float *row, uint d)
     *(global unaligned_floatv *)(row + d) = x;
 }
 
-/* y[r * y_row + d] (+)= sum over c < depth of a[r][c] b[c][d], for r < rows, at most ROWS, and
- * d < D; rows of a are PITCH apart. */
-static inline void add_over_queries(global float *y, ulong y_row, uint rows, bool add,
-                                    const float *a_rows, const float *b_rows, uint depth)
+/* to[d / COLUMNS][i][d % COLUMNS] = scale x[i * row + d] for i < count, d < D, and zeros beyond. */
+static inline void load_panels(float *to, global const float *x, ulong row, uint count, float scale)
 {
-    const uint row = PITCH, step = 1, b_row = D_LANES;
-    for (uint d = 0; d < D_LANES; d += COLUMNS, b_rows += COLUMNS) {
-        const float *a = a_rows, *b = b_rows;
-        EACH_ROW(DECLARE)
+    for (uint i = 0; i < count; i++, x += row, to += COLUMNS) {
+        for (uint d = 0; d < D; d += COLUMNS) {
+            store(load_lanes(x, d) * scale, 0, to + d * BLOCK);
+            store(load_lanes(x, d + FLOAT_WIDTH) * scale, 1, to + d * BLOCK);
+        }
+    }
+}
+
+/* y[j * y_row + d] (+)= sum over queries i of a[j][i] b[i][d], for j < keys, d < D; rows of a are
+ * PITCH apart, b is in panels.  `hidden` queries do not see key 0, one more key 1. */
+static inline void add_over_queries(global float *y, ulong y_row, uint keys, bool add,
+                                    const float *a_rows, const float *b_panels, int hidden,
+                                    uint queries)
+{
+    const uint row = PITCH, step = 1, b_row = COLUMNS;
+    for (uint d = 0; d < D; d += COLUMNS) {
+        for (uint j = 0; j < keys; j += ROWS) {
+            uint rows = min((uint)ROWS, keys - j);
+            uint first = max(hidden + (int)j, 0) / COLUMNS * COLUMNS, depth = queries - first;
+            const float *a = a_rows + j * PITCH + first,
+                        *b = b_panels + d * BLOCK + first * COLUMNS;
+            global float *y_rows = y + j * y_row;
+            EACH_ROW(DECLARE)
 #define LOAD_ROW(i)                                                                                \
     if (i < rows) {                                                                                \
-        low##i = load_lanes(y + i * y_row, d);                                                     \
-        high##i = load_lanes(y + i * y_row, d + FLOAT_WIDTH);                                      \
+        low##i = load_lanes(y_rows + i * y_row, d);                                                \
+        high##i = load_lanes(y_rows + i * y_row, d + FLOAT_WIDTH);                                 \
     }
-        if (add) {
-            EACH_ROW(LOAD_ROW)
-        }
-        ADD_PRODUCTS(EACH_ROW)
+            if (add) {
+                EACH_ROW(LOAD_ROW)
+            }
+            ADD_PRODUCTS(EACH_ROW)
 #define STORE_ROW(i)                                                                               \
     if (i < rows) {                                                                                \
-        store_lanes(low##i, y + i * y_row, d);                                                     \
-        store_lanes(high##i, y + i * y_row, d + FLOAT_WIDTH);                                      \
+        store_lanes(low##i, y_rows + i * y_row, d);                                                \
+        store_lanes(high##i, y_rows + i * y_row, d + FLOAT_WIDTH);                                 \
     }
-        EACH_ROW(STORE_ROW)
+            EACH_ROW(STORE_ROW)
+        }
     }
 }
 
@@ -412,8 +431,7 @@ static inline void differentiate(float *p, float *ds, uint keys, const float *ls
     floatv lse_low = load(0, lse), lse_high = load(1, lse);
     floatv delta_low = load(0, delta), delta_high = load(1, delta);
     for (uint j = 0; j < keys; j++, p += PITCH, ds += PITCH) {
-        floatv p_low = power_of_2(load(0, p) - lse_low),
-               p_high = power_of_2(load(1, p) - lse_high);
+        floatv p_low = power_of_2(load(0, p) - lse_low), p_high = power_of_2(load(1, p) - lse_high);
         store(p_low, 0, p);
         store(p_high, 1, p);
         store(p_low * (load(0, ds) - delta_low), 0, ds);
@@ -451,8 +469,8 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_backward(
     ulong d_out_offset, ulong d_out_batch, ulong d_out_row, ulong d_out_head, uint key_part,
     uint query_part, uint want_dq, uint want_dkv)
 {
-    float q_rows[BLOCK * D_LANES] ALIGNED, q_t[PANELS * D * COLUMNS] ALIGNED;
-    float d_out_rows[BLOCK * D_LANES] ALIGNED, d_out_t[PANELS * D * COLUMNS] ALIGNED;
+    float q_panels[BLOCK * D_LANES] ALIGNED, q_t[PANELS * D * COLUMNS] ALIGNED;
+    float d_out_panels[BLOCK * D_LANES] ALIGNED, d_out_t[PANELS * D * COLUMNS] ALIGNED;
     float k_rows[KEYS * D_LANES] ALIGNED, v_rows[KEYS * D_LANES] ALIGNED;
     float dq_t[PANELS * D_ROWS * COLUMNS] ALIGNED;
     float p[KEYS * PITCH] ALIGNED, ds[KEYS * PITCH] ALIGNED;
@@ -507,16 +525,16 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_backward(
                         store((floatv)(0.0f), 0, panel_dq_t + i);
                 }
                 if (want_dkv) {
-                    load_rows(d_out_rows, d_out_block, d_out_row, queries, 1.0f);
-                    load_rows(q_rows, q_block, q_row, queries, scale);
+                    load_panels(d_out_panels, d_out_block, d_out_row, queries, 1.0f);
+                    load_panels(q_panels, q_block, q_row, queries, scale);
                 }
                 for (uint i = 0; i < queries; i++)
                     row_lse[i] = lse_block[i] < LEAST ? LEAST : lse_block[i] * LOG2_E;
 
                 for (int key = key_begin; key < end; key += KEYS) {
                     uint keys = min(KEYS, end - key);
-                    load_rows(k_rows, k_head_rows + key * k_row, k_row, keys, 1.0f);
-                    load_rows(v_rows, v_head_rows + key * v_row, v_row, keys, 1.0f);
+                    load_rows(k_rows, k_head_rows + key * k_row, k_row, keys);
+                    load_rows(v_rows, v_head_rows + key * v_row, v_row, keys);
                     for (uint panel = 0; panel < panels; panel++) {
                         uint first = panel * COLUMNS;
                         int panel_sees = sees + (int)first;
@@ -531,15 +549,11 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_backward(
                             add_over_keys(dq_t + first * D_ROWS, (floatv)(1.0f), (floatv)(1.0f),
                                           k_rows, ds + first, PITCH, seen);
                     }
-                    for (uint j = 0; want_dkv && j < keys; j += ROWS) {
-                        uint rows = min((uint)ROWS, keys - j);
-                        /* The first panel that sees any of these keys. */
-                        uint first = max(key + (int)j - sees, 0) / COLUMNS * COLUMNS;
-                        ulong at = (key + j) * kv_step;
-                        add_over_queries(dv_rows + at, kv_step, rows, add, p + j * PITCH + first,
-                                         d_out_rows + first * D_LANES, queries - first);
-                        add_over_queries(dk_rows + at, kv_step, rows, add, ds + j * PITCH + first,
-                                         q_rows + first * D_LANES, queries - first);
+                    if (want_dkv) {
+                        add_over_queries(dv_rows + key * kv_step, kv_step, keys, add, p,
+                                         d_out_panels, key - sees, queries);
+                        add_over_queries(dk_rows + key * kv_step, kv_step, keys, add, ds, q_panels,
+                                         key - sees, queries);
                     }
                 }
                 for (uint panel = 0; want_dq && panel < panels; panel++) {

@@ -15,8 +15,11 @@ enum {
     GPU_GROUP = 64,      /* of cl/attention_gpu.cl and cl/attention_decode_gpu.cl */
     FEW_QUERIES = 8,     /* no more: each on its own, not in the lanes of a vector */
     DECODE_CHUNK = 1024, /* keys; splits sums, so it depends on nothing */
-    BACKWARD_KEY_PART =
-        144 /* keys whose gradients one work-item makes where heads are few: a multiple of KEYS */
+    CPU_ITEMS = 4,       /* work-items a core, at least, where there is enough to do */
+    /* Where heads are few, keys or queries whose gradients one work-item makes: multiples of KEYS and
+     * of COLUMNS of cl/attention_cpu.cl. */
+    BACKWARD_KEY_PART = 144,
+    BACKWARD_QUERY_PART = 64
 };
 
 /* Of both operations. */
@@ -155,7 +158,7 @@ static void launch_range(struct qn_launch *launch, size_t items, size_t group)
  */
 static long gpu_block(size_t head_size)
 {
-    return head_size <= 64 ? 16 : head_size <= 128 ? 16 : 8;
+    return head_size <= 64 ? 8 : head_size <= 128 ? 16 : 8;
 }
 
 static bool fits_cpu(const qn_node *node, const struct qn_caps *caps)
@@ -166,43 +169,42 @@ static bool fits_cpu(const qn_node *node, const struct qn_caps *caps)
 
 /* ---- Forward ---- */
 
-/* Panels of queries in a block of cl/attention_cpu.cl: as many as the second-level cache holds. */
-static size_t cpu_panels(const qn_node *node)
+/* Most queries of a block of cl/attention_cpu.cl: the second-level cache holds it. */
+static size_t cpu_block(size_t head_size)
 {
-    size_t head_size = sizes_of(node).head_size;
-    return head_size <= 64 ? 16 : head_size <= 128 ? 4 : 2;
+    return head_size <= 64 ? 256 : head_size <= 128 ? 128 : 64;
 }
 
-static size_t cpu_query_block(const qn_node *node, const struct qn_caps *caps)
+static void begin_forward(struct qn_launch *launch, const qn_node *node,
+                          const struct qn_source *source, size_t block)
 {
-    return cpu_panels(node) * 2 * caps->float_width;
-}
-
-static void record_forward(struct qn_launch *launch, const qn_node *node,
-                           const struct qn_source *source, size_t block, size_t group)
-{
-    struct sizes s = sizes_of(node);
     qn_launch_kernel(launch, source, "attention_forward");
-    qn_launch_define(launch, "D", (long)s.head_size);
+    qn_launch_define(launch, "D", (long)sizes_of(node).head_size);
     qn_launch_define(launch, "BACKWARD", 0);
-    if (group > 1)
-        qn_launch_define(launch, "BLOCK", (long)block);
-    else
-        qn_launch_define(launch, "PANELS", (long)cpu_panels(node));
+    qn_launch_define(launch, "BLOCK", (long)block);
     launch_forward(launch, node);
-    launch_range(launch, s.batch * s.heads * divide_up(s.queries, block), group);
 }
 
+/* Numbers do not depend on how many queries a work-item has: so the number of cores may choose. */
 static void record_cpu(struct qn_launch *launch, const qn_node *node)
 {
-    record_forward(launch, node, &source_attention_cpu,
-                   cpu_query_block(node, qn_launch_caps(launch)), 1);
+    const struct qn_caps *caps = qn_launch_caps(launch);
+    struct sizes s = sizes_of(node);
+    size_t heads = s.batch * s.heads, block = cpu_block(s.head_size), part = block;
+    while (part > 2 * caps->float_width &&
+           heads * divide_up(s.queries, part) < CPU_ITEMS * caps->compute_units)
+        part /= 2;
+    begin_forward(launch, node, &source_attention_cpu, block);
+    qn_launch_uint(launch, part);
+    launch_range(launch, heads * divide_up(s.queries, part), 1);
 }
 
 static void record_gpu(struct qn_launch *launch, const qn_node *node)
 {
-    record_forward(launch, node, &source_attention_gpu, (size_t)gpu_block(sizes_of(node).head_size),
-                   GPU_GROUP);
+    struct sizes s = sizes_of(node);
+    size_t block = (size_t)gpu_block(s.head_size);
+    begin_forward(launch, node, &source_attention_gpu, block);
+    launch_range(launch, s.batch * s.heads * divide_up(s.queries, block), GPU_GROUP);
 }
 
 /* ---- Few queries ---- */
@@ -287,7 +289,7 @@ static void record_backward_part(struct qn_launch *launch, const qn_node *node, 
     qn_launch_kernel(launch, &source_attention_cpu, "attention_backward");
     qn_launch_define(launch, "D", (long)s.head_size);
     qn_launch_define(launch, "BACKWARD", 1);
-    qn_launch_define(launch, "PANELS", (long)cpu_panels(node));
+    qn_launch_define(launch, "BLOCK", (long)cpu_block(s.head_size));
     for (size_t input = Q; input <= D_OUT; input++)
         qn_launch_input(launch, input);
     for (int output = 0; output < 3; output++)
@@ -315,7 +317,7 @@ static void record_backward_cpu(struct qn_launch *launch, const qn_node *node)
         record_backward_part(launch, node, s.keys, s.queries, true, true);
     } else {
         record_backward_part(launch, node, BACKWARD_KEY_PART, s.queries, false, true);
-        record_backward_part(launch, node, s.keys, cpu_query_block(node, caps), true, false);
+        record_backward_part(launch, node, s.keys, BACKWARD_QUERY_PART, true, false);
     }
 }
 
