@@ -1,11 +1,11 @@
 /* Attention on a CPU: one work-item a group, no barriers, all sums in a fixed order.
  *
- * An item has a block of queries, which is up to PANELS panels of COLUMNS queries, and goes through the
- * keys in blocks of KEYS.  Rows of k and v are copied once for a block: at their places they are
- * a power of two apart, and a cache holds few of such.  Queries lie in the lanes of vectors: each panel of q
- * (and of d_out) is transposed once, to (D, COLUMNS), and everything that belongs to a pair of a
- * key and a query is kept as (keys, queries).  So maxima and sums of a softmax need no exchange
- * between lanes, and every product is a sum over c of
+ * An item has a block of queries, in panels of COLUMNS, and goes through the keys in blocks of
+ * KEYS.  Rows of k and v are copied once for a block: where they are, many of them fall into the
+ * same few sets of a cache.  Queries lie in the lanes of vectors: each panel of q (and of d_out) is
+ * transposed once, to (D, COLUMNS), and everything that belongs to a pair of a key and a query is
+ * kept as (keys, queries).  So maxima and sums of a softmax need no exchange between lanes, and
+ * every product is a sum over c of
  *
  *     tile[r][lane] += a[r][c] b[c][lane]      ROWS rows of two vectors, in registers
  *
@@ -31,8 +31,8 @@
 #define D_LANES ((D + COLUMNS - 1) / COLUMNS * COLUMNS)
 #define ALIGNED __attribute__((aligned(64)))
 
-/* Vectors in private memory, aligned, and in global memory.  Not vloadn and vstoren: PoCL makes them
- * of halves, which its compiler does not always join. */
+/* Vectors in private memory, aligned, and in global memory.  Not vloadn and vstoren: PoCL makes
+ * them of halves, which its compiler does not always join. */
 #define load(i, p) (((const floatv *)(p))[i])
 #define store(v, i, p) (((floatv *)(p))[i] = (v))
 typedef floatv unaligned_floatv __attribute__((aligned(4)));
@@ -182,8 +182,8 @@ static inline void load_rows(float *to, global const float *x, ulong row, uint c
     store(low##i, 0, tile + (i)*tile_row);                                                         \
     store(high##i, 1, tile + (i)*tile_row);
 
-/* tile[r][lane] = sum over c < D of a[r][c] b[c][lane], for `rows` rows, or up to ROWS - 1 more.  Rows
- * of tile are tile_row apart. */
+/* tile[r][lane] = sum over c < D of a[r][c] b[c][lane], for `rows` rows, or up to ROWS - 1 more.
+ * Rows of tile are tile_row apart. */
 static inline void multiply_keys(float *tile, uint tile_row, uint rows, const float *a_rows,
                                  const float *b_rows)
 {
@@ -209,7 +209,7 @@ static inline void add_over_keys(float *tile, floatv scale_low, floatv scale_hig
     const uint row = 1, step = D_LANES, tile_row = COLUMNS;
     for (uint d = 0; d < D; d += ROWS, tile += ROWS * COLUMNS, a_columns += ROWS) {
         const float *a = a_columns, *b = b_rows;
-        if (D % ROWS != 0 && D % ROWS <= 4 && d + ROWS > D) {
+        if (D - d <= 4) {
             EACH_OF_FOUR(LOAD_SCALED)
             ADD_PRODUCTS(EACH_OF_FOUR)
             EACH_OF_FOUR(STORE)
@@ -282,8 +282,8 @@ static inline void attend(float *out_t, struct softmax *softmax, float *scores, 
 }
 
 /* out (batch, tq, heads, D) and, if keep_lse, the logarithm of each softmax's denominator, lse
- * (batch, heads, tq).  An item has `part` queries, at most BLOCK, and goes through blocks of keys, with
- * a running maximum. */
+ * (batch, heads, tq).  An item has `part` queries, at most BLOCK, and goes through blocks of keys,
+ * with a running maximum. */
 kernel __attribute__((reqd_work_group_size(1, 1, 1))) void
 attention_forward(global const float *q, global const float *k, global const float *v,
                   global const int *position, global float *out, global float *lse, ulong q_offset,

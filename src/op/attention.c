@@ -16,8 +16,8 @@ enum {
     FEW_QUERIES = 8,     /* no more: each on its own, not in the lanes of a vector */
     DECODE_CHUNK = 1024, /* keys; splits sums, so it depends on nothing */
     CPU_ITEMS = 4,       /* work-items a core, at least, where there is enough to do */
-    /* Where heads are few, keys or queries whose gradients one work-item makes: multiples of KEYS and
-     * of COLUMNS of cl/attention_cpu.cl. */
+    /* Where heads are few, keys or queries whose gradients one work-item makes: multiples of KEYS
+     * and of COLUMNS of cl/attention_cpu.cl. */
     BACKWARD_KEY_PART = 144,
     BACKWARD_QUERY_PART = 64
 };
