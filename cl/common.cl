@@ -239,30 +239,45 @@ inline floatv gelu_slope(floatv x)
     return gate + x * gate * (1.0f - gate) * (1.5957691216057308f + 0.21406445f * x * x);
 }
 
+#if FLOAT_WIDTH > 1
+/* Philox of the blocks `begin` to begin + 3, one to a lane of 64 bits: a CPU multiplies 32 bits by 32 to 64 in such lanes.
+ * Only the lower half of a lane counts. */
+struct blocks {
+    ulong4 x, y, z, w;
+};
+
+inline __attribute__((always_inline)) struct blocks philox_blocks(uint begin, uint stream,
+                                                                  uint seed, uint step)
+{
+    struct blocks b = {begin + (ulong4)(0, 1, 2, 3), 0, stream, 0};
+#pragma unroll
+    for (int round = 0; round < 10; round++) {
+        ulong4 product0 = (b.x & 0xFFFFFFFF) * 0xD2511F53,
+               product1 = (b.z & 0xFFFFFFFF) * 0xCD9E8D57;
+        b.x = product1 >> 32 ^ b.y ^ (seed + round * 0x9E3779B9u);
+        b.y = product1;
+        b.z = product0 >> 32 ^ b.w ^ (step + round * 0xBB67AE85u);
+        b.w = product0;
+    }
+    return b;
+}
+#endif
+
 /* Elements 16 b to 16 b + 15 take the four words of the blocks 4 b to 4 b + 3: lane l is word l / 4 of block 4 b + l % 4.
  * So a vector of 16 takes four blocks, each lane of them once, and no shuffle; a narrower one a part of them. */
-inline uintv dropout_words(uintv index, uint stream, uint seed, uint step)
+inline __attribute__((always_inline)) uintv dropout_words(uintv index, uint stream, uint seed,
+                                                          uint step)
 {
 #if FLOAT_WIDTH > 1
     if ((index.s0 & (FLOAT_WIDTH - 1)) == 0) {
-        uint4 x = (uint4)(index.s0 >> 4 << 2) + (uint4)(0, 1, 2, 3), y = 0, z = stream, w = 0;
-        uint key0 = seed, key1 = step;
-        for (int round = 0; round < 10; round++) {
-            uint4 high0 = mul_hi((uint4)(0xD2511F53u), x), low0 = 0xD2511F53u * x;
-            uint4 high1 = mul_hi((uint4)(0xCD9E8D57u), z), low1 = 0xCD9E8D57u * z;
-            x = high1 ^ y ^ key0;
-            y = low1;
-            z = high0 ^ w ^ key1;
-            w = low0;
-            key0 += 0x9E3779B9u;
-            key1 += 0xBB67AE85u;
-        }
+        struct blocks b = philox_blocks(index.s0 >> 4 << 2, stream, seed, step);
 #if FLOAT_WIDTH == 16
-        return (uint16)(x, y, z, w);
+        return convert_uint16((ulong16)(b.x, b.y, b.z, b.w));
 #elif FLOAT_WIDTH == 8
-        return index.s0 & 8 ? (uint8)(z, w) : (uint8)(x, y);
+        return convert_uint8(index.s0 & 8 ? (ulong8)(b.z, b.w) : (ulong8)(b.x, b.y));
 #else
-        return index.s0 & 8 ? (index.s0 & 4 ? w : z) : (index.s0 & 4 ? y : x);
+        return convert_uint4(index.s0 & 8 ? (index.s0 & 4 ? b.w : b.z)
+                                          : (index.s0 & 4 ? b.y : b.x));
 #endif
     }
 #endif
