@@ -177,8 +177,9 @@ check "one file" compare 2 a.json
 check "a file that is no JSON" sh -c 'echo "{\"schema\": \033" >bad.json'
 check "is refused" compare 1 a.json bad.json
 check "another schema" spoiled 's/bench.1/bench\/2/' 'schema'
-check "a negative time" spoiled 's/"median_s": 1/"median_s": -1/' 'results.0..median_s is no positive number'
-check "a time that is text" spoiled 's/"quiet_s": 1.0/"quiet_s": "1"/' 'quiet_s is no positive number'
+check "a negative time" spoiled 's/"median_s": 1/"median_s": -1/' 'results.0..median_s is no time in seconds'
+check "a time that no run takes" spoiled 's/"quiet_s": 1/"quiet_s": 1e300/' 'quiet_s is no time'
+check "a time that is text" spoiled 's/"quiet_s": 1.0/"quiet_s": "1"/' 'quiet_s is no time in seconds'
 check "an interval of one" spoiled 's/"quiet_ci_s": .1.0, /"quiet_ci_s": [/' 'quiet_ci_s is no pair'
 check "an interval elsewhere" spoiled 's/"median_ci_s": .1.0, /"median_ci_s": [1.1, /' 'median_ci_s is not around median_s'
 check "a name with an escape" spoiled 's/copy.8/\\u001b[2J/' 'results.0..id is no name'

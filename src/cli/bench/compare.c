@@ -2,7 +2,6 @@
 #include "cli/bench/bench.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,10 +45,11 @@ static bool wrong(struct file *file, const char *format, ...)
     return false;
 }
 
+/* What a run can take, and whose ratios are finite. */
 static bool is_seconds(const json_t *value)
 {
-    return json_is_number(value) && json_number_value(value) > 0 &&
-           isfinite(json_number_value(value));
+    return json_is_number(value) && json_number_value(value) > 1e-12 &&
+           json_number_value(value) < 1e9;
 }
 
 static bool read_estimate(struct file *file, const json_t *json, const char *name,
@@ -59,9 +59,9 @@ static bool read_estimate(struct file *file, const json_t *json, const char *nam
     const json_t *low = json_array_get(bounds, 0), *high = json_array_get(bounds, 1);
     size_t index = file->n_results;
     if (!is_seconds(value))
-        return wrong(file, "results[%zu].%s is no positive number", index, name);
+        return wrong(file, "results[%zu].%s is no time in seconds", index, name);
     if (json_array_size(bounds) != 2 || !is_seconds(low) || !is_seconds(high))
-        return wrong(file, "results[%zu].%s is no pair of positive numbers", index, interval);
+        return wrong(file, "results[%zu].%s is no pair of times in seconds", index, interval);
     *estimate = (struct estimate){json_number_value(value), json_number_value(low),
                                   json_number_value(high)};
     if (estimate->low > estimate->value || estimate->value > estimate->high)
@@ -223,13 +223,13 @@ static bool is_same_value(const json_t *a, const json_t *b)
 /* Adds the keys of a section whose values differ to `differing`, as [A's, B's]. */
 static void add_differing(json_t *differing, const struct file *files, const char *section)
 {
-    const json_t *sections[FILES];
+    json_t *sections[FILES];
     for (size_t i = 0; i < FILES; i++)
         sections[i] = json_object_get(files[i].json, section);
     for (size_t i = 0; i < FILES; i++) {
         const char *key;
         json_t *value;
-        json_object_foreach ((json_t *)sections[i], key, value) {
+        json_object_foreach (sections[i], key, value) {
             json_t *a = json_object_get(sections[0], key), *b = json_object_get(sections[1], key);
             char name[256];
             snprintf(name, sizeof name, "%s.%s", section, key);
