@@ -173,12 +173,18 @@ check "are named" mentions out.tmp '^- copy/9 is in B only$'
 check "a row of other work" sh -c 'sed "s/\"amount\": 8/\"amount\": 9/" a.json >bad.json'
 check "is compared" compare 0 a.json bad.json
 check "as not comparable" mentions out.tmp 'not comparable'
+report_of peak/fma 1.0 one | sed 's/"wrong"/"copy\/8"/; s/"void", .*"}/"ok", "amount": 8, "unit": "B\/s",
+    "median_s": 1.0, "median_ci_s": [1.0, 1.0], "quiet_s": 1.0, "quiet_ci_s": [1.0, 1.0]}/' >quiet.json
+sed 's/1\.0/2.0/g' quiet.json >busy.json
+check "a machine that was slower itself" compare 0 quiet.json busy.json --fail-slower 5
+check "is no verdict on a row" mentions out.tmp '^| copy/8 | 1000 ± 0 | 2000 ± 0 | 2.000 | .* | unclear |$'
+check "but is said" mentions out.tmp 'fma itself took 2.00 times as long'
 check "one file" compare 2 a.json
 check "a file that is no JSON" sh -c 'echo "{\"schema\": \033" >bad.json'
 check "is refused" compare 1 a.json bad.json
 check "another schema" spoiled 's/bench.1/bench\/2/' 'schema'
 check "a negative time" spoiled 's/"median_s": 1/"median_s": -1/' 'results.0..median_s is no time in seconds'
-check "a time that no run takes" spoiled 's/"quiet_s": 1/"quiet_s": 1e300/' 'quiet_s is no time'
+check "a time that no run takes" spoiled 's/"quiet_s": 1.0/"quiet_s": 1e300/' 'quiet_s is no time'
 check "a time that is text" spoiled 's/"quiet_s": 1.0/"quiet_s": "1"/' 'quiet_s is no time in seconds'
 check "an interval of one" spoiled 's/"quiet_ci_s": .1.0, /"quiet_ci_s": [/' 'quiet_ci_s is no pair'
 check "an interval elsewhere" spoiled 's/"median_ci_s": .1.0, /"median_ci_s": [1.1, /' 'median_ci_s is not around median_s'
