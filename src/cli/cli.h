@@ -58,6 +58,7 @@ int command_generate(const struct options *options);
 int command_evaluate(const struct options *options);
 int command_inspect(const struct options *options);
 int command_bench(const struct options *options);
+int command_bench_compare(const struct options *options);
 
 /* ---- The tables ---- */
 
@@ -89,10 +90,10 @@ struct option {
 };
 
 struct command {
-    const char *name;        /* "train gpt" */
-    const char *alias;       /* or NULL */
-    const char *operand;     /* "DIR"; "[GROUP]...": any number; NULL: takes none */
-    const char *summary;     /* what it does, in a line */
+    const char *name;    /* "train gpt" */
+    const char *alias;   /* or NULL */
+    const char *operand; /* "DIR"; "FILE...": several; "[GROUP]...": or none; NULL: takes none */
+    const char *summary; /* what it does, in a line */
     const char *description; /* for --help and the man page, in one paragraph */
     const struct option *options;
     size_t n_options;

@@ -175,11 +175,12 @@ static const struct option bench_options[] = {
         "width of a head for attention; of train and generate, those of their own rows that are "
         "wanted: batch x context, or tokens of the prompt"},
     {OPTION_DURATION, 0, "seconds", "TIME", "1", 0, 3600, .above_least = true, .help =
-        "how long to sample each row; there are at least ten samples, however long they take"},
+        "how long to sample each row, in ten rounds over all rows; each round takes one sample at "
+        "least, however long that takes"},
 
     HEADING("Reports"),
     {OPTION_STRING, 0, "json", "FILE", .help =
-        "write every sample, with device, driver, build and environment"},
+        "write every sample, with device, driver, options, commit and environment"},
     {OPTION_STRING, 0, "against", "FILE", .help =
         "add the rates of another program, of a JSON list of case, rate and unit"},
     {OPTION_FLAG, 'q', "quiet", .help = "print no progress"},
@@ -189,9 +190,21 @@ static const struct option bench_options[] = {
 };
 
 static const char *const bench_examples[] = {
-    "quern bench", "all of it: some minutes",
+    "quern bench --json before.json", "all of it: some minutes",
     "quern bench gemm --shapes 512x50257x768 --seconds 5", "one matrix product, four transpositions",
-    "quern bench train generate --json before.json", "whole steps and tokens, for later",
+    "quern bench train generate", "whole steps and tokens",
+    NULL,
+};
+
+static const struct option compare_options[] = {
+    {OPTION_REAL, 0, "fail-slower", "PERCENT", .most = 1e6, .help =
+        "exit with 1 if a row is slower by more than this at both ends of its interval"},
+    {OPTION_STRING, 0, "json", "FILE", .help = "write the comparison as JSON"},
+};
+
+static const char *const compare_examples[] = {
+    "quern bench compare before.json after.json", "what became faster or slower",
+    "quern bench compare before.json after.json --fail-slower 5", "for a script",
     NULL,
 };
 
@@ -240,6 +253,15 @@ const struct command commands[] = {
         "Results are checked before they are timed: one that is wrong makes its row void, and the "
         "exit status 1.",
         bench_options, LENGTH(bench_options), command_bench, bench_examples,
+    },
+    {
+        "bench compare", NULL, "FILE...",
+        "compare what bench measured twice",
+        "Compares two JSON files of `quern bench`: what differs between device, driver, build, "
+        "options and environment; then the time of each row in both, their ratio and its interval, "
+        "and a verdict: faster, slower, same or unclear.  Rows that are void in one are named, and "
+        "have no verdict.",
+        compare_options, LENGTH(compare_options), command_bench_compare, compare_examples,
     },
 };
 

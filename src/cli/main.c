@@ -28,14 +28,19 @@ static int match_command(const struct command *command, int count, char *const *
     return 0;
 }
 
+/* "bench compare" rather than "bench". */
 static const struct command *find_command(int count, char *const *words, int *used)
 {
+    const struct command *found = NULL;
+    *used = 0;
     for (size_t i = 0; i < n_commands; i++) {
-        *used = match_command(&commands[i], count, words);
-        if (*used)
-            return &commands[i];
+        int matching = match_command(&commands[i], count, words);
+        if (matching > *used) {
+            *used = matching;
+            found = &commands[i];
+        }
     }
-    return NULL;
+    return found;
 }
 
 static bool is_help(const char *word)

@@ -453,10 +453,10 @@ static int read_option(const struct parser *parser, int count, char *const *word
     return at;
 }
 
-/* "[GROUP]...": none, one or several. */
-static bool takes_any_operands(const struct command *command)
+/* "FILE..." and "[GROUP]...". */
+static bool takes_several(const struct command *command)
 {
-    return command->operand[0] == '[';
+    return strstr(command->operand, "...") != NULL;
 }
 
 static bool read_operand(const struct parser *parser, const char *word)
@@ -466,7 +466,7 @@ static bool read_operand(const struct parser *parser, const char *word)
         return fail(parser, "%s is empty", options->command->operand);
     if (!options->command->operand)
         return fail(parser, "unexpected \"%s\"", word);
-    if (options->n_operands && !takes_any_operands(options->command))
+    if (options->n_operands && !takes_several(options->command))
         return fail(parser, "takes one %s, but \"%s\" and \"%s\" are given",
                     options->command->operand, options->operands[0], word);
     char **operands = realloc(options->operands, (options->n_operands + 1) * sizeof *operands);
@@ -602,7 +602,7 @@ static bool check_together(const struct parser *parser)
     const struct options *options = parser->options;
     const struct command *command = options->command;
 
-    if (command->operand && !options->n_operands && !takes_any_operands(command))
+    if (command->operand && !options->n_operands && command->operand[0] != '[')
         return fail(parser, "%s is missing", command->operand);
     for (size_t i = 0; i < command->n_options; i++) {
         const struct option *option = &command->options[i];

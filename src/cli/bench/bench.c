@@ -20,7 +20,7 @@ const char *sizes_text(char text[SIZES_TEXT], const size_t *sizes, size_t count)
 
 double row_rate(const struct row *row)
 {
-    return row->timing.median > 0 ? row->amount / row->timing.median : 0;
+    return row->timing.median.value > 0 ? row->amount / row->timing.median.value : 0;
 }
 
 void row_void(struct row *row, const char *format, ...)
@@ -47,11 +47,6 @@ struct row *bench_row(struct bench *bench, enum table table, const char *format,
     va_start(arguments, format);
     vsnprintf(row->id, sizeof row->id, format, arguments);
     va_end(arguments);
-    if (bench->progress.is_terminal && !bench->progress.is_quiet) {
-        fprintf(stderr, "\r\033[K%s", row->id);
-        fflush(stderr);
-        bench->progress.is_line_open = true;
-    }
     return row;
 }
 
@@ -99,20 +94,68 @@ static bool is_wanted(const struct options *options, const char *group)
     return options_operands(options) == 0;
 }
 
-static int run_all(struct bench *bench)
+static bool make_rows(struct bench *bench)
 {
     const struct options *options = bench->options;
     const char *shapes = options_string(options, "shapes");
-    report_head(bench);
     bool is_good = bench_peaks(bench);
     for (size_t i = 0; is_good && i < GROUPS; i++)
         if (is_wanted(options, groups[i]))
             is_good =
                 shapes ? bench_shapes(bench, groups[i], shapes) : bench_group(bench, groups[i]);
-    if (!is_good)
-        return failure(options, "out of memory");
-    report_notes(bench);
+    return is_good;
+}
 
+/* On a terminal a line that is rewritten, elsewhere a line a round. */
+static void show_round(struct bench *bench, size_t round, size_t index, const char *id)
+{
+    struct progress *progress = &bench->progress;
+    if (progress->is_quiet || (!progress->is_terminal && index > 0))
+        return;
+    if (!progress->is_terminal) {
+        fprintf(stderr, "round %zu of %d\n", round + 1, ROUNDS);
+        return;
+    }
+    fprintf(stderr, "\r\033[Kround %zu of %d, row %zu of %zu: %s", round + 1, ROUNDS, index + 1,
+            bench->n_rows, id);
+    fflush(stderr);
+    progress->is_line_open = true;
+}
+
+/* Every other round in the opposite order, so that no row always follows the same one. */
+static void run_round(struct bench *bench, size_t round)
+{
+    for (size_t i = 0; i < bench->n_rows; i++) {
+        struct row *row = &bench->rows[round % 2 ? bench->n_rows - 1 - i : i];
+        if (*row->reason)
+            continue;
+        show_round(bench, round, i, row->id);
+        row->round(bench, row, bench->seconds / ROUNDS);
+        if (!*row->reason)
+            timing_end_round(&row->timing);
+        qn_clear_error(bench->qn);
+    }
+}
+
+static void run_rounds(struct bench *bench)
+{
+    for (size_t round = 0; round < ROUNDS; round++)
+        run_round(bench, round);
+    for (size_t i = 0; i < bench->n_rows; i++)
+        if (!*bench->rows[i].reason && !timing_finish(&bench->rows[i].timing))
+            row_void(&bench->rows[i], "out of memory");
+    if (bench->progress.is_line_open)
+        fputs("\r\033[K", stderr);
+    set_peaks(bench);
+}
+
+static int run_all(struct bench *bench)
+{
+    const struct options *options = bench->options;
+    if (!make_rows(bench))
+        return failure(options, "out of memory");
+    run_rounds(bench);
+    report_tables(bench);
     const char *json = options_string(options, "json");
     if (json && !report_json(bench, json))
         return failure(options, "cannot write %s: %s", json, strerror(errno));
@@ -121,6 +164,16 @@ static int run_all(struct bench *bench)
         if (*bench->rows[i].reason)
             status = EXIT_FAILED;
     return status;
+}
+
+/* Half of the device's memory. */
+static double room_of_device(const struct bench *bench)
+{
+    qn_device_list *list = qn_device_list_new();
+    const struct qn_device *device = list ? open_device(bench, list) : NULL;
+    double room = device ? (double)device->global_memory / 2 : 0;
+    qn_device_list_free(list);
+    return room;
 }
 
 static int prepare(struct bench *bench)
@@ -139,6 +192,8 @@ static int prepare(struct bench *bench)
         return failure(options, "%s", qn_error(NULL));
     signal(SIGQUIT, SIG_DFL); /* LLVM, in drivers, catches it and goes on */
     bench->seconds = options_seconds(options, "seconds");
+    time_text(bench->started);
+    bench->room = room_of_device(bench);
     progress_start(&bench->progress, options_flag(options, "quiet"));
     return EXIT_SUCCESS;
 }
@@ -153,8 +208,10 @@ int command_bench(const struct options *options)
         status = prepare(&bench);
     if (status == EXIT_SUCCESS)
         status = run_all(&bench);
-    for (size_t i = 0; i < bench.n_rows; i++)
+    for (size_t i = 0; i < bench.n_rows; i++) {
+        row_release(&bench.rows[i]);
         free(bench.rows[i].timing.samples);
+    }
     free(bench.rows);
     json_decref(bench.against);
     qn_close(bench.qn);

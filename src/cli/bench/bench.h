@@ -1,7 +1,8 @@
 /* quern bench: what its files share.
  *
  * A row is something timed: a peak of the device, an operation, a step of training.  It is checked
- * first; one that is wrong is void, with a reason and without a figure. */
+ * first; one that is wrong is void, with a reason and without a figure.  Rows are made first, then
+ * timed in rounds, then reported. */
 #ifndef QUERN_BENCH_H
 #define QUERN_BENCH_H
 
@@ -12,19 +13,39 @@
 
 /* ---- Timing ---- */
 
-/* Seconds of a run: in each sample, their median, the bounds of its 95% interval. */
-struct timing {
-    double *samples; /* in the order in which they were taken */
-    size_t count;
-    double median, low, high, best;
+/* All rows are visited in turn, this many times: so each row's samples are spread over the run, and
+ * what changes within minutes is among them. */
+enum { ROUNDS = 10, ROUND_SAMPLES = 100 };
+
+/* A value, and the bounds of its interval. */
+struct estimate {
+    double value, low, high;
 };
 
-/* Adds a sample.  False if there is no memory, or no room for more. */
-bool timing_add(struct timing *timing, double seconds);
-void timing_finish(struct timing *timing);
+/* Seconds of a run, in each sample, and what rounds make of them. */
+struct timing {
+    double *samples;        /* in the order in which they were taken */
+    size_t ends[ROUNDS];    /* of each round's samples */
+    size_t rounds;          /* that have ended */
+    size_t count, runs;     /* runs: how many are timed together as a sample; 0: not known yet */
+    struct estimate median; /* of the rounds' medians */
+    struct estimate quiet;  /* lower quartile of the rounds' bests */
+    double best;
+};
 
-/* At least this many samples, however long they take: the interval of fewer is all of them. */
-enum { LEAST_SAMPLES = 10, MOST_SAMPLES = 1000 };
+/* Adds a sample; false if there is no memory. */
+bool timing_add(struct timing *timing, double seconds);
+
+/* Whether the round that is under way, having sampled for so long, needs a first sample, or has time
+ * and room for more. */
+bool timing_wants_more(const struct timing *timing, double sampled, double seconds);
+
+/* Ends a round, which has at least one sample. */
+void timing_end_round(struct timing *timing);
+
+/* Computes the estimates, of timings with samples in each of ROUNDS rounds; false if there is no
+ * memory. */
+bool timing_finish(struct timing *timing);
 
 /* Warms up, then samples runs for `seconds`.  A sample is as many runs as take some milliseconds,
  * or one that waits for its end if `one_at_a_time`.  A negative status on failure. */
@@ -35,27 +56,48 @@ int timing_of_plan(struct timing *timing, qn_context *qn, qn_plan *plan, double 
 
 enum unit { FLOPS, BYTES, TOKENS, NO_UNIT };
 
-enum { ROW_ID = 96, ROW_REASON = 256, CHECKED_STEPS = 8 };
+enum { ROW_ID = 96, ROW_REASON = 256, CHECKED_STEPS = 8, SIZES_TEXT = 64, MOST_SIZES = 4 };
 
 enum table { TABLE_PEAKS, TABLE_OPERATIONS, TABLE_TRAINING, TABLE_GENERATION, TABLES };
 
+struct bench;
+struct kind;
+struct learner;
+struct recipe;
+struct row;
+
+/* One round of a row: makes what is to be timed, checks it the first time, samples for
+ * `seconds`, and frees it.  What goes wrong makes the row void. */
+typedef void row_round(struct bench *bench, struct row *row, double seconds);
+
+/* What the ids of peaks begin with: operations of the same shape may follow. */
+#define PEAK "peak/"
+
 struct row {
     enum table table;
+    row_round *round;
     char id[ROW_ID];         /* "gemm/256x256x256/NT": name, shape, variant */
     char reason[ROW_REASON]; /* why it is void; "": it is not */
     struct timing timing;
     enum unit unit;
     double amount;  /* of the unit, in a run */
     double of_peak; /* share; 0: unknown */
+    /* Operations only. */
+    const struct kind *kind;
+    size_t sizes[MOST_SIZES], variant;
+    uint64_t bits; /* a hash of the results; each round must give it */
+    /* Generating only. */
+    size_t prompt; /* tokens */
     /* Training only. */
-    double model_flops;  /* of a step */
-    double cold_start_s; /* the first step, with all that is compiled for it */
+    const struct recipe *recipe;
+    struct learner *learner; /* kept for the next round, if there is room; NULL: none is */
+    double model_flops;      /* of a step */
+    double cold_start_s;     /* the first step, with all that is compiled for it */
     struct qn_memory memory;
     double losses[CHECKED_STEPS]; /* of the first steps */
 };
 
 /* "256x256x256" of `count` sizes. */
-enum { SIZES_TEXT = 64, MOST_SIZES = 4 };
 const char *sizes_text(char text[SIZES_TEXT], const size_t *sizes, size_t count);
 
 double row_rate(const struct row *row); /* of the unit, a second */
@@ -74,10 +116,16 @@ struct peaks {
     double launch_s;
 };
 
+/* Now, in UTC. */
+enum { TIME_TEXT = 32 };
+void time_text(char text[TIME_TEXT]);
+
 struct bench {
     const struct options *options;
     qn_context *qn;
-    double seconds; /* a row */
+    char started[TIME_TEXT];
+    double seconds; /* a row, in all rounds */
+    double room;    /* bytes of the device that may be kept from round to round */
     struct progress progress;
     struct peaks peaks;
     struct row *rows;
@@ -85,15 +133,18 @@ struct bench {
     json_t *against; /* the other program's cases; NULL: none */
 };
 
-/* A new row, shown as being worked on; NULL if there is no memory. */
+/* A new row; NULL if there is no memory.  The next one may move it. */
 struct row *bench_row(struct bench *bench, enum table table, const char *format, ...)
     CLI_FORMAT(3, 4);
 
-/* The share of the copy whose bytes are nearest to the row's. */
-double share_of_copy(const struct peaks *peaks, const struct row *row);
+/* The device that is open, in a list; NULL: not found. */
+const struct qn_device *open_device(const struct bench *bench, const qn_device_list *list);
 
-/* These return false if there is no memory; what else goes wrong is in the row. */
+/* These make rows, and return false if there is no memory. */
 bool bench_peaks(struct bench *bench);
+
+/* Takes the device's peaks from rows that are timed, and gives each row its share of them. */
+void set_peaks(struct bench *bench);
 
 /* The rows of these groups: those of one shape (batch x context; tokens of the prompt), or all if
  * there are no sizes. */
@@ -101,6 +152,9 @@ bool bench_train(struct bench *bench, const size_t *sizes, size_t count);
 bool bench_generate(struct bench *bench, const size_t *sizes, size_t count);
 bool train_has_shape(const size_t *sizes, size_t count);
 bool generate_has_shape(const size_t *sizes, size_t count);
+
+/* Frees the learner that a row of training keeps. */
+void row_release(struct row *row);
 
 /* ---- Operations ---- */
 
@@ -187,7 +241,7 @@ extern const double bench_dropout;        /* the chance of the dropout rows */
 
 void build_copy(struct operation *operation, const size_t *s, size_t variant);
 
-/* Builds, checks and times a row, and prints it. */
+/* A row of an operation. */
 bool bench_operation(struct bench *bench, enum table table, const struct kind *kind,
                      const size_t *sizes, size_t variant);
 
@@ -201,9 +255,7 @@ bool shapes_are_good(const char *group, const char *shapes, char wrong[SIZES_TEX
 
 /* ---- Reports ---- */
 
-void report_head(const struct bench *bench);
-void report_row(struct bench *bench, const struct row *row); /* once it is finished */
-void report_notes(const struct bench *bench);
+void report_tables(const struct bench *bench);
 
 /* Whether the JSON file can be written, before all is measured; writes it.  False, with errno, if
  * it cannot. */

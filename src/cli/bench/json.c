@@ -9,6 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "commit.h"
+
 #ifdef __clang__
 #define COMPILER "clang " __clang_version__
 #else
@@ -44,6 +46,13 @@ static json_t *environment_json(void)
         json_object_set_new(object, name, text_json(*variable + length + 1));
     }
     return object;
+}
+
+/* What changes figures; argv has the rest. */
+static json_t *options_json(const struct bench *bench)
+{
+    return json_pack("{s:f, s:i, s:s}", "seconds", bench->seconds, "rounds", ROUNDS, "gemm",
+                     options_string(bench->options, "gemm"));
 }
 
 /* "model name : ..." of /proc/cpuinfo, where there is one. */
@@ -95,20 +104,27 @@ static json_t *device_json(const struct qn_device *device)
     return object;
 }
 
-/* What the list of devices says of the one that is open: its name is made of theirs. */
-static json_t *open_device_json(const struct bench *bench)
+/* The name of the open one is made of theirs. */
+const struct qn_device *open_device(const struct bench *bench, const qn_device_list *list)
 {
     const char *name = qn_device_name(bench->qn);
-    qn_device_list *list = qn_device_list_new();
-    json_t *object = NULL;
-    for (size_t i = 0; list && !object && i < list->count; i++) {
+    for (size_t i = 0; i < list->count; i++) {
         const struct qn_device *device = &list->devices[i];
         if (*device->name && strstr(name, device->platform) && strstr(name, device->name) &&
             strstr(name, device->driver))
-            object = device_json(device);
+            return device;
     }
+    return NULL;
+}
+
+static json_t *open_device_json(const struct bench *bench)
+{
+    qn_device_list *list = qn_device_list_new();
+    const struct qn_device *device = list ? open_device(bench, list) : NULL;
+    json_t *object = device ? device_json(device)
+                            : json_pack("{s:o}", "device", text_json(qn_device_name(bench->qn)));
     qn_device_list_free(list);
-    return object ? object : json_pack("{s:o}", "device", text_json(name));
+    return object;
 }
 
 static json_t *real_json(double number)
@@ -135,13 +151,26 @@ static void add_training(json_t *object, const struct row *row)
                   (json_int_t)row->memory.tensors, "kept", (json_int_t)row->memory.kept);
     json_object_set_new(object, "model_flops", real_json(row->model_flops));
     json_object_set_new(object, "model_flops_per_s",
-                        real_json(row->model_flops / row->timing.median));
+                        real_json(row->model_flops / row->timing.median.value));
     json_object_set_new(object, "cold_start_s", real_json(row->cold_start_s));
     json_object_set_new(object, "memory_bytes", memory);
     json_t *losses = json_array();
     for (size_t i = 0; i < CHECKED_STEPS; i++)
         json_array_append_new(losses, json_real(row->losses[i]));
     json_object_set_new(object, "losses", losses);
+}
+
+/* A list for each round. */
+static json_t *samples_json(const struct timing *timing)
+{
+    json_t *rounds = json_array();
+    for (size_t i = 0, at = 0; i < timing->rounds; i++) {
+        json_t *samples = json_array();
+        for (; at < timing->ends[i]; at++)
+            json_array_append_new(samples, json_real(timing->samples[at]));
+        json_array_append_new(rounds, samples);
+    }
+    return rounds;
 }
 
 static json_t *row_json(const struct bench *bench, const struct row *row)
@@ -152,15 +181,14 @@ static json_t *row_json(const struct bench *bench, const struct row *row)
     if (*row->reason)
         return json_pack("{s:s, s:s, s:o}", "id", row->id, "status", "void", "reason",
                          text_json(row->reason));
-    json_t *samples = json_array();
-    for (size_t i = 0; i < timing->count; i++)
-        json_array_append_new(samples, json_real(timing->samples[i]));
-    json_t *object =
-        json_pack("{s:s, s:s, s:n, s:o, s:f, s:[f, f], s:f, s:o, s:o, s:o, s:o}", "id", row->id,
-                  "status", "ok", "reason", "samples_s", samples, "median_s", timing->median,
-                  "ci95_s", timing->low, timing->high, "best_s", timing->best, "amount",
-                  real_json(row->amount), "rate", real_json(row_rate(row)), "unit",
-                  text_json(units[row->unit]), "of_peak", real_json(row->of_peak));
+    json_t *object = json_pack(
+        "{s:s, s:s, s:n, s:o, s:f, s:[f, f], s:f, s:[f, f], s:f, s:I, s:o, s:o, s:o, s:o}", "id",
+        row->id, "status", "ok", "reason", "samples_s", samples_json(timing), "median_s",
+        timing->median.value, "median_ci_s", timing->median.low, timing->median.high, "quiet_s",
+        timing->quiet.value, "quiet_ci_s", timing->quiet.low, timing->quiet.high, "best_s",
+        timing->best, "runs_per_sample", (json_int_t)(timing->runs ? timing->runs : 1), "amount",
+        real_json(row->amount), "rate", real_json(row_rate(row)), "unit",
+        text_json(units[row->unit]), "of_peak", real_json(row->of_peak));
     if (row->unit == TOKENS)
         json_object_set_new(object, "tokens_per_s", real_json(row_rate(row)));
     if (row->table == TABLE_TRAINING)
@@ -177,20 +205,27 @@ bool report_may_write(const char *path)
     return file && fclose(file) == 0;
 }
 
-bool report_json(const struct bench *bench, const char *path)
+void time_text(char text[TIME_TEXT])
 {
-    char finished[32];
     time_t now = time(NULL);
     struct tm utc;
-    strftime(finished, sizeof finished, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+    strftime(text, TIME_TEXT, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+}
+
+bool report_json(const struct bench *bench, const char *path)
+{
+    char finished[TIME_TEXT];
+    time_text(finished);
     json_t *results = json_array();
     for (size_t i = 0; i < bench->n_rows; i++)
         json_array_append_new(results, row_json(bench, &bench->rows[i]));
-    json_t *all = json_pack(
-        "{s:s, s:s, s:o, s:o, s:{s:s, s:s}, s:o, s:o, s:o, s:o}", "schema", "quern.bench/1",
-        "finished", finished, "argv", argv_json(bench->options), "env", environment_json(), "build",
-        "version", PACKAGE_VERSION, "compiler", COMPILER, "host", host_json(), "device",
-        open_device_json(bench), "peaks", peaks_json(&bench->peaks), "results", results);
+    json_t *all =
+        json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:{s:s, s:s, s:o}, s:o, s:o, s:o, s:o}", "schema",
+                  "quern.bench/1", "started", bench->started, "finished", finished, "argv",
+                  argv_json(bench->options), "env", environment_json(), "options",
+                  options_json(bench), "build", "version", PACKAGE_VERSION, "compiler", COMPILER,
+                  "commit", text_json(QUERN_COMMIT), "host", host_json(), "device",
+                  open_device_json(bench), "peaks", peaks_json(&bench->peaks), "results", results);
     FILE *file = all ? fopen(path, "w") : NULL;
     bool is_written = file && json_dumpf(all, file, JSON_INDENT(1)) == 0 && fputc('\n', file) > 0;
     if (file && fclose(file) != 0)

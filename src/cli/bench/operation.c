@@ -17,14 +17,6 @@ static qn_node *add_operand(struct operation *operation, enum qn_type type, qn_s
     return operation->leaves[index];
 }
 
-qn_node *operation_normal(struct operation *operation, qn_shape shape)
-{
-    qn_node *leaf = add_operand(operation, QN_F32, shape);
-    size_t count = operation->n_operands;
-    return leaf && qn_fill_normal(operation->operands[count - 1], 0, 1, count) == QN_OK ? leaf
-                                                                                        : NULL;
-}
-
 qn_node *operation_filled(struct operation *operation, qn_shape shape, double value)
 {
     qn_node *leaf = add_operand(operation, QN_F32, shape);
@@ -32,13 +24,40 @@ qn_node *operation_filled(struct operation *operation, qn_shape shape, double va
     return leaf && qn_fill(operation->operands[count - 1], value) == QN_OK ? leaf : NULL;
 }
 
+static qn_tensor *last_operand(const struct operation *operation)
+{
+    return operation->operands[operation->n_operands - 1];
+}
+
 /* Fills the newest operand, and frees the values. */
 static qn_node *write_operand(struct operation *operation, qn_node *leaf, void *values)
 {
-    bool is_good = leaf && values &&
-                   qn_tensor_write(operation->operands[operation->n_operands - 1], values) == QN_OK;
+    bool is_good = leaf && values && qn_tensor_write(last_operand(operation), values) == QN_OK;
     free(values);
     return is_good ? leaf : NULL;
+}
+
+/* The numbers of a small tensor, again and again: rounds make operands anew, and those of the largest
+ * rows would take a second.  A prime number of them, so that rows differ. */
+static bool repeat_normal(const struct operation *operation, float *values, size_t count)
+{
+    enum { PERIOD = 65521 };
+    size_t filled = count < PERIOD ? count : PERIOD;
+    qn_tensor *numbers = qn_tensor_new(operation->qn, "normal", QN_F32, QN_SHAPE(filled));
+    bool is_good = numbers && qn_fill_normal(numbers, 0, 1, operation->n_operands) == QN_OK &&
+                   qn_tensor_read(numbers, values) == QN_OK;
+    qn_tensor_free(numbers);
+    for (size_t i = filled; is_good && i < count; i++)
+        values[i] = values[i - filled];
+    return is_good;
+}
+
+qn_node *operation_normal(struct operation *operation, qn_shape shape)
+{
+    qn_node *leaf = add_operand(operation, QN_F32, shape);
+    float *values = leaf ? malloc(qn_tensor_bytes(last_operand(operation))) : NULL;
+    bool is_good = values && repeat_normal(operation, values, qn_shape_count(shape));
+    return write_operand(operation, is_good ? leaf : NULL, values);
 }
 
 qn_node *operation_counted(struct operation *operation, size_t count)
@@ -140,8 +159,7 @@ void operation_free(struct operation *operation)
 /* ---- The row ---- */
 
 /* Runs the plan once and looks at some of the numbers. */
-static bool is_right(struct operation *operation, const struct kind *kind, const size_t *sizes,
-                     size_t variant, struct row *row)
+static bool is_right(struct operation *operation, struct row *row)
 {
     struct check check = {.numbers = 0};
     bool has_values = true;
@@ -153,32 +171,57 @@ static bool is_right(struct operation *operation, const struct kind *kind, const
         has_values = has_values && result_values(operation, i);
     if (!has_values)
         return false;
-    kind->check(&check, operation, sizes, variant);
+    row->kind->check(&check, operation, row->sizes, row->variant);
     if (*check.reason)
         row_void(row, "%s", check.reason);
     return !*check.reason;
 }
 
-/* Whether the last run gave the bits of the first. */
-static bool is_repeated(struct operation *operation, struct row *row)
+/* Adds the results' bits to a hash (FNV's, of words), but for those that were updated in place: each
+ * run goes on from the last.  False on failure. */
+static bool hash_results(const struct operation *operation, uint64_t *hash)
 {
+    *hash = 0xCBF29CE484222325u;
     for (size_t i = 0; i < operation->n_results; i++) {
-        if (operation->results[i] == operation->operands[i]) /* each run goes on from the last */
+        if (operation->results[i] == operation->operands[i])
             continue;
         size_t bytes = qn_tensor_bytes(operation->results[i]);
-        void *last = malloc(bytes);
-        if (!last || qn_tensor_read(operation->results[i], last) != QN_OK) {
-            free(last);
+        uint32_t *words = malloc(bytes);
+        bool is_good = words && qn_tensor_read(operation->results[i], words) == QN_OK;
+        for (size_t at = 0; is_good && at < bytes / sizeof *words; at++)
+            *hash = (*hash ^ words[at]) * 0x100000001B3u;
+        free(words);
+        if (!is_good)
             return false;
-        }
-        bool is_same = memcmp(last, operation->result_values[i], bytes) == 0;
-        free(last);
-        if (!is_same) {
-            row_void(row, "two runs differ");
-            return false;
-        }
     }
     return true;
+}
+
+/* Whether the last run of a round gave the bits of the very first. */
+static bool is_repeated(const struct operation *operation, struct row *row)
+{
+    uint64_t bits;
+    if (!hash_results(operation, &bits))
+        return false;
+    if (bits != row->bits)
+        row_void(row, "two runs differ");
+    return bits == row->bits;
+}
+
+static void time_operation(struct bench *bench, struct row *row, double seconds)
+{
+    struct operation operation = {.qn = bench->qn, .graph = qn_graph_new(bench->qn)};
+    bool is_first = row->timing.rounds == 0, is_launch = row->unit == NO_UNIT;
+    row->kind->build(&operation, row->sizes, row->variant);
+    operation.plan = qn_plan_new(operation.graph, operation.roots, operation.n_results);
+    bool is_good = operation.plan;
+    if (is_good && is_first)
+        is_good = is_right(&operation, row) && hash_results(&operation, &row->bits);
+    if (!is_good ||
+        timing_of_plan(&row->timing, bench->qn, operation.plan, seconds, is_launch) != QN_OK ||
+        !is_repeated(&operation, row))
+        row_void(row, "%s", qn_error(bench->qn));
+    operation_free(&operation);
 }
 
 bool bench_operation(struct bench *bench, enum table table, const struct kind *kind,
@@ -186,25 +229,17 @@ bool bench_operation(struct bench *bench, enum table table, const struct kind *k
 {
     char shape[SIZES_TEXT];
     const char *name = kind->variants[variant];
-    struct row *row = bench_row(bench, table, "%s%s%s%s%s", kind->name, kind->n_sizes ? "/" : "",
+    struct row *row = bench_row(bench, table, "%s%s%s%s%s%s", table == TABLE_PEAKS ? PEAK : "",
+                                kind->name, kind->n_sizes ? "/" : "",
                                 sizes_text(shape, sizes, kind->n_sizes), *name ? "/" : "", name);
     if (!row)
         return false;
-    struct operation operation = {.qn = bench->qn, .graph = qn_graph_new(bench->qn)};
+    row->round = time_operation;
+    row->kind = kind;
+    row->variant = variant;
+    for (size_t i = 0; i < kind->n_sizes; i++)
+        row->sizes[i] = sizes[i];
     row->unit = kind->unit;
     row->amount = kind->amount(sizes, variant);
-    kind->build(&operation, sizes, variant);
-    operation.plan = qn_plan_new(operation.graph, operation.roots, operation.n_results);
-    if (!operation.plan || !is_right(&operation, kind, sizes, variant, row) ||
-        timing_of_plan(&row->timing, bench->qn, operation.plan, bench->seconds, false) != QN_OK ||
-        !is_repeated(&operation, row))
-        row_void(row, "%s", qn_error(bench->qn));
-    qn_clear_error(bench->qn);
-    operation_free(&operation);
-    if (!*row->reason && row->unit == FLOPS && bench->peaks.gemm_flops > 0)
-        row->of_peak = row_rate(row) / bench->peaks.gemm_flops;
-    if (!*row->reason && row->unit == BYTES && table != TABLE_PEAKS)
-        row->of_peak = share_of_copy(&bench->peaks, row);
-    report_row(bench, row);
     return true;
 }

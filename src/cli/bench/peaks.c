@@ -68,6 +68,33 @@ static double cost_fma(const size_t *sizes, size_t variant)
 static const struct kind fma_kind = {"peaks", "fma",     0,         {""},
                                      FLOPS,   build_fma, check_fma, cost_fma};
 
+/* ---- A run of next to nothing, and waiting for it ---- */
+
+static const size_t one_number[] = {1};
+
+static void build_launch(struct operation *operation, const size_t *sizes, size_t variant)
+{
+    (void)sizes;
+    build_copy(operation, one_number, variant);
+}
+
+static void check_launch(struct check *check, struct operation *operation, const size_t *sizes,
+                         size_t variant)
+{
+    (void)sizes;
+    check_copy(check, operation, one_number, variant);
+}
+
+static double cost_launch(const size_t *sizes, size_t variant)
+{
+    (void)sizes;
+    (void)variant;
+    return 0;
+}
+
+static const struct kind launch_kind = {"peaks",      "launch and wait", 0,          {""}, NO_UNIT,
+                                        build_launch, check_launch,      cost_launch};
+
 /* ---- The others are kinds of their own ---- */
 
 static const struct kind *kind_of(const char *name)
@@ -78,7 +105,21 @@ static const struct kind *kind_of(const char *name)
     return &kinds[i];
 }
 
-double share_of_copy(const struct peaks *peaks, const struct row *row)
+bool bench_peaks(struct bench *bench)
+{
+    static const size_t copy_floats[COPY_PEAKS] = {1 << 18, 1 << 22, 1 << 25}; /* 1 to 128 MiB */
+    static const size_t gemm_sizes[] = {1024, 1024, 1024};
+    bool is_good = bench_operation(bench, TABLE_PEAKS, &fma_kind, NULL, 0) &&
+                   bench_operation(bench, TABLE_PEAKS, kind_of("gemm"), gemm_sizes, NN);
+    for (size_t i = 0; is_good && i < COPY_PEAKS; i++)
+        is_good = bench_operation(bench, TABLE_PEAKS, kind_of("copy"), &copy_floats[i], 0);
+    return is_good && bench_operation(bench, TABLE_PEAKS, &launch_kind, NULL, 0);
+}
+
+/* ---- Shares of them ---- */
+
+/* That of the copy whose bytes are nearest to the row's. */
+static double share_of_copy(const struct peaks *peaks, const struct row *row)
 {
     double rate = 0, distance = INFINITY;
     for (size_t i = 0; i < COPY_PEAKS; i++) {
@@ -91,47 +132,31 @@ double share_of_copy(const struct peaks *peaks, const struct row *row)
     return rate > 0 ? row_rate(row) / rate : 0;
 }
 
-/* A run of next to nothing, and waiting for it. */
-static bool measure_launch(struct bench *bench)
+/* In the order in which bench_peaks makes them; the rate of a void row is 0. */
+static void read_peaks(struct peaks *peaks, const struct row *rows)
 {
-    struct row *row = bench_row(bench, TABLE_PEAKS, "launch and wait");
-    if (!row)
-        return false;
-    struct operation operation = {.qn = bench->qn, .graph = qn_graph_new(bench->qn)};
-    row->unit = NO_UNIT;
-    build_copy(&operation, (const size_t[]){1}, 0);
-    operation.plan = qn_plan_new(operation.graph, operation.roots, operation.n_results);
-    if (!operation.plan ||
-        timing_of_plan(&row->timing, bench->qn, operation.plan, bench->seconds / 2, true) != QN_OK)
-        row_void(row, "%s", qn_error(bench->qn));
-    qn_clear_error(bench->qn);
-    operation_free(&operation);
-    bench->peaks.launch_s = row->timing.median;
-    report_row(bench, row);
-    return true;
-}
-
-/* The rate of one variant of a kind, as a peak; 0 if it is void. */
-static bool measure(struct bench *bench, const struct kind *kind, const size_t *sizes,
-                    size_t variant, double *rate)
-{
-    if (!bench_operation(bench, TABLE_PEAKS, kind, sizes, variant))
-        return false;
-    const struct row *row = &bench->rows[bench->n_rows - 1];
-    *rate = *row->reason ? 0 : row_rate(row);
-    return true;
-}
-
-bool bench_peaks(struct bench *bench)
-{
-    static const size_t copy_floats[COPY_PEAKS] = {1 << 18, 1 << 22, 1 << 25}; /* 1 to 128 MiB */
-    static const size_t gemm_sizes[] = {1024, 1024, 1024};
-    struct peaks *peaks = &bench->peaks;
-    bool is_good = measure(bench, &fma_kind, NULL, 0, &peaks->fma_flops) &&
-                   measure(bench, kind_of("gemm"), gemm_sizes, NN, &peaks->gemm_flops);
-    for (size_t i = 0; is_good && i < COPY_PEAKS; i++) {
-        peaks->copies[i].moved = 8.0 * (double)copy_floats[i];
-        is_good = measure(bench, kind_of("copy"), &copy_floats[i], 0, &peaks->copies[i].rate);
+    peaks->fma_flops = row_rate(&rows[0]);
+    peaks->gemm_flops = row_rate(&rows[1]);
+    for (size_t i = 0; i < COPY_PEAKS; i++) {
+        peaks->copies[i].moved = rows[2 + i].amount;
+        peaks->copies[i].rate = row_rate(&rows[2 + i]);
     }
-    return is_good && measure_launch(bench);
+    peaks->launch_s = rows[2 + COPY_PEAKS].timing.median.value;
+}
+
+void set_peaks(struct bench *bench)
+{
+    const struct peaks *peaks = &bench->peaks;
+    read_peaks(&bench->peaks, bench->rows);
+    for (size_t i = 0; i < bench->n_rows; i++) {
+        struct row *row = &bench->rows[i];
+        if (*row->reason || row->table == TABLE_PEAKS)
+            continue;
+        if (row->unit == BYTES)
+            row->of_peak = share_of_copy(peaks, row);
+        else if (row->table != TABLE_GENERATION && peaks->gemm_flops > 0)
+            row->of_peak = (row->unit == TOKENS ? row->model_flops / row->timing.median.value
+                                                : row_rate(row)) /
+                           peaks->gemm_flops;
+    }
 }

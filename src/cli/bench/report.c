@@ -1,4 +1,4 @@
-/* The report for reading: tables in GitHub's form on stdout, a line as soon as it is known. */
+/* The report for reading: tables in GitHub's form on stdout. */
 #include "config.h"
 
 #include "cli/bench/bench.h"
@@ -7,11 +7,6 @@
 #include <string.h>
 
 static const char *const titles[TABLES] = {"Peaks", "Operations", "Training", "Generating"};
-
-void report_head(const struct bench *bench)
-{
-    printf("%s, quern %s\n", qn_device_name(bench->qn), PACKAGE_VERSION);
-}
 
 /* A head whose figures are flush right. */
 static void print_head(const struct bench *bench, enum table table)
@@ -71,6 +66,8 @@ static void print_against(const struct bench *bench, const struct row *row)
 /* "gemm NT | 64x64x64" of "gemm/64x64x64/NT". */
 static void print_name(const char *id)
 {
+    if (strncmp(id, PEAK, strlen(PEAK)) == 0)
+        id += strlen(PEAK);
     const char *slash = strchr(id, '/'), *last = strrchr(id, '/');
     if (!slash)
         printf("| %s | |", id);
@@ -83,25 +80,20 @@ static void print_name(const char *id)
                slash + 1);
 }
 
-void report_row(struct bench *bench, const struct row *row)
+static void print_row(const struct bench *bench, const struct row *row)
 {
     const struct timing *timing = &row->timing;
     char text[NUMBER_TEXT];
-    if (bench->progress.is_line_open)
-        fputs("\r\033[K", stderr);
-    bench->progress.is_line_open = false;
-    if (row == bench->rows || row[-1].table != row->table)
-        print_head(bench, row->table);
     print_name(row->id);
     if (*row->reason) {
         printf(" void: %s |\n", row->reason);
-        fflush(stdout);
         return;
     }
-    printf(" %.4g | %.2g |", 1e3 * timing->median, 1e3 * (timing->high - timing->low) / 2);
+    printf(" %.4g | %.2g |", 1e3 * timing->median.value,
+           1e3 * (timing->median.high - timing->median.low) / 2);
     print_rate(row->unit, row_rate(row));
     if (row->table == TABLE_TRAINING)
-        printf(" %.4g |", 1e-9 * row->model_flops / timing->median);
+        printf(" %.4g |", 1e-9 * row->model_flops / timing->median.value);
     if (row->table == TABLE_OPERATIONS || row->table == TABLE_TRAINING)
         print_share(row->of_peak);
     if (row->table == TABLE_TRAINING)
@@ -112,19 +104,31 @@ void report_row(struct bench *bench, const struct row *row)
     if (bench->against && row->table != TABLE_PEAKS)
         print_against(bench, row);
     printf("\n");
-    fflush(stdout);
 }
 
-void report_notes(const struct bench *bench)
+static void print_notes(const struct bench *bench)
 {
     size_t void_rows = 0;
     for (size_t i = 0; i < bench->n_rows; i++)
         void_rows += *bench->rows[i].reason != '\0';
-    printf(
-        "\nms: the median of a run; ±: half of its 95%% interval.  of peak: of gemm 1024x1024x1024 "
-        "for GFLOP/s,\nof the copy of a like size for GB/s; above 100%% it came from a cache.\n");
+    printf("\nms: the median of %d rounds; ±: half of its 98%% interval.  of peak: of gemm "
+           "1024x1024x1024 for\nGFLOP/s, of the copy of a like size for GB/s; above 100%% it came "
+           "from "
+           "a cache.\n",
+           ROUNDS);
     if (bench->against)
         printf("theirs, ratio: their best run, and how many times as fast our best run is.\n");
     if (void_rows)
         printf("%zu of %zu rows are void.\n", void_rows, bench->n_rows);
+}
+
+void report_tables(const struct bench *bench)
+{
+    printf("%s, quern %s\n", qn_device_name(bench->qn), PACKAGE_VERSION);
+    for (size_t i = 0; i < bench->n_rows; i++) {
+        if (i == 0 || bench->rows[i].table != bench->rows[i - 1].table)
+            print_head(bench, bench->rows[i].table);
+        print_row(bench, &bench->rows[i]);
+    }
+    print_notes(bench);
 }

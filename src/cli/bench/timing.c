@@ -10,14 +10,23 @@ static const double sample_seconds = 3e-3;
 
 bool timing_add(struct timing *timing, double seconds)
 {
-    if (timing->count == MOST_SAMPLES)
-        return false;
     if (!timing->samples)
-        timing->samples = malloc(MOST_SAMPLES * sizeof *timing->samples);
+        timing->samples = malloc(ROUNDS * ROUND_SAMPLES * sizeof *timing->samples);
     if (!timing->samples)
         return false;
     timing->samples[timing->count++] = seconds;
     return true;
+}
+
+bool timing_wants_more(const struct timing *timing, double sampled, double seconds)
+{
+    size_t begin = timing->rounds ? timing->ends[timing->rounds - 1] : 0;
+    return timing->count == begin || (sampled < seconds && timing->count - begin < ROUND_SAMPLES);
+}
+
+void timing_end_round(struct timing *timing)
+{
+    timing->ends[timing->rounds++] = timing->count;
 }
 
 static int compare(const void *a, const void *b)
@@ -26,39 +35,40 @@ static int compare(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
-/* The greatest i such that the median lies between samples i and count - 1 - i (in order of size)
- * with a probability of 95%: the number of samples below it is binomial, whatever their
- * distribution.  0 below six samples, which cannot promise as much. */
-static size_t interval_index(size_t count)
+/* Of sorted numbers. */
+static double median_of(const double *sorted, size_t count)
 {
-    double probability = pow(0.5, (double)count), below = probability; /* of 0 samples */
-    size_t i = 0;
-    while (i + 1 < count / 2) {
-        probability *= (double)(count - i) / (double)(i + 1);
-        if (2 * (below + probability) > 0.05)
-            break;
-        below += probability;
-        i++;
-    }
-    return i;
+    return (sorted[(count - 1) / 2] + sorted[count / 2]) / 2;
 }
 
-void timing_finish(struct timing *timing)
+/* Order statistics of ten rounds, whatever their distribution: the median lies between the second
+ * and the ninth with a probability of 98%; the lower quartile between the least and the sixth with
+ * 92%. */
+static void estimate_rounds(struct timing *timing, double *medians, double *bests)
 {
-    size_t count = timing->count;
-    double *sorted = malloc((count + 1) * sizeof *sorted);
-    if (!sorted || count == 0) {
-        free(sorted);
-        return;
+    _Static_assert(ROUNDS == 10, "the ranks below are for ten rounds");
+    qsort(medians, ROUNDS, sizeof *medians, compare);
+    qsort(bests, ROUNDS, sizeof *bests, compare);
+    timing->median = (struct estimate){median_of(medians, ROUNDS), medians[1], medians[8]};
+    timing->quiet = (struct estimate){bests[2], bests[0], bests[5]};
+    timing->best = bests[0];
+}
+
+bool timing_finish(struct timing *timing)
+{
+    double medians[ROUNDS], bests[ROUNDS], *sorted = malloc(timing->count * sizeof *sorted);
+    if (!sorted)
+        return false;
+    memcpy(sorted, timing->samples, timing->count * sizeof *sorted);
+    for (size_t i = 0, begin = 0; i < ROUNDS; begin = timing->ends[i++]) {
+        size_t count = timing->ends[i] - begin;
+        qsort(sorted + begin, count, sizeof *sorted, compare);
+        medians[i] = median_of(sorted + begin, count);
+        bests[i] = sorted[begin];
     }
-    memcpy(sorted, timing->samples, count * sizeof *sorted);
-    qsort(sorted, count, sizeof *sorted, compare);
-    size_t index = interval_index(count);
-    timing->median = (sorted[(count - 1) / 2] + sorted[count / 2]) / 2;
-    timing->low = sorted[index];
-    timing->high = sorted[count - 1 - index];
-    timing->best = sorted[0];
     free(sorted);
+    estimate_rounds(timing, medians, bests);
+    return true;
 }
 
 /* Seconds a run of `runs` of them, to their end; negative on failure. */
@@ -71,26 +81,37 @@ static double time_of(qn_context *qn, qn_plan *plan, size_t runs)
     return qn_finish(qn) == QN_OK ? (seconds_now() - began) / (double)runs : -1;
 }
 
+/* Runs for a quarter of the time, three times at least unless a run takes all of it; returns the
+ * least seconds of a run, negative on failure. */
+static double warm_up(qn_context *qn, qn_plan *plan, double seconds)
+{
+    double began = seconds_now(), least = INFINITY;
+    for (int i = 0; i == 0 || (i < 3 && seconds_now() - began < seconds) ||
+                    seconds_now() - began < seconds / 4;
+         i++) {
+        double found = time_of(qn, plan, 1);
+        if (found < 0)
+            return -1;
+        least = fmin(least, found);
+    }
+    return least;
+}
+
 int timing_of_plan(struct timing *timing, qn_context *qn, qn_plan *plan, double seconds,
                    bool one_at_a_time)
 {
-    double began = seconds_now(), one = INFINITY;
-    for (int i = 0; i < 3 || seconds_now() - began < seconds / 4; i++) {
-        double found = time_of(qn, plan, 1);
-        if (found < 0)
-            return QN_ERROR_DEVICE;
-        one = fmin(one, found);
-    }
-    size_t runs = one_at_a_time || one >= sample_seconds ? 1 : (size_t)(sample_seconds / one) + 1;
-    began = seconds_now();
-    while (timing->count < LEAST_SAMPLES ||
-           (seconds_now() - began < seconds && timing->count < MOST_SAMPLES)) {
-        double found = time_of(qn, plan, runs);
+    double one = warm_up(qn, plan, seconds), began = seconds_now();
+    if (one < 0)
+        return QN_ERROR_DEVICE;
+    if (!timing->runs)
+        timing->runs =
+            one_at_a_time || one >= sample_seconds ? 1 : (size_t)(sample_seconds / one) + 1;
+    while (timing_wants_more(timing, seconds_now() - began, seconds)) {
+        double found = time_of(qn, plan, timing->runs);
         if (found < 0)
             return QN_ERROR_DEVICE;
         if (!timing_add(timing, found))
             return QN_ERROR_MEMORY;
     }
-    timing_finish(timing);
     return QN_OK;
 }

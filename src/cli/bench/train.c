@@ -63,9 +63,10 @@ struct learner {
     qn_trainer *trainer;
     qn_node *inputs, *targets;
     int32_t *tokens; /* one batch, and the token after it: each step learns it better */
+    size_t steps;    /* taken */
 };
 
-static bool learner_new(struct learner *learner, qn_context *qn, const struct recipe *recipe)
+static bool learner_set(struct learner *learner, qn_context *qn, const struct recipe *recipe)
 {
     struct qn_gpt_config config = config_of(recipe, recipe->context);
     size_t count = recipe->batch * recipe->context;
@@ -94,11 +95,14 @@ static bool learner_new(struct learner *learner, qn_context *qn, const struct re
     return qn_trainer_minimise(learner->trainer, loss) == QN_OK;
 }
 
-static void learner_release(struct learner *learner)
+static void learner_free(struct learner *learner)
 {
+    if (!learner)
+        return;
     qn_trainer_free(learner->trainer);
     qn_gpt_free(learner->gpt);
     free(learner->tokens);
+    free(learner);
 }
 
 /* A step as `quern train` makes it: batch up, loss back.  Its seconds; negative on failure. */
@@ -114,6 +118,7 @@ static double step(struct learner *learner, double *loss)
             QN_OK)
         return -1;
     *loss = report.loss;
+    learner->steps++;
     return seconds_now() - began;
 }
 
@@ -131,29 +136,26 @@ static bool is_on_curve(const struct recipe *recipe, struct row *row)
     return is_good;
 }
 
-/* The first step is the cold start, the second warms up; the others are samples.  False on failure,
- * or if a loss is wrong. */
-static bool take_steps(struct learner *learner, const struct recipe *recipe, double seconds,
-                       struct row *row)
+/* The steps of a round.  The first of a learner is its cold start and the second warms up: both are
+ * no samples.  The very first round goes on until the losses are checked.  False on failure. */
+static bool take_steps(struct learner *learner, struct row *row, double seconds)
 {
-    double sampled = 0, loss;
-    for (size_t i = 0; row->timing.count < LEAST_SAMPLES ||
-                       (sampled < seconds && row->timing.count < MOST_SAMPLES);
-         i++) {
+    bool is_first = row->timing.rounds == 0;
+    for (double sampled = 0, loss; timing_wants_more(&row->timing, sampled, seconds) ||
+                                   (is_first && learner->steps < CHECKED_STEPS);) {
         double found = step(learner, &loss);
         if (found < 0)
             return false;
-        if (i < CHECKED_STEPS)
-            row->losses[i] = loss;
-        if (i + 1 == CHECKED_STEPS && !is_on_curve(recipe, row))
+        if (is_first && learner->steps <= CHECKED_STEPS)
+            row->losses[learner->steps - 1] = loss;
+        if (is_first && learner->steps == CHECKED_STEPS && !is_on_curve(row->recipe, row))
             return false;
-        if (i == 0)
+        if (is_first && learner->steps == 1)
             row->cold_start_s += found;
-        else if (i > 1 && !timing_add(&row->timing, found))
+        if (learner->steps > 2 && !timing_add(&row->timing, found))
             return false;
-        sampled += i > 1 ? found : 0;
+        sampled += learner->steps > 2 ? found : 0;
     }
-    timing_finish(&row->timing);
     return true;
 }
 
@@ -170,6 +172,49 @@ static double flops_of_step(const struct recipe *recipe)
                      12 * (double)(recipe->layers * recipe->width) * (double)recipe->context);
 }
 
+static struct learner *make_learner(qn_context *qn, struct row *row)
+{
+    double began = seconds_now();
+    struct learner *learner = calloc(1, sizeof *learner);
+    if (!learner || !learner_set(learner, qn, row->recipe)) {
+        learner_free(learner);
+        return NULL;
+    }
+    if (row->timing.rounds == 0)
+        row->cold_start_s = seconds_now() - began;
+    row->memory = qn_trainer_memory(learner->trainer);
+    return learner;
+}
+
+/* Keeps the learner for the next round, if there is room: making another takes long. */
+static void keep(struct bench *bench, struct row *row, struct learner *learner)
+{
+    double bytes = (double)(row->memory.arena + row->memory.tensors + row->memory.kept);
+    if (!*row->reason && bytes <= bench->room) {
+        row->learner = learner;
+        bench->room -= bytes;
+    } else {
+        learner_free(learner);
+    }
+}
+
+static void time_training(struct bench *bench, struct row *row, double seconds)
+{
+    struct learner *learner = row->learner;
+    bool is_kept = learner;
+    if (!is_kept)
+        learner = make_learner(bench->qn, row);
+    if (!learner || !take_steps(learner, row, seconds))
+        row_void(row, "%s", qn_error(bench->qn));
+    if (!is_kept)
+        keep(bench, row, learner);
+}
+
+void row_release(struct row *row)
+{
+    learner_free(row->learner);
+}
+
 static bool bench_recipe(struct bench *bench, const struct recipe *recipe)
 {
     struct row *row =
@@ -177,24 +222,11 @@ static bool bench_recipe(struct bench *bench, const struct recipe *recipe)
                   recipe->layers, recipe->heads, recipe->width, recipe->context, recipe->batch);
     if (!row)
         return false;
-    struct learner learner = {0};
-    double began = seconds_now();
+    row->round = time_training;
+    row->recipe = recipe;
     row->unit = TOKENS;
     row->amount = (double)(recipe->batch * recipe->context);
     row->model_flops = flops_of_step(recipe);
-    bool is_good = learner_new(&learner, bench->qn, recipe);
-    row->cold_start_s = seconds_now() - began;
-    if (is_good) {
-        row->memory = qn_trainer_memory(learner.trainer);
-        is_good = take_steps(&learner, recipe, bench->seconds, row);
-    }
-    if (!is_good && !*row->reason)
-        row_void(row, "%s", qn_error(bench->qn));
-    if (is_good && bench->peaks.gemm_flops > 0)
-        row->of_peak = row->model_flops / row->timing.median / bench->peaks.gemm_flops;
-    qn_clear_error(bench->qn);
-    learner_release(&learner);
-    report_row(bench, row);
     return true;
 }
 
@@ -283,21 +315,35 @@ static bool check_text(qn_gpt *gpt, qn_context *qn, const struct text *text, str
     return is_good;
 }
 
-static bool sample_texts(struct bench *bench, qn_gpt *gpt, qn_generator *generator,
-                         struct text *text, struct row *row)
+/* The first text warms up and, in the first round, is checked. */
+static bool sample_texts(qn_context *qn, qn_gpt *gpt, qn_generator *generator, struct row *row,
+                         double seconds)
 {
-    if (draw(generator, text) < 0 || !check_text(gpt, bench->qn, text, row))
+    struct text text = {.prompt = row->prompt};
+    make_tokens(text.tokens, text.prompt, recipes[0].vocabulary);
+    if (draw(generator, &text) < 0)
         return false;
-    double sampled = 0;
-    while (row->timing.count < LEAST_SAMPLES ||
-           (sampled < bench->seconds && row->timing.count < MOST_SAMPLES)) {
-        double found = draw(generator, text);
+    if (row->timing.rounds == 0 && !check_text(gpt, qn, &text, row))
+        return false;
+    for (double sampled = 0; timing_wants_more(&row->timing, sampled, seconds);) {
+        double found = draw(generator, &text);
         if (found < 0 || !timing_add(&row->timing, found))
             return false;
         sampled += found * DRAWN;
     }
-    timing_finish(&row->timing);
     return true;
+}
+
+static void time_generation(struct bench *bench, struct row *row, double seconds)
+{
+    struct qn_gpt_config config = config_of(&recipes[0], POSITIONS);
+    qn_gpt *gpt = qn_gpt_new(bench->qn, &config);
+    bool is_good = gpt && qn_gpt_initialise(gpt, 1337) == QN_OK;
+    qn_generator *generator = is_good ? qn_generator_new(gpt, (struct qn_generation){0}) : NULL;
+    if (!generator || !sample_texts(bench->qn, gpt, generator, row, seconds))
+        row_void(row, "%s", qn_error(bench->qn));
+    qn_generator_free(generator);
+    qn_gpt_free(gpt);
 }
 
 static bool bench_context(struct bench *bench, size_t prompt)
@@ -307,21 +353,10 @@ static bool bench_context(struct bench *bench, size_t prompt)
                                 recipe->name, recipe->layers, recipe->heads, recipe->width, prompt);
     if (!row)
         return false;
-    struct qn_gpt_config config = config_of(recipe, POSITIONS);
-    struct text text = {.prompt = prompt};
-    make_tokens(text.tokens, prompt, recipe->vocabulary);
+    row->round = time_generation;
+    row->prompt = prompt;
     row->unit = TOKENS;
     row->amount = 1;
-    qn_gpt *gpt = qn_gpt_new(bench->qn, &config);
-    bool is_good = gpt && qn_gpt_initialise(gpt, 1337) == QN_OK;
-    qn_generator *generator = is_good ? qn_generator_new(gpt, (struct qn_generation){0}) : NULL;
-    is_good = generator && sample_texts(bench, gpt, generator, &text, row);
-    if (!is_good && !*row->reason)
-        row_void(row, "%s", qn_error(bench->qn));
-    qn_clear_error(bench->qn);
-    qn_generator_free(generator);
-    qn_gpt_free(gpt);
-    report_row(bench, row);
     return true;
 }
 
