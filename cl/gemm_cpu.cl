@@ -1,4 +1,4 @@
-/* y = activation(op(a) op(b) + bias) on a CPU.  One work-item a group; it makes tiles of y, one
+/* y = op(a) op(b), or what FUSED makes of it, on a CPU.  One work-item a group; it makes tiles of y, one
  * after the other.  There are two ways, and one kernel for both, so that no size compiles anything.
  *
  * Many rows (Goto and van de Geijn: "Anatomy of high-performance matrix multiplication", 2008): for
@@ -27,6 +27,15 @@
 #define EACH_OF_FOUR(X) X(0) X(1) X(2) X(3)
 #define COLUMNS (2 * FLOAT_WIDTH)
 #define A_PITCH ((ROWS + 3) / 4 * 4) /* from column to column of a panel of a */
+
+#ifdef FUSED
+#define IS_FUSED 1
+#else
+#define IS_FUSED 0
+#define FUSED(v, row, column, end)
+#define FUSED_PARAMETERS
+#define FUSED_ARGUMENTS
+#endif
 
 /* panel[k][i] = x[i * step + k] for i < width, k < depth: 4 x 4 numbers at a time.  Rows beyond
  * `count` repeat the last. */
@@ -145,25 +154,21 @@ inline void store_up_to(floatv v, global float *p, uint lanes)
         store_part(v, p, lanes);
 }
 
-/* The same with what comes after the product, for any part of a tile whose rows are `pitch` apart. */
-inline void finish_tile(local const float *tile, uint pitch, global const float *restrict bias,
-                        global float *restrict y, global float *restrict z, ulong y_row, uint rows,
-                        uint columns, bool first, bool has_bias, bool keep_z, uint activation)
+/* The same for any part of a tile whose rows are `pitch` apart, which goes to rows of n numbers from `row` and `column` on;
+ * with what comes after the product, if it is the last. */
+inline void finish_tile(local const float *tile, uint pitch, global float *restrict y, ulong n,
+                        ulong row, uint column, FUSED_PARAMETERS uint rows, uint columns,
+                        bool first, bool last)
 {
-    for (uint i = 0; i < rows; i++, tile += pitch, y += y_row, z += y_row) {
+    y += row * n;
+    for (uint i = 0; i < rows; i++, tile += pitch, y += n) {
         for (uint j = 0; j < columns; j += FLOAT_WIDTH) {
             floatv v = vloadv(0, tile + j);
             if (!first)
-                v += load_up_to(y + j, columns - j);
-            if (has_bias)
-                v += load_up_to(bias + j, columns - j);
-            if (keep_z)
-                store_up_to(v, z + j, columns - j);
-            if (activation == 1)
-                v = SELECT(LT(v, 0.0f), (floatv)(0.0f), v);
-            if (activation == 2)
-                v = gelu(v);
-            store_up_to(v, y + j, columns - j);
+                v += load_up_to(y + column + j, columns - j);
+            if (last)
+                FUSED(v, row + i, column + j, column + columns);
+            store_up_to(v, y + column + j, columns - j);
         }
     }
 }
@@ -247,18 +252,15 @@ inline void multiply_columns(local float *sums, uint pitch, global const float *
 
 kernel __attribute__((reqd_work_group_size(1, 1, 1))) void
 gemm_cpu(global const float *restrict a, global const float *restrict b,
-         global const float *restrict bias, global float *restrict y, global float *restrict z,
-         uint m, uint n, uint k, uint transpose_a, uint transpose_b, ulong a_row, ulong b_row,
-         ulong a_offset, ulong b_offset, ulong bias_offset, ulong y_offset, uint batch,
-         uint batch_inner, ulong a_outer, ulong a_inner, ulong b_outer, ulong b_inner,
-         uint has_bias, uint keep_z, uint activation, uint row_tile, uint column_tile, uint k_block,
+         global float *restrict y, FUSED_PARAMETERS uint m, uint n, uint k, uint transpose_a,
+         uint transpose_b, ulong a_row, ulong b_row, ulong a_offset, ulong b_offset, ulong y_offset,
+         uint batch, uint batch_inner, ulong a_outer, ulong a_inner, ulong b_outer, ulong b_inner,
+         uint row_tile, uint column_tile, uint k_block,
          local float *a_panels, local float *b_panel, local float *tile)
 {
     uint row_tiles = row_tile ? (m + row_tile - 1) / row_tile : 1,
          column_tiles = (n + column_tile - 1) / column_tile;
     ulong tiles = (ulong)row_tiles * column_tiles * batch;
-    bool has_epilogue = has_bias || activation;
-    bias += bias_offset;
     for (ulong t = get_group_id(0); t < tiles; t += get_num_groups(0)) {
         uint column_begin = t % column_tiles * column_tile,
              column_end = min(n, column_begin + column_tile);
@@ -268,7 +270,7 @@ gemm_cpu(global const float *restrict a, global const float *restrict b,
               inner = index % batch_inner;
         global const float *a_matrix = a + a_offset + outer * a_outer + inner * a_inner;
         global const float *b_matrix = b + b_offset + outer * b_outer + inner * b_inner;
-        ulong y_matrix = y_offset + index * m * n;
+        ulong y_row = y_offset / n + index * m; /* where this matrix begins among the rows of y */
 
         if (row_tile == 0) {
             uint columns = column_end - column_begin;
@@ -278,9 +280,8 @@ gemm_cpu(global const float *restrict a, global const float *restrict b,
             else
                 multiply_rows(tile, column_tile, a_matrix, a_row, b_matrix + column_begin, b_row, m,
                               columns, k);
-            ulong at = y_matrix + column_begin;
-            finish_tile(tile, column_tile, bias + column_begin, y + at, z + at, n, m, columns, true,
-                        has_bias, keep_z, activation);
+            finish_tile(tile, column_tile, y, n, y_row, column_begin, FUSED_ARGUMENTS m, columns,
+                        true, true);
             continue;
         }
         for (uint k_begin = 0; k_begin < k; k_begin += k_block) {
@@ -300,12 +301,11 @@ gemm_cpu(global const float *restrict a, global const float *restrict b,
                     uint rows = min((uint)ROWS, row_end - row);
                     multiply_panels(tile, a_panels + (row - row_begin) / ROWS * k_block * A_PITCH,
                                     b_panel, rows, depth);
-                    ulong at = y_matrix + (ulong)row * n + column;
-                    if (columns == COLUMNS && !(last && has_epilogue))
-                        add_tile(tile, y + at, n, rows, first);
+                    if (columns == COLUMNS && !(last && IS_FUSED))
+                        add_tile(tile, y + (y_row + row) * n + column, n, rows, first);
                     else
-                        finish_tile(tile, COLUMNS, bias + column, y + at, z + at, n, rows, columns,
-                                    first, last && has_bias, last && keep_z, last ? activation : 0);
+                        finish_tile(tile, COLUMNS, y, n, y_row + row, column, FUSED_ARGUMENTS rows,
+                                    columns, first, last);
                 }
             }
         }

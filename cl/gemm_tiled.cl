@@ -1,4 +1,4 @@
-/* y = activation(op(a) op(b) + bias) on a device of many work-items.
+/* y = op(a) op(b), or what FUSED makes of it, on a device of many work-items.
  *
  * A work-group makes tiles of TILE x TILE numbers of y, one after the other, from slices of DEPTH
  * columns of a and rows of b in local memory.  A work-item holds BLOCK x BLOCK of them in
@@ -44,33 +44,34 @@
 #endif
 /* clang-format on */
 
-#if FLOAT_WIDTH == 1
-#define GELU(x) gelu(x)
-#else
-#define GELU(x) gelu((floatv)(x)).s0
+#ifndef FUSED
+#define FUSED(v, row, column, end)
+#define FUSED_PARAMETERS
+#define FUSED_ARGUMENTS
 #endif
 
-/* Bias, activation and the edge, for up to four numbers of a row. */
-inline void finish(float4 sum, global const float *bias, global float *y, global float *z,
-                   uint count, uint has_bias, uint keep_z, uint activation)
+enum { FOUR = FLOAT_WIDTH > 4 ? FLOAT_WIDTH : 4 };
+
+/* What comes after the product, and the edge, for up to four numbers of a row of n. */
+inline void finish(float4 sum, global float *restrict y, ulong n, ulong row, uint column,
+                   FUSED_PARAMETERS uint end)
 {
-    float v[4];
-    vstore4(sum, 0, v);
-    for (uint i = 0; i < min(count, 4u); i++) {
-        float x = v[i] + (has_bias ? bias[i] : 0.0f);
-        if (keep_z)
-            z[i] = x;
-        y[i] = activation == 1 ? x < 0.0f ? 0.0f : x : activation == 2 ? GELU(x) : x;
+    float sums[FOUR];
+    vstore4(sum, 0, sums);
+    end = min(end, column + 4);
+    for (uint i = 0; column + i < end; i += FLOAT_WIDTH) {
+        floatv v = vloadv(0, sums + i);
+        FUSED(v, row, column + i, end);
+        store_row(v, y + row * n, column + i, end);
     }
 }
 
 kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void
 gemm_tiled(global const float *restrict a, global const float *restrict b,
-           global const float *restrict bias, global float *restrict y, global float *restrict z,
-           uint m, uint n, uint k, uint transpose_a, uint transpose_b, ulong a_row, ulong b_row,
-           ulong a_offset, ulong b_offset, ulong bias_offset, ulong y_offset, uint batch,
-           uint batch_inner, ulong a_outer, ulong a_inner, ulong b_outer, ulong b_inner,
-           uint has_bias, uint keep_z, uint activation)
+           global float *restrict y, FUSED_PARAMETERS uint m, uint n, uint k, uint transpose_a,
+           uint transpose_b, ulong a_row, ulong b_row, ulong a_offset, ulong b_offset,
+           ulong y_offset, uint batch, uint batch_inner, ulong a_outer, ulong a_inner,
+           ulong b_outer, ulong b_inner)
 {
     local float4 a_slice[DEPTH * PITCH], b_slice[DEPTH * PITCH];
     uint item = get_local_id(0), item_row = item / SIDE, item_column = item % SIDE;
@@ -134,12 +135,10 @@ gemm_tiled(global const float *restrict a, global const float *restrict b,
             barrier(CLK_LOCAL_MEM_FENCE);
         }
 
-        global const float *bias_from = bias + bias_offset + column_begin;
+        ulong y_row = y_offset / n + index * m + row_begin;
 #define FINISH(sum, i, j)                                                                          \
-    if (i < rows && j < columns) {                                                                 \
-        ulong at = y_offset + (index * m + row_begin + i) * n + column_begin + j;                  \
-        finish(sum, bias_from + j, y + at, z + at, columns - (j), has_bias, keep_z, activation);   \
-    }
+    if (i < rows && j < columns)                                                                   \
+        finish(sum, y, n, y_row + i, column_begin + j, FUSED_ARGUMENTS n);
 #if BLOCK == 8
 #define FINISH_ROW(i, a_part)                                                                      \
     FINISH(low##i, (i / 4 * SIDE + item_row) * 4 + i % 4, item_column * 4)                         \

@@ -14,18 +14,38 @@
 #define TERM(v) (v)
 #endif
 
+/* What is reduced: x, or what FUSED makes instead. */
+#ifdef FUSED
+#define SOURCE FUSED_PARAMETERS
+#define LOAD(v, row, column, end)                                                                  \
+    FUSED(v, row, column, end)                                                                     \
+    if ((column) + FLOAT_WIDTH > (end))                                                            \
+        v = first_lanes(v, (uint)((end) - (column)));
+#else
+#define SOURCE global const float *restrict x,
+#define LOAD(v, row, column, end) v = load_row(x + (row)*width, column, end, START);
+#endif
+
+/* The lanes behind the end of a row are START. */
+inline floatv first_lanes(floatv v, uint count)
+{
+    float lane[FLOAT_WIDTH];
+    vstorev(v, 0, lane);
+    for (uint i = count; i < FLOAT_WIDTH; i++)
+        lane[i] = START;
+    return vloadv(0, lane);
+}
+
 /* out[row, part] = x[row, part * length : (part + 1) * length].  A work-group a part. */
-kernel void reduce_rows(global float *restrict out, global const float *restrict x, ulong rows,
-                        ulong width, ulong length)
+kernel void reduce_rows(global float *restrict out, SOURCE ulong rows, ulong width, ulong length)
 {
     GROUP_SCRATCH(scratch);
     ulong parts = (width + length - 1) / length;
     for (ulong item = get_group_id(0); item < rows * parts; item += get_num_groups(0)) {
-        ulong begin = item % parts * length, count = min(length, width - begin);
-        global const float *row = x + item / parts * width + begin;
-        floatv sum = START;
-        for (ulong i = ROW_FIRST; i < count; i += ROW_STEP) {
-            floatv v = load_row(row, i, count, START);
+        ulong begin = item % parts * length, end = min(begin + length, width);
+        floatv sum = START, v;
+        for (ulong i = begin + ROW_FIRST; i < end; i += ROW_STEP) {
+            LOAD(v, item / parts, i, end)
             sum = COMBINE(sum, TERM(v));
         }
 #if KIND == 1
@@ -39,8 +59,8 @@ kernel void reduce_rows(global float *restrict out, global const float *restrict
 }
 
 /* out[block, part, i] = x[block, part * length : (part + 1) * length, i].  A work-item has a vector of columns of a part. */
-kernel void reduce_columns(global float *restrict out, global const float *restrict x, ulong blocks,
-                           ulong height, ulong width, ulong length)
+kernel void reduce_columns(global float *restrict out, SOURCE ulong blocks, ulong height, ulong width,
+                           ulong length)
 {
     ulong parts = (height + length - 1) / length, vectors = (width + FLOAT_WIDTH - 1) / FLOAT_WIDTH;
     for (ulong item = get_global_id(0); item < blocks * parts * vectors;
@@ -48,9 +68,9 @@ kernel void reduce_columns(global float *restrict out, global const float *restr
         ulong i = item % vectors * FLOAT_WIDTH, part = item / vectors % parts,
               block = item / vectors / parts;
         ulong begin = part * length, end = min(begin + length, height);
-        floatv sum = START;
+        floatv sum = START, v;
         for (ulong row = begin; row < end; row++) {
-            floatv v = load_row(x + (block * height + row) * width, i, width, START);
+            LOAD(v, block * height + row, i, width)
             sum = COMBINE(sum, TERM(v));
         }
         store_row(sum, out + (block * parts + part) * width, i, width);

@@ -90,12 +90,10 @@ static void model_new(struct model *model, qn_context *qn)
     }
 }
 
-static qn_node *linear(qn_node *x, struct layer layer, enum qn_activation activation)
+static qn_node *linear(qn_node *x, struct layer layer)
 {
     qn_graph *graph = qn_node_graph(x);
-    return qn_matmul_with(
-        x, qn_leaf(graph, layer.weight),
-        (struct qn_matmul){.bias = qn_leaf(graph, layer.bias), .activation = activation});
+    return qn_linear(x, qn_leaf(graph, layer.weight), qn_leaf(graph, layer.bias));
 }
 
 static qn_node *norm(qn_node *x, struct layer layer)
@@ -109,13 +107,12 @@ static qn_node *attention(qn_node *x, const struct block *block)
 {
     size_t rows = qn_node_shape(x).size[0], length = qn_node_shape(x).size[1];
     qn_node *parts[3]; /* query, key, value */
-    qn_split(linear(x, block->attention, QN_NO_ACTIVATION), -1, 3, parts);
+    qn_split(linear(x, block->attention), -1, 3, parts);
     for (int i = 0; i < 3; i++)
         parts[i] = qn_reshape(parts[i], QN_SHAPE(rows, length, HEADS, WIDTH / HEADS));
     qn_node *y =
         qn_attention(parts[0], parts[1], parts[2], (struct qn_attention){.is_causal = true});
-    return linear(qn_reshape(y, QN_SHAPE(rows, length, WIDTH)), block->projection,
-                  QN_NO_ACTIVATION);
+    return linear(qn_reshape(y, QN_SHAPE(rows, length, WIDTH)), block->projection);
 }
 
 /* Logits (B, T, V) of tokens (B, T). */
@@ -129,8 +126,8 @@ static qn_node *logits_of(const struct model *model, qn_node *tokens)
     for (int i = 0; i < LAYERS; i++) {
         const struct block *block = &model->blocks[i];
         x = qn_add(x, attention(norm(x, block->norm_1), block));
-        qn_node *inner = linear(norm(x, block->norm_2), block->up, QN_GELU);
-        x = qn_add(x, linear(inner, block->down, QN_NO_ACTIVATION));
+        qn_node *inner = qn_gelu(linear(norm(x, block->norm_2), block->up));
+        x = qn_add(x, linear(inner, block->down));
     }
     return qn_matmul_with(norm(x, model->norm), table, (struct qn_matmul){.transpose_b = true});
 }

@@ -78,10 +78,11 @@ static qn_node *build_embedding(json_t *parameters, qn_node *const *x)
 }
 static qn_node *build_matmul(json_t *parameters, qn_node *const *x)
 {
-    return qn_matmul_with(x[0], x[1],
-                          (struct qn_matmul){.transpose_a = is_set(parameters, "transpose_a"),
-                                             .transpose_b = is_set(parameters, "transpose_b"),
-                                             .bias = x[2]});
+    qn_node *y =
+        qn_matmul_with(x[0], x[1],
+                       (struct qn_matmul){.transpose_a = is_set(parameters, "transpose_a"),
+                                          .transpose_b = is_set(parameters, "transpose_b")});
+    return x[2] ? qn_add(y, x[2]) : y;
 }
 /* The files have (B, H, T, D). */
 static qn_node *build_attention(json_t *parameters, qn_node *const *x)

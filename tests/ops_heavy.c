@@ -8,29 +8,90 @@
 
 static const struct qn_matmul plain = {0}, transposed_a = {.transpose_a = true},
                               transposed_b = {.transpose_b = true},
-                              transposed_both = {.transpose_a = true, .transpose_b = true},
-                              with_relu = {.activation = QN_RELU},
-                              with_gelu = {.activation = QN_GELU},
-                              with_gelu_b = {.transpose_b = true, .activation = QN_GELU};
+                              transposed_both = {.transpose_a = true, .transpose_b = true};
 
 static qn_node *build_matmul(const struct row *row, qn_node *const *x)
 {
-    struct qn_matmul matmul = *(const struct qn_matmul *)row->options;
-    matmul.bias = row->operands[2] ? x[2] : NULL;
-    return qn_matmul_with(x[0], x[1], matmul);
+    return qn_matmul_with(x[0], x[1], *(const struct qn_matmul *)row->options);
 }
 static struct array reference_of_matmul(const struct row *row, const struct array *x)
 {
     const struct qn_matmul *matmul = row->options;
-    struct array y = reference_matmul(x[0], x[1], matmul->transpose_a, matmul->transpose_b);
-    size_t columns = y.shape.size[y.shape.rank - 1];
-    for (size_t i = 0; i < y.count; i++) {
-        y.at[i] += row->operands[2] ? x[2].at[i % columns] : 0;
-        if (matmul->activation == QN_RELU)
-            y.at[i] = y.at[i] < 0 ? 0 : y.at[i];
-        if (matmul->activation == QN_GELU)
-            y.at[i] = reference_gelu(y.at[i]);
+    return reference_matmul(x[0], x[1], matmul->transpose_a, matmul->transpose_b);
+}
+
+/* What the kernel computes after the product: a bias, an operand a row, one by columns, and one element by element; of which
+ * the product, a value in between and the last are stored. */
+static qn_node *build_epilogue(const struct row *row, qn_node *const *x)
+{
+    qn_node *product = build_matmul(row, x);
+    qn_node *z = qn_add(product, x[2]), *y = qn_gelu(z);
+    y = qn_add(qn_mul(y, x[3]), qn_mul(qn_transpose(x[4], 0, 1), x[5]));
+    return qn_concat((qn_node *[]){product, z, y}, 3, 0);
+}
+static struct array reference_epilogue(const struct row *row, const struct array *x)
+{
+    struct array product = reference_of_matmul(row, x);
+    size_t rows = product.shape.size[0], columns = product.shape.size[1], count = product.count;
+    struct array all =
+        array_new((qn_shape){2, {3 * rows, columns}});
+    for (size_t i = 0; i < count; i++) {
+        size_t r = i / columns, c = i % columns;
+        double z = product.at[i] + x[2].at[c];
+        all.at[i] = product.at[i];
+        all.at[count + i] = z;
+        all.at[2 * count + i] =
+            reference_gelu(z) * x[3].at[r] + x[4].at[c * rows + r] * x[5].at[i];
     }
+    return all;
+}
+/* The same operands of a batch: bias and residual. */
+static qn_node *build_linear(const struct row *row, qn_node *const *x)
+{
+    (void)row;
+    qn_node *y = qn_linear(x[0], x[1], x[2]);
+    return qn_relu(qn_add(x[3], qn_scale(y, 0.7)));
+}
+static struct array reference_linear(const struct row *row, const struct array *x)
+{
+    (void)row;
+    struct array y = reference_matmul(x[0], x[1], false, false);
+    for (size_t i = 0; i < y.count; i++) {
+        y.at[i] = x[3].at[i] + 0.7f * (y.at[i] + x[2].at[i % x[2].count]);
+        y.at[i] = y.at[i] < 0 ? 0 : y.at[i];
+    }
+    return y;
+}
+/* What a reduction computes while it loads: the greatest difference of rows, and sums of products down columns. */
+static qn_node *build_greatest(const struct row *row, qn_node *const *x)
+{
+    (void)row;
+    return qn_max(qn_sub(x[0], x[1]), QN_AXIS(1));
+}
+static struct array reference_greatest(const struct row *row, const struct array *x)
+{
+    (void)row;
+    size_t rows = x[0].shape.size[0], columns = x[0].shape.size[1];
+    struct array y = array_new((qn_shape){1, {rows}});
+    for (size_t i = 0; i < rows; i++) {
+        y.at[i] = -INFINITY;
+        for (size_t j = 0; j < columns; j++)
+            y.at[i] = fmax(y.at[i], x[0].at[i * columns + j] - x[1].at[i * columns + j]);
+    }
+    return y;
+}
+static qn_node *build_sums(const struct row *row, qn_node *const *x)
+{
+    (void)row;
+    return qn_sum(qn_mul(qn_add(x[0], x[2]), x[1]), QN_AXIS(0));
+}
+static struct array reference_sums(const struct row *row, const struct array *x)
+{
+    (void)row;
+    size_t columns = x[2].count;
+    struct array y = array_new((qn_shape){1, {columns}});
+    for (size_t i = 0; i < x[0].count; i++)
+        y.at[i % columns] += (x[0].at[i] + x[2].at[i % columns]) * x[1].at[i];
     return y;
 }
 /* A product of a transposed view and a gelu apart: simplify and fusion must not change what it is.
@@ -69,11 +130,15 @@ static const struct row rows_of_matmul[] = {
     MATMUL("matmul_batch_ta", "nn", transposed_a, 3, "3x13x9 3x13x7"),
     MATMUL("matmul_shared", "nn", plain, 3, "3x9x13 13x7", "2x3x5x16 16x33", "3x9x13s 13x7", "3x9x13b 13x7"),
     MATMUL("matmul_shared_ta", "nn", transposed_a, 3, "3x13x9 13x7"),
-    MATMUL("linear", "nnn", plain, 7, "33x67 67x17 17", "2x9x67 67x17 17", "1x33 33x65 65", "7x5 5x9 9s"),
-    MATMUL("linear_relu_special", "snn", with_relu, 0, "33x7 7x17 17", "1x42 42x65 65"),
-    MATMUL("linear_relu", "nnn", with_relu, 7, "33x67 67x17 17", "1x33 33x65 65"),
-    MATMUL("linear_gelu", "nnn", with_gelu, 7, "33x67 67x17 17", "3x5x16 16x64 64", "1x33 33x65 65"),
-    MATMUL("linear_gelu_tb", "nnn", with_gelu_b, 7, "33x67 17x67 17"),
+#define EPILOGUE(title, with, ...)                                                                  \
+    {ROW("matmul", title, "nnnnnn", 63, 2e-6, 6e-6, false, build_epilogue, reference_epilogue), .cases = {__VA_ARGS__}, .options = &with}
+    EPILOGUE("epilogue", plain, "33x67 67x17 17 33x1 17x33 33x17", "1x9 9x67 67 1x1 67x1 1x67", "8x301 301x33 33 8x1 33x8 8x33", "13x600 600x41 41 13x1 41x13 13x41", "5x7 7x1 1 5x1 1x5 5x1"),
+    EPILOGUE("epilogue_ta", transposed_a, "67x33 67x17 17 33x1 17x33 33x17", "9x3 9x67 67 3x1 67x3 3x67"),
+    EPILOGUE("epilogue_tb", transposed_b, "33x67 17x67 17 33x1 17x33 33x17", "4x96 67x96 67 4x1 67x4 4x67"),
+    EPILOGUE("epilogue_tab", transposed_both, "67x33 17x67 17 33x1 17x33 33x17"),
+    {ROW("matmul", "linear", "nnnn", 0, 2e-6, 6e-6, false, build_linear, reference_linear), .cases = {"33x67 67x17 17 33x17", "2x9x67 67x17 17 2x9x17", "1x33 33x65 65 1x65", "7x5 5x9 9s 7x9", "3x5x16 16x64 64 3x5x64r"}},
+    {ROW("matmul", "prologue_max", "nn", 0, 1e-6, 0, false, build_greatest, reference_greatest), .cases = {"33x67 33x67", "5x3 5x3t", "1x70001 1x70001"}},
+    {ROW("matmul", "prologue_sum", "nnn", 7, 2e-6, 6e-6, false, build_sums, reference_sums), .cases = {"33x67 33x67 67", "301x5 301x5r 5", "1x9 1x9 9"}},
     {ROW("matmul", "matmul_apart", "nnn", 7, 2e-6, 4e-6, false, build_matmul_apart, reference_matmul_apart), .cases = {"67x33 17x67 17"}},
 };
 /* clang-format on */

@@ -112,6 +112,8 @@ static bool may_meet(const struct replay *replay, const struct step *step, int o
                      qn_node *const *inputs, struct region written, struct region read)
 {
     const struct qn_layout *layout = &value_of(replay->plan, inputs[input], 0)->layout;
+    if (step->members && step->variant)
+        return false;
     if (step->node->op->place && !step->members)
         return is_within(value_slot(replay->plan, inputs[input]),
                          value_of(replay->plan, step->node, output)->slot);
@@ -137,9 +139,12 @@ static void replay_step(struct replay *replay, struct step *step)
     }
     for (size_t i = 0; i < workspace.count; i++)
         workspace.owner[workspace.first + i] = SIZE_MAX / 2;
-    for (int output = 0; output < step->node->n_outputs; output++) {
+    struct output outputs[STEP_OUTPUTS];
+    size_t n_outputs = step_outputs(replay->plan, step, outputs);
+    for (size_t k = 0; k < n_outputs; k++) {
+        int output = outputs[k].index;
         const struct slot *slot =
-            step->target ? step->target : value_of(replay->plan, step->node, output)->slot;
+            step->target ? step->target : value_of(replay->plan, outputs[k].node, output)->slot;
         struct region written = region_of(replay, slot);
         for (size_t i = 0; i < count; i++) {
             struct region read = region_of(replay, value_slot(replay->plan, inputs[i]));
@@ -159,7 +164,7 @@ static void replay_step(struct replay *replay, struct step *step)
                 is_part = *owner == number_of(part, part_output);
             }
             if (!is_part)
-                *owner = number_of(step->node, output);
+                *owner = number_of(outputs[k].node, output);
         }
     }
 }

@@ -60,12 +60,14 @@ int qn_safetensors_write(qn_context *context, const char *path,
 
 /* ---- config.json of GPT-2's family ---- */
 
+enum qn_activation { QN_NO_ACTIVATION, QN_RELU, QN_GELU };
+
 struct qn_gpt_config {
     size_t vocab_size, n_positions, n_embd, n_layer, n_head;
     size_t n_inner; /* 0: 4 n_embd */
     double layer_norm_epsilon;
     double embd_pdrop, resid_pdrop, attn_pdrop;
-    enum qn_activation activation;
+    enum qn_activation activation; /* not QN_NO_ACTIVATION */
     bool tie_word_embeddings;
     int32_t bos_token_id, eos_token_id; /* -1: none */
 };

@@ -120,6 +120,11 @@ typedef int qn_call(void *queue, void *const *buffers, const void *arguments);
 void qn_launch_call(struct qn_launch *launch, const char *name, qn_call *function,
                     const void *arguments, size_t bytes);
 
+/* What the planner fused into the node (see qn_variant.epilogue and prologue), if anything: defines FUSED_PARAMETERS,
+ * FUSED_ARGUMENTS and FUSED(v, row, column, end), and passes the arguments that FUSED_PARAMETERS declares.  Both lists end
+ * in a comma.  FUSED reads elements `column` and following of a row, but none from `end` on. */
+bool qn_launch_fused(struct qn_launch *launch);
+
 const struct qn_caps *qn_launch_caps(const struct qn_launch *launch);
 const struct qn_layout *qn_launch_layout(const struct qn_launch *launch, size_t input);
 bool qn_launch_output_used(const struct qn_launch *launch,
@@ -146,6 +151,11 @@ struct qn_variant {
     /* Whether it can do the node on such a device, apart from strides.  NULL: always.  A pure function. */
     bool (*fits)(const qn_node *node, const struct qn_caps *caps);
     enum qn_strides strides[QN_MAX_OPERANDS]; /* by input; those beyond: contiguous */
+    /* Element-wise nodes may be computed by the node's kernels: an epilogue from output 0, of which a kernel gives FUSED a
+     * floatv `v`, and stores what that makes of it (other results of the epilogue FUSED stores itself); a prologue is what
+     * input 0 would be, which FUSED then makes instead of reading it.  The function says how many of the leading axes count
+     * rows; the others count columns.  NULL: it takes none.  A variant has one of the two at most. */
+    int (*epilogue)(const qn_node *node), (*prologue)(const qn_node *node);
     /* Bytes of scratch memory.  NULL: none. */
     size_t (*workspace)(const qn_node *node, const struct qn_caps *caps);
     /* Appends the commands. */

@@ -88,17 +88,17 @@ qn_node *qn_embedding(qn_node *table, qn_node *ids);
 
 /* ---- Matrices ---- */
 
-enum qn_activation { QN_NO_ACTIVATION, QN_RELU, QN_GELU };
-
 struct qn_matmul {
     bool transpose_a, transpose_b; /* swap the last two axes of a, of b */
-    qn_node *bias;                 /* (N), added to each row; or NULL */
-    enum qn_activation activation; /* applied last */
 };
 
-/* op(a) op(b): (..., M, K), (..., K, N) -> (..., M, N).  Leading axes are equal, or b has none. */
+/* op(a) op(b): (..., M, K), (..., K, N) -> (..., M, N).  Leading axes are equal, or b has none.  Element-wise operations on
+ * the result are computed by the kernel that multiplies. */
 qn_node *qn_matmul(qn_node *a, qn_node *b);
 qn_node *qn_matmul_with(qn_node *a, qn_node *b, struct qn_matmul options);
+
+/* x weight + bias: (..., K), (K, N), (N) -> (..., N). */
+qn_node *qn_linear(qn_node *x, qn_node *weight, qn_node *bias);
 
 /* ---- Rows ---- */
 

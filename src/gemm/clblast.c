@@ -1,7 +1,5 @@
-/* The provider that hands the product to CLBlast.  What comes after it (bias, activation) is a
- * kernel of our own. */
+/* The provider that hands the product to CLBlast. */
 #include "config.h"
-#include "cl_sources.h"
 #include "device/context.h"
 #include "gemm/gemm.h"
 
@@ -10,7 +8,7 @@
 #define CL_TARGET_OPENCL_VERSION 300
 #include <clblast_c.h>
 
-enum { LARGE_SIDE = 512, GROUP = 64, MAX_GROUPS = QN_MAX_ITEMS / GROUP };
+enum { LARGE_SIDE = 512 };
 
 /* CLBlast counts in int, and wants rows that do not overlap. */
 static bool is_possible(const struct gemm_problem *p)
@@ -41,7 +39,7 @@ static int multiply(void *queue, void *const *buffers, const void *arguments)
 {
     const struct gemm_problem *p = arguments;
     cl_command_queue cl_queue = queue;
-    cl_mem a = buffers[0], b = buffers[1], y = buffers[p->has_bias ? 3 : 2];
+    cl_mem a = buffers[0], b = buffers[1], y = buffers[2];
     CLBlastTranspose transpose_a = p->transpose_a ? CLBlastTransposeYes : CLBlastTransposeNo;
     CLBlastTranspose transpose_b = p->transpose_b ? CLBlastTransposeYes : CLBlastTransposeNo;
 
@@ -71,24 +69,6 @@ void gemm_clblast_record(struct qn_launch *launch, const struct gemm_problem *p)
         return;
     }
     qn_launch_call(launch, "gemm_clblast", multiply, p, sizeof *p);
-    if (!p->has_bias && !p->activation)
-        return;
-
-    bool keep_z = p->activation && qn_launch_output_used(launch, 1);
-    size_t rows = gemm_batch_count(p) * p->m, count = rows * p->n;
-    qn_launch_kernel(launch, &source_gemm_epilogue, "gemm_epilogue");
-    qn_launch_input(launch, p->has_bias ? 2 : 0); /* what is not there is not read */
-    qn_launch_output(launch, 0);
-    qn_launch_output(launch, keep_z ? 1 : 0);
-    qn_launch_ulong(launch, count);
-    qn_launch_uint(launch, p->n);
-    qn_launch_ulong(launch, p->bias_offset);
-    qn_launch_ulong(launch, p->y_offset);
-    qn_launch_uint(launch, p->has_bias);
-    qn_launch_uint(launch, keep_z);
-    qn_launch_uint(launch, p->activation);
-    qn_launch_range(launch, (size_t[3]){size_min(divide_up(count, GROUP), MAX_GROUPS)},
-                    (size_t[3]){GROUP});
 }
 
 #else

@@ -8,14 +8,10 @@ size_t gemm_batch_count(const struct gemm_problem *problem)
 
 void gemm_launch_arguments(struct qn_launch *launch, const struct gemm_problem *p)
 {
-    bool keep_z = p->activation && qn_launch_output_used(launch, 1);
-
     qn_launch_input(launch, 0);
     qn_launch_input(launch, 1);
-    qn_launch_input(launch,
-                    p->has_bias ? 2 : 0); /* what is not there is not read: any buffer will do */
     qn_launch_output(launch, 0);
-    qn_launch_output(launch, keep_z ? 1 : 0);
+    qn_launch_fused(launch);
     qn_launch_uint(launch, p->m);
     qn_launch_uint(launch, p->n);
     qn_launch_uint(launch, p->k);
@@ -25,7 +21,6 @@ void gemm_launch_arguments(struct qn_launch *launch, const struct gemm_problem *
     qn_launch_ulong(launch, p->b_row);
     qn_launch_ulong(launch, p->a_offset);
     qn_launch_ulong(launch, p->b_offset);
-    qn_launch_ulong(launch, p->bias_offset);
     qn_launch_ulong(launch, p->y_offset);
     qn_launch_uint(launch, gemm_batch_count(p));
     qn_launch_uint(launch, p->batch[1]);
@@ -33,7 +28,4 @@ void gemm_launch_arguments(struct qn_launch *launch, const struct gemm_problem *
     qn_launch_ulong(launch, p->a_batch[1]);
     qn_launch_ulong(launch, p->b_batch[0]);
     qn_launch_ulong(launch, p->b_batch[1]);
-    qn_launch_uint(launch, p->has_bias);
-    qn_launch_uint(launch, keep_z);
-    qn_launch_uint(launch, p->activation);
 }

@@ -1,8 +1,7 @@
 /* Matrix multiplication: one problem, and the providers that can solve it.
  *
- * The operands are those of the node being recorded: inputs 0 and 1 are a and b, input 2 is the
- * bias; output 0 is the result, output 1 what the activation was applied to.  Outputs are
- * contiguous. */
+ * The operands are those of the node being recorded: inputs 0 and 1 are a and b, output 0 is y,
+ * which is contiguous. */
 #ifndef QUERN_GEMM_H
 #define QUERN_GEMM_H
 
@@ -11,7 +10,7 @@
 
 enum { GEMM_BATCH_AXES = 2 };
 
-/* y = activation(op(a) op(b) + bias), op(a) m x k, op(b) k x n, for each index of the batch.
+/* y = op(a) op(b), op(a) m x k, op(b) k x n, for each index of the batch.
  * Strides and offsets count elements.  Rows of the stored a (m x k, or k x m if transposed) are
  * a_row apart; likewise b. */
 struct gemm_problem {
@@ -21,9 +20,6 @@ struct gemm_problem {
     size_t a_offset, b_offset, y_offset;
     size_t batch[GEMM_BATCH_AXES]; /* outer, inner */
     size_t a_batch[GEMM_BATCH_AXES], b_batch[GEMM_BATCH_AXES];
-    bool has_bias;
-    size_t bias_offset;
-    enum qn_activation activation;
 };
 
 /* CPUs: one work-item a group, packed panels, explicit vectors; few rows (generating text) at the
@@ -35,7 +31,7 @@ void gemm_cpu_record(struct qn_launch *launch, const struct gemm_problem *proble
  * cl/gemm_tiled.cl */
 void gemm_tiled_record(struct qn_launch *launch, const struct gemm_problem *problem);
 
-/* CLBlast, and a kernel of our own for what comes after the product.  cl/gemm_epilogue.cl */
+/* CLBlast: takes no epilogue. */
 bool gemm_clblast_fits(const struct gemm_problem *problem, const struct qn_caps *caps);
 void gemm_clblast_record(struct qn_launch *launch, const struct gemm_problem *problem);
 
@@ -43,8 +39,8 @@ void gemm_clblast_record(struct qn_launch *launch, const struct gemm_problem *pr
 
 size_t gemm_batch_count(const struct gemm_problem *problem);
 
-/* The arguments with which every kernel of ours begins (see cl/gemm_*.cl): a, b, bias, y, z; sizes,
- * strides and offsets; what to do after the product. */
+/* The arguments with which every kernel of ours begins (see cl/gemm_*.cl): a, b, y; what the
+ * epilogue needs; sizes, strides and offsets. */
 void gemm_launch_arguments(struct qn_launch *launch, const struct gemm_problem *problem);
 
 #endif

@@ -1,8 +1,9 @@
-/* The kernel of a fused group, as text.
+/* Fused nodes as text: the kernel of a group, or the macros by which an operation's kernel computes its epilogue or prologue.
  *
- * It walks the output in rows of its innermost axis, after axes that lie one in the other for every input were merged.  An
- * input is read in vectors where its innermost stride is 1, once a row where it is 0, and lane by lane elsewhere.  Sizes,
- * strides and constants are arguments, so that the text depends on what is computed alone. */
+ * A group's kernel walks the output in rows of its innermost axis, after axes that lie one in the other for every input were
+ * merged.  An operation has rows of its own (see qn_variant.epilogue).  An input is read in vectors where its innermost
+ * stride is 1, once where it is 0, and lane by lane elsewhere.  Sizes, strides and constants are arguments, so that the text
+ * depends on what is computed alone. */
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,7 +55,10 @@ enum { MOST_CONSTANTS = FUSE_MEMBERS * (MAX_FLOATS + QN_MAX_OPERANDS) };
 
 struct emitter {
     struct text text;
+    const qn_plan *plan;
     const struct step *step;
+    qn_node *const *members; /* those that are element-wise */
+    size_t n_members;
     qn_node *inputs[FUSE_ROOM];
     size_t n_inputs;
     struct constant constants[MOST_CONSTANTS];
@@ -92,8 +96,9 @@ static size_t find_constant(const struct emitter *emitter, const qn_node *member
     return i;
 }
 
-static void merge_axes(struct emitter *emitter, const qn_plan *plan)
+static void merge_axes(struct emitter *emitter)
 {
+    const qn_plan *plan = emitter->plan;
     const qn_shape *shape = qn_out(emitter->step->node, 0);
     for (int axis = 0; axis < shape->rank; axis++) {
         bool merges = emitter->rank > 0;
@@ -140,13 +145,21 @@ static int index_of(qn_node *const *nodes, size_t count, const qn_node *node)
     return -1;
 }
 
-/* How a member's text names its operand: a constant, another member, or an input. */
+/* Whether a member's value is wanted outside. */
+static bool is_stored(const struct emitter *emitter, size_t member)
+{
+    return value_of(emitter->plan, emitter->members[member], 0)->is_used;
+}
+
+/* How a member's text names its operand: a constant, another member, what an epilogue is given, or an
+ * input. */
 static void put_operand(struct emitter *emitter, const qn_node *member, size_t operand)
 {
-    const struct step *step = emitter->step;
     const qn_node *input = member->inputs[operand];
-    int number = index_of(step->members, step->n_members, input);
-    if (is_inlined(input))
+    int number = index_of(emitter->members, emitter->n_members, input);
+    if (input == emitter->step->node && has_epilogue(emitter->step))
+        put(&emitter->text, "product");
+    else if (is_inlined(input))
         put(&emitter->text, "(floatv)(c%zu)", find_constant(emitter, member, true, operand));
     else if (number >= 0)
         put(&emitter->text, "v%d", number);
@@ -210,8 +223,10 @@ static const char *conversion(const qn_node *member)
 static void put_parameters(struct emitter *emitter)
 {
     struct text *text = &emitter->text;
-    put(text, "kernel void fused(ulong rows, ulong inner, global %s *y",
-        type_word(emitter->step->node->outputs[0].type));
+    put(text, "kernel void fused(ulong rows, ulong inner");
+    for (size_t i = 0; i < emitter->n_members; i++)
+        if (is_stored(emitter, i))
+            put(text, ", global %s *y%zu", type_word(emitter->members[i]->outputs[0].type), i);
     for (int axis = 0; axis < emitter->rank - 1; axis++)
         put(text, ", ulong n%d", axis);
     for (size_t i = 0; i < emitter->n_inputs; i++) {
@@ -223,6 +238,12 @@ static void put_parameters(struct emitter *emitter)
     for (size_t i = 0; i < emitter->n_constants; i++)
         put(text, ", float c%zu", i);
     put(text, ")\n");
+}
+
+/* Whether the result of the operation itself is wanted outside, though there is an epilogue. */
+static bool stores_product(const struct emitter *emitter)
+{
+    return has_epilogue(emitter->step) && value_of(emitter->plan, emitter->step->node, 0)->is_used;
 }
 
 /* Where each input's row begins: p0, p1, ... */
@@ -259,35 +280,51 @@ static void put_load(struct emitter *emitter, size_t i, bool is_part)
             type, i, i, i, i, i, inner, type, i, i);
 }
 
-/* Reads the inputs, computes the members and writes the result; of a whole vector, or of the part at the end of a row. */
+static void put_store(struct emitter *emitter, size_t i, bool is_part)
+{
+    if (!is_part)
+        put(&emitter->text, "            vstorev(v%zu, 0, y%zu + row * inner + i);\n", i, i);
+    else
+        put(&emitter->text,
+            "            %s m%zu[FLOAT_WIDTH];\n"
+            "            vstorev(v%zu, 0, m%zu);\n"
+            "            for (uint j = 0; i + j < end; j++)\n"
+            "                y%zu[row * inner + i + j] = m%zu[j];\n",
+            type_word(emitter->members[i]->outputs[0].type), i, i, i, i, i);
+}
+
+static bool uses_index(const struct emitter *emitter)
+{
+    for (size_t i = 0; i < emitter->n_members; i++)
+        if (expression_uses(node_expression(emitter->members[i]), "INDEX"))
+            return true;
+    return false;
+}
+
+/* What is computed: v0, v1, ...; each line begins and ends as the text around it wants. */
+static void put_members(struct emitter *emitter, const char *begin, const char *end)
+{
+    for (size_t i = 0; i < emitter->n_members; i++) {
+        put(&emitter->text, "%s%sv v%zu = %s(", begin,
+            type_word(emitter->members[i]->outputs[0].type), i, conversion(emitter->members[i]));
+        put_expression(emitter, emitter->members[i]);
+        put(&emitter->text, ");%s", end);
+    }
+}
+
+/* Reads the inputs, computes the members and writes the results; of a whole vector, or of the part at the end of a row. */
 static void put_body(struct emitter *emitter, bool is_part)
 {
-    struct text *text = &emitter->text;
-    const struct step *step = emitter->step;
-    bool has_index = false;
     for (size_t i = 0; i < emitter->n_inputs; i++)
         if (!is_scalar(emitter, i))
             put_load(emitter, i, is_part);
-    for (size_t i = 0; i < step->n_members; i++)
-        has_index = has_index || expression_uses(node_expression(step->members[i]), "INDEX");
-    if (has_index)
-        put(text, "            uintv index = (uint)(row * inner + i) + convert_uintv(LANES);\n");
-    for (size_t i = 0; i < step->n_members; i++) {
-        put(text, "            %sv v%zu = %s(", type_word(step->members[i]->outputs[0].type), i,
-            conversion(step->members[i]));
-        put_expression(emitter, step->members[i]);
-        put(text, ");\n");
-    }
-    size_t last = step->n_members - 1;
-    if (!is_part)
-        put(text, "            vstorev(v%zu, 0, y + row * inner + i);\n", last);
-    else
-        put(text,
-            "            %s l[FLOAT_WIDTH];\n"
-            "            vstorev(v%zu, 0, l);\n"
-            "            for (uint j = 0; i + j < end; j++)\n"
-            "                y[row * inner + i + j] = l[j];\n",
-            type_word(step->node->outputs[0].type), last);
+    if (uses_index(emitter))
+        put(&emitter->text,
+            "            uintv index = (uint)(row * inner + i) + convert_uintv(LANES);\n");
+    put_members(emitter, "            ", "\n");
+    for (size_t i = 0; i < emitter->n_members; i++)
+        if (is_stored(emitter, i))
+            put_store(emitter, i, is_part);
 }
 
 static void put_kernel(struct emitter *emitter)
@@ -313,7 +350,111 @@ static void put_kernel(struct emitter *emitter)
     put(text, "        }\n    }\n}\n");
 }
 
-/* ---- The launch ---- */
+/* ---- The macros ---- */
+
+/* The parameters of an operation's kernel for its fused nodes, or the same as arguments. */
+static void put_list(struct emitter *emitter, bool is_parameters)
+{
+    struct text *text = &emitter->text;
+    put(text, is_parameters ? "ulong fused_width, " : "fused_width, ");
+    for (size_t i = 0; i < emitter->n_inputs; i++) {
+        const char *type = type_word(emitter->inputs[i]->outputs[0].type);
+        if (is_parameters)
+            put(text, "global const %s *x%zu, ulong o%zu, long s%zu_0, long s%zu_1, ", type, i, i,
+                i, i);
+        else
+            put(text, "x%zu, o%zu, s%zu_0, s%zu_1, ", i, i, i, i);
+    }
+    for (size_t i = 0; i < emitter->n_constants; i++)
+        put(text, is_parameters ? "float c%zu, " : "c%zu, ", i);
+    if (stores_product(emitter))
+        put(text, is_parameters ? "global float *y_product, " : "y_product, ");
+    for (size_t i = 0; i + 1 < emitter->n_members; i++)
+        if (is_stored(emitter, i))
+            put(text, is_parameters ? "global float *y%zu, " : "y%zu, ", i);
+}
+
+static void put_row_load(struct emitter *emitter, size_t i)
+{
+    struct text *text = &emitter->text;
+    enum qn_type type = emitter->inputs[i]->outputs[0].type;
+    const char *word = type_word(type);
+    ptrdiff_t stride = emitter->stride[i][1];
+    if (stride == 0)
+        put(text, "%sv u%zu = (%sv)(x%zu[o%zu + at_row * s%zu_0]); ", word, i, word, i, i, i);
+    else if (stride == 1 && type == QN_F32)
+        put(text,
+            "floatv u%zu = load_row(x%zu + o%zu + at_row * s%zu_0, at_column, at_end, 0.0f); ", i,
+            i, i, i);
+    else
+        put(text,
+            "%s l%zu[FLOAT_WIDTH]; for (uint j = 0; j < FLOAT_WIDTH; j++) "
+            "l%zu[j] = x%zu[o%zu + at_row * s%zu_0 + min(at_column + j, at_end - 1) * "
+            "s%zu_1]; %sv u%zu = vloadv(0, l%zu); ",
+            word, i, i, i, i, i, i, word, i, i);
+}
+
+/* FUSED(v, row, column, end), whose operands may have the names of what is declared here: they are read first. */
+static void put_fused(struct emitter *emitter)
+{
+    struct text *text = &emitter->text;
+    put(text, "{ ulong at_row = (row), at_column = (column), at_end = (end); ");
+    for (size_t i = 0; i < emitter->n_inputs; i++)
+        put_row_load(emitter, i);
+    if (uses_index(emitter))
+        put(text,
+            "uintv index = (uint)(at_row * fused_width + at_column) + convert_uintv(LANES); ");
+    if (has_epilogue(emitter->step))
+        put(text, "floatv product = v; ");
+    put_members(emitter, "", " ");
+    if (stores_product(emitter))
+        put(text, "store_row(product, y_product + at_row * fused_width, at_column, at_end); ");
+    for (size_t i = 0; i + 1 < emitter->n_members; i++)
+        if (is_stored(emitter, i))
+            put(text, "store_row(v%zu, y%zu + at_row * fused_width, at_column, at_end); ", i, i);
+    put(text, "v = v%zu; }", emitter->n_members - 1);
+}
+
+/* ---- Launches ---- */
+
+static struct emitter *emitter_new(struct qn_launch *launch)
+{
+    enum { FIRST_SIZE = 4096 };
+    struct emitter *emitter = context_alloc(launch->plan->context, 1, sizeof *emitter);
+    if (!emitter)
+        return NULL;
+    const struct step *step = launch->step;
+    emitter->plan = launch->plan;
+    emitter->step = step;
+    emitter->members = step->members + (has_epilogue(step) ? 1 : 0);
+    emitter->n_members = step->n_members - (is_group(step) ? 0 : 1);
+    qn_node *inputs[FUSE_ROOM];
+    size_t count = fuse_inputs(emitter->members, emitter->n_members, inputs);
+    for (size_t i = 0; i < count; i++)
+        if (inputs[i] != step->node)
+            emitter->inputs[emitter->n_inputs++] = inputs[i];
+    for (size_t i = 0; i < emitter->n_members; i++)
+        add_constants(emitter, emitter->members[i]);
+    emitter->text.begin = context_alloc(launch->plan->context, FIRST_SIZE, 1);
+    emitter->text.size = FIRST_SIZE;
+    emitter->text.failed = !emitter->text.begin;
+    return emitter;
+}
+
+static void emitter_free(struct emitter *emitter)
+{
+    if (emitter)
+        free(emitter->text.begin);
+    free(emitter);
+}
+
+static void launch_input(const struct emitter *emitter, struct qn_launch *launch, size_t i)
+{
+    launch_value(launch, emitter->inputs[i]);
+    qn_launch_ulong(launch, value_of(launch->plan, emitter->inputs[i], 0)->layout.offset);
+    for (int axis = 0; axis < emitter->rank; axis++)
+        qn_launch_ulong(launch, (size_t)emitter->stride[i][axis]);
+}
 
 static void launch_kernel(const struct emitter *emitter, struct qn_launch *launch)
 {
@@ -323,42 +464,85 @@ static void launch_kernel(const struct emitter *emitter, struct qn_launch *launc
     qn_launch_kernel(launch, &emitter->step->source, "fused");
     qn_launch_ulong(launch, rows);
     qn_launch_ulong(launch, inner);
-    qn_launch_output(launch, 0);
+    for (size_t i = 0; i < emitter->n_members; i++)
+        if (is_stored(emitter, i))
+            launch_value(launch, emitter->members[i]);
     for (int axis = 0; axis < emitter->rank - 1; axis++)
         qn_launch_ulong(launch, emitter->size[axis]);
-    for (size_t i = 0; i < emitter->n_inputs; i++) {
-        launch_value(launch, emitter->inputs[i]);
-        qn_launch_ulong(launch, value_of(launch->plan, emitter->inputs[i], 0)->layout.offset);
-        for (int axis = 0; axis < emitter->rank; axis++)
-            qn_launch_ulong(launch, (size_t)emitter->stride[i][axis]);
-    }
+    for (size_t i = 0; i < emitter->n_inputs; i++)
+        launch_input(emitter, launch, i);
     for (size_t i = 0; i < emitter->n_constants; i++)
         qn_launch_float(launch, emitter->constants[i].value);
     qn_launch_items(launch, rows * divide_up(inner, flat_chunk(qn_launch_caps(launch))));
 }
 
-int emit_group(qn_plan *plan, struct step *step, struct qn_launch *launch)
+void emit_group(struct qn_launch *launch)
 {
-    struct emitter *emitter = context_alloc(plan->context, 1, sizeof *emitter);
-    if (!emitter)
-        return QN_ERROR_MEMORY;
-    enum { FIRST_SIZE = 4096 };
-    emitter->step = step;
-    emitter->n_inputs = fuse_inputs(step, emitter->inputs);
-    for (size_t i = 0; i < step->n_members; i++)
-        add_constants(emitter, step->members[i]);
-    merge_axes(emitter, plan);
-    emitter->text.begin = context_alloc(plan->context, FIRST_SIZE, 1);
-    emitter->text.size = FIRST_SIZE;
-    emitter->text.failed = !emitter->text.begin;
-    put_kernel(emitter);
-    char *copy = emitter->text.failed ? NULL : graph_alloc(plan->graph, emitter->text.used + 1);
+    struct emitter *emitter = emitter_new(launch);
+    char *copy = NULL;
+    if (emitter) {
+        merge_axes(emitter);
+        put_kernel(emitter);
+        if (!emitter->text.failed)
+            copy = graph_alloc(launch->plan->graph, emitter->text.used + 1);
+    }
     if (copy) {
         memcpy(copy, emitter->text.begin, emitter->text.used);
-        step->source = (struct qn_source){"fused.cl", copy};
+        launch->step->source = (struct qn_source){"fused.cl", copy};
         launch_kernel(emitter, launch);
+    } else {
+        launch->status = QN_ERROR_MEMORY;
     }
-    free(emitter->text.begin);
-    free(emitter);
-    return copy ? launch->status : context_fail(plan->context, QN_ERROR_MEMORY, "out of memory");
+    emitter_free(emitter);
+}
+
+/* Ends the text as that of a macro. */
+static void define(struct emitter *emitter, struct qn_launch *launch, const char *macro)
+{
+    if (emitter->text.failed)
+        launch->status = QN_ERROR_MEMORY;
+    else
+        qn_launch_define_text(launch, macro, emitter->text.begin);
+    emitter->text.used = 0;
+}
+
+bool qn_launch_fused(struct qn_launch *launch)
+{
+    const struct step *step = launch->step;
+    if (!step->members || launch->status != QN_OK)
+        return false;
+    struct emitter *emitter = emitter_new(launch);
+    if (!emitter) {
+        launch->status = QN_ERROR_MEMORY;
+        return false;
+    }
+    const qn_shape *shape = qn_out(emitter->members[0], 0);
+    int rows = has_epilogue(step) ? step->variant->epilogue(step->node)
+                                  : step->variant->prologue(step->node);
+    size_t width = 1;
+    for (int i = rows; i < shape->rank; i++)
+        width *= shape->size[i];
+    emitter->rank = 2;
+    for (size_t i = 0; i < emitter->n_inputs; i++)
+        row_strides(&value_of(launch->plan, emitter->inputs[i], 0)->layout, rows,
+                    emitter->stride[i]);
+    put_list(emitter, true);
+    define(emitter, launch, "FUSED_PARAMETERS");
+    put_list(emitter, false);
+    define(emitter, launch, "FUSED_ARGUMENTS");
+    put_fused(emitter);
+    define(emitter, launch, "FUSED(v, row, column, end)");
+
+    qn_launch_ulong(launch, width);
+    for (size_t i = 0; i < emitter->n_inputs; i++)
+        launch_input(emitter, launch, i);
+    for (size_t i = 0; i < emitter->n_constants; i++)
+        qn_launch_float(launch, emitter->constants[i].value);
+    if (stores_product(emitter))
+        launch_value(launch, step->node);
+    for (size_t i = 0; i + 1 < emitter->n_members; i++)
+        if (is_stored(emitter, i))
+            launch_value(launch, emitter->members[i]);
+    emitter_free(emitter);
+    return true;
 }

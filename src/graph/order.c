@@ -55,16 +55,6 @@ static struct step *producer(const qn_plan *plan, qn_node *node)
     return plan->step_of[value_source(node, &output)->id];
 }
 
-size_t step_inputs(const struct step *step, qn_node *const **inputs, qn_node **fused)
-{
-    if (step->members) {
-        *inputs = fused;
-        return fuse_inputs(step, fused);
-    }
-    *inputs = step->node->inputs;
-    return step->node->n_inputs;
-}
-
 static int order_data(qn_plan *plan, struct step *step)
 {
     qn_node *fused[FUSE_ROOM], *const *inputs;
@@ -110,8 +100,9 @@ static bool may_overwrite(const qn_plan *plan, const struct step *step, int outp
         if (!read || !tensors_overlap(read, tensor))
             continue;
         bool same = read == tensor && layout_is_contiguous(&value_of(plan, inputs[i], 0)->layout);
-        bool allowed = step->members || (step->node->op->may_overwrite >> i & 1 &&
-                                         (step->node->n_outputs == 1 || (int)i == output));
+        bool allowed =
+            is_group(step) || (!step->members && step->node->op->may_overwrite >> i & 1 &&
+                               (step->node->n_outputs == 1 || (int)i == output));
         if (!same || !allowed)
             return false;
     }
@@ -384,10 +375,13 @@ static bool reads_constants(const qn_plan *plan, const struct step *step)
 /* What the step's results take; SIZE_MAX if one of them is in a tensor. */
 static size_t kept_bytes(const qn_plan *plan, const struct step *step)
 {
-    size_t bytes = 0;
-    for (int i = 0; i < step->node->n_outputs; i++) {
-        const struct value *value = value_of(plan, step->node, i);
-        if (value->slot || step->target)
+    struct output outputs[STEP_OUTPUTS];
+    if (step->target)
+        return SIZE_MAX;
+    size_t bytes = 0, count = step_outputs(plan, step, outputs);
+    for (size_t i = 0; i < count; i++) {
+        const struct value *value = value_of(plan, outputs[i].node, outputs[i].index);
+        if (value->slot)
             return SIZE_MAX;
         bytes += round_up(qn_type_bytes(value->layout.type, qn_shape_count(value->layout.shape)),
                           STORE_ALIGNMENT);

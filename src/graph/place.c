@@ -22,22 +22,16 @@ static struct value *source_value(const qn_plan *plan, qn_node *node)
 
 /* ---- Who needs what, until when ---- */
 
-static void mark_uses(qn_plan *plan)
+static void mark_last_uses(qn_plan *plan)
 {
     for (size_t i = 0; i < plan->n_steps; i++) {
         qn_node *fused[FUSE_ROOM], *const *inputs;
         size_t count = step_inputs(plan->steps[i], &inputs, fused);
-        for (size_t j = 0; j < count; j++) {
-            struct value *value = source_value(plan, inputs[j]);
-            value->is_used = true;
-            value->last = i;
-        }
+        for (size_t j = 0; j < count; j++)
+            source_value(plan, inputs[j])->last = i;
     }
-    for (size_t i = 0; i < plan->n_roots; i++) {
-        struct value *value = source_value(plan, plan->roots[i].node);
-        value->is_used = true;
-        value->last = plan->n_steps;
-    }
+    for (size_t i = 0; i < plan->n_roots; i++)
+        source_value(plan, plan->roots[i].node)->last = plan->n_steps;
 }
 
 static size_t value_bytes(const struct value *value)
@@ -96,17 +90,19 @@ static int place_parts(qn_plan *plan, struct step *step)
 
 /* ---- Results over inputs ---- */
 
-/* Whether the step may write its output over input i: the last use, the same size, and no other view of it is read. */
-static bool may_take(const qn_plan *plan, const struct step *step, int output,
+/* Whether the step may write an output over input i: the last use, the same size, and no other view of it is read.  An
+ * operation with an epilogue reads its inputs while it writes. */
+static bool may_take(const qn_plan *plan, const struct step *step, struct output output,
                      qn_node *const *inputs, size_t count, size_t i)
 {
-    if (!step->members && !(step->node->op->may_overwrite >> i & 1 &&
-                            (step->node->n_outputs == 1 || (int)i == output)))
+    bool allowed = is_group(step) || (!step->members && step->node->op->may_overwrite >> i & 1 &&
+                                      (step->node->n_outputs == 1 || (int)i == output.index));
+    if (!allowed)
         return false;
     const struct slot *slot = value_slot(plan, inputs[i]);
     if (!slot || slot->within || slot->tensor || slot->is_shared || slot->is_kept ||
         slot->last != step->position ||
-        slot->bytes != value_bytes(value_of(plan, step->node, output)))
+        slot->bytes != value_bytes(value_of(plan, output.node, output.index)))
         return false;
     for (size_t j = 0; j < count; j++)
         if (value_slot(plan, inputs[j]) == slot &&
@@ -128,9 +124,9 @@ static int place_kept(qn_plan *plan, struct value *value)
     return QN_OK;
 }
 
-static int place_output(qn_plan *plan, struct step *step, int output)
+static int place_output(qn_plan *plan, struct step *step, struct output output)
 {
-    struct value *value = value_of(plan, step->node, output);
+    struct value *value = value_of(plan, output.node, output.index);
     if (value->slot)
         return QN_OK;
     if (step->is_constant)
@@ -265,7 +261,7 @@ static int place_leaves(qn_plan *plan)
 
 int plan_place(qn_plan *plan)
 {
-    mark_uses(plan);
+    mark_last_uses(plan);
     plan->kept_bytes = 0; /* counted again, with places */
     int status = place_leaves(plan);
     for (size_t i = plan->n_steps; status == QN_OK && i-- > 0;)
@@ -275,8 +271,10 @@ int plan_place(qn_plan *plan)
         struct step *step = plan->steps[i];
         if (step->target)
             continue;
-        for (int output = 0; status == QN_OK && output < step->node->n_outputs; output++)
-            status = place_output(plan, step, output);
+        struct output outputs[STEP_OUTPUTS];
+        size_t count = step_outputs(plan, step, outputs);
+        for (size_t j = 0; status == QN_OK && j < count; j++)
+            status = place_output(plan, step, outputs[j]);
         size_t bytes = status == QN_OK && step->variant && step->variant->workspace
                            ? step->variant->workspace(step->node, &plan->context->caps)
                            : 0;

@@ -37,6 +37,31 @@ bool layout_is_rows(const struct qn_layout *layout)
     return last < 0 || layout->stride[last] == 1 || layout->shape.size[last] == 1;
 }
 
+/* Along axes that lie one in the other. */
+static bool merged_stride(const struct qn_layout *layout, int begin, int end, ptrdiff_t *stride)
+{
+    ptrdiff_t next = 0;
+    bool is_first = true;
+    *stride = end > begin ? layout->stride[end - 1] : 0;
+    for (int i = end; i-- > begin;) {
+        if (layout->shape.size[i] == 1)
+            continue;
+        if (is_first)
+            *stride = layout->stride[i];
+        else if (layout->stride[i] != next)
+            return false;
+        is_first = false;
+        next = layout->stride[i] * (ptrdiff_t)layout->shape.size[i];
+    }
+    return true;
+}
+
+bool row_strides(const struct qn_layout *layout, int rows, ptrdiff_t stride[2])
+{
+    return merged_stride(layout, 0, rows, &stride[0]) &&
+           merged_stride(layout, rows, layout->shape.rank, &stride[1]);
+}
+
 qn_node *value_source(qn_node *node, int *output)
 {
     for (;;) {
@@ -210,12 +235,14 @@ static qn_node *legal_written(struct legal *legal, qn_node *value, const qn_node
 }
 
 /* What is read: a copy, if it is the old value of a tensor that is written in part, and the reader may have to wait for such a
- * write: it is computed from one, or shares a kernel with what is. */
-static qn_node *legal_read(struct legal *legal, qn_node *value, const qn_node *reader)
+ * write: it is computed from one, or may share a kernel with what is. */
+static qn_node *legal_read(struct legal *legal, qn_node *value, const qn_node *reader,
+                           const struct qn_variant *variant)
 {
     int output = 0;
     const qn_node *source = value_source(value, &output);
-    bool is_written = false, waits = node_expression(reader) != NULL;
+    bool is_written = false,
+         waits = node_expression(reader) || (variant && (variant->epilogue || variant->prologue));
     for (qn_node **write = legal->writes; source->op == &leaf_op && *write; write++) {
         is_written |= tensors_overlap(((const struct leaf_attributes *)source->attributes)->tensor,
                                       tensor_written(*write));
@@ -247,7 +274,7 @@ static qn_node *legal_node(struct legal *legal, const qn_node *model)
         if (!suits(plan, legal_layout(legal, inputs[i], 0), strides))
             inputs[i] = legal_copy(legal, inputs[i], "its reader does not take its strides");
         else if (!model->op->view)
-            inputs[i] = legal_read(legal, inputs[i], model);
+            inputs[i] = legal_read(legal, inputs[i], model, variant);
         if (!inputs[i])
             return NULL;
     }

@@ -2,7 +2,7 @@
  *
  *     graph.c   equal nodes merged, simpler forms taken
  *     plan.c    a variant for each node; copies where a variant cannot take strides
- *     fuse.c    runs of element-wise nodes share a kernel
+ *     fuse.c    runs of element-wise nodes share a kernel, or that of the operation before or after them
  *     order.c   steps in an order that respects data and state
  *     place.c   every value at a place in the arena or in a tensor
  *     record.c  the commands of each step, arguments and all; emit.c makes the kernels of fused groups
@@ -56,10 +56,11 @@ struct recorded {
     const void *call_arguments;
 };
 
-/* One thing to do: an operation's node, a group of fused nodes, or a copy into a tensor (the node is an assign). */
+/* One thing to do: an operation's node, a group of fused element-wise nodes, or a copy into a tensor (the node is an
+ * assign). */
 struct step {
-    qn_node *node;     /* of a group: the one that is stored */
-    qn_node **members; /* of a group, in order; else NULL */
+    qn_node *node;     /* of a group: the last */
+    qn_node **members; /* what is fused, in order, or NULL: a group; the node and its epilogue; its prologue and the node */
     size_t n_members;
     const struct qn_variant *variant; /* NULL: a group or a copy */
     struct slot *workspace;
@@ -151,8 +152,28 @@ qn_node *value_source(qn_node *node, int *output);
 
 struct slot *value_slot(const qn_plan *plan, qn_node *node);
 
-/* The nodes that a step reads from outside it: how many, and in *inputs (`fused` is room for those of a group). */
+/* The nodes that a step reads from outside it: how many, and in *inputs (`fused` is room for those of fused nodes). */
 size_t step_inputs(const struct step *step, qn_node *const **inputs, qn_node **fused);
+
+/* What a step computes and stores: how many, and in `outputs`.  Not of a copy. */
+struct output {
+    qn_node *node;
+    int index;
+};
+enum { STEP_OUTPUTS = FUSE_MEMBERS + QN_MAX_OUTPUTS };
+size_t step_outputs(const qn_plan *plan, const struct step *step, struct output *outputs);
+
+/* Whether all of the step is element-wise. */
+static inline bool is_group(const struct step *step)
+{
+    return step->members && !step->variant;
+}
+
+/* Of an operation's step: whether what is fused comes after it, or before. */
+static inline bool has_epilogue(const struct step *step)
+{
+    return step->members && step->variant && step->variant->epilogue;
+}
 
 static inline struct value *value_of(const qn_plan *plan, const qn_node *node, int output)
 {
@@ -173,11 +194,12 @@ void plan_unbind(qn_plan *plan);
 /* Whether an element-wise node's input is put into the text as a constant. */
 bool is_inlined(const qn_node *input);
 
-/* Makes and records the kernel of a fused group. */
-int emit_group(qn_plan *plan, struct step *step, struct qn_launch *launch);
+/* Inputs of fused nodes from outside, each once, without constants; returns how many. */
+size_t fuse_inputs(qn_node *const *members, size_t n_members, qn_node **inputs);
 
-/* Inputs of a group from outside it, each once, without constants; returns how many. */
-size_t fuse_inputs(const struct step *step, qn_node **inputs);
+/* The strides along rows and columns, if the first `rows` axes lie one in the other, and so do the others. */
+bool row_strides(const struct qn_layout *layout, int rows, ptrdiff_t stride[2]);
+
 /* What is being recorded. */
 struct qn_launch {
     qn_plan *plan;
@@ -188,5 +210,8 @@ struct qn_launch {
 
 /* An argument that is the memory of a node's value. */
 void launch_value(struct qn_launch *launch, qn_node *node);
+
+/* Makes and records the kernel of a group. */
+void emit_group(struct qn_launch *launch);
 
 #endif

@@ -86,26 +86,40 @@ static void print_slot(const struct slot *slot, FILE *file)
     fprintf(file, ", %zu bytes", bytes);
 }
 
+/* The element-wise nodes of a step, and what becomes of them. */
 static void print_members(const struct step *step, FILE *file)
 {
-    fprintf(file, " fused:");
+    fprintf(file, is_group(step) ? " fused:" : has_epilogue(step) ? ", then:" : ", of:");
     for (size_t i = 0; i < step->n_members; i++) {
         char label[LABEL_TEXT];
-        fprintf(file, " %s", node_label(step->members[i], label, sizeof label));
+        if (is_group(step) || step->members[i] != step->node)
+            fprintf(file, " %s", node_label(step->members[i], label, sizeof label));
     }
+}
+
+static void print_output(const qn_plan *plan, const struct step *step, struct output output,
+                         FILE *file)
+{
+    char label[LABEL_TEXT], shape[SHAPE_TEXT];
+    const struct value *value = value_of(plan, output.node, output.index);
+    fprintf(file, "        -> ");
+    if (step->members)
+        fprintf(file, "%s: ", node_label(output.node, label, sizeof label));
+    fprintf(file, "%s %s ", qn_type_name(value->layout.type),
+            shape_text(&value->layout.shape, shape, sizeof shape));
+    print_slot(value->slot, file);
+    fprintf(file, "%s\n", value->is_used ? "" : ", unused");
 }
 
 static void print_step(const qn_plan *plan, const struct step *step, FILE *file)
 {
-    char label[LABEL_TEXT], shape[SHAPE_TEXT];
+    char label[LABEL_TEXT];
     fprintf(file, "%4zu  %s", step->position,
             step->target ? step->target->tensor->name
                          : node_label(step->node, label, sizeof label));
     if (step->target) {
         fprintf(file, " <- copy");
-    } else if (step->members) {
-        print_members(step, file);
-    } else {
+    } else if (step->variant) {
         const struct qn_op *op = step->node->op;
         size_t chosen = (size_t)(step->variant - op->variants);
         fprintf(file, " [%s", step->variant->name);
@@ -115,14 +129,13 @@ static void print_step(const qn_plan *plan, const struct step *step, FILE *file)
                     op->variants[i].needs ? op->variants[i].needs : "");
         fprintf(file, "]");
     }
+    if (step->members)
+        print_members(step, file);
     fprintf(file, "\n");
-    for (int i = 0; !step->target && i < step->node->n_outputs; i++) {
-        const struct value *value = value_of(plan, step->node, i);
-        fprintf(file, "        -> %s %s ", qn_type_name(value->layout.type),
-                shape_text(&value->layout.shape, shape, sizeof shape));
-        print_slot(value->slot, file);
-        fprintf(file, "%s\n", value->is_used ? "" : ", unused");
-    }
+    struct output outputs[STEP_OUTPUTS];
+    size_t n_outputs = step->target ? 0 : step_outputs(plan, step, outputs);
+    for (size_t i = 0; i < n_outputs; i++)
+        print_output(plan, step, outputs[i], file);
     for (size_t i = 0; i < step->n_commands; i++) {
         const struct recorded *command = &step->commands[i];
         fprintf(file, "        %s %s", command->call ? "call" : "kernel", command->name);

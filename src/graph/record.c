@@ -120,8 +120,9 @@ void qn_launch_input(struct qn_launch *launch, size_t index)
 void qn_launch_output(struct qn_launch *launch, int index)
 {
     struct step *step = launch->step;
-    struct slot *slot =
-        step->target ? step->target : value_of(launch->plan, step->node, index)->slot;
+    const qn_node *node =
+        index == 0 && has_epilogue(step) ? step->members[step->n_members - 1] : step->node;
+    struct slot *slot = step->target ? step->target : value_of(launch->plan, node, index)->slot;
     add_argument(launch,
                  &(struct argument){.kind = ARGUMENT_SLOT, .slot = slot, .size = slot->bytes});
 }
@@ -258,8 +259,8 @@ int plan_record(qn_plan *plan)
     for (size_t i = 0; i < plan->n_steps; i++) {
         struct step *step = plan->steps[i];
         struct qn_launch launch = {.plan = plan, .step = step};
-        if (step->members)
-            launch.status = emit_group(plan, step, &launch);
+        if (is_group(step))
+            emit_group(&launch);
         else if (step->target)
             record_copy(&launch);
         else

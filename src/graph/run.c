@@ -61,7 +61,7 @@ static cl_mem range_buffer(qn_plan *plan, const struct slot *slot, size_t offset
 
 static const char *op_name(const struct step *step)
 {
-    if (step->members)
+    if (is_group(step))
         return step->n_members > 1 || step->node->op == &derivative_op ? "fused"
                                                                        : step->node->op->name;
     return step->node->op->name;
@@ -70,18 +70,25 @@ static const char *op_name(const struct step *step)
 static struct qn_cost step_cost(const qn_plan *plan, const struct step *step)
 {
     struct qn_cost cost = {0};
-    if (!step->members && step->node->op->cost)
-        return step->node->op->cost(step->node);
+    if (step->variant && step->node->op->cost)
+        cost = step->node->op->cost(step->node);
+    if (cost.bytes > 0 && !step->members)
+        return cost;
+    cost.bytes = 0; /* of a step with fused nodes: what it reads and writes */
     qn_node *fused[FUSE_ROOM], *const *inputs;
     size_t count = step_inputs(step, &inputs, fused);
     for (size_t i = 0; i < count; i++)
         cost.bytes += (double)qn_type_bytes(
             inputs[i]->outputs[0].type, qn_shape_count(value_of(plan, inputs[i], 0)->layout.shape));
-    for (int i = 0; i < step->node->n_outputs; i++)
-        cost.bytes += (double)qn_type_bytes(step->node->outputs[i].type,
-                                            qn_shape_count(step->node->outputs[i].shape));
-    cost.flops = (double)(step->members ? step->n_members : 0) *
-                 (double)qn_shape_count(*qn_out(step->node, 0));
+    struct output outputs[STEP_OUTPUTS];
+    size_t n_outputs = step_outputs(plan, step, outputs);
+    for (size_t i = 0; i < n_outputs; i++) {
+        const struct qn_value *value = &outputs[i].node->outputs[outputs[i].index];
+        cost.bytes += (double)qn_type_bytes(value->type, qn_shape_count(value->shape));
+    }
+    for (size_t i = 0; i < step->n_members; i++)
+        if (node_expression(step->members[i]))
+            cost.flops += (double)qn_shape_count(*qn_out(step->members[i], 0));
     return cost;
 }
 

@@ -361,12 +361,9 @@ struct forward {
     uint32_t stream;     /* of the next dropout */
 };
 
-static qn_node *linear(struct forward *forward, qn_node *x, qn_tensor *weight, qn_tensor *bias,
-                       enum qn_activation activation)
+static qn_node *linear(struct forward *forward, qn_node *x, qn_tensor *weight, qn_tensor *bias)
 {
-    return qn_matmul_with(
-        x, qn_leaf(forward->graph, weight),
-        (struct qn_matmul){.bias = qn_leaf(forward->graph, bias), .activation = activation});
+    return qn_linear(x, qn_leaf(forward->graph, weight), qn_leaf(forward->graph, bias));
 }
 
 static qn_node *norm(struct forward *forward, qn_node *x, qn_tensor *weight, qn_tensor *bias)
@@ -388,8 +385,7 @@ static qn_node *attention(struct forward *forward, qn_node *x, size_t layer)
     const struct qn_gpt_config *config = &forward->gpt->config;
     size_t heads = config->n_head, head = config->n_embd / heads;
     qn_node *parts[3]; /* query, key, value: (B, T, H, D) */
-    qn_split(linear(forward, x, block->c_attn_weight, block->c_attn_bias, QN_NO_ACTIVATION), -1, 3,
-             parts);
+    qn_split(linear(forward, x, block->c_attn_weight, block->c_attn_bias), -1, 3, parts);
     for (int i = 0; i < 3; i++)
         parts[i] = qn_reshape(parts[i], QN_SHAPE(forward->rows, forward->length, heads, head));
     const qn_gpt_cache *cache = forward->options->cache;
@@ -402,7 +398,7 @@ static qn_node *attention(struct forward *forward, qn_node *x, size_t layer)
     qn_node *y = qn_attention(parts[0], parts[1], parts[2],
                               (struct qn_attention){.is_causal = true, .position = position});
     y = qn_reshape(y, QN_SHAPE(forward->rows, forward->length, config->n_embd));
-    return linear(forward, y, block->attn_weight, block->attn_bias, QN_NO_ACTIVATION);
+    return linear(forward, y, block->attn_weight, block->attn_bias);
 }
 
 static qn_node *block(struct forward *forward, qn_node *x, size_t layer)
@@ -412,8 +408,9 @@ static qn_node *block(struct forward *forward, qn_node *x, size_t layer)
     qn_node *y = attention(forward, norm(forward, x, block->ln_1_weight, block->ln_1_bias), layer);
     x = qn_add(x, dropout(forward, y, config->resid_pdrop));
     y = norm(forward, x, block->ln_2_weight, block->ln_2_bias);
-    y = linear(forward, y, block->c_fc_weight, block->c_fc_bias, config->activation);
-    y = linear(forward, y, block->mlp_weight, block->mlp_bias, QN_NO_ACTIVATION);
+    y = linear(forward, y, block->c_fc_weight, block->c_fc_bias);
+    y = config->activation == QN_GELU ? qn_gelu(y) : qn_relu(y);
+    y = linear(forward, y, block->mlp_weight, block->mlp_bias);
     return qn_add(x, dropout(forward, y, config->resid_pdrop));
 }
 

@@ -259,7 +259,7 @@ UNARY(sin, "sin(x0)", "dy * cos(x0)")
 UNARY(cos, "cos(x0)", "-dy * sin(x0)")
 UNARY(tanh, "tanh(x0)", "dy * (1.0f - y * y)")
 UNARY(sigmoid, "1.0f / (1.0f + exp(-x0))", "dy * y * (1.0f - y)")
-UNARY(relu, "SELECT(LT(x0, 0.0f), (floatv)(0.0f), x0)", "SELECT(GT(x0, 0.0f), dy, (floatv)(0.0f))")
+UNARY(relu, "SELECT(LT(x0, 0.0f), (floatv)(0.0f), x0)", "SELECT(GT(y, 0.0f), dy, (floatv)(0.0f))")
 UNARY(gelu, "gelu(x0)", "dy * gelu_slope(x0)")
 UNARY(is_finite, "SELECT(LT(fabs(x0), (floatv)(INFINITY)), (floatv)(1.0f), (floatv)(0.0f))", NULL)
 

@@ -1,4 +1,4 @@
-/* The operation matmul: y = activation(op(a) op(b) + bias), where op may swap the last two axes. */
+/* The operation matmul: y = op(a) op(b), where op may swap the last two axes. */
 #include <quern/op.h>
 #include <quern/ops.h>
 
@@ -8,7 +8,7 @@
 #include "op/shape.h"
 
 struct attributes {
-    uint32_t transpose_a, transpose_b, has_bias, activation; /* enum qn_activation */
+    uint32_t transpose_a, transpose_b;
 };
 
 static const struct attributes *attributes_of(const qn_node *node)
@@ -72,27 +72,19 @@ static bool infer(qn_node *node)
     }
     if (left.rows == 0 || left.columns == 0 || right.columns == 0)
         return qn_node_fail(node, "an operand is empty (%s times %s)", a_text, b_text);
-    if (attributes->has_bias &&
-        (qn_in(node, 2)->rank != 1 || qn_in(node, 2)->size[0] != right.columns)) {
-        char bias_text[TEXT];
-        return qn_node_fail(node, "the bias is %s, not %zu numbers",
-                            operand_text(qn_in(node, 2), false, bias_text), right.columns);
-    }
-
     qn_shape y = *a;
     y.size[y.rank - 2] = left.rows;
     y.size[y.rank - 1] = right.columns;
     if (qn_shape_count(y) == SIZE_MAX)
         return qn_node_fail(node, "the result is too large (%s times %s)", a_text, b_text);
-    node->outputs[0] = node->outputs[1] = (struct qn_value){QN_F32, y};
-    node->n_outputs = attributes->activation == QN_NO_ACTIVATION ? 1 : 2;
+    node->outputs[0] = (struct qn_value){QN_F32, y};
     return true;
 }
 
 static struct qn_cost cost(const qn_node *node)
 {
     double y = (double)qn_shape_count(*qn_out(node, 0));
-    double elements = y * node->n_outputs;
+    double elements = y;
     for (size_t i = 0; i < node->n_inputs; i++)
         elements += (double)qn_shape_count(*qn_in(node, i));
     struct matrix left = matrix_of(qn_in(node, 0), attributes_of(node)->transpose_a);
@@ -127,8 +119,6 @@ static struct gemm_problem problem_of(const qn_node *node, const struct qn_layou
         .a_offset = a->offset,
         .b_offset = b->offset,
         .batch = {1, 1},
-        .has_bias = attributes->has_bias,
-        .activation = (enum qn_activation)attributes->activation,
     };
 
     if (b_is_shared && !problem.transpose_a) {
@@ -170,8 +160,6 @@ static void record(struct qn_launch *launch, const qn_node *node,
     size_t n_axes;
     struct gemm_problem problem =
         problem_of(node, qn_launch_layout(launch, 0), qn_launch_layout(launch, 1), axes, &n_axes);
-    if (problem.has_bias)
-        problem.bias_offset = qn_launch_layout(launch, 2)->offset;
 
     size_t outer_axes = n_axes > GEMM_BATCH_AXES ? n_axes - GEMM_BATCH_AXES : 0, launches = 1;
     for (size_t i = n_axes, to = GEMM_BATCH_AXES; i-- > outer_axes;) {
@@ -229,56 +217,31 @@ static void tiled_record(struct qn_launch *launch, const qn_node *node)
     record(launch, node, gemm_tiled_record);
 }
 
-#define ROWS_OF_ALL                                                                                \
-    {                                                                                              \
-        QN_ROWS, QN_ROWS, QN_ROWS                                                                  \
-    }
+/* The rows of a result are all its rows, one matrix after the other. */
+static int epilogue_rows(const qn_node *node)
+{
+    return qn_out(node, 0)->rank - 1;
+}
+
 static const struct qn_variant variants[] = {
     {.name = "clblast",
      .needs = "--gemm clblast, or a GPU and 2^27 products",
      .fits = clblast_fits,
-     .strides = ROWS_OF_ALL,
+     .strides = {QN_ROWS, QN_ROWS},
      .record = clblast_record},
     {.name = "cpu",
      .needs = "a CPU with vectors",
      .fits = cpu_fits,
-     .strides = ROWS_OF_ALL,
+     .strides = {QN_ROWS, QN_ROWS},
+     .epilogue = epilogue_rows,
      .record = cpu_record},
-    {.name = "tiled", .strides = ROWS_OF_ALL, .record = tiled_record},
+    {.name = "tiled",
+     .strides = {QN_ROWS, QN_ROWS},
+     .epilogue = epilogue_rows,
+     .record = tiled_record},
 };
 
 /* ---- Gradients ---- */
-
-static bool infer_like_first(qn_node *node)
-{
-    node->outputs[0] = node->inputs[0]->outputs[0];
-    return true;
-}
-
-/* d z, of what the activation was applied to (gelu) or gave (relu), and d y. */
-static const struct qn_op gelu_backward_op = {.name = "gelu_backward",
-                                              .outputs = 1,
-                                              .infer = infer_like_first,
-                                              .expression = "x1 * gelu_slope(x0)"};
-static const struct qn_op relu_backward_op = {.name = "relu_backward",
-                                              .outputs = 1,
-                                              .infer = infer_like_first,
-                                              .expression =
-                                                  "SELECT(GT(x0, 0.0f), x1, (floatv)(0.0f))"};
-
-/* d of the product: through the activation, and from those who use output 1. */
-static qn_node *gradient_of_product(qn_node *node, qn_node *const *d_out)
-{
-    enum qn_activation activation = (enum qn_activation)attributes_of(node)->activation;
-    qn_node *d_z = d_out[0];
-    if (d_z && activation == QN_GELU)
-        d_z = qn_node_new(&gelu_backward_op, NULL, (qn_node *[]){qn_output(node, 1), d_z}, 2);
-    if (d_z && activation == QN_RELU)
-        d_z = qn_node_new(&relu_backward_op, NULL, (qn_node *[]){node, d_z}, 2);
-    if (activation == QN_NO_ACTIVATION || !d_out[1])
-        return d_z;
-    return d_z ? qn_add(d_z, d_out[1]) : d_out[1];
-}
 
 static qn_node *product(qn_node *a, bool transpose_a, qn_node *b, bool transpose_b)
 {
@@ -294,22 +257,13 @@ static qn_node *folded(qn_node *x)
     return qn_reshape(x, (qn_shape){2, {qn_shape_count(shape) / columns, columns}});
 }
 
-/* The axes before the last `kept`. */
-static unsigned leading_axes(const qn_shape *shape, int kept)
-{
-    return QN_AXIS(shape->rank - kept) - 1;
-}
-
 static void gradient(qn_node *node, qn_node *const *d_out, qn_node **d_in)
 {
     const struct attributes *attributes = attributes_of(node);
     bool transpose_a = attributes->transpose_a, transpose_b = attributes->transpose_b;
-    qn_node *a = node->inputs[0], *b = node->inputs[1], *d_z = gradient_of_product(node, d_out);
+    qn_node *a = node->inputs[0], *b = node->inputs[1], *dy = d_out[0];
     const qn_shape *a_shape = qn_in(node, 0), *b_shape = qn_in(node, 1);
     bool b_is_shared = b_shape->rank < a_shape->rank;
-    if (!d_z)
-        return;
-
     if (transpose_a) {
         qn_node *b_for_all = b;
         if (b_is_shared) {
@@ -318,25 +272,22 @@ static void gradient(qn_node *node, qn_node *const *d_out, qn_node **d_in)
             shape.size[shape.rank - 1] = b_shape->size[1];
             b_for_all = qn_broadcast(b, shape);
         }
-        d_in[0] = product(b_for_all, transpose_b, d_z, true);
+        d_in[0] = product(b_for_all, transpose_b, dy, true);
     } else {
-        d_in[0] = product(d_z, false, b, !transpose_b);
+        d_in[0] = product(dy, false, b, !transpose_b);
     }
 
     /* One b for all: its gradient is the sum over the batch, which is one long product if the batch
      * is but more rows. */
-    qn_node *left = a, *right = d_z;
+    qn_node *left = a, *right = dy;
     bool sum = b_is_shared && transpose_a;
     if (b_is_shared && !transpose_a) {
         left = folded(a);
-        right = folded(d_z);
+        right = folded(dy);
     }
     qn_node *d_b = transpose_b ? product(right, true, left, transpose_a)
                                : product(left, !transpose_a, right, false);
-    d_in[1] = sum && d_b ? qn_sum(d_b, leading_axes(a_shape, 2)) : d_b;
-
-    if (attributes->has_bias)
-        d_in[2] = qn_sum(d_z, leading_axes(qn_out(node, 0), 1));
+    d_in[1] = sum && d_b ? qn_sum(d_b, QN_AXIS(a_shape->rank - 2) - 1) : d_b;
 }
 
 /* ---- The operation ---- */
@@ -345,7 +296,7 @@ static qn_node *simplify(qn_node *node);
 
 static const struct qn_op matmul_op = {
     .name = "matmul",
-    .outputs = 2,
+    .outputs = 1,
     .attributes = sizeof(struct attributes),
     .infer = infer,
     .variants = variants,
@@ -359,8 +310,7 @@ static const struct qn_op matmul_op = {
 static qn_node *simplify(qn_node *node)
 {
     struct attributes attributes = *attributes_of(node);
-    qn_node *inputs[] = {node->inputs[0], node->inputs[1],
-                         attributes.has_bias ? node->inputs[2] : NULL};
+    qn_node *inputs[] = {node->inputs[0], node->inputs[1]};
     bool changed = false;
     if (transposes_last_two(inputs[0])) {
         inputs[0] = inputs[0]->inputs[0];
@@ -372,18 +322,31 @@ static qn_node *simplify(qn_node *node)
         attributes.transpose_b ^= 1;
         changed = true;
     }
-    return changed ? qn_node_new(&matmul_op, &attributes, inputs, node->n_inputs) : node;
+    return changed ? qn_node_new(&matmul_op, &attributes, inputs, 2) : node;
 }
 
 qn_node *qn_matmul_with(qn_node *a, qn_node *b, struct qn_matmul options)
 {
-    qn_node *inputs[] = {a, b, options.bias};
-    struct attributes attributes = {options.transpose_a, options.transpose_b, options.bias != NULL,
-                                    options.activation};
-    return qn_node_new(&matmul_op, &attributes, inputs, options.bias ? 3 : 2);
+    struct attributes attributes = {options.transpose_a, options.transpose_b};
+    return qn_node_new(&matmul_op, &attributes, (qn_node *[]){a, b}, 2);
 }
 
 qn_node *qn_matmul(qn_node *a, qn_node *b)
 {
     return qn_matmul_with(a, b, (struct qn_matmul){0});
+}
+
+qn_node *qn_linear(qn_node *x, qn_node *weight, qn_node *bias)
+{
+    qn_node *y = qn_matmul(x, weight);
+    if (!y || !bias)
+        return NULL;
+    size_t columns = qn_out(y, 0)->size[qn_out(y, 0)->rank - 1];
+    if (qn_out(bias, 0)->rank != 1 || qn_out(bias, 0)->size[0] != columns) {
+        char text[TEXT];
+        qn_node_fail(y, "the bias is %s, not %zu numbers",
+                     operand_text(qn_out(bias, 0), false, text), columns);
+        return NULL;
+    }
+    return qn_add(y, bias);
 }

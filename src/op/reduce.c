@@ -70,7 +70,7 @@ static void launch_reduce(struct qn_launch *launch, enum kind kind, size_t outer
         qn_launch_output(launch, 0);
     if (from_workspace)
         qn_launch_workspace(launch);
-    else
+    else if (!qn_launch_fused(launch))
         qn_launch_input(launch, 0);
     qn_launch_ulong(launch, outer);
     qn_launch_ulong(launch, n);
@@ -97,8 +97,19 @@ static void record_reduce(struct qn_launch *launch, const qn_node *node)
                       false);
 }
 
-static const struct qn_variant variants[] = {
-    {.name = "parts", .workspace = workspace_reduce, .record = record_reduce}};
+/* The kernels walk rows of all that is reduced, or of what lies behind it. */
+static int prologue_rows(const qn_node *node)
+{
+    const struct reduce_attributes *reduce = node->attributes;
+    size_t outer, n, inner;
+    extents(node, &outer, &n, &inner);
+    return (int)(inner == 1 ? reduce->first : reduce->last);
+}
+
+static const struct qn_variant variants[] = {{.name = "parts",
+                                              .prologue = prologue_rows,
+                                              .workspace = workspace_reduce,
+                                              .record = record_reduce}};
 
 /* ---- Gradients ---- */
 
