@@ -271,13 +271,14 @@ inline __attribute__((always_inline)) uintv dropout_words(uintv index, uint stre
 #if FLOAT_WIDTH > 1
     if ((index.s0 & (FLOAT_WIDTH - 1)) == 0) {
         struct blocks b = philox_blocks(index.s0 >> 4 << 2, stream, seed, step);
+        uint4 x = convert_uint4(b.x), y = convert_uint4(b.y), z = convert_uint4(b.z),
+              w = convert_uint4(b.w);
 #if FLOAT_WIDTH == 16
-        return convert_uint16((ulong16)(b.x, b.y, b.z, b.w));
+        return (uint16)(x, y, z, w);
 #elif FLOAT_WIDTH == 8
-        return convert_uint8(index.s0 & 8 ? (ulong8)(b.z, b.w) : (ulong8)(b.x, b.y));
+        return index.s0 & 8 ? (uint8)(z, w) : (uint8)(x, y);
 #else
-        return convert_uint4(index.s0 & 8 ? (index.s0 & 4 ? b.w : b.z)
-                                          : (index.s0 & 4 ? b.y : b.x));
+        return index.s0 & 8 ? (index.s0 & 4 ? w : z) : (index.s0 & 4 ? y : x);
 #endif
     }
 #endif

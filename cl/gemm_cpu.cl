@@ -1,21 +1,20 @@
-/* y = op(a) op(b), or what FUSED makes of it, on a CPU.  One work-item a group; it makes tiles of y, one
- * after the other.  There are two ways, and one kernel for both, so that no size compiles anything.
+/* y = op(a) op(b), or what FUSED makes of it, on a CPU.  One work-item a group; it makes tiles of y,
+ * one after the other.  There are two ways, and one kernel for both, so that no size compiles
+ * anything.
  *
- * Many rows (Goto and van de Geijn: "Anatomy of high-performance matrix multiplication", 2008): for
- * a tile and a block of k it packs its rows of a into panels of ROWS (they stay in the second-level cache), then, column panel
- * by column panel, COLUMNS columns of b (they stay in the first-level cache), and multiplies
- * panels:
+ * Many rows (Goto and van de Geijn: "Anatomy of high-performance matrix multiplication", 2008):
  *
- *     for each block of k:     pack a (row_tile x block)
- *       for each column panel: pack b (block x COLUMNS)
- *         for each row panel:  ROWS x COLUMNS of y += panel of a times panel of b, in registers
+ *     for each block of k:      pack its rows of b, in panels of COLUMNS
+ *       for each part of rows:  pack those of a, in panels of ROWS (together they stay in the second-level cache)
+ *         for each panel of b:  (it stays in the first-level cache)
+ *           for each of a:      ROWS x COLUMNS of y += panel of a times panel of b, in registers
  *
  * Packing costs a few percent, makes all memory access sequential, and hides transposition and
  * edges from the inner loop.  Sums over k are split by k_block only: the sizes of tiles change
  * nothing in the numbers.
  *
- * Few rows of an a that is not transposed (row_tile is 0): b is read once, at the speed of memory,
- * and a tile has all rows. */
+ * Few rows (row_tile is 0), unless both operands are transposed: b is read once, at the speed of
+ * memory, and a tile has all rows. */
 
 #if FLOAT_WIDTH == 16
 #define ROWS 12 /* 24 sums, 2 vectors of b and 1 of a: 27 of 32 registers */
@@ -26,7 +25,19 @@
 #endif
 #define EACH_OF_FOUR(X) X(0) X(1) X(2) X(3)
 #define COLUMNS (2 * FLOAT_WIDTH)
-#define A_PITCH ((ROWS + 3) / 4 * 4) /* from column to column of a panel of a */
+
+/* From panel to panel: not a power of two, which would put them into the same few sets of a cache. */
+#define A_PANEL(k_block) ((k_block)*ROWS + FLOAT_WIDTH)
+#define B_PANEL(k_block) ((k_block)*COLUMNS + 16)
+
+#ifdef POCL_DEVICE_ADDRESS_BITS /* its prefetch() does nothing */
+#define PREFETCH(p) __builtin_prefetch((const void *)(size_t)(p))
+#else
+#define PREFETCH(p) prefetch(p, 1)
+#endif
+#define ROWS_AHEAD 8
+#define CACHE_LINE 16 /* floats */
+#define PACKED_COLUMNS (4 * COLUMNS) /* of b at once: rows of them are long enough, and they are still near when they are used */
 
 #ifdef FUSED
 #define IS_FUSED 1
@@ -37,12 +48,13 @@
 #define FUSED_ARGUMENTS
 #endif
 
-/* panel[k][i] = x[i * step + k] for i < width, k < depth: 4 x 4 numbers at a time.  Rows beyond
- * `count` repeat the last. */
+/* panel[k][i] = x[i * step + k] for i < width, k < depth: 4 x 4 numbers at a time, the last rows
+ * first, since four are written where two may be meant.  Rows beyond `count` repeat the last. */
 inline void pack_transposed(local float *panel, uint width, global const float *x, ulong step,
                             uint count, uint depth)
 {
-    for (uint i = 0; i < width; i += 4) {
+    for (uint i = (width + 3) / 4 * 4; i > 0;) {
+        i -= 4;
         global const float *x0 = x + min(i, count - 1) * step,
                            *x1 = x + min(i + 1, count - 1) * step;
         global const float *x2 = x + min(i + 2, count - 1) * step,
@@ -66,78 +78,83 @@ inline void pack_transposed(local float *panel, uint width, global const float *
     }
 }
 
-/* panel[k][i] = x[k * step + i] for i < count (zero beyond), k < depth. */
-inline void pack_part(local float *panel, uint width, global const float *x, ulong step, uint count,
-                      uint depth)
+/* panels[i / width][k][i % width] = x[k * step + i] for i < count, k < depth; whole vectors are
+ * written, again into what is written later.  Each row of x is read from end to end, since columns
+ * of it would miss the caches. */
+inline void pack_rows(local float *panels, uint width, ulong panel, global const float *x,
+                      ulong step, uint count, uint depth)
 {
-    for (uint k = 0; k < depth; k++, panel += width, x += step)
-        for (uint i = 0; i < width; i++)
-            panel[i] = i < count ? x[i] : 0.0f;
-}
-
-inline void pack_a(local float *panel, global const float *x, ulong step, uint transposed,
-                   uint count, uint depth)
-{
-    if (!transposed) {
-        pack_transposed(panel, A_PITCH, x, step, count, depth);
-    } else if (count < A_PITCH) {
-        pack_part(panel, A_PITCH, x, step, count, depth);
-    } else {
-        for (uint k = 0; k < depth; k++, panel += A_PITCH, x += step)
-            for (uint i = 0; i < A_PITCH; i += 4)
-                vstore4(vload4(0, x + i), 0, panel + i);
+    uint vectors = (width + FLOAT_WIDTH - 1) / FLOAT_WIDTH * FLOAT_WIDTH;
+    for (uint k = 0; k < depth; k++, panels += width, x += step) {
+        local float *to = panels;
+        uint i = 0;
+        if (k + ROWS_AHEAD < depth)
+            for (uint j = 0; j < count; j += CACHE_LINE)
+                PREFETCH(x + ROWS_AHEAD * step + j);
+        for (; i + vectors <= count; i += width, to += panel)
+            for (uint j = 0; j < width; j += FLOAT_WIDTH)
+                vstorev(vloadv(0, x + i + j), 0, to + j);
+        for (; i < count; i += width, to += panel)
+            for (uint j = 0; j < width && i + j < count; j++)
+                to[j] = x[i + j];
     }
 }
 
-inline void pack_b(local float *panel, global const float *x, ulong step, uint transposed,
-                   uint count, uint depth)
+/* Panels of x, whose rows (columns, if `along_rows`) they have, `step` apart. */
+inline void pack(local float *panels, uint width, ulong panel, global const float *x, ulong step,
+                 bool along_rows, uint count, uint depth)
 {
-    if (transposed) {
-        pack_transposed(panel, COLUMNS, x, step, count, depth);
-    } else if (count < COLUMNS) {
-        pack_part(panel, COLUMNS, x, step, count, depth);
-    } else {
-        for (uint k = 0; k < depth; k++, panel += COLUMNS, x += step) {
-            vstorev(vloadv(0, x), 0, panel);
-            vstorev(vloadv(1, x), 1, panel);
-        }
-    }
+    if (along_rows)
+        pack_rows(panels, width, panel, x, step, count, depth);
+    else
+        for (uint i = 0; i < count; i += width, panels += panel)
+            pack_transposed(panels, width, x + i * step, step, count - i, depth);
 }
 
-/* tile[i][j] = sum over k of a[k][i] b[k][j], for ROWS rows i or, of a last panel, four. */
-inline void multiply_panels(local float *tile, local const float *a, local const float *b,
-                            uint rows, uint depth)
+/* What multiply_panels() does with the product. */
+#define TO_TILE 0
+#define TO_Y 1
+#define ADD_TO_Y 2
+
+/* The sum over k of a[k][i] b[k][j], for `rows` rows: to a tile of COLUMNS, or to whole columns of y. */
+inline void multiply_panels(local const float *a, local const float *b, uint rows, uint depth,
+                            uint target, local float *tile, global float *restrict y, ulong y_row)
 {
 #define DECLARE(i) floatv low##i = (floatv)(0.0f), high##i = (floatv)(0.0f);
 #define MULTIPLY(i)                                                                                \
     low##i += a[i] * b_low;                                                                        \
     high##i += a[i] * b_high;
-#define STORE(i)                                                                                   \
+#define STORE_TILE(i)                                                                              \
     vstorev(low##i, 2 * i, tile);                                                                  \
     vstorev(high##i, 2 * i + 1, tile);
+#define STORE_Y(i)                                                                                 \
+    if (i < rows) {                                                                                \
+        vstorev(low##i, 0, y + i * y_row);                                                         \
+        vstorev(high##i, 1, y + i * y_row);                                                        \
+    }
+#define ADD_Y(i)                                                                                   \
+    if (i < rows) {                                                                                \
+        vstorev(vloadv(0, y + i * y_row) + low##i, 0, y + i * y_row);                              \
+        vstorev(vloadv(1, y + i * y_row) + high##i, 1, y + i * y_row);                             \
+    }
 #define MULTIPLY_ROWS(EACH)                                                                        \
     EACH(DECLARE)                                                                                  \
-    for (uint k = 0; k < depth; k++, a += A_PITCH, b += COLUMNS) {                                 \
+    for (uint k = 0; k < depth; k++, a += ROWS, b += COLUMNS) {                                    \
         floatv b_low = vloadv(0, b), b_high = vloadv(1, b);                                        \
         EACH(MULTIPLY)                                                                             \
     }                                                                                              \
-    EACH(STORE)
+    if (target == TO_TILE) {                                                                       \
+        EACH(STORE_TILE)                                                                           \
+    } else if (target == TO_Y) {                                                                   \
+        EACH(STORE_Y)                                                                              \
+    } else {                                                                                       \
+        EACH(ADD_Y)                                                                                \
+    }
 
     if (rows > 4) {
         MULTIPLY_ROWS(EACH_ROW)
     } else {
         MULTIPLY_ROWS(EACH_OF_FOUR)
-    }
-}
-
-/* y = tile, or y += tile: whole rows of it. */
-inline void add_tile(local const float *tile, global float *restrict y, ulong y_row, uint rows,
-                     bool first)
-{
-    for (uint i = 0; i < rows; i++, tile += COLUMNS, y += y_row) {
-        floatv low = vloadv(0, tile), high = vloadv(1, tile);
-        vstorev(first ? low : low + vloadv(0, y), 0, y);
-        vstorev(first ? high : high + vloadv(1, y), 1, y);
     }
 }
 
@@ -154,8 +171,8 @@ inline void store_up_to(floatv v, global float *p, uint lanes)
         store_part(v, p, lanes);
 }
 
-/* The same for any part of a tile whose rows are `pitch` apart, which goes to rows of n numbers from `row` and `column` on;
- * with what comes after the product, if it is the last. */
+/* A part of a tile, whose rows are `pitch` apart, goes to rows of n numbers from `row` and `column`
+ * on; with what comes after the product, if it is the last. */
 inline void finish_tile(local const float *tile, uint pitch, global float *restrict y, ulong n,
                         ulong row, uint column, FUSED_PARAMETERS uint rows, uint columns,
                         bool first, bool last)
@@ -180,7 +197,8 @@ inline void finish_tile(local const float *tile, uint pitch, global float *restr
 
 /* sums[i][j] = sum over k of a[i][k] b[k][j]; rows of sums are `pitch` apart. */
 inline void multiply_rows(local float *sums, uint pitch, global const float *a, ulong a_row,
-                          global const float *b, ulong b_row, uint m, uint columns, uint k)
+                          ulong a_column, global const float *b, ulong b_row, uint m, uint columns,
+                          uint k)
 {
     for (uint i = 0; i < m; i++)
         for (uint j = 0; j < columns; j += FLOAT_WIDTH)
@@ -191,14 +209,14 @@ inline void multiply_rows(local float *sums, uint pitch, global const float *a, 
 #define LOAD(e) floatv b##e = load_up_to(b + e * b_row + j, columns - j);
             EACH_OF_EIGHT(LOAD)
             for (uint i = 0; i < m; i++) {
-                global const float *x = a + i * a_row + d;
-                floatv even = x[0] * b0, odd = x[1] * b1;
-                even += x[2] * b2;
-                odd += x[3] * b3;
-                even += x[4] * b4;
-                odd += x[5] * b5;
-                even += x[6] * b6;
-                odd += x[7] * b7;
+                global const float *x = a + i * a_row + d * a_column;
+                floatv even = x[0] * b0, odd = x[a_column] * b1;
+                even += x[2 * a_column] * b2;
+                odd += x[3 * a_column] * b3;
+                even += x[4 * a_column] * b4;
+                odd += x[5 * a_column] * b5;
+                even += x[6 * a_column] * b6;
+                odd += x[7 * a_column] * b7;
                 vstorev(vloadv(0, sums + i * pitch + j) + (even + odd), 0, sums + i * pitch + j);
             }
         }
@@ -207,7 +225,7 @@ inline void multiply_rows(local float *sums, uint pitch, global const float *a, 
         for (uint j = 0; j < columns; j += FLOAT_WIDTH) {
             floatv row = load_up_to(b + j, columns - j);
             for (uint i = 0; i < m; i++)
-                vstorev(vloadv(0, sums + i * pitch + j) + a[i * a_row + d] * row, 0,
+                vstorev(vloadv(0, sums + i * pitch + j) + a[i * a_row + d * a_column] * row, 0,
                         sums + i * pitch + j);
         }
     }
@@ -255,8 +273,8 @@ gemm_cpu(global const float *restrict a, global const float *restrict b,
          global float *restrict y, FUSED_PARAMETERS uint m, uint n, uint k, uint transpose_a,
          uint transpose_b, ulong a_row, ulong b_row, ulong a_offset, ulong b_offset, ulong y_offset,
          uint batch, uint batch_inner, ulong a_outer, ulong a_inner, ulong b_outer, ulong b_inner,
-         uint row_tile, uint column_tile, uint k_block,
-         local float *a_panels, local float *b_panel, local float *tile)
+         uint row_tile, uint column_tile, uint row_part, uint k_block, local float *a_panels,
+         local float *b_panels, local float *tile)
 {
     uint row_tiles = row_tile ? (m + row_tile - 1) / row_tile : 1,
          column_tiles = (n + column_tile - 1) / column_tile;
@@ -278,8 +296,9 @@ gemm_cpu(global const float *restrict a, global const float *restrict b,
                 multiply_columns(tile, column_tile, a_matrix, a_row,
                                  b_matrix + column_begin * b_row, b_row, m, columns, k);
             else
-                multiply_rows(tile, column_tile, a_matrix, a_row, b_matrix + column_begin, b_row, m,
-                              columns, k);
+                multiply_rows(tile, column_tile, a_matrix, transpose_a ? 1 : a_row,
+                              transpose_a ? a_row : 1, b_matrix + column_begin, b_row, m, columns,
+                              k);
             finish_tile(tile, column_tile, y, n, y_row, column_begin, FUSED_ARGUMENTS m, columns,
                         true, true);
             continue;
@@ -287,25 +306,33 @@ gemm_cpu(global const float *restrict a, global const float *restrict b,
         for (uint k_begin = 0; k_begin < k; k_begin += k_block) {
             uint depth = min(k_block, k - k_begin);
             bool first = k_begin == 0, last = k_begin + depth == k;
-            for (uint row = row_begin; row < row_end; row += ROWS)
-                pack_a(a_panels + (row - row_begin) / ROWS * k_block * A_PITCH,
-                       a_matrix + (transpose_a ? k_begin * a_row + row : row * a_row + k_begin),
-                       a_row, transpose_a, row_end - row, depth);
-            for (uint column = column_begin; column < column_end; column += COLUMNS) {
-                uint columns = min((uint)COLUMNS, column_end - column);
-                pack_b(b_panel,
-                       b_matrix +
-                           (transpose_b ? column * b_row + k_begin : k_begin * b_row + column),
-                       b_row, transpose_b, columns, depth);
-                for (uint row = row_begin; row < row_end; row += ROWS) {
-                    uint rows = min((uint)ROWS, row_end - row);
-                    multiply_panels(tile, a_panels + (row - row_begin) / ROWS * k_block * A_PITCH,
-                                    b_panel, rows, depth);
-                    if (columns == COLUMNS && !(last && IS_FUSED))
-                        add_tile(tile, y + (y_row + row) * n + column, n, rows, first);
-                    else
-                        finish_tile(tile, COLUMNS, y, n, y_row + row, column, FUSED_ARGUMENTS rows,
-                                    columns, first, last);
+            for (uint part = row_begin; part < row_end; part += row_part) {
+                uint part_end = min(row_end, part + row_part);
+                pack(a_panels, ROWS, A_PANEL(k_block),
+                     a_matrix + (transpose_a ? k_begin * a_row + part : part * a_row + k_begin),
+                     a_row, transpose_a, part_end - part, depth);
+                for (uint column = column_begin; column < column_end; column += COLUMNS) {
+                    uint columns = min((uint)COLUMNS, column_end - column);
+                    local float *b_panel =
+                        b_panels + (column - column_begin) / COLUMNS * B_PANEL(k_block);
+                    if (part == row_begin && (column - column_begin) % PACKED_COLUMNS == 0)
+                        pack(b_panel, COLUMNS, B_PANEL(k_block),
+                             b_matrix + (transpose_b ? column * b_row + k_begin
+                                                     : k_begin * b_row + column),
+                             b_row, !transpose_b,
+                             min((uint)PACKED_COLUMNS, column_end - column), depth);
+                    uint target = columns < COLUMNS || (last && IS_FUSED) ? TO_TILE
+                                  : first                                 ? TO_Y
+                                                                          : ADD_TO_Y;
+                    for (uint row = part; row < part_end; row += ROWS) {
+                        uint rows = min((uint)ROWS, part_end - row);
+                        multiply_panels(a_panels + (row - part) / ROWS * A_PANEL(k_block), b_panel,
+                                        rows, depth, target, tile,
+                                        y + (y_row + row) * n + column, n);
+                        if (target == TO_TILE)
+                            finish_tile(tile, COLUMNS, y, n, y_row + row, column,
+                                        FUSED_ARGUMENTS rows, columns, first, last);
+                    }
                 }
             }
         }

@@ -5,22 +5,24 @@
 
 enum {
     K_BLOCK = 256,  /* a panel of b of so many rows stays in the first-level cache */
-    ROW_TILE = 192, /* so many rows of a panel of a stay in the second-level cache */
-    COLUMN_TILE = 512,
+    ROW_PART = 192, /* so many rows of a block of a ... */
+    COLUMN_TILE =
+        512,        /* ... and so many columns of one of b are packed at a time, if there is room */
+    ROW_TILE = 384, /* a taller tile of y leaves the caches before the next block of k adds to it */
     LEAST_LOCAL_MEMORY = 32768,
     FEW_ROWS = 8, /* no more: b is not packed, but read once */
     FEW_ROWS_COLUMNS = 512
 };
 
-/* The panels of cl/gemm_cpu.cl. */
+/* The panels of cl/gemm_cpu.cl: their widths, and the floats that each has besides those of its rows. */
 struct panels {
-    size_t rows, row_step, columns;
+    size_t rows, columns, a_gap, b_gap;
 };
 
 static struct panels panels_of(const struct qn_caps *caps)
 {
-    size_t rows = caps->float_width == 16 ? 12 : 6;
-    return (struct panels){rows, round_up(rows, 4), 2 * caps->float_width};
+    size_t width = caps->float_width;
+    return (struct panels){width == 16 ? 12 : 6, 2 * width, width, 16};
 }
 
 /* The least multiple of `unit` of which no more are needed to cover `size` than of `most`. */
@@ -38,8 +40,8 @@ bool gemm_cpu_fits(const struct gemm_problem *problem, const struct qn_caps *cap
 
 /* How y is cut, and floats of local memory. */
 struct tiling {
-    size_t rows, columns, k_block; /* rows 0: all */
-    size_t a_panels, b_panel, tile;
+    size_t rows, columns, row_part, k_block; /* rows 0: all */
+    size_t a_panels, b_panels, tile;
 };
 
 static void launch_tiles(struct qn_launch *launch, const struct gemm_problem *p,
@@ -49,9 +51,10 @@ static void launch_tiles(struct qn_launch *launch, const struct gemm_problem *p,
     gemm_launch_arguments(launch, p);
     qn_launch_uint(launch, tiling.rows);
     qn_launch_uint(launch, tiling.columns);
+    qn_launch_uint(launch, tiling.row_part);
     qn_launch_uint(launch, tiling.k_block);
     qn_launch_local(launch, size_max(tiling.a_panels, 1) * sizeof(float));
-    qn_launch_local(launch, size_max(tiling.b_panel, 1) * sizeof(float));
+    qn_launch_local(launch, size_max(tiling.b_panels, 1) * sizeof(float));
     qn_launch_local(launch, tiling.tile * sizeof(float));
     qn_launch_range(launch, (size_t[3]){size_min(tiles, QN_MAX_ITEMS)}, (size_t[3]){1});
 }
@@ -77,47 +80,59 @@ static void record_few_rows(struct qn_launch *launch, const struct gemm_problem 
                  tiles);
 }
 
+/* Cuts y into at least `least` tiles of at most `most_columns`, where it is large enough.  Each row of b is packed once for
+ * every tile above another, each of a once for every tile beside another: of all ways to cut, the one that packs least. */
+static void cut(const struct gemm_problem *p, struct panels panel, size_t most_columns,
+                size_t least, struct tiling *tiling)
+{
+    size_t batch = gemm_batch_count(p), row_panels = divide_up(p->m, panel.rows),
+           column_panels = divide_up(p->n, panel.columns), least_packed = SIZE_MAX;
+    size_t least_across = divide_up(p->n, most_columns), least_down = divide_up(p->m, ROW_TILE),
+           most_down = size_max(least_down, size_min(row_panels, divide_up(least, batch)));
+    for (size_t down = least_down; down <= most_down; down++) {
+        size_t across = size_max(least_across, divide_up(divide_up(least, batch), down));
+        across = size_min(across, column_panels);
+        bool is_enough = down * across * batch >= least || across == column_panels;
+        size_t packed = down * p->n + across * p->m;
+        if (!is_enough || packed >= least_packed)
+            continue;
+        least_packed = packed;
+        tiling->rows = even_part(p->m, divide_up(p->m, down), panel.rows);
+        tiling->columns = even_part(p->n, divide_up(p->n, across), panel.columns);
+    }
+}
+
 static void record_packed(struct qn_launch *launch, const struct gemm_problem *p)
 {
     const struct qn_caps *caps = qn_launch_caps(launch);
     struct panels panel = panels_of(caps);
-    size_t local_floats = caps->local_memory / sizeof(float) - panel.rows * panel.columns;
+    struct tiling tiling = {.tile = panel.rows * panel.columns};
 
-    /* The block of k is a fact of numbers (it splits sums), the tiles are not: they may follow the
-     * number of cores. */
-    size_t k_block = K_BLOCK;
-    while (k_block * (panel.columns + 4 * panel.row_step) > local_floats)
+    /* Half of the local memory for blocks of a, half for those of b.  The block of k is a fact of numbers (it splits sums),
+     * the tiles are not: they may follow the number of cores. */
+    size_t half = (caps->local_memory / sizeof(float) - tiling.tile) / 2, k_block = K_BLOCK;
+    while (panel.columns * k_block + panel.b_gap > half)
         k_block /= 2;
-    size_t row_panels = (local_floats / k_block - panel.columns) / panel.row_step;
-    size_t row_tile = even_part(p->m, size_min(ROW_TILE, row_panels * panel.rows), panel.rows);
-    size_t column_tile = even_part(p->n, COLUMN_TILE, panel.columns), tiles;
     k_block = even_part(p->k, k_block, 4);
+    size_t a_panel = panel.rows * k_block + panel.a_gap,
+           b_panel = panel.columns * k_block + panel.b_gap;
 
-    for (;;) {
-        tiles = divide_up(p->m, row_tile) * divide_up(p->n, column_tile) * gemm_batch_count(p);
-        bool rows_shrink = row_tile >= 4 * panel.rows,
-             columns_shrink = column_tile >= 4 * panel.columns;
-        if (tiles >= least_tiles(caps) || (!rows_shrink && !columns_shrink))
-            break;
-        if (rows_shrink && (row_tile >= column_tile || !columns_shrink))
-            row_tile = round_up(row_tile / 2, panel.rows);
-        else
-            column_tile = round_up(column_tile / 2, panel.columns);
-    }
-
-    launch_tiles(launch, p,
-                 (struct tiling){.rows = row_tile,
-                                 .columns = column_tile,
-                                 .k_block = k_block,
-                                 .a_panels = row_tile / panel.rows * panel.row_step * k_block,
-                                 .b_panel = panel.columns * k_block,
-                                 .tile = panel.rows * panel.columns},
-                 tiles);
+    cut(p, panel, size_min(COLUMN_TILE, half / b_panel * panel.columns), least_tiles(caps),
+        &tiling);
+    tiling.k_block = k_block;
+    tiling.row_part =
+        even_part(tiling.rows, size_min(ROW_PART, half / a_panel * panel.rows), panel.rows);
+    tiling.a_panels = tiling.row_part / panel.rows * a_panel;
+    tiling.b_panels = tiling.columns / panel.columns * b_panel;
+    launch_tiles(launch, p, tiling,
+                 divide_up(p->m, tiling.rows) * divide_up(p->n, tiling.columns) *
+                     gemm_batch_count(p));
 }
 
 void gemm_cpu_record(struct qn_launch *launch, const struct gemm_problem *p)
 {
-    if (p->m <= FEW_ROWS && !p->transpose_a)
+    bool is_vector = p->m == 1 && p->a_row == 1; /* a column that is a row as well */
+    if (p->m <= FEW_ROWS && (!p->transpose_a || !p->transpose_b || is_vector))
         record_few_rows(launch, p);
     else
         record_packed(launch, p);
