@@ -35,7 +35,6 @@
  * them of halves, which its compiler does not always join. */
 #define load(i, p) (((const floatv *)(p))[i])
 #define store(v, i, p) (((floatv *)(p))[i] = (v))
-typedef floatv unaligned_floatv __attribute__((aligned(4)));
 #define GLOBAL_VECTOR(p) (*(global const unaligned_floatv *)(p))
 
 #define LOG2_E 1.4426950408889634f

@@ -54,6 +54,9 @@ typedef uint16 uintv;
 #define LANES (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
 #endif
 
+/* A floatv that may lie anywhere. */
+typedef floatv unaligned_floatv __attribute__((aligned(4)));
+
 /* Comparisons give a condition for SELECT: at a width above 1 an intv of 0 and -1. */
 #define LT(a, b) ((a) < (b))
 #define LE(a, b) ((a) <= (b))
