@@ -716,21 +716,26 @@ static void test_full_checkpoint(void)
     qn_checkpoints_close(checkpoints);
 }
 
-/* Saves until it is killed; goes on with what it finds. */
-static void save_for_ever(const char *run)
+static bool is_there(const char *run, const char *name)
 {
     struct stat status;
-    char latest[400];
-    snprintf(latest, sizeof latest, "%s/latest", run);
-    bool is_run = lstat(latest, &status) == 0;
+    char path[400];
+    snprintf(path, sizeof path, "%s/%s", run, name);
+    return lstat(path, &status) == 0;
+}
+
+/* Saves until it is killed; goes on with what it finds.  The first step may be whole, though no link leads to it yet. */
+static void save_for_ever(const char *run)
+{
+    bool is_run = is_there(run, "latest") || is_there(run, "step-1");
     qn_checkpoints *checkpoints = qn_checkpoints_open(qn, run, is_run);
     const char *folder = qn_checkpoints_latest(checkpoints);
     long step = folder ? load(folder) : 0;
-    if (!checkpoints || step < 0)
-        _exit(1);
-    for (;; step++)
-        if (!save(checkpoints, (uint64_t)step + 1, step % 3 == 0))
-            _exit(1);
+    bool ok = checkpoints && step >= 0;
+    for (; ok; step++)
+        ok = save(checkpoints, (uint64_t)step + 1, step % 3 == 0);
+    fprintf(stderr, "# step %ld: %s\n", step, qn_error(qn));
+    _exit(1);
 }
 
 static void test_kills(void)
