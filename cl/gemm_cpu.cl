@@ -5,11 +5,14 @@
  * Many rows (Goto and van de Geijn: "Anatomy of high-performance matrix multiplication", 2008):
  *
  *     for each block of k:      pack its rows of b, in panels of COLUMNS
- *       for each part of rows:  pack those of a, in panels of ROWS (together they stay in the second-level cache)
- *         for each panel of b:  (it stays in the first-level cache)
+ *       for each part of rows:  pack those of a, in panels of ROWS
+ *         for each panel of b:
  *           for each of a:      ROWS x COLUMNS of y += panel of a times panel of b, in registers
  *
- * Packing costs a few percent, makes all memory access sequential, and hides transposition and
+ * A panel of b stays in the first-level cache, those of a part of a in the second-level cache.  b is
+ * packed while the first part of rows meets it, a few panels at a time.
+ *
+ * Packing costs a tenth of the time, makes all memory access sequential, and hides transposition and
  * edges from the inner loop.  Sums over k are split by k_block only: the sizes of tiles change
  * nothing in the numbers.
  *
@@ -26,7 +29,8 @@
 #define EACH_OF_FOUR(X) X(0) X(1) X(2) X(3)
 #define COLUMNS (2 * FLOAT_WIDTH)
 
-/* From panel to panel: not a power of two, which would put them into the same few sets of a cache. */
+/* From panel to panel: not a power of two, which would put them into a few sets of a cache; and
+ * packing writes some numbers more than a panel of a has. */
 #define A_PANEL(k_block) ((k_block)*ROWS + FLOAT_WIDTH)
 #define B_PANEL(k_block) ((k_block)*COLUMNS + 16)
 
@@ -37,7 +41,7 @@
 #endif
 #define ROWS_AHEAD 8
 #define CACHE_LINE 16 /* floats */
-#define PACKED_COLUMNS (4 * COLUMNS) /* of b at once: rows of them are long enough, and they are still near when they are used */
+#define PACKED_COLUMNS (4 * COLUMNS) /* of b at once: long runs, and still near when used */
 
 #ifdef FUSED
 #define IS_FUSED 1
@@ -116,7 +120,8 @@ inline void pack(local float *panels, uint width, ulong panel, global const floa
 #define TO_Y 1
 #define ADD_TO_Y 2
 
-/* The sum over k of a[k][i] b[k][j], for `rows` rows: to a tile of COLUMNS, or to whole columns of y. */
+/* The sum over k of a[k][i] b[k][j], for `rows` rows: to a tile of COLUMNS, or to whole columns of
+ * y. */
 inline void multiply_panels(local const float *a, local const float *b, uint rows, uint depth,
                             uint target, local float *tile, global float *restrict y, ulong y_row)
 {

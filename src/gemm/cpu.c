@@ -14,7 +14,7 @@ enum {
     FEW_ROWS_COLUMNS = 512
 };
 
-/* The panels of cl/gemm_cpu.cl: their widths, and the floats that each has besides those of its rows. */
+/* The panels of cl/gemm_cpu.cl: their widths, and the floats between one and the next. */
 struct panels {
     size_t rows, columns, a_gap, b_gap;
 };
@@ -80,8 +80,8 @@ static void record_few_rows(struct qn_launch *launch, const struct gemm_problem 
                  tiles);
 }
 
-/* Cuts y into at least `least` tiles of at most `most_columns`, where it is large enough.  Each row of b is packed once for
- * every tile above another, each of a once for every tile beside another: of all ways to cut, the one that packs least. */
+/* Cuts y into at least `least` tiles of at most `most_columns`, where it is large enough.  Each tile
+ * packs its rows of a and its columns of b: of all ways to cut, the one that packs least. */
 static void cut(const struct gemm_problem *p, struct panels panel, size_t most_columns,
                 size_t least, struct tiling *tiling)
 {
@@ -108,8 +108,8 @@ static void record_packed(struct qn_launch *launch, const struct gemm_problem *p
     struct panels panel = panels_of(caps);
     struct tiling tiling = {.tile = panel.rows * panel.columns};
 
-    /* Half of the local memory for blocks of a, half for those of b.  The block of k is a fact of numbers (it splits sums),
-     * the tiles are not: they may follow the number of cores. */
+    /* Half of the local memory for blocks of a, half for those of b.  The block of k is a fact of
+     * numbers (it splits sums), the tiles are not: they may follow the number of cores. */
     size_t half = (caps->local_memory / sizeof(float) - tiling.tile) / 2, k_block = K_BLOCK;
     while (panel.columns * k_block + panel.b_gap > half)
         k_block /= 2;
