@@ -113,7 +113,7 @@ voids_wrong_kernel()
     sed 's/exp(/exp(0.9f * /' "$SRCDIR/cl/softmax.cl" >cl/softmax.cl
     QUERN_CL_DIR=cl exits 1 rows --shapes 8x64 --json json.tmp
 }
-compares()
+against()
 {
     echo '[{"case": "gemm 64x64x64 NT float32", "best_s": 1, "mean_s": 1, "rate": 1000000, "unit": "GFLOP/s"}]' >torch.json
     exits 0 gemm --shapes 64x64x64 --against torch.json &&
@@ -133,13 +133,15 @@ else
     skip "the estimates: no python3"
 fi
 check "memory" exits 0 memory --shapes 1000
+check "a size given twice is one row" exits 0 memory --shapes 1000,01000 --json json.tmp
+check "once" test "$(grep -c '"copy/1000"' json.tmp)" = 1
 check "attention" exits 0 attention --shapes 1x2x33x16
 check "rows of two sizes" exits 0 rows --shapes 9x70
 check "rows of three sizes, and of one" exits 0 rows --shapes 31x16x7,1001
 check "training of one recipe, and its losses" exits 0 train --shapes 12x64 --json json.tmp
 check "it has tokens a second" is_positive train/nanogpt-char-cpu/4L4H128-T64-B12 tokens_per_s
 check "generating, and its tokens" exits 0 generate --shapes 64
-check "another program's rates" compares
+check "another program's rates" against
 check "a kernel that is wrong fails" voids_wrong_kernel
 check "its row is void, with a reason" mentions out.tmp '^| softmax | 8x64 | void: result\[[0-9]*\] is .*, not '
 check "in the JSON, too" test "$(value_of softmax/8x64 median_s)" = void
@@ -168,6 +170,7 @@ check "comparing with itself" compare 0 a.json a.json
 check "the verdict" mentions out.tmp '| same |$'
 check "slower than is allowed" compare 1 a.json b.json --fail-slower 19
 check "slower by less" compare 0 a.json b.json --fail-slower 21
+check "writing over what is compared" compare 2 a.json b.json --json a.json
 check "rows of one file only" compare 0 a.json c.json
 check "are named" mentions out.tmp '^- copy/9 is in B only$'
 check "a row of other work" sh -c 'sed "s/\"amount\": 8/\"amount\": 9/" a.json >bad.json'

@@ -198,7 +198,7 @@ static const char *const bench_examples[] = {
 
 static const struct option compare_options[] = {
     {OPTION_REAL, 0, "fail-slower", "PERCENT", .most = 1e6, .help =
-        "exit with 1 if a row is slower by more than this at both ends of its interval"},
+        "exit with 1 if a row is called slower, by more than this at both ends of its interval"},
     {OPTION_STRING, 0, "json", "FILE", .help = "write the comparison as JSON"},
 };
 

@@ -154,11 +154,10 @@ static void launch_range(struct qn_launch *launch, size_t items, size_t group)
     qn_launch_range(launch, (size_t[3]){size_min(items, QN_MAX_ITEMS / group)}, (size_t[3]){group});
 }
 
-/* Rows and columns of a block of cl/attention_gpu.cl, so that three blocks of D columns fit 32 KiB.
- */
+/* Rows and columns of a block of cl/attention_gpu.cl: three blocks of D columns fit 32 KiB. */
 static long gpu_block(size_t head_size)
 {
-    return head_size <= 64 ? 8 : head_size <= 128 ? 16 : 8;
+    return head_size <= 64 ? 32 : head_size <= 128 ? 16 : 8;
 }
 
 static bool fits_cpu(const qn_node *node, const struct qn_caps *caps)

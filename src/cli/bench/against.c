@@ -32,8 +32,10 @@ json_t *against_read(const char *path, char *message, size_t message_bytes)
     }
     if (file)
         snprintf(message, message_bytes, "%s: expected a list of results", path);
+    else if (error.line > 0)
+        snprintf(message, message_bytes, "%s: line %d: %s", path, error.line, error.text);
     else
-        snprintf(message, message_bytes, "%s:%d: %s", path, error.line, error.text);
+        snprintf(message, message_bytes, "%s", error.text);
     json_decref(file);
     return NULL;
 }

@@ -182,14 +182,14 @@ static int prepare(struct bench *bench)
     const char *against = options_string(options, "against");
     const char *json = options_string(options, "json");
     char message[256];
-    if (json && !report_may_write(json))
-        return failure(options, "cannot write %s: %s", json, strerror(errno));
     if (against && !(bench->against = against_read(against, message, sizeof message)))
         return failure(options, "--against: %s", message);
     bench->qn = qn_open_with(&(struct qn_options){.device = options_string(options, "device"),
                                                   .gemm = options_string(options, "gemm")});
     if (!bench->qn)
         return failure(options, "%s", qn_error(NULL));
+    if (json && !report_may_write(json))
+        return failure(options, "cannot write %s: %s", json, strerror(errno));
     signal(SIGQUIT, SIG_DFL); /* LLVM, in drivers, catches it and goes on */
     bench->seconds = options_seconds(options, "seconds");
     time_text(bench->started);

@@ -262,6 +262,15 @@ void report_tables(const struct bench *bench);
 bool report_may_write(const char *path);
 bool report_json(const struct bench *bench, const char *path);
 
+/* Text, or null if it is none or not UTF-8. */
+json_t *text_json(const char *text);
+
+/* Writes a document, and frees it; false, with errno, on failure. */
+bool json_write(json_t *document, const char *path);
+
+/* Prints text from elsewhere in a cell of a table: without what would end the cell or steer a terminal. */
+void print_cell_text(const char *text);
+
 /* Reads what PyTorch reached; NULL, with a message, if it is no such file. */
 json_t *against_read(const char *path, char *message, size_t message_bytes);
 

@@ -313,11 +313,25 @@ static bool run_shape(struct bench *bench, const char *group, const size_t *size
     return true;
 }
 
+/* Whether the list has the shape before `end`. */
+static bool has_before(const char *list, const char *end, const size_t *sizes, size_t count)
+{
+    size_t other[MOST_SIZES], n;
+    for (; list < end; list++)
+        if (read_shape(&list, other, &n) && n == count && list < end &&
+            memcmp(other, sizes, count * sizeof *sizes) == 0)
+            return true;
+    return false;
+}
+
 bool bench_shapes(struct bench *bench, const char *group, const char *shapes)
 {
+    const char *list = shapes;
     size_t sizes[MOST_SIZES], count;
     do {
-        if (read_shape(&shapes, sizes, &count) && !run_shape(bench, group, sizes, count))
+        const char *begin = shapes;
+        if (read_shape(&shapes, sizes, &count) && !has_before(list, begin, sizes, count) &&
+            !run_shape(bench, group, sizes, count))
             return false;
     } while (*shapes++ == ',');
     return true;

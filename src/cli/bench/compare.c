@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { FILES = 2 };
 
@@ -173,14 +174,29 @@ static struct estimate ratio_of(const struct result *a, const struct result *b)
                              b->quiet.high / a->quiet.low};
 }
 
-/* On one device, with one driver, fma is the same code at work in registers: where it differs, the
- * machine was not the same.  1 if that cannot be known. */
+static bool is_same_value(const json_t *a, const json_t *b)
+{
+    return (!a && !b) || json_equal(a, b);
+}
+
+/* Whether both files are of one device, with one driver and one kind of kernels. */
+static bool is_same_device(const struct file *a, const struct file *b)
+{
+    static const char *const keys[] = {"platform", "device", "driver", "class", "float_width"};
+    const json_t *of_a = json_object_get(a->json, "device"),
+                 *of_b = json_object_get(b->json, "device");
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (!is_same_value(json_object_get(of_a, keys[i]), json_object_get(of_b, keys[i])))
+            return false;
+    return of_a && of_b;
+}
+
+/* Then fma is the same code at work in registers: where it differs, the machine was not the same.  1 if
+ * that cannot be known. */
 static struct estimate control_of(const struct file *a, const struct file *b)
 {
     const struct result *of_a = find_result(a, PEAK "fma"), *of_b = find_result(b, PEAK "fma");
-    const json_t *device = json_object_get(a->json, "device");
-    if (!device || !json_equal(device, json_object_get(b->json, "device")) || !of_a || !of_b ||
-        of_a->reason || of_b->reason)
+    if (!is_same_device(a, b) || !of_a || !of_b || of_a->reason || of_b->reason)
         return (struct estimate){1, 1, 1};
     return ratio_of(of_a, of_b);
 }
@@ -209,34 +225,16 @@ static size_t compare_files(const struct file *a, const struct file *b, struct c
 
 /* ---- What differs ---- */
 
-/* Text of files in a cell of a table: without what would end the cell or steer a terminal. */
-static void print_text(const char *text)
-{
-    for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
-        bool is_high_control = p[0] == 0xC2 && p[1] < 0xA0;
-        if (*p == '|')
-            fputs("\\|", stdout);
-        else
-            putchar(*p < ' ' || *p == 0x7F || is_high_control ? '?' : *p);
-        p += is_high_control;
-    }
-}
-
 static void print_cell(const json_t *value)
 {
     char *text = NULL;
     putchar(' ');
     if (json_is_string(value))
-        print_text(json_string_value(value));
+        print_cell_text(json_string_value(value));
     else if (value && (text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT)))
-        print_text(text);
+        print_cell_text(text);
     free(text);
     fputs(" |", stdout);
-}
-
-static bool is_same_value(const json_t *a, const json_t *b)
-{
-    return (!a && !b) || json_equal(a, b);
 }
 
 /* Adds the keys of a section whose values differ to `differing`, as [A's, B's]. */
@@ -274,16 +272,16 @@ static void print_differing(const struct file *files, json_t *differing)
     const char *key;
     json_t *pair;
     printf("| | A: ");
-    print_text(files[0].path);
+    print_cell_text(files[0].path);
     printf(" | B: ");
-    print_text(files[1].path);
+    print_cell_text(files[1].path);
     printf(" |\n|---|---|---|\n| finished |");
     for (size_t i = 0; i < FILES; i++)
         print_cell(json_object_get(files[i].json, "finished"));
     printf("\n");
     json_object_foreach (differing, key, pair) {
         printf("| ");
-        print_text(key);
+        print_cell_text(key);
         printf(" |");
         print_cell(json_array_get(pair, 0));
         print_cell(json_array_get(pair, 1));
@@ -321,7 +319,7 @@ static void print_void(const struct file *file, char name)
         if (!file->results[i].reason)
             continue;
         printf("- %s is void in %c: ", file->results[i].id, name);
-        print_text(file->results[i].reason);
+        print_cell_text(file->results[i].reason);
         printf("\n");
     }
 }
@@ -343,13 +341,16 @@ static void print_summary(const struct comparison *rows, size_t count,
     for (size_t i = 0; i < VERDICTS; i++)
         if (counts[i])
             printf(", %zu %s", counts[i], verdict_names[i]);
-    printf(
-        ".\nms: medians of rounds; B/A: of times in quiet rounds, above 1 B is slower.  Of rows in "
-        "which nothing\nchanged, about one in forty is called faster or slower by chance.\n");
+    printf(".\nms: medians of rounds; B/A: of times in quiet rounds, above 1 B is slower.\n");
+    if (counts[FASTER] || counts[SLOWER])
+        printf(
+            "Of rows in which nothing changed, about one in forty was called faster or slower on a "
+            "shared machine.\n");
     if (control->low > 1 + same_within || control->high < 1 / (1 + same_within))
         printf(
-            "fma itself took %.2f times as long in B: the machine was not the same in both runs. "
-            " Only what goes\nbeyond that has a verdict: measure again, on an idle machine.\n",
+            "fma itself took %.2f times as long in B: the machine was not the same in both runs.\n"
+            "Only what goes beyond that is called faster or slower: measure again, on an idle "
+            "machine.\n",
             control->value);
 }
 
@@ -396,19 +397,13 @@ static json_t *unranked_json(const struct file *files, bool is_void)
     return lists;
 }
 
-static bool write_json(const char *path, const struct file *files, json_t *differing,
-                       const struct comparison *rows, size_t count)
+static json_t *comparison_json(const struct file *files, json_t *differing,
+                               const struct comparison *rows, size_t count)
 {
-    json_t *all = json_pack("{s:s, s:[s, s], s:O, s:o, s:o, s:o}", "schema",
-                            "quern.bench.compare/1", "files", files[0].path, files[1].path,
-                            "differing", differing, "rows", rows_json(rows, count), "void",
-                            unranked_json(files, true), "only", unranked_json(files, false));
-    FILE *file = all ? fopen(path, "w") : NULL;
-    bool is_written = file && json_dumpf(all, file, JSON_INDENT(1)) == 0 && fputc('\n', file) > 0;
-    if (file && fclose(file) != 0)
-        is_written = false;
-    json_decref(all);
-    return is_written;
+    return json_pack("{s:s, s:[o, o], s:O, s:o, s:o, s:o}", "schema", "quern.bench.compare/1",
+                     "files", text_json(files[0].path), text_json(files[1].path), "differing",
+                     differing, "rows", rows_json(rows, count), "void", unranked_json(files, true),
+                     "only", unranked_json(files, false));
 }
 
 /* ---- The command ---- */
@@ -428,8 +423,10 @@ static int report(const struct options *options, const struct file *files,
     }
     struct estimate control = control_of(&files[0], &files[1]);
     print_summary(rows, count, &control);
-    bool is_written = !json || write_json(json, files, differing, rows, count);
+    bool is_written = !json || json_write(comparison_json(files, differing, rows, count), json);
+    int cause = errno;
     json_decref(differing);
+    errno = cause;
     if (!is_written)
         return failure(options, "cannot write %s: %s", json, strerror(errno));
     double most = 1 + options_real(options, "fail-slower") / 100;
@@ -439,6 +436,13 @@ static int report(const struct options *options, const struct file *files,
     return EXIT_SUCCESS;
 }
 
+static bool is_same_file(const char *a, const char *b)
+{
+    struct stat of_a, of_b;
+    return a && stat(a, &of_a) == 0 && stat(b, &of_b) == 0 && of_a.st_dev == of_b.st_dev &&
+           of_a.st_ino == of_b.st_ino;
+}
+
 int command_bench_compare(const struct options *options)
 {
     struct file files[FILES] = {{.path = ""}};
@@ -446,6 +450,10 @@ int command_bench_compare(const struct options *options)
     int status = EXIT_SUCCESS;
     if (options_operands(options) != FILES)
         return usage_error(options, "it takes two files");
+    for (size_t i = 0; i < FILES; i++)
+        if (is_same_file(options_string(options, "json"), options_operand_at(options, i)))
+            return usage_error(options, "--json would write over %s",
+                               options_operand_at(options, i));
     for (size_t i = 0; i < FILES && status == EXIT_SUCCESS; i++)
         if (!read_file(&files[i], options_operand_at(options, i)))
             status = failure(options, "%s", files[i].message);

@@ -3,6 +3,7 @@
 
 #include "cli/bench/bench.h"
 
+#include <errno.h>
 #include <math.h>
 #include <string.h>
 #include <sys/utsname.h>
@@ -18,7 +19,7 @@
 #endif
 
 /* Text of drivers and users need not be UTF-8: what is not becomes null. */
-static json_t *text_json(const char *text)
+json_t *text_json(const char *text)
 {
     json_t *string = text && *text ? json_string(text) : NULL;
     return string ? string : json_null();
@@ -226,10 +227,21 @@ bool report_json(const struct bench *bench, const char *path)
                   options_json(bench), "build", "version", PACKAGE_VERSION, "compiler", COMPILER,
                   "commit", text_json(QUERN_COMMIT), "host", host_json(), "device",
                   open_device_json(bench), "peaks", peaks_json(&bench->peaks), "results", results);
-    FILE *file = all ? fopen(path, "w") : NULL;
-    bool is_written = file && json_dumpf(all, file, JSON_INDENT(1)) == 0 && fputc('\n', file) > 0;
-    if (file && fclose(file) != 0)
+    return json_write(all, path);
+}
+
+bool json_write(json_t *document, const char *path)
+{
+    errno = ENOMEM; /* if there is no document */
+    FILE *file = document ? fopen(path, "w") : NULL;
+    bool is_written = file && json_dumpf(document, file, JSON_INDENT(1)) == 0 &&
+                      fputc('\n', file) != EOF && fflush(file) == 0;
+    int cause = errno;
+    if (file && fclose(file) != 0 && is_written) {
         is_written = false;
-    json_decref(all);
+        cause = errno;
+    }
+    json_decref(document);
+    errno = cause;
     return is_written;
 }

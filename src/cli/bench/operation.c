@@ -63,7 +63,7 @@ qn_node *operation_normal(struct operation *operation, qn_shape shape)
 qn_node *operation_counted(struct operation *operation, size_t count)
 {
     qn_node *leaf = add_operand(operation, QN_F32, QN_SHAPE(count));
-    float *values = malloc((count + 1) * sizeof *values);
+    float *values = leaf ? malloc((count + 1) * sizeof *values) : NULL;
     for (size_t i = 0; values && i < count; i++)
         values[i] = (float)(i % 1021) / 512 - 1;
     return write_operand(operation, leaf, values);
@@ -72,7 +72,7 @@ qn_node *operation_counted(struct operation *operation, size_t count)
 qn_node *operation_indices(struct operation *operation, size_t count, size_t below)
 {
     qn_node *leaf = add_operand(operation, QN_I32, QN_SHAPE(count));
-    int32_t *values = malloc((count + 1) * sizeof *values);
+    int32_t *values = leaf ? malloc((count + 1) * sizeof *values) : NULL;
     for (size_t i = 0; values && i < count; i++)
         values[i] = (int32_t)((uint32_t)i * 2654435761u % below);
     return write_operand(operation, leaf, values);

@@ -86,7 +86,9 @@ static void print_row(const struct bench *bench, const struct row *row)
     char text[NUMBER_TEXT];
     print_name(row->id);
     if (*row->reason) {
-        printf(" void: %s |\n", row->reason);
+        printf(" void: ");
+        print_cell_text(row->reason);
+        printf(" |\n");
         return;
     }
     printf(" %.4g | %.2g |", 1e3 * timing->median.value,
@@ -113,13 +115,24 @@ static void print_notes(const struct bench *bench)
         void_rows += *bench->rows[i].reason != '\0';
     printf("\nms: the median of %d rounds; ±: half of its 98%% interval.  of peak: of gemm "
            "1024x1024x1024 for\nGFLOP/s, of the copy of a like size for GB/s; above 100%% it came "
-           "from "
-           "a cache.\n",
+           "from a cache.\n",
            ROUNDS);
     if (bench->against)
         printf("theirs, ratio: their best run, and how many times as fast our best run is.\n");
     if (void_rows)
         printf("%zu of %zu rows are void.\n", void_rows, bench->n_rows);
+}
+
+void print_cell_text(const char *text)
+{
+    for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
+        bool is_high_control = p[0] == 0xC2 && p[1] >= 0x80 && p[1] < 0xA0;
+        if (*p == '|')
+            fputs("\\|", stdout);
+        else
+            putchar(*p < ' ' || *p == 0x7F || is_high_control ? '?' : *p);
+        p += is_high_control;
+    }
 }
 
 void report_tables(const struct bench *bench)
