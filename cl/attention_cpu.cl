@@ -31,40 +31,14 @@
 #define D_LANES ((D + COLUMNS - 1) / COLUMNS * COLUMNS)
 #define ALIGNED __attribute__((aligned(64)))
 
-/* Vectors in private memory, aligned, and in global memory.  Not vloadn and vstoren: PoCL makes
- * them of halves, which its compiler does not always join. */
+/* Vectors in private memory, aligned. */
 #define load(i, p) (((const floatv *)(p))[i])
 #define store(v, i, p) (((floatv *)(p))[i] = (v))
-#define GLOBAL_VECTOR(p) (*(global const unaligned_floatv *)(p))
 
-#define LOG2_E 1.4426950408889634f
-#define LN_2 0.6931471805599453f
 /* The score of a key that a query does not see.  LEAST is below every other score, but so far above
  * that one that a row that sees nothing gets the sum 0. */
 #define HIDDEN -3e38f
 #define LEAST -1e30f
-
-/* fmax without its care for NaN: b, if one is. */
-static inline floatv greater(floatv a, floatv b)
-{
-    return SELECT(GT(a, b), a, b);
-}
-
-/* 2^x for x up to 127, 0 below -126.5; NaN stays NaN.  The polynomial is that of Cephes' exp2f on
- * [-1/2, 1/2]; the error is below 2e-7. */
-static inline floatv power_of_2(floatv x)
-{
-    x = greater((floatv)(-127.0f), x);
-    floatv shifted = x + 12583039.0f; /* 1.5 * 2^23 + 127: the last bits are the exponent's */
-    floatv f = x - (shifted - 12583039.0f);
-    floatv y = fma(f, 1.535336188319500e-4f, (floatv)(1.339887440266574e-3f));
-    y = fma(y, f, (floatv)(9.618437357674640e-3f));
-    y = fma(y, f, (floatv)(5.550332471162809e-2f));
-    y = fma(y, f, (floatv)(2.402264791363012e-1f));
-    y = fma(y, f, (floatv)(6.931472028550421e-1f));
-    y = fma(y, f, (floatv)(1.0f));
-    return y * as_floatv(as_intv(shifted) << 23);
-}
 
 /* ---- Transposition, by blocks of 4 x 4 in the quarters of vectors ---- */
 
@@ -160,7 +134,7 @@ static inline void load_rows(float *to, global const float *x, ulong row, uint c
 {
     for (uint i = 0; i < count; i++, x += row, to += D_LANES) {
         for (uint d = 0; d + FLOAT_WIDTH <= D; d += FLOAT_WIDTH)
-            store(GLOBAL_VECTOR(x + d), 0, to + d);
+            store(vloadv(0, x + d), 0, to + d);
         for (uint d = D / FLOAT_WIDTH * FLOAT_WIDTH; d < D_LANES; d++)
             to[d] = d < D ? x[d] : 0.0f;
     }
@@ -362,7 +336,7 @@ static inline floatv load_lanes(global const float *row, uint d)
     if (d + FLOAT_WIDTH > D)
         return d < D ? load_part(row + d, D - d, 0.0f) : (floatv)(0.0f);
 #endif
-    return GLOBAL_VECTOR(row + d);
+    return vloadv(0, row + d);
 }
 
 static inline void store_lanes(floatv x, global float *row, uint d)
@@ -374,7 +348,7 @@ static inline void store_lanes(floatv x, global float *row, uint d)
         return;
     }
 #endif
-    *(global unaligned_floatv *)(row + d) = x;
+    vstorev(x, 0, row + d);
 }
 
 /* to[d / COLUMNS][i][d % COLUMNS] = scale x[i * row + d] for i < count, d < D, and zeros beyond. */

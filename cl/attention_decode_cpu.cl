@@ -10,8 +10,6 @@
 #define KEYS 64
 #define D_LANES ((D + FLOAT_WIDTH - 1) / FLOAT_WIDTH * FLOAT_WIDTH)
 #define VECTORS (D_LANES / FLOAT_WIDTH)
-#define LOG2_E 1.4426950408889634f
-#define LN_2 0.6931471805599453f
 #define HIDDEN -3e38f
 #define LEAST -1e30f /* below every score, far above HIDDEN */
 
@@ -84,12 +82,12 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_decode(
             for (uint j = keys; j < (keys + FLOAT_WIDTH - 1) / FLOAT_WIDTH * FLOAT_WIDTH; j++)
                 scores[j] = HIDDEN;
             for (uint j = 0; j < keys; j += FLOAT_WIDTH)
-                most = fmax(most, vloadv(0, scores + j));
+                most = greater(vloadv(0, scores + j), most);
             float new_greatest = max_lanes(most), shrink = exp2(greatest - new_greatest);
             greatest = new_greatest;
             denominator *= shrink;
             for (uint j = 0; j < keys; j += FLOAT_WIDTH) {
-                floatv p = exp2(vloadv(0, scores + j) - greatest);
+                floatv p = power_of_2(vloadv(0, scores + j) - greatest);
                 denominator += p;
                 vstorev(p, 0, scores + j);
             }

@@ -12,8 +12,6 @@
 #define DEPTH 32 /* so many numbers of 64 rows of k are in local memory at a time */
 #define PITCH (DEPTH + 1)
 #define OWNED ((D + GROUP - 1) / GROUP)
-#define LOG2_E 1.4426950408889634f
-#define LN_2 0.6931471805599453f
 #define HIDDEN -3e38f
 #define LEAST -1e30f /* below every score, far above HIDDEN */
 

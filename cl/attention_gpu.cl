@@ -14,8 +14,6 @@
 #define D_EACH ((D + SIDE - 1) / SIDE) /* columns of a block of D columns that it owns */
 #define PITCH ((D_EACH * SIDE) | 1)
 #define P_PITCH (BLOCK + 1)
-#define LOG2_E 1.4426950408889634f
-#define LN_2 0.6931471805599453f
 #define HIDDEN -3e38f
 /* Below every score, far above HIDDEN: a row that sees nothing gets the sum 0. */
 #define LEAST -1e30f

@@ -4,7 +4,6 @@
  *
  * The host defines D. */
 
-#define LN_2 0.6931471805599453f
 
 kernel void attention_merge(global const int *position, global float *out, global float *lse,
                             uint batch, uint heads, uint tq, uint tk, int first_position,

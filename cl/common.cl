@@ -20,8 +20,6 @@ typedef uint uintv;
 typedef float4 floatv;
 typedef int4 intv;
 typedef uint4 uintv;
-#define vloadv(i, p) vload4(i, p)
-#define vstorev(v, i, p) vstore4(v, i, p)
 #define convert_floatv(v) convert_float4(v)
 #define convert_intv(v) convert_int4(v)
 #define convert_uintv(v) convert_uint4(v)
@@ -32,8 +30,6 @@ typedef uint4 uintv;
 typedef float8 floatv;
 typedef int8 intv;
 typedef uint8 uintv;
-#define vloadv(i, p) vload8(i, p)
-#define vstorev(v, i, p) vstore8(v, i, p)
 #define convert_floatv(v) convert_float8(v)
 #define convert_intv(v) convert_int8(v)
 #define convert_uintv(v) convert_uint8(v)
@@ -44,8 +40,6 @@ typedef uint8 uintv;
 typedef float16 floatv;
 typedef int16 intv;
 typedef uint16 uintv;
-#define vloadv(i, p) vload16(i, p)
-#define vstorev(v, i, p) vstore16(v, i, p)
 #define convert_floatv(v) convert_float16(v)
 #define convert_intv(v) convert_int16(v)
 #define convert_uintv(v) convert_uint16(v)
@@ -54,8 +48,27 @@ typedef uint16 uintv;
 #define LANES (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
 #endif
 
-/* A floatv that may lie anywhere. */
-typedef floatv unaligned_floatv __attribute__((aligned(4)));
+#if FLOAT_WIDTH > 1
+/* vload8() and the like for any width, from anywhere.  PoCL's own store 8 lanes as twice 4, which a
+ * load of 8 then waits for. */
+#define ACCESS_IN(space, type)                                                                     \
+    inline type##v __attribute__((overloadable)) vloadv(size_t i, space const type *p)             \
+    {                                                                                              \
+        return *(space const unaligned_##type##v *)(p + i * FLOAT_WIDTH);                          \
+    }                                                                                              \
+    inline void __attribute__((overloadable)) vstorev(type##v v, size_t i, space type *p)          \
+    {                                                                                              \
+        *(space unaligned_##type##v *)(p + i * FLOAT_WIDTH) = v;                                   \
+    }
+#define VECTOR_ACCESS(type)                                                                        \
+    typedef type##v unaligned_##type##v __attribute__((aligned(4)));                               \
+    ACCESS_IN(global, type)                                                                        \
+    ACCESS_IN(local, type)                                                                         \
+    ACCESS_IN(private, type)
+VECTOR_ACCESS(float)
+VECTOR_ACCESS(int)
+VECTOR_ACCESS(uint)
+#endif
 
 /* Comparisons give a condition for SELECT: at a width above 1 an intv of 0 and -1. */
 #define LT(a, b) ((a) < (b))
@@ -68,9 +81,18 @@ typedef floatv unaligned_floatv __attribute__((aligned(4)));
 #define SELECT(condition, a, b) select(b, a, condition)
 #endif
 
+#define LOG2_E 1.4426950408889634f
+#define LN_2 0.6931471805599453f
+
 /* The greater and the lesser one; NaN if one is.  (fmax and fmin give the other.) */
 #define GREATER(a, b) SELECT(LT(a, b), b, SELECT(NE(b, b), b, a))
 #define LESSER(a, b) SELECT(GT(a, b), b, SELECT(NE(b, b), b, a))
+
+/* The same in one instruction; b, if one is NaN. */
+inline floatv greater(floatv a, floatv b)
+{
+    return SELECT(GT(a, b), a, b);
+}
 
 /* The sum of all lanes, in an order that does not depend on anything but the width; the greatest. */
 inline float sum_lanes(floatv v)
@@ -150,6 +172,15 @@ inline void store_row(floatv v, global float *row, ulong i, ulong width)
 #define ROW_FIRST ((ulong)get_local_id(0) * FLOAT_WIDTH)
 #define ROW_STEP ((ulong)get_local_size(0) * FLOAT_WIDTH)
 
+/* The greatest number of a row, for each lane; -infinity if there is none.  NaN is passed over. */
+inline floatv row_max(global const float *row, ulong width)
+{
+    floatv most = -INFINITY;
+    for (ulong i = ROW_FIRST; i < width; i += ROW_STEP)
+        most = greater(load_row(row, i, width, -INFINITY), most);
+    return most;
+}
+
 /* Buffers without rows: a work-item has FLAT_CHUNK elements side by side, so that a CPU reads on in memory. */
 #if DEVICE_CPU
 #define FLAT_CHUNK 4096
@@ -225,10 +256,45 @@ inline float uniform(uint word)
     return (float)(word >> 8) * 0x1p-24f;
 }
 
+#if FLOAT_WIDTH > 1
+/* 2^(x + rest), rest far below 1, for x between -127 and 128: 0 below -126.5, infinity above 127.5, NaN for NaN.  The
+ * polynomial is that of Cephes' exp2f on [-1/2, 1/2]; the error is below 2e-7. */
+inline floatv power_of_2_in_range(floatv x, floatv rest)
+{
+    floatv shifted = x + 12583039.0f; /* 1.5 * 2^23 + 127: the last bits are the exponent's */
+    floatv f = x - (shifted - 12583039.0f) + rest;
+    floatv y = fma(f, 1.535336188319500e-4f, (floatv)(1.339887440266574e-3f));
+    y = fma(y, f, (floatv)(9.618437357674640e-3f));
+    y = fma(y, f, (floatv)(5.550332471162809e-2f));
+    y = fma(y, f, (floatv)(2.402264791363012e-1f));
+    y = fma(y, f, (floatv)(6.931472028550421e-1f));
+    y = fma(y, f, (floatv)(1.0f));
+    return y * as_floatv(as_intv(shifted) << 23);
+}
+
+/* 2^x for x up to 128. */
+inline floatv power_of_2(floatv x)
+{
+    return power_of_2_in_range(greater(-127.0f, x), 0.0f);
+}
+
+/* e^x, in a third of the time of exp(), which knows numbers below 2^-126. */
+inline floatv exp_of(floatv x)
+{
+    x = greater(-88.03f, x);
+    x = SELECT(LT((floatv)(89.0f), x), (floatv)(89.0f), x);
+    floatv in_twos = x * LOG2_E;
+    return power_of_2_in_range(in_twos, fma(x, (floatv)(LOG2_E), -in_twos));
+}
+#else
+#define power_of_2(x) exp2(x)
+#define exp_of(x) exp(x)
+#endif
+
 /* x/2 (1 + tanh(u)) = x / (1 + e^-2u), u = sqrt(2/pi) (x + 0.044715 x^3); and its derivative. */
 inline floatv gelu_gate(floatv x)
 {
-    return 1.0f / (1.0f + exp(-1.5957691216057308f * (x + 0.044715f * x * x * x)));
+    return 1.0f / (1.0f + exp_of(-1.5957691216057308f * (x + 0.044715f * x * x * x)));
 }
 
 inline floatv gelu(floatv x)

@@ -9,12 +9,10 @@ kernel void cross_entropy(global float *restrict loss, global float *restrict lo
     for (ulong row = get_group_id(0); row < rows; row += get_num_groups(0)) {
         global const float *in = logits + row * width;
         int target = targets[row];
-        floatv most = -INFINITY, sum = 0.0f, total = 0.0f;
+        floatv sum = 0.0f, total = 0.0f;
+        float m = group_max(max_lanes(row_max(in, width)), scratch);
         for (ulong i = ROW_FIRST; i < width; i += ROW_STEP)
-            most = fmax(most, load_row(in, i, width, -INFINITY));
-        float m = group_max(max_lanes(most), scratch);
-        for (ulong i = ROW_FIRST; i < width; i += ROW_STEP)
-            sum += exp(load_row(in, i, width, -INFINITY) - m);
+            sum += exp_of(load_row(in, i, width, -INFINITY) - m);
         /* The logits' distances from the greatest, whose mean keeps more digits than that of the logits. */
         for (ulong i = ROW_FIRST; smoothing > 0 && i < width; i += ROW_STEP)
             total += load_row(in, i, width, m) - m;
@@ -71,7 +69,7 @@ kernel void cross_entropy_backward(global float *d_logits, global const float *l
             if (target >= 0 && (ulong)target - i < FLOAT_WIDTH)
                 wanted += SELECT(EQ(LANES, (intv)(target - (int)i)), (floatv)(1.0f - smoothing),
                                  (floatv)(0.0f));
-            floatv d = (exp(load_row(in, i, width, -INFINITY) - of_sum) - wanted) * scale;
+            floatv d = (exp_of(load_row(in, i, width, -INFINITY) - of_sum) - wanted) * scale;
             store_row(target == ignored ? (floatv)(0.0f) : d, d_logits + row * width, i, width);
         }
     }
@@ -87,12 +85,8 @@ kernel void correct(global float *restrict right, global const float *restrict l
         int target = targets[row];
         bool is_class = target >= 0 && (ulong)target < width;
         ulong before_end = is_class ? target : 0;
-        floatv most = -INFINITY, before = -INFINITY;
-        for (ulong i = ROW_FIRST; i < width; i += ROW_STEP)
-            most = fmax(most, load_row(in, i, width, -INFINITY));
-        for (ulong i = ROW_FIRST; i < before_end; i += ROW_STEP)
-            before = fmax(before, load_row(in, i, before_end, -INFINITY));
-        float m = group_max(max_lanes(most), scratch), b = group_max(max_lanes(before), scratch);
+        float m = group_max(max_lanes(row_max(in, width)), scratch);
+        float b = group_max(max_lanes(row_max(in, before_end)), scratch);
         if (get_local_id(0) == 0)
             right[row] =
                 is_class && in[target] >= m && (target == 0 || in[target] > b) ? 1.0f : 0.0f;

@@ -176,21 +176,31 @@ inline void store_up_to(floatv v, global float *p, uint lanes)
         store_part(v, p, lanes);
 }
 
-/* A part of a tile, whose rows are `pitch` apart, goes to rows of n numbers from `row` and `column`
- * on; with what comes after the product, if it is the last. */
-inline void finish_tile(local const float *tile, uint pitch, global float *restrict y, ulong n,
-                        ulong row, uint column, FUSED_PARAMETERS uint rows, uint columns,
-                        bool first, bool last)
+/* Adds a part of a tile, whose rows are `pitch` apart, to rows of y, n apart; or writes them, if it is the first. */
+inline void add_tile(local const float *tile, uint pitch, global float *restrict y, ulong n,
+                     uint rows, uint columns, bool first)
 {
-    y += row * n;
     for (uint i = 0; i < rows; i++, tile += pitch, y += n) {
         for (uint j = 0; j < columns; j += FLOAT_WIDTH) {
             floatv v = vloadv(0, tile + j);
             if (!first)
-                v += load_up_to(y + column + j, columns - j);
-            if (last)
-                FUSED(v, row + i, column + j, column + columns);
-            store_up_to(v, y + column + j, columns - j);
+                v += load_up_to(y + j, columns - j);
+            store_up_to(v, y + j, columns - j);
+        }
+    }
+}
+
+/* What comes after the product: in rows of n numbers, those of `column` to `end`.  Along the rows, so that what else it
+ * reads comes from memory in order. */
+inline void finish_rows(global float *restrict y, ulong n, FUSED_PARAMETERS ulong row, ulong row_end,
+                        uint column, uint end)
+{
+    for (; row < row_end; row++) {
+        for (uint j = column; j < end; j += FLOAT_WIDTH) {
+            global float *at = y + row * n + j;
+            floatv v = load_up_to(at, end - j);
+            FUSED(v, row, j, end);
+            store_up_to(v, at, end - j);
         }
     }
 }
@@ -304,13 +314,10 @@ gemm_cpu(global const float *restrict a, global const float *restrict b,
                 multiply_rows(tile, column_tile, a_matrix, transpose_a ? 1 : a_row,
                               transpose_a ? a_row : 1, b_matrix + column_begin, b_row, m, columns,
                               k);
-            finish_tile(tile, column_tile, y, n, y_row, column_begin, FUSED_ARGUMENTS m, columns,
-                        true, true);
-            continue;
+            add_tile(tile, column_tile, y + y_row * n + column_begin, n, m, columns, true);
         }
-        for (uint k_begin = 0; k_begin < k; k_begin += k_block) {
+        for (uint k_begin = 0; k_begin < k && row_tile; k_begin += k_block) {
             uint depth = min(k_block, k - k_begin);
-            bool first = k_begin == 0, last = k_begin + depth == k;
             for (uint part = row_begin; part < row_end; part += row_part) {
                 uint part_end = min(row_end, part + row_part);
                 pack(a_panels, ROWS, A_PANEL(k_block),
@@ -326,20 +333,20 @@ gemm_cpu(global const float *restrict a, global const float *restrict b,
                                                      : k_begin * b_row + column),
                              b_row, !transpose_b,
                              min((uint)PACKED_COLUMNS, column_end - column), depth);
-                    uint target = columns < COLUMNS || (last && IS_FUSED) ? TO_TILE
-                                  : first                                 ? TO_Y
-                                                                          : ADD_TO_Y;
+                    uint target = columns < COLUMNS ? TO_TILE : k_begin == 0 ? TO_Y : ADD_TO_Y;
                     for (uint row = part; row < part_end; row += ROWS) {
                         uint rows = min((uint)ROWS, part_end - row);
+                        global float *to = y + (y_row + row) * n + column;
                         multiply_panels(a_panels + (row - part) / ROWS * A_PANEL(k_block), b_panel,
-                                        rows, depth, target, tile,
-                                        y + (y_row + row) * n + column, n);
+                                        rows, depth, target, tile, to, n);
                         if (target == TO_TILE)
-                            finish_tile(tile, COLUMNS, y, n, y_row + row, column,
-                                        FUSED_ARGUMENTS rows, columns, first, last);
+                            add_tile(tile, COLUMNS, to, n, rows, columns, k_begin == 0);
                     }
                 }
             }
         }
+        if (IS_FUSED)
+            finish_rows(y, n, FUSED_ARGUMENTS y_row + row_begin, y_row + row_end, column_begin,
+                        column_end);
     }
 }

@@ -1,17 +1,15 @@
 /* Softmax over rows.  A work-group a row. */
 
-/* y = exp(x - max) / sum exp(x - max).  A row of nothing but -infinity gives NaN, as 0 / 0 does. */
+/* y = exp_of(x - max) / sum exp_of(x - max).  A row of nothing but -infinity gives NaN, as 0 / 0 does. */
 kernel void softmax(global float *y, global const float *x, ulong rows, ulong width)
 {
     GROUP_SCRATCH(scratch);
     for (ulong row = get_group_id(0); row < rows; row += get_num_groups(0)) {
         global const float *in = x + row * width;
-        floatv most = -INFINITY, sum = 0.0f;
-        for (ulong i = ROW_FIRST; i < width; i += ROW_STEP)
-            most = fmax(most, load_row(in, i, width, -INFINITY));
-        float m = group_max(max_lanes(most), scratch);
+        floatv sum = 0.0f;
+        float m = group_max(max_lanes(row_max(in, width)), scratch);
         for (ulong i = ROW_FIRST; i < width; i += ROW_STEP) {
-            floatv e = exp(load_row(in, i, width, -INFINITY) - m);
+            floatv e = exp_of(load_row(in, i, width, -INFINITY) - m);
             sum += e;
             store_row(e, y + row * width, i, width);
         }

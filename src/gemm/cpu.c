@@ -8,10 +8,12 @@ enum {
     ROW_PART = 192, /* so many rows of a block of a ... */
     COLUMN_TILE =
         512,        /* ... and so many columns of one of b are packed at a time, if there is room */
-    ROW_TILE = 384, /* a taller tile of y leaves the caches before the next block of k adds to it */
+    ROW_TILE = 512, /* a taller tile of y leaves the caches before the next block of k adds to it */
+    TILES = 2,      /* for each core, at least: more share the work better, but pack more */
     LEAST_LOCAL_MEMORY = 32768,
     FEW_ROWS = 8, /* no more: b is not packed, but read once */
-    FEW_ROWS_COLUMNS = 512
+    FEW_ROWS_COLUMNS = 512,
+    FEW_ROWS_TILES = 4
 };
 
 /* The panels of cl/gemm_cpu.cl: their widths, and the floats between one and the next. */
@@ -59,11 +61,6 @@ static void launch_tiles(struct qn_launch *launch, const struct gemm_problem *p,
     qn_launch_range(launch, (size_t[3]){size_min(tiles, QN_MAX_ITEMS)}, (size_t[3]){1});
 }
 
-static size_t least_tiles(const struct qn_caps *caps)
-{
-    return 4 * caps->compute_units;
-}
-
 static void record_few_rows(struct qn_launch *launch, const struct gemm_problem *p)
 {
     const struct qn_caps *caps = qn_launch_caps(launch);
@@ -72,7 +69,7 @@ static void record_few_rows(struct qn_launch *launch, const struct gemm_problem 
     size_t column_tile = FEW_ROWS_COLUMNS, tiles;
     for (;;) {
         tiles = divide_up(p->n, column_tile) * gemm_batch_count(p);
-        if (tiles >= least_tiles(caps) || column_tile <= 4 * caps->float_width)
+        if (tiles >= FEW_ROWS_TILES * caps->compute_units || column_tile <= 4 * caps->float_width)
             break;
         column_tile /= 2;
     }
@@ -117,7 +114,7 @@ static void record_packed(struct qn_launch *launch, const struct gemm_problem *p
     size_t a_panel = panel.rows * k_block + panel.a_gap,
            b_panel = panel.columns * k_block + panel.b_gap;
 
-    cut(p, panel, size_min(COLUMN_TILE, half / b_panel * panel.columns), least_tiles(caps),
+    cut(p, panel, size_min(COLUMN_TILE, half / b_panel * panel.columns), TILES * caps->compute_units,
         &tiling);
     tiling.k_block = k_block;
     tiling.row_part =
