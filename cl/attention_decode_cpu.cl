@@ -1,13 +1,15 @@
 /* Attention of few queries over many keys, as in generation, on a CPU: one work-item a group, a
- * query and a chunk of the keys at a time, numbers of a head in the lanes.
+ * query and a chunk of the keys at a time, numbers of a head in the lanes.  An item has HEADS heads,
+ * which lie side by side in memory: caches read a key or value from end to end.
  *
  * With one chunk it writes out; with several, what cl/attention_merge.cl makes out of: for each row
  * and chunk D sums without their denominator, the greatest score, the denominator.  Scores are
  * logarithms to base 2.
  *
- * The host defines D. */
+ * The host defines D and HEADS. */
 
-#define KEYS 64
+#define KEYS 32
+#define ALIGNED __attribute__((aligned(64)))
 #define D_LANES ((D + FLOAT_WIDTH - 1) / FLOAT_WIDTH * FLOAT_WIDTH)
 #define VECTORS (D_LANES / FLOAT_WIDTH)
 #define HIDDEN -3e38f
@@ -33,6 +35,32 @@ static inline void store_lanes(floatv x, global float *row, uint i)
     vstorev(x, i, row);
 }
 
+/* What is known of a head's softmax: the greatest score, the sum of what follows from it. */
+struct softmax {
+    float greatest;
+    floatv denominator;
+};
+
+/* Scores become what they count for, as far as is known; all that was summed before shrinks. */
+static inline void weigh(float *scores, uint keys, struct softmax *softmax, floatv *sums)
+{
+    floatv most = softmax->greatest;
+    for (uint j = keys; j % FLOAT_WIDTH; j++)
+        scores[j] = HIDDEN;
+    for (uint j = 0; j < keys; j += FLOAT_WIDTH)
+        most = greater(vloadv(0, scores + j), most);
+    float greatest = max_lanes(most), shrink = exp2(softmax->greatest - greatest);
+    floatv denominator = softmax->denominator * shrink;
+    for (uint j = 0; j < keys; j += FLOAT_WIDTH) {
+        floatv p = power_of_2(vloadv(0, scores + j) - greatest);
+        denominator += p;
+        vstorev(p, 0, scores + j);
+    }
+    for (uint d = 0; d < VECTORS; d++)
+        sums[d] *= shrink;
+    *softmax = (struct softmax){greatest, denominator};
+}
+
 kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_decode(
     global const float *q, global const float *k, global const float *v, global const int *position,
     global float *out, global float *lse, ulong q_offset, ulong q_batch, ulong q_row, ulong q_head,
@@ -40,79 +68,71 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_decode(
     ulong v_row, ulong v_head, uint batch, uint heads, uint kv_heads, uint tq, uint tk, float scale,
     int first_position, uint has_position, uint keep_lse, global float *partial, uint chunk)
 {
-    uint chunks = (tk + chunk - 1) / chunk, group = heads / kv_heads;
+    uint chunks = (tk + chunk - 1) / chunk, group = heads / kv_heads,
+         blocks = (heads + HEADS - 1) / HEADS;
     int start = clamp(has_position ? *position : first_position, -(int)tq, (int)tk);
-    float scores[KEYS] __attribute__((aligned(64)));
-    floatv query[VECTORS], sums[VECTORS];
+    float scores[HEADS][KEYS] ALIGNED;
+    floatv query[HEADS][VECTORS], sums[HEADS][VECTORS];
+    struct softmax softmax[HEADS];
 
-    for (ulong item = get_group_id(0); item < (ulong)batch * heads * tq * chunks;
+    for (ulong item = get_group_id(0); item < (ulong)batch * blocks * chunks * tq;
          item += get_num_groups(0)) {
-        /* Those that read the same keys follow one another. */
-        ulong rest = item;
-        uint i = rest % tq;
-        rest /= tq;
-        uint in_group = rest % group;
-        rest /= group;
-        uint c = rest % chunks;
-        rest /= chunks;
-        uint kv_h = rest % kv_heads, h = kv_h * group + in_group, b = rest / kv_heads;
-        ulong row = ((ulong)b * heads + h) * tq + i;
+        /* Queries that read the same keys follow one another. */
+        uint i = item % tq, c = item / tq % chunks;
+        uint first = item / tq / chunks % blocks * HEADS, b = item / tq / chunks / blocks;
+        uint count = min((uint)HEADS, heads - first);
         int begin = c * chunk, end = min(min((int)tk, start + (int)i + 1), begin + (int)chunk);
         if (end <= begin && c > 0)
             continue; /* nobody reads it */
-        global const float *q_numbers = q + q_offset + b * q_batch + i * q_row + h * q_head;
-        global const float *k_rows = k + k_offset + b * k_batch + kv_h * k_head;
-        global const float *v_rows = v + v_offset + b * v_batch + kv_h * v_head;
-        for (uint d = 0; d < VECTORS; d++) {
-            query[d] = load_lanes(q_numbers, d) * (scale * LOG2_E);
-            sums[d] = (floatv)(0.0f);
+        global const float *k_rows = k + k_offset + b * k_batch;
+        global const float *v_rows = v + v_offset + b * v_batch;
+        for (uint h = 0; h < count; h++) {
+            global const float *q_numbers =
+                q + q_offset + b * q_batch + i * q_row + (first + h) * q_head;
+            for (uint d = 0; d < VECTORS; d++) {
+                query[h][d] = load_lanes(q_numbers, d) * (scale * LOG2_E);
+                sums[h][d] = (floatv)(0.0f);
+            }
+            softmax[h] = (struct softmax){LEAST, (floatv)(0.0f)};
         }
-        float greatest = LEAST;
-        floatv denominator = (floatv)(0.0f);
         for (int key = begin; key < end; key += KEYS) {
             uint keys = min(KEYS, end - key);
-            floatv most = (floatv)(greatest);
             for (uint j = 0; j < keys; j++) {
-                global const float *k_numbers = k_rows + (key + j) * k_row;
-                floatv product = (floatv)(0.0f);
-                for (uint d = 0; d < VECTORS; d++)
-                    product = fma(query[d], load_lanes(k_numbers, d), product);
-                scores[j] = sum_lanes(product);
+                for (uint h = 0; h < count; h++) {
+                    global const float *k_numbers =
+                        k_rows + (key + j) * k_row + (first + h) / group * k_head;
+                    floatv product = (floatv)(0.0f);
+                    for (uint d = 0; d < VECTORS; d++)
+                        product = fma(query[h][d], load_lanes(k_numbers, d), product);
+                    scores[h][j] = sum_lanes(product);
+                }
             }
-            for (uint j = keys; j < (keys + FLOAT_WIDTH - 1) / FLOAT_WIDTH * FLOAT_WIDTH; j++)
-                scores[j] = HIDDEN;
-            for (uint j = 0; j < keys; j += FLOAT_WIDTH)
-                most = greater(vloadv(0, scores + j), most);
-            float new_greatest = max_lanes(most), shrink = exp2(greatest - new_greatest);
-            greatest = new_greatest;
-            denominator *= shrink;
-            for (uint j = 0; j < keys; j += FLOAT_WIDTH) {
-                floatv p = power_of_2(vloadv(0, scores + j) - greatest);
-                denominator += p;
-                vstorev(p, 0, scores + j);
-            }
-            for (uint d = 0; d < VECTORS; d++)
-                sums[d] *= shrink;
+            for (uint h = 0; h < count; h++)
+                weigh(scores[h], keys, softmax + h, sums[h]);
             for (uint j = 0; j < keys; j++) {
-                global const float *v_numbers = v_rows + (key + j) * v_row;
-                for (uint d = 0; d < VECTORS; d++)
-                    sums[d] = fma((floatv)(scores[j]), load_lanes(v_numbers, d), sums[d]);
+                for (uint h = 0; h < count; h++) {
+                    global const float *v_numbers =
+                        v_rows + (key + j) * v_row + (first + h) / group * v_head;
+                    for (uint d = 0; d < VECTORS; d++)
+                        sums[h][d] =
+                            fma((floatv)(scores[h][j]), load_lanes(v_numbers, d), sums[h][d]);
+                }
             }
         }
-        float total = sum_lanes(denominator);
-        if (chunks > 1) {
-            global float *part = partial + (row * chunks + c) * (D + 2);
+        for (uint h = 0; h < count; h++) {
+            ulong row = ((ulong)b * heads + first + h) * tq + i;
+            float total = sum_lanes(softmax[h].denominator), greatest = softmax[h].greatest;
+            float scale_of_sums = chunks > 1 ? 1.0f : total == 0.0f ? 0.0f : 1.0f / total;
+            global float *y = chunks > 1 ? partial + (row * chunks + c) * (D + 2)
+                                         : out + (((ulong)b * tq + i) * heads + first + h) * D;
             for (uint d = 0; d < VECTORS; d++)
-                store_lanes(sums[d], part, d);
-            part[D] = greatest;
-            part[D + 1] = total;
-        } else {
-            float inverse = total == 0.0f ? 0.0f : 1.0f / total;
-            global float *y = out + (((ulong)b * tq + i) * heads + h) * D;
-            for (uint d = 0; d < VECTORS; d++)
-                store_lanes(sums[d] * inverse, y, d);
-            if (keep_lse)
+                store_lanes(sums[h][d] * scale_of_sums, y, d);
+            if (chunks > 1) {
+                y[D] = greatest;
+                y[D + 1] = total;
+            } else if (keep_lse) {
                 lse[row] = (greatest + log2(total)) * LN_2;
+            }
         }
     }
 }

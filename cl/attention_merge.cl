@@ -4,7 +4,6 @@
  *
  * The host defines D. */
 
-
 kernel void attention_merge(global const int *position, global float *out, global float *lse,
                             uint batch, uint heads, uint tq, uint tk, int first_position,
                             uint has_position, uint keep_lse, global const float *partial,
@@ -23,11 +22,12 @@ kernel void attention_merge(global const int *position, global float *out, globa
         for (uint c = 0; c < filled; c++)
             total += parts[c * (D + 2) + D + 1] * exp2(parts[c * (D + 2) + D] - greatest);
         float inverse = total == 0.0f ? 0.0f : 1.0f / total;
-        for (uint d = get_local_id(0); d < D; d += get_local_size(0)) {
-            float sum = 0.0f;
-            for (uint c = 0; c < filled; c++)
-                sum += parts[c * (D + 2) + d] * exp2(parts[c * (D + 2) + D] - greatest);
-            out[(((ulong)b * tq + i) * heads + h) * D + d] = sum * inverse;
+        global float *y = out + (((ulong)b * tq + i) * heads + h) * D;
+        for (uint c = 0; c < filled; c++) {
+            global const float *part = parts + c * (D + 2);
+            float share = exp2(part[D] - greatest) * inverse;
+            for (uint d = get_local_id(0); d < D; d += get_local_size(0))
+                y[d] = c == 0 ? share * part[d] : y[d] + share * part[d];
         }
         if (keep_lse && get_local_id(0) == 0)
             lse[row] = (greatest + log2(total)) * LN_2;

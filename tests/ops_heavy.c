@@ -202,7 +202,7 @@ static const struct row rows_of_attention[] = {
     ATTENTION("attention_causal", "nnn", causal, 7, "1x67x3x16 1x67x3x16 1x67x3x16", "2x1x3x16 2x1x3x16 2x1x3x16", "1x131x2x32 1x131x2x32 1x131x2x32",
               "2x5x2x16 2x67x2x16 2x67x2x16", "1x33x1x128 1x33x1x128 1x33x1x128", "2x9x3x16s 2x9x3x16r 2x9x3x16s"),
     ATTENTION("attention_scaled", "nnn", causal_scaled, 7, "1x33x2x16 1x33x2x16 1x33x2x16"),
-    ATTENTION("attention_at", "nnn3", causal, 0, "2x1x3x16 2x67x3x16 2x67x3x16 1", "2x5x3x16 2x33x3x16 2x33x3x16 1", "1x1x2x64 1x1031x2x64 1x1031x2x64 1"),
+    ATTENTION("attention_at", "nnn3", causal, 0, "2x1x3x16 2x67x3x16 2x67x3x16 1", "2x5x3x16 2x33x3x16 2x33x3x16 1", "1x1x18x64 1x1031x18x64 1x1031x18x64 1"),
     ATTENTION("attention_decode", "nnn9", causal, 0, "2x1x3x16 2x67x3x16 2x67x3x16 1", "2x3x2x16 2x1299x2x16 2x1299x2x16 1", "1x1x2x64 1x3001x2x64 1x3001x2x64 1"),
     {ROW("attention", "attention_of_one", "n", 1, 3e-6, 1e-5, false, build_attention_of_one, reference_attention_of_one), .cases = {"2x17x96", "1x67x192"}, .options = &causal},
 };

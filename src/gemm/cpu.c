@@ -114,8 +114,8 @@ static void record_packed(struct qn_launch *launch, const struct gemm_problem *p
     size_t a_panel = panel.rows * k_block + panel.a_gap,
            b_panel = panel.columns * k_block + panel.b_gap;
 
-    cut(p, panel, size_min(COLUMN_TILE, half / b_panel * panel.columns), TILES * caps->compute_units,
-        &tiling);
+    cut(p, panel, size_min(COLUMN_TILE, half / b_panel * panel.columns),
+        TILES * caps->compute_units, &tiling);
     tiling.k_block = k_block;
     tiling.row_part =
         even_part(tiling.rows, size_min(ROW_PART, half / a_panel * panel.rows), panel.rows);

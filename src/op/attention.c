@@ -12,10 +12,15 @@
 #include "device/context.h"
 
 enum {
-    GPU_GROUP = 64,      /* of cl/attention_gpu.cl and cl/attention_decode_gpu.cl */
-    FEW_QUERIES = 8,     /* no more: each on its own, not in the lanes of a vector */
-    DECODE_CHUNK = 1024, /* keys; splits sums, so it depends on nothing */
-    CPU_ITEMS = 4,       /* work-items a core, at least, where there is enough to do */
+    GPU_GROUP = 64,  /* of cl/attention_gpu.cl and cl/attention_decode_gpu.cl */
+    FEW_QUERIES = 8, /* no more: each on its own, not in the lanes of a vector */
+    /* Of cl/attention_decode_*.cl: keys that an item has, which splits sums and so depends on no
+     * number of cores; on a CPU, numbers of the heads that it has. */
+    CPU_DECODE_CHUNK = 128,
+    GPU_DECODE_CHUNK = 1024,
+    CPU_DECODE_NUMBERS = 1024,
+    CPU_DECODE_HEADS = 32, /* at most */
+    CPU_ITEMS = 4,         /* work-items a core, at least, where there is enough to do */
     /* Where heads are few, keys or queries whose gradients one work-item makes: multiples of KEYS
      * and of COLUMNS of cl/attention_cpu.cl. */
     BACKWARD_KEY_PART = 144,
@@ -221,32 +226,38 @@ static bool fits_decode_cpu(const qn_node *node, const struct qn_caps *caps)
     return fits_cpu(node, caps) && fits_decode(node, caps);
 }
 
+static size_t decode_chunk(const struct qn_caps *caps)
+{
+    return caps->device_class == QN_CPU ? CPU_DECODE_CHUNK : GPU_DECODE_CHUNK;
+}
+
 static size_t decode_workspace(const qn_node *node, const struct qn_caps *caps)
 {
-    (void)caps;
     struct sizes s = sizes_of(node);
-    size_t chunks = divide_up(s.keys, DECODE_CHUNK);
+    size_t chunks = divide_up(s.keys, decode_chunk(caps));
     return chunks > 1 ? s.batch * s.heads * s.queries * chunks * (s.head_size + 2) * sizeof(float)
                       : 0;
 }
 
+/* A work-group has so many heads. */
 static void record_decode(struct qn_launch *launch, const qn_node *node,
-                          const struct qn_source *source, size_t group)
+                          const struct qn_source *source, size_t heads, size_t group)
 {
     const struct attention_attributes *attributes = node->attributes;
     struct sizes s = sizes_of(node);
-    size_t rows = s.batch * s.heads * s.queries, chunks = divide_up(s.keys, DECODE_CHUNK);
+    size_t chunk = decode_chunk(qn_launch_caps(launch)), chunks = divide_up(s.keys, chunk);
     bool keep_lse = qn_launch_output_used(launch, 1);
 
     qn_launch_kernel(launch, source, "attention_decode");
     qn_launch_define(launch, "D", (long)s.head_size);
+    qn_launch_define(launch, "HEADS", (long)heads);
     launch_forward(launch, node);
     if (chunks > 1)
         qn_launch_workspace(launch);
     else
         qn_launch_output(launch, 0);
-    qn_launch_uint(launch, DECODE_CHUNK);
-    launch_range(launch, rows * chunks, group);
+    qn_launch_uint(launch, chunk);
+    launch_range(launch, s.batch * divide_up(s.heads, heads) * s.queries * chunks, group);
     if (chunks == 1)
         return;
 
@@ -263,18 +274,20 @@ static void record_decode(struct qn_launch *launch, const qn_node *node,
     qn_launch_uint(launch, attributes->has_position);
     qn_launch_uint(launch, keep_lse);
     qn_launch_workspace(launch);
-    qn_launch_uint(launch, DECODE_CHUNK);
-    launch_range(launch, rows, group);
+    qn_launch_uint(launch, chunk);
+    launch_range(launch, s.batch * s.heads * s.queries, group);
 }
 
 static void record_decode_cpu(struct qn_launch *launch, const qn_node *node)
 {
-    record_decode(launch, node, &source_attention_decode_cpu, 1);
+    size_t heads = size_max(1, CPU_DECODE_NUMBERS / sizes_of(node).head_size);
+    heads = size_min(heads, CPU_DECODE_HEADS);
+    record_decode(launch, node, &source_attention_decode_cpu, heads, 1);
 }
 
 static void record_decode_gpu(struct qn_launch *launch, const qn_node *node)
 {
-    record_decode(launch, node, &source_attention_decode_gpu, GPU_GROUP);
+    record_decode(launch, node, &source_attention_decode_gpu, 1, GPU_GROUP);
 }
 
 /* ---- Backward: q, k, v, out, lse, d_out -> dq, dk, dv ---- */
