@@ -172,11 +172,13 @@ struct operation {
 };
 
 /* Leaves with normal numbers, with numbers that rise from -1 to 1 again and again (made in less
- * time, for operations that do little), with one number, with whole numbers below `below`. */
+ * time, for operations that do little), with one number, with whole numbers below `below`, with one
+ * whole number. */
 qn_node *operation_normal(struct operation *operation, qn_shape shape);
 qn_node *operation_counted(struct operation *operation, size_t count);
 qn_node *operation_filled(struct operation *operation, qn_shape shape, double value);
 qn_node *operation_indices(struct operation *operation, size_t count, size_t below);
+qn_node *operation_integer(struct operation *operation, int32_t value);
 
 /* Makes the node a result. */
 void operation_result(struct operation *operation, qn_node *node);
@@ -226,6 +228,7 @@ enum { NN, NT, TN, TT };    /* variants of gemm: T where an operand is transpose
 
 void check_gemm(struct check *check, struct operation *operation, const size_t *s, size_t variant);
 void check_attention(struct check *, struct operation *, const size_t *s, size_t variant);
+void check_attention_decode(struct check *, struct operation *, const size_t *s, size_t variant);
 void check_layer_norm(struct check *, struct operation *, const size_t *s, size_t variant);
 void check_softmax(struct check *, struct operation *, const size_t *s, size_t variant);
 void check_cross_entropy(struct check *, struct operation *, const size_t *s, size_t variant);

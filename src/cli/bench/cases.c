@@ -34,6 +34,19 @@ static void build_attention(struct operation *operation, const size_t *s, size_t
     operation_with_gradients(operation, y, variant == BACKWARD, 3);
 }
 
+/* A token's query and all the keys before it, as generating reads them. */
+static void build_attention_decode(struct operation *operation, const size_t *s, size_t variant)
+{
+    (void)variant;
+    qn_node *q = operation_normal(operation, QN_SHAPE(s[0], 1, s[1], s[3]));
+    qn_node *k = operation_normal(operation, QN_SHAPE(s[0], s[2], s[1], s[3]));
+    qn_node *v = operation_normal(operation, QN_SHAPE(s[0], s[2], s[1], s[3]));
+    qn_node *position = operation_integer(operation, (int32_t)s[2] - 1);
+    operation_result(operation,
+                     qn_attention(q, k, v,
+                                  (struct qn_attention){.is_causal = true, .position = position}));
+}
+
 static void build_layer_norm(struct operation *operation, const size_t *s, size_t variant)
 {
     qn_node *x = operation_normal(operation, QN_SHAPE(s[0], s[1]));
@@ -126,6 +139,13 @@ static double cost_attention(const size_t *s, size_t variant)
     return variant == BACKWARD ? 3.5 * square : square;
 }
 
+/* Keys and values. */
+static double cost_attention_decode(const size_t *s, size_t variant)
+{
+    (void)variant;
+    return 8.0 * (double)s[0] * (double)s[1] * (double)s[2] * (double)s[3];
+}
+
 /* Forward x, y; backward also x, dy, dx. */
 static double cost_rows(const size_t *s, size_t variant)
 {
@@ -185,6 +205,8 @@ const struct kind kinds[] = {
         cost_embedding},
     {"rows", "adamw", 1, ONE, BYTES, build_adamw, check_adamw, cost_adamw},
     {"attention", "attention", 4, BOTH, FLOPS, build_attention, check_attention, cost_attention},
+    {"attention", "attention_decode", 4, ONE, BYTES, build_attention_decode,
+        check_attention_decode, cost_attention_decode},
 };
 
 static const struct {
@@ -225,6 +247,8 @@ static const struct {
     {"attention", 2, {4, 12, 256, 64}},
     {"attention", 2, {8, 6, 256, 64}},
     {"attention", 2, {12, 4, 64, 32}},
+    {"attention_decode", 1, {1, 12, 1024, 64}},
+    {"attention_decode", 1, {1, 12, 16384, 64}},
 };
 
 /* clang-format on */

@@ -69,12 +69,12 @@ static double product(const float *a, const float *b, size_t width)
     return sum;
 }
 
-/* Probabilities of query i over the keys up to i; false without memory. */
-static void probabilities(const struct head *head, size_t i, double *p)
+/* Probabilities of a query over the keys up to i. */
+static void probabilities(const struct head *head, const float *query, size_t i, double *p)
 {
     double greatest = -INFINITY, sum = 0;
     for (size_t j = 0; j <= i; j++) {
-        p[j] = product(head->q + i * head->stride, head->k + j * head->stride, head->width) /
+        p[j] = product(query, head->k + j * head->stride, head->width) /
                sqrt((double)head->width);
         greatest = fmax(greatest, p[j]);
     }
@@ -88,22 +88,33 @@ static void probabilities(const struct head *head, size_t i, double *p)
  * relative error of the probabilities; so allow 2e-5 of the sum of the magnitudes. */
 static const double attention_error = 2e-5;
 
-/* Output and gradient of query i. */
-static void check_query(struct check *check, const struct head *head, size_t i, const float *dq,
-                        size_t begin, double *p)
+/* Output y, number `begin` of the result, of a query that sees the keys up to i; the sum of slope y
+ * along it, slope NULL: 0. */
+static double check_output(struct check *check, const struct head *head, size_t i, const float *y,
+                           const float *slope, size_t begin, const double *p)
 {
-    probabilities(head, i, p);
-    double along = 0, scale = 1 / sqrt((double)head->width); /* along: sum of dy y */
+    double along = 0;
     for (size_t d = 0; d < head->width; d++) {
         double sum = 0, magnitude = 0;
         for (size_t j = 0; j <= i; j++) {
             sum += p[j] * head->v[j * head->stride + d];
             magnitude += fabs(p[j] * head->v[j * head->stride + d]);
         }
-        size_t at = i * head->stride + d;
-        check_number(check, "result", begin + at, head->y[at], sum, attention_error * magnitude);
-        along += head->slope ? head->slope[at] * sum : 0;
+        check_number(check, "result", begin + d, y[d], sum, attention_error * magnitude);
+        along += slope ? slope[d] * sum : 0;
     }
+    return along;
+}
+
+/* Output and gradient of query i. */
+static void check_query(struct check *check, const struct head *head, size_t i, const float *dq,
+                        size_t begin, double *p)
+{
+    size_t at = i * head->stride;
+    probabilities(head, head->q + at, i, p);
+    double along = check_output(check, head, i, head->y + at,
+                                head->slope ? head->slope + at : NULL, begin + at, p);
+    double scale = 1 / sqrt((double)head->width);
     for (size_t d = 0; head->slope && d < head->width; d++) {
         double sum = 0, magnitude = 0;
         for (size_t j = 0; j <= i; j++) {
@@ -127,7 +138,7 @@ static void check_key(struct check *check, const struct head *head, size_t j, co
         sums[d] = 0;
     for (size_t i = j; i < head->tokens; i++) {
         const float *slope = head->slope + i * head->stride, *q = head->q + i * head->stride;
-        probabilities(head, i, p);
+        probabilities(head, q, i, p);
         double along = 0;
         for (size_t l = 0; l <= i; l++)
             along += p[l] * product(slope, head->v + l * head->stride, width);
@@ -173,6 +184,28 @@ void check_attention(struct check *check, struct operation *operation, const siz
         if (variant == BACKWARD)
             check_key(check, &head, token, result_values(operation, 2) + begin,
                       result_values(operation, 3) + begin, begin, p, p + tokens);
+    }
+    free(p);
+}
+
+void check_attention_decode(struct check *check, struct operation *operation, const size_t *s,
+                            size_t variant)
+{
+    (void)variant;
+    size_t heads = s[1], tokens = s[2], width = s[3], stride = heads * width;
+    double *p = malloc(tokens * sizeof *p);
+    if (!p) {
+        snprintf(check->reason, sizeof check->reason, "out of memory");
+        return;
+    }
+    for (size_t i = 0; i < SAMPLED_ROWS; i++) {
+        size_t which = sampled(i, SAMPLED_ROWS, s[0] * heads), query = which * width;
+        size_t begin = which / heads * tokens * stride + which % heads * width;
+        struct head head = {.width = width, .stride = stride};
+        head.k = operand_values(operation, 1) + begin;
+        head.v = operand_values(operation, 2) + begin;
+        probabilities(&head, operand_values(operation, 0) + query, tokens - 1, p);
+        check_output(check, &head, tokens - 1, result_values(operation, 0) + query, NULL, query, p);
     }
     free(p);
 }

@@ -78,6 +78,13 @@ qn_node *operation_indices(struct operation *operation, size_t count, size_t bel
     return write_operand(operation, leaf, values);
 }
 
+qn_node *operation_integer(struct operation *operation, int32_t value)
+{
+    qn_node *leaf = add_operand(operation, QN_I32, QN_SHAPE(1));
+    bool is_good = leaf && qn_tensor_write(last_operand(operation), &value) == QN_OK;
+    return is_good ? leaf : NULL;
+}
+
 /* ---- Results ---- */
 
 /* Results are tensors: a small one that is not would be copied to the host in each run. */
