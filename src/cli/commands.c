@@ -251,7 +251,7 @@ const struct command commands[] = {
         "Measures the peaks of the device by kernels of Quern's own, then the groups named (gemm, "
         "memory, rows, attention, train, generate; none: all), each row as a share of its peak.  "
         "Results are checked before they are timed: one that is wrong makes its row void, and the "
-        "exit status 1.",
+        "exit status 1.  `quern bench compare` compares two of its JSON files.",
         bench_options, LENGTH(bench_options), command_bench, bench_examples,
     },
     {
@@ -259,8 +259,8 @@ const struct command commands[] = {
         "compare what bench measured twice",
         "Compares two JSON files of `quern bench`: what differs between device, driver, build, "
         "options and environment; then the time of each row in both, their ratio and its interval, "
-        "and a verdict: faster, slower, same or unclear.  Rows that are void in one are named, and "
-        "have no verdict.",
+        "and a verdict: faster, slower, same, unclear or, where the work of a row differs, not "
+        "comparable.  Rows that are void in one are named, and have no verdict.",
         compare_options, LENGTH(compare_options), command_bench_compare, compare_examples,
     },
 };

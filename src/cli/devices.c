@@ -1,8 +1,6 @@
 /* quern devices: every OpenCL device; if there is none, why, and what to install. */
-#include <jansson.h>
-#include <quern/quern.h>
-
 #include "cli/cli.h"
+#include "cli/device_json.h"
 
 /* ---- For reading ---- */
 
@@ -79,45 +77,13 @@ static void print_loader(const qn_loader *loader)
 
 /* ---- For programs ---- */
 
-/* Text of drivers need not be UTF-8: bytes that are not become '?'. */
-static json_t *text_json(const char *text)
+static json_t *listed_json(const struct qn_device *device, bool is_chosen)
 {
-    json_t *string = json_string(text);
-    if (string)
-        return string;
-    char ascii[1024];
-    size_t length = 0;
-    for (; text[length] && length + 1 < sizeof ascii; length++)
-        ascii[length] = (unsigned char)text[length] < 0x80 ? text[length] : '?';
-    ascii[length] = '\0';
-    return json_string(ascii);
-}
-
-static json_t *text_or_null(const char *text)
-{
-    return *text ? text_json(text) : json_null();
-}
-
-static json_t *device_json(const struct qn_device *device, bool is_chosen)
-{
-    json_t *object = json_pack("{s:o, s:o, s:o, s:o, s:b}", "selector", text_json(device->selector),
-                               "platform", text_json(device->platform), "platform_version",
-                               text_json(device->platform_version), "problem",
-                               text_or_null(device->problem), "default", is_chosen);
-    if (!object || !*device->name)
-        return object;
-    json_t *more = json_pack(
-        "{s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:o}",
-        "device", text_json(device->name), "driver", text_json(device->driver), "opencl_c",
-        text_json(device->opencl_c), "type", text_json(device->type), "class",
-        text_json(device->device_class), "compute_units", (json_int_t)device->compute_units,
-        "clock_mhz", (json_int_t)device->clock_mhz, "float_width", (json_int_t)device->float_width,
-        "global_memory", (json_int_t)device->global_memory, "max_allocation",
-        (json_int_t)device->max_allocation, "local_memory", (json_int_t)device->local_memory,
-        "max_work_group", (json_int_t)device->max_work_group, "fp16", device->fp16, "fp64",
-        device->fp64, "subgroups", device->subgroups, "quirks", text_or_null(device->quirks));
-    json_object_update(object, more);
-    json_decref(more);
+    json_t *object = device_json(device);
+    json_t *state =
+        json_pack("{s:o, s:b}", "problem", text_json(device->problem), "default", is_chosen);
+    json_object_update(object, state);
+    json_decref(state);
     return object;
 }
 
@@ -126,7 +92,7 @@ static json_t *list_json(const qn_device_list *list)
     json_t *devices = json_array();
     for (size_t i = 0; i < list->count; i++)
         json_array_append_new(devices,
-                              device_json(&list->devices[i], &list->devices[i] == list->chosen));
+                              listed_json(&list->devices[i], &list->devices[i] == list->chosen));
     return json_pack("{s:o, s:o}", "devices", devices, "default_reason", text_json(list->reason));
 }
 
@@ -139,15 +105,15 @@ static json_t *loader_json(const qn_loader *loader)
             drivers,
             json_pack("{s:o, s:o, s:I, s:I, s:o}", "file", text_json(icd->file), "library",
                       text_json(icd->library), "platforms", (json_int_t)icd->platforms, "devices",
-                      (json_int_t)icd->devices, "problem", text_or_null(icd->problem)));
+                      (json_int_t)icd->devices, "problem", text_json(icd->problem)));
     }
     for (const struct qn_driver_package *package = qn_driver_packages(); package->hardware;
          package++)
         json_array_append_new(packages, json_pack("{s:s, s:s}", "hardware", package->hardware,
                                                   "package", package->package));
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "library", text_or_null(loader->library),
-                     "place", text_json(loader->place), "because", text_or_null(loader->because),
-                     "problem", text_or_null(loader->problem), "drivers", drivers, "packages",
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "library", text_json(loader->library),
+                     "place", text_json(loader->place), "because", text_json(loader->because),
+                     "problem", text_json(loader->problem), "drivers", drivers, "packages",
                      packages);
 }
 

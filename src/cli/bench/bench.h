@@ -6,9 +6,9 @@
 #ifndef QUERN_BENCH_H
 #define QUERN_BENCH_H
 
-#include <jansson.h>
 #include <quern/train.h>
 
+#include "cli/device_json.h"
 #include "cli/progress.h"
 
 /* ---- Timing ---- */
@@ -62,7 +62,7 @@ enum table { TABLE_PEAKS, TABLE_OPERATIONS, TABLE_TRAINING, TABLE_GENERATION, TA
 
 struct bench;
 struct kind;
-struct learner;
+struct lesson;
 struct recipe;
 struct row;
 
@@ -90,9 +90,9 @@ struct row {
     size_t prompt; /* tokens */
     /* Training only. */
     const struct recipe *recipe;
-    struct learner *learner; /* kept for the next round, if there is room; NULL: none is */
-    double model_flops;      /* of a step */
-    double cold_start_s;     /* the first step, with all that is compiled for it */
+    struct lesson *lesson; /* kept for the next round, if there is room; NULL: none is */
+    double model_flops;    /* of a step */
+    double cold_start_s;   /* the first step, with all that is compiled for it */
     struct qn_memory memory;
     double losses[CHECKED_STEPS]; /* of the first steps */
 };
@@ -153,7 +153,7 @@ bool bench_generate(struct bench *bench, const size_t *sizes, size_t count);
 bool train_has_shape(const size_t *sizes, size_t count);
 bool generate_has_shape(const size_t *sizes, size_t count);
 
-/* Frees the learner that a row of training keeps. */
+/* Frees the lesson that a row of training keeps. */
 void row_release(struct row *row);
 
 /* ---- Operations ---- */
@@ -264,9 +264,6 @@ void report_tables(const struct bench *bench);
  * it cannot. */
 bool report_may_write(const char *path);
 bool report_json(const struct bench *bench, const char *path);
-
-/* Text, or null if it is none or not UTF-8. */
-json_t *text_json(const char *text);
 
 /* Writes a document, and frees it; false, with errno, on failure. */
 bool json_write(json_t *document, const char *path);

@@ -42,9 +42,9 @@ static void build_attention_decode(struct operation *operation, const size_t *s,
     qn_node *k = operation_normal(operation, QN_SHAPE(s[0], s[2], s[1], s[3]));
     qn_node *v = operation_normal(operation, QN_SHAPE(s[0], s[2], s[1], s[3]));
     qn_node *position = operation_integer(operation, (int32_t)s[2] - 1);
-    operation_result(operation,
-                     qn_attention(q, k, v,
-                                  (struct qn_attention){.is_causal = true, .position = position}));
+    operation_result(
+        operation,
+        qn_attention(q, k, v, (struct qn_attention){.is_causal = true, .position = position}));
 }
 
 static void build_layer_norm(struct operation *operation, const size_t *s, size_t variant)

@@ -74,8 +74,7 @@ static void probabilities(const struct head *head, const float *query, size_t i,
 {
     double greatest = -INFINITY, sum = 0;
     for (size_t j = 0; j <= i; j++) {
-        p[j] = product(query, head->k + j * head->stride, head->width) /
-               sqrt((double)head->width);
+        p[j] = product(query, head->k + j * head->stride, head->width) / sqrt((double)head->width);
         greatest = fmax(greatest, p[j]);
     }
     for (size_t j = 0; j <= i; j++)
@@ -112,8 +111,8 @@ static void check_query(struct check *check, const struct head *head, size_t i, 
 {
     size_t at = i * head->stride;
     probabilities(head, head->q + at, i, p);
-    double along = check_output(check, head, i, head->y + at,
-                                head->slope ? head->slope + at : NULL, begin + at, p);
+    double along = check_output(check, head, i, head->y + at, head->slope ? head->slope + at : NULL,
+                                begin + at, p);
     double scale = 1 / sqrt((double)head->width);
     for (size_t d = 0; head->slope && d < head->width; d++) {
         double sum = 0, magnitude = 0;

@@ -18,13 +18,6 @@
 #define COMPILER "gcc " __VERSION__
 #endif
 
-/* Text of drivers and users need not be UTF-8: what is not becomes null. */
-json_t *text_json(const char *text)
-{
-    json_t *string = text && *text ? json_string(text) : NULL;
-    return string ? string : json_null();
-}
-
 static json_t *argv_json(const struct options *options)
 {
     int count;
@@ -81,28 +74,6 @@ static json_t *host_json(void)
     return json_pack("{s:o, s:o, s:o, s:o, s:I}", "os", text_json(system.sysname), "kernel",
                      text_json(system.release), "machine", text_json(system.machine), "cpu",
                      processor_json(), "cores", (json_int_t)sysconf(_SC_NPROCESSORS_ONLN));
-}
-
-static json_t *device_json(const struct qn_device *device)
-{
-    json_t *object =
-        json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "selector",
-                  text_json(device->selector), "platform", text_json(device->platform),
-                  "platform_version", text_json(device->platform_version), "device",
-                  text_json(device->name), "driver", text_json(device->driver), "opencl_c",
-                  text_json(device->opencl_c), "type", text_json(device->type), "class",
-                  text_json(device->device_class), "quirks", text_json(device->quirks));
-    json_t *numbers = json_pack(
-        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b}", "compute_units",
-        (json_int_t)device->compute_units, "clock_mhz", (json_int_t)device->clock_mhz,
-        "float_width", (json_int_t)device->float_width, "global_memory",
-        (json_int_t)device->global_memory, "max_allocation", (json_int_t)device->max_allocation,
-        "local_memory", (json_int_t)device->local_memory, "max_work_group",
-        (json_int_t)device->max_work_group, "fp16", device->fp16, "fp64", device->fp64, "subgroups",
-        device->subgroups);
-    json_object_update(object, numbers);
-    json_decref(numbers);
-    return object;
 }
 
 /* The name of the open one is made of theirs. */

@@ -6,29 +6,25 @@
 #include <math.h>
 #include <string.h>
 
-static const char *const titles[TABLES] = {"Peaks", "Operations", "Training", "Generating"};
+/* What tables have behind row, shape, ms, ± and rate. */
+static const struct {
+    const char *title, *columns;
+} tables[TABLES] = {
+    [TABLE_PEAKS] = {"Peaks", ""},
+    [TABLE_OPERATIONS] = {"Operations", " of peak |"},
+    [TABLE_TRAINING] = {"Training", " model GFLOP/s | of peak | memory | cold start |"},
+    [TABLE_GENERATION] = {"Generating", ""},
+};
 
 /* A head whose figures are flush right. */
 static void print_head(const struct bench *bench, enum table table)
 {
-    printf("\n**%s**\n\n| row | shape | ms | ± | rate |", titles[table]);
-    if (table == TABLE_TRAINING)
-        printf(" model GFLOP/s |");
-    if (table == TABLE_OPERATIONS || table == TABLE_TRAINING)
-        printf(" of peak |");
-    if (table == TABLE_TRAINING)
-        printf(" memory | cold start |");
-    if (bench->against && table != TABLE_PEAKS)
-        printf(" theirs | ratio |");
-    printf("\n|---|---|--:|--:|--:|");
-    if (table == TABLE_TRAINING)
+    char columns[128];
+    snprintf(columns, sizeof columns, " ms | ± | rate |%s%s", tables[table].columns,
+             bench->against && table != TABLE_PEAKS ? " theirs | ratio |" : "");
+    printf("\n**%s**\n\n| row | shape |%s\n|---|---|", tables[table].title, columns);
+    for (const char *bar = columns; (bar = strchr(bar, '|')); bar++)
         printf("--:|");
-    if (table == TABLE_OPERATIONS || table == TABLE_TRAINING)
-        printf("--:|");
-    if (table == TABLE_TRAINING)
-        printf("--:|--:|");
-    if (bench->against && table != TABLE_PEAKS)
-        printf("--:|--:|");
     printf("\n");
 }
 

@@ -5,6 +5,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "cli/learner.h"
+
 struct recipe {
     const char *name;
     size_t vocabulary, context, layers, heads, width, batch;
@@ -30,95 +32,81 @@ enum { RECIPES = sizeof recipes / sizeof *recipes };
  * within this of each other. */
 static const double loss_tolerance = 2e-3;
 
-static struct qn_gpt_config config_of(const struct recipe *recipe, size_t context)
+static struct settings settings_of(const struct recipe *recipe)
 {
-    return (struct qn_gpt_config){
-        .vocab_size = recipe->vocabulary,
-        .n_positions = context,
-        .n_embd = recipe->width,
-        .n_layer = recipe->layers,
-        .n_head = recipe->heads,
-        .layer_norm_epsilon = 1e-5,
-        .activation = QN_GELU,
-        .tie_word_embeddings = true,
-        .bos_token_id = -1,
-        .eos_token_id = -1,
+    return (struct settings){
+        .layers = recipe->layers,
+        .heads = recipe->heads,
+        .width = recipe->width,
+        .context = recipe->context,
+        .batch = recipe->batch,
+        .accumulate = 1,
+        .steps = 1000,
+        .learning_rate = 1e-4,
+        .min_learning_rate = 1e-4,
+        .weight_decay = 0.1,
+        .beta1 = 0.9,
+        .beta2 = 0.99,
+        .clip = 1,
+        .seed = 1337,
     };
 }
 
-/* The same tokens on every machine (Knuth's 64-bit linear congruential generator). */
-static void make_tokens(int32_t *tokens, size_t count, size_t vocabulary)
+/* Tokens `begin` and so on, the same on every machine (Knuth's 64-bit linear congruential generator). */
+static void make_tokens(int32_t *tokens, size_t begin, size_t count, size_t vocabulary)
 {
     uint64_t state = 1337;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < begin + count; i++) {
         state = state * 6364136223846793005u + 1442695040888963407u;
-        tokens[i] = (int32_t)((state >> 33) % vocabulary);
+        if (i >= begin)
+            tokens[i - begin] = (int32_t)((state >> 33) % vocabulary);
     }
 }
 
 /* ---- Training ---- */
 
-struct learner {
-    qn_gpt *gpt;
-    qn_trainer *trainer;
-    qn_node *inputs, *targets;
-    int32_t *tokens; /* one batch, and the token after it: each step learns it better */
-    size_t steps;    /* taken */
+/* A learner of one batch: each step learns it better. */
+struct lesson {
+    struct learner learner;
+    size_t steps; /* taken */
 };
 
-static bool learner_set(struct learner *learner, qn_context *qn, const struct recipe *recipe)
+static bool lesson_set(struct lesson *lesson, qn_context *qn, const struct recipe *recipe)
 {
-    struct qn_gpt_config config = config_of(recipe, recipe->context);
+    struct settings settings = settings_of(recipe);
+    struct qn_gpt_config config = learner_config(&settings, recipe->vocabulary, -1);
+    qn_gpt *gpt = qn_gpt_new(qn, &config);
+    if (!gpt || learner_make(&lesson->learner, qn, gpt, &settings, false) != QN_OK ||
+        qn_gpt_initialise(gpt, settings.seed) != QN_OK)
+        return false;
     size_t count = recipe->batch * recipe->context;
-    struct qn_training training = {.learning_rate = 1e-4,
-                                   .min_learning_rate = 1e-4,
-                                   .steps = 1000,
-                                   .beta1 = 0.9,
-                                   .beta2 = 0.99,
-                                   .weight_decay = 0.1,
-                                   .clip = 1,
-                                   .seed = 1337};
-    learner->tokens = malloc((count + 1) * sizeof *learner->tokens);
-    learner->gpt = qn_gpt_new(qn, &config);
-    if (!learner->tokens || !learner->gpt || qn_gpt_initialise(learner->gpt, 1337) != QN_OK)
-        return false;
-    make_tokens(learner->tokens, count + 1, recipe->vocabulary);
-    learner->trainer = qn_trainer_new(qn_gpt_parameters(learner->gpt), &training);
-    qn_graph *graph = learner->trainer ? qn_trainer_graph(learner->trainer) : NULL;
-    if (!graph)
-        return false;
-    qn_shape shape = QN_SHAPE(recipe->batch, recipe->context);
-    learner->inputs = qn_input(graph, "inputs", QN_I32, shape);
-    learner->targets = qn_input(graph, "targets", QN_I32, shape);
-    qn_node *loss =
-        qn_gpt_loss(learner->gpt, learner->inputs, learner->targets, (struct qn_gpt_forward){0});
-    return qn_trainer_minimise(learner->trainer, loss) == QN_OK;
+    make_tokens(lesson->learner.input_ids, 0, count, recipe->vocabulary);
+    make_tokens(lesson->learner.target_ids, 1, count, recipe->vocabulary);
+    return true;
 }
 
-static void learner_free(struct learner *learner)
+static void lesson_free(struct lesson *lesson)
 {
-    if (!learner)
-        return;
-    qn_trainer_free(learner->trainer);
-    qn_gpt_free(learner->gpt);
-    free(learner->tokens);
-    free(learner);
+    if (lesson)
+        learner_release(&lesson->learner);
+    free(lesson);
 }
 
 /* A step as `quern train` makes it: batch up, loss back.  Its seconds; negative on failure. */
-static double step(struct learner *learner, double *loss)
+static double step(struct lesson *lesson, double *loss)
 {
     double began = seconds_now();
+    struct learner *learner = &lesson->learner;
     qn_plan *plan = qn_trainer_plan(learner->trainer);
     struct qn_step report;
-    if (qn_set(plan, learner->inputs, learner->tokens) != QN_OK ||
-        qn_set(plan, learner->targets, learner->tokens + 1) != QN_OK ||
+    if (qn_set(plan, learner->inputs, learner->input_ids) != QN_OK ||
+        qn_set(plan, learner->targets, learner->target_ids) != QN_OK ||
         qn_trainer_pass(learner->trainer) != QN_OK ||
         qn_trainer_report(learner->trainer, qn_trainer_steps(learner->trainer), true, &report) !=
             QN_OK)
         return -1;
     *loss = report.loss;
-    learner->steps++;
+    lesson->steps++;
     return seconds_now() - began;
 }
 
@@ -136,25 +124,25 @@ static bool is_on_curve(const struct recipe *recipe, struct row *row)
     return is_good;
 }
 
-/* The steps of a round.  The first of a learner is its cold start and the second warms up: both are
+/* The steps of a round.  The first of a lesson is its cold start and the second warms up: both are
  * no samples.  The very first round goes on until the losses are checked.  False on failure. */
-static bool take_steps(struct learner *learner, struct row *row, double seconds)
+static bool take_steps(struct lesson *lesson, struct row *row, double seconds)
 {
     bool is_first = row->timing.rounds == 0;
     for (double sampled = 0, loss; timing_wants_more(&row->timing, sampled, seconds) ||
-                                   (is_first && learner->steps < CHECKED_STEPS);) {
-        double found = step(learner, &loss);
+                                   (is_first && lesson->steps < CHECKED_STEPS);) {
+        double found = step(lesson, &loss);
         if (found < 0)
             return false;
-        if (is_first && learner->steps <= CHECKED_STEPS)
-            row->losses[learner->steps - 1] = loss;
-        if (is_first && learner->steps == CHECKED_STEPS && !is_on_curve(row->recipe, row))
+        if (is_first && lesson->steps <= CHECKED_STEPS)
+            row->losses[lesson->steps - 1] = loss;
+        if (is_first && lesson->steps == CHECKED_STEPS && !is_on_curve(row->recipe, row))
             return false;
-        if (is_first && learner->steps == 1)
+        if (is_first && lesson->steps == 1)
             row->cold_start_s += found;
-        if (learner->steps > 2 && !timing_add(&row->timing, found))
+        if (lesson->steps > 2 && !timing_add(&row->timing, found))
             return false;
-        sampled += learner->steps > 2 ? found : 0;
+        sampled += lesson->steps > 2 ? found : 0;
     }
     return true;
 }
@@ -164,7 +152,8 @@ static bool take_steps(struct learner *learner, struct row *row, double seconds)
  * those of attention without its mask. */
 static double flops_of_step(const struct recipe *recipe)
 {
-    struct qn_gpt_config config = config_of(recipe, recipe->context);
+    struct settings settings = settings_of(recipe);
+    struct qn_gpt_config config = learner_config(&settings, recipe->vocabulary, -1);
     double tokens = (double)(recipe->batch * recipe->context);
     double parameters =
         (double)qn_gpt_config_parameters(&config) - (double)(recipe->context * recipe->width);
@@ -172,47 +161,47 @@ static double flops_of_step(const struct recipe *recipe)
                      12 * (double)(recipe->layers * recipe->width) * (double)recipe->context);
 }
 
-static struct learner *make_learner(qn_context *qn, struct row *row)
+static struct lesson *make_lesson(qn_context *qn, struct row *row)
 {
     double began = seconds_now();
-    struct learner *learner = calloc(1, sizeof *learner);
-    if (!learner || !learner_set(learner, qn, row->recipe)) {
-        learner_free(learner);
+    struct lesson *lesson = calloc(1, sizeof *lesson);
+    if (!lesson || !lesson_set(lesson, qn, row->recipe)) {
+        lesson_free(lesson);
         return NULL;
     }
     if (row->timing.rounds == 0)
         row->cold_start_s = seconds_now() - began;
-    row->memory = qn_trainer_memory(learner->trainer);
-    return learner;
+    row->memory = qn_trainer_memory(lesson->learner.trainer);
+    return lesson;
 }
 
-/* Keeps the learner for the next round, if there is room: making another takes long. */
-static void keep(struct bench *bench, struct row *row, struct learner *learner)
+/* Keeps the lesson for the next round, if there is room: making another takes long. */
+static void keep(struct bench *bench, struct row *row, struct lesson *lesson)
 {
     double bytes = (double)(row->memory.arena + row->memory.tensors + row->memory.kept);
     if (!*row->reason && bytes <= bench->room) {
-        row->learner = learner;
+        row->lesson = lesson;
         bench->room -= bytes;
     } else {
-        learner_free(learner);
+        lesson_free(lesson);
     }
 }
 
 static void time_training(struct bench *bench, struct row *row, double seconds)
 {
-    struct learner *learner = row->learner;
-    bool is_kept = learner;
+    struct lesson *lesson = row->lesson;
+    bool is_kept = lesson;
     if (!is_kept)
-        learner = make_learner(bench->qn, row);
-    if (!learner || !take_steps(learner, row, seconds))
+        lesson = make_lesson(bench->qn, row);
+    if (!lesson || !take_steps(lesson, row, seconds))
         row_void(row, "%s", qn_error(bench->qn));
     if (!is_kept)
-        keep(bench, row, learner);
+        keep(bench, row, lesson);
 }
 
 void row_release(struct row *row)
 {
-    learner_free(row->learner);
+    lesson_free(row->lesson);
 }
 
 static bool bench_recipe(struct bench *bench, const struct recipe *recipe)
@@ -320,7 +309,7 @@ static bool sample_texts(qn_context *qn, qn_gpt *gpt, qn_generator *generator, s
                          double seconds)
 {
     struct text text = {.prompt = row->prompt};
-    make_tokens(text.tokens, text.prompt, recipes[0].vocabulary);
+    make_tokens(text.tokens, 0, text.prompt, recipes[0].vocabulary);
     if (draw(generator, &text) < 0)
         return false;
     if (row->timing.rounds == 0 && !check_text(gpt, qn, &text, row))
@@ -336,7 +325,9 @@ static bool sample_texts(qn_context *qn, qn_gpt *gpt, qn_generator *generator, s
 
 static void time_generation(struct bench *bench, struct row *row, double seconds)
 {
-    struct qn_gpt_config config = config_of(&recipes[0], POSITIONS);
+    struct settings settings = settings_of(&recipes[0]);
+    settings.context = POSITIONS;
+    struct qn_gpt_config config = learner_config(&settings, recipes[0].vocabulary, -1);
     qn_gpt *gpt = qn_gpt_new(bench->qn, &config);
     bool is_good = gpt && qn_gpt_initialise(gpt, 1337) == QN_OK;
     qn_generator *generator = is_good ? qn_generator_new(gpt, (struct qn_generation){0}) : NULL;
