@@ -172,12 +172,24 @@ inline void store_row(floatv v, global float *row, ulong i, ulong width)
 #define ROW_FIRST ((ulong)get_local_id(0) * FLOAT_WIDTH)
 #define ROW_STEP ((ulong)get_local_size(0) * FLOAT_WIDTH)
 
+/* What is done with vectors i to i + FLOAT_WIDTH - 1 of a row: twice, as load_row() and store_row() then need not ask in each
+ * turn whether the vector is whole. */
+#define EACH_VECTOR(width, DO)                                                                     \
+    {                                                                                              \
+        ulong i = ROW_FIRST;                                                                       \
+        for (; i + FLOAT_WIDTH <= (width); i += ROW_STEP) {                                        \
+            DO                                                                                     \
+        }                                                                                          \
+        if (i < (width)) {                                                                         \
+            DO                                                                                     \
+        }                                                                                          \
+    }
+
 /* The greatest number of a row, for each lane; -infinity if there is none.  NaN is passed over. */
 inline floatv row_max(global const float *row, ulong width)
 {
     floatv most = -INFINITY;
-    for (ulong i = ROW_FIRST; i < width; i += ROW_STEP)
-        most = greater(load_row(row, i, width, -INFINITY), most);
+    EACH_VECTOR(width, most = greater(load_row(row, i, width, -INFINITY), most);)
     return most;
 }
 

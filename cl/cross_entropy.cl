@@ -11,11 +11,10 @@ kernel void cross_entropy(global float *restrict loss, global float *restrict lo
         int target = targets[row];
         floatv sum = 0.0f, total = 0.0f;
         float m = group_max(max_lanes(row_max(in, width)), scratch);
-        for (ulong i = ROW_FIRST; i < width; i += ROW_STEP)
-            sum += exp_of(load_row(in, i, width, -INFINITY) - m);
+        EACH_VECTOR(width, sum += exp_of(load_row(in, i, width, -INFINITY) - m);)
         /* The logits' distances from the greatest, whose mean keeps more digits than that of the logits. */
-        for (ulong i = ROW_FIRST; smoothing > 0 && i < width; i += ROW_STEP)
-            total += load_row(in, i, width, m) - m;
+        if (smoothing > 0)
+            EACH_VECTOR(width, total += load_row(in, i, width, m) - m;)
         float log_of_sum = log(group_sum(sum_lanes(sum), scratch));
         float mean = group_sum(sum_lanes(total), scratch) / width;
         if (get_local_id(0) > 0)
@@ -64,14 +63,12 @@ kernel void cross_entropy_backward(global float *d_logits, global const float *l
         float scale = target == ignored ? 0.0f : *share * *d_loss, of_sum = log_sum[row];
         if (target != ignored && (target < 0 || (ulong)target >= width))
             scale = NAN;
-        for (ulong i = ROW_FIRST; i < width; i += ROW_STEP) {
-            floatv wanted = smoothing / width;
-            if (target >= 0 && (ulong)target - i < FLOAT_WIDTH)
-                wanted += SELECT(EQ(LANES, (intv)(target - (int)i)), (floatv)(1.0f - smoothing),
-                                 (floatv)(0.0f));
+        EACH_VECTOR(
+            width, floatv wanted = smoothing / width;
+            if (target >= 0 && (ulong)target - i < FLOAT_WIDTH) wanted +=
+            SELECT(EQ(LANES, (intv)(target - (int)i)), (floatv)(1.0f - smoothing), (floatv)(0.0f));
             floatv d = (exp_of(load_row(in, i, width, -INFINITY) - of_sum) - wanted) * scale;
-            store_row(target == ignored ? (floatv)(0.0f) : d, d_logits + row * width, i, width);
-        }
+            store_row(target == ignored ? (floatv)(0.0f) : d, d_logits + row * width, i, width);)
     }
 }
 

@@ -1,5 +1,7 @@
 /* Layer normalisation (Ba, Kiros, Hinton: "Layer normalization", 2016).  A work-group a row, or a stripe of rows. */
 
+#define PART(row) load_row(row, i, width, 0.0f)
+
 /* Four sums at once: additions to one would wait for each other. */
 #define FOUR_AT_ONCE (i + 3 * ROW_STEP + FLOAT_WIDTH <= width)
 
@@ -54,11 +56,8 @@ kernel void layer_norm(global float *restrict y, global float *restrict mean,
         float m = group_sum(sum_lanes(sum_of(in, width)), scratch) / width;
         float r = 1.0f / sqrt(group_sum(sum_lanes(sum_of_squares(in, width, m)), scratch) / width +
                               epsilon);
-        for (ulong i = ROW_FIRST; i < width; i += ROW_STEP) {
-            floatv v = (load_row(in, i, width, m) - m) * r;
-            store_row(v * load_row(weight, i, width, 0.0f) + load_row(bias, i, width, 0.0f), out, i,
-                      width);
-        }
+        EACH_VECTOR(width, floatv v = (load_row(in, i, width, m) - m) * r;
+                    store_row(v * PART(weight) + PART(bias), out, i, width);)
 #if SAVE_STATISTICS
         if (get_local_id(0) == 0) {
             mean[row] = m;
@@ -76,7 +75,6 @@ kernel void layer_norm(global float *restrict y, global float *restrict mean,
 #define ONE_ROW(X) X(0)
 #define FOUR_ROWS(X) X(0) X(1) X(2) X(3)
 #define WHOLE(row) vloadv(0, row + i)
-#define PART(row) load_row(row, i, width, 0.0f)
 
 #define BEGIN_ROW(e)                                                                               \
     global const float *in##e = x + (row + e) * width, *grad##e = dy + (row + e) * width;          \
@@ -94,11 +92,9 @@ kernel void layer_norm(global float *restrict y, global float *restrict mean,
     {                                                                                              \
         float g = group_sum(sum_lanes(sum_g##e), scratch) / width;                                 \
         float gv = group_sum(sum_lanes(sum_gv##e), scratch) / width;                               \
-        for (ulong i = ROW_FIRST; i < width; i += ROW_STEP) {                                      \
-            floatv v = (PART(in##e) - mean##e) * rstd##e;                                          \
-            store_row(rstd##e * (PART(grad##e) * PART(weight) - g - v * gv),                       \
-                      dx + (row + e) * width, i, width);                                           \
-        }                                                                                          \
+        EACH_VECTOR(width, floatv v = (PART(in##e) - mean##e) * rstd##e;                           \
+                    store_row(rstd##e * (PART(grad##e) * PART(weight) - g - v * gv),               \
+                              dx + (row + e) * width, i, width);)                                  \
     }
 #define BACKWARD(ROWS)                                                                             \
     {                                                                                              \

@@ -6,16 +6,13 @@ kernel void softmax(global float *y, global const float *x, ulong rows, ulong wi
     GROUP_SCRATCH(scratch);
     for (ulong row = get_group_id(0); row < rows; row += get_num_groups(0)) {
         global const float *in = x + row * width;
+        global float *out = y + row * width;
         floatv sum = 0.0f;
         float m = group_max(max_lanes(row_max(in, width)), scratch);
-        for (ulong i = ROW_FIRST; i < width; i += ROW_STEP) {
-            floatv e = exp_of(load_row(in, i, width, -INFINITY) - m);
-            sum += e;
-            store_row(e, y + row * width, i, width);
-        }
+        EACH_VECTOR(width, floatv e = exp_of(load_row(in, i, width, -INFINITY) - m); sum += e;
+                    store_row(e, out, i, width);)
         float scale = 1.0f / group_sum(sum_lanes(sum), scratch);
-        for (ulong i = ROW_FIRST; i < width; i += ROW_STEP)
-            store_row(load_row(y + row * width, i, width, 0.0f) * scale, y + row * width, i, width);
+        EACH_VECTOR(width, store_row(load_row(out, i, width, 0.0f) * scale, out, i, width);)
     }
 }
 
@@ -27,11 +24,11 @@ kernel void softmax_backward(global float *dx, global const float *y, global con
     for (ulong row = get_group_id(0); row < rows; row += get_num_groups(0)) {
         global const float *out = y + row * width, *grad = dy + row * width;
         floatv sum = 0.0f;
-        for (ulong i = ROW_FIRST; i < width; i += ROW_STEP)
-            sum += load_row(out, i, width, 0.0f) * load_row(grad, i, width, 0.0f);
+        EACH_VECTOR(width,
+                    sum += load_row(out, i, width, 0.0f) * load_row(grad, i, width, 0.0f);)
         float all = group_sum(sum_lanes(sum), scratch);
-        for (ulong i = ROW_FIRST; i < width; i += ROW_STEP)
-            store_row(load_row(out, i, width, 0.0f) * (load_row(grad, i, width, 0.0f) - all),
-                      dx + row * width, i, width);
+        EACH_VECTOR(width, store_row(load_row(out, i, width, 0.0f) *
+                                         (load_row(grad, i, width, 0.0f) - all),
+                                     dx + row * width, i, width);)
     }
 }
