@@ -48,8 +48,16 @@ kernel void cross_entropy_sum(global float *result, global float *share, global 
     }
 }
 
-/* d_logits = (softmax(logits) - wanted) d_loss share; wanted is 1 - smoothing at the target, and smoothing / width
- * everywhere.  May overwrite the logits. */
+/* The probabilities that classes i and so on should have: 1 - smoothing at the target, and smoothing / width everywhere. */
+inline floatv wanted(ulong i, int target, ulong width, float smoothing)
+{
+    floatv p = smoothing / width;
+    if (target >= 0 && (ulong)target - i < FLOAT_WIDTH)
+        p += SELECT(EQ(LANES, (intv)(target - (int)i)), (floatv)(1.0f - smoothing), (floatv)(0.0f));
+    return p;
+}
+
+/* d_logits = (softmax(logits) - wanted) d_loss share.  May overwrite the logits. */
 kernel void cross_entropy_backward(global float *d_logits, global const float *logits,
                                    global const int *restrict targets,
                                    global const float *restrict log_sum,
@@ -63,12 +71,10 @@ kernel void cross_entropy_backward(global float *d_logits, global const float *l
         float scale = target == ignored ? 0.0f : *share * *d_loss, of_sum = log_sum[row];
         if (target != ignored && (target < 0 || (ulong)target >= width))
             scale = NAN;
-        EACH_VECTOR(
-            width, floatv wanted = smoothing / width;
-            if (target >= 0 && (ulong)target - i < FLOAT_WIDTH) wanted +=
-            SELECT(EQ(LANES, (intv)(target - (int)i)), (floatv)(1.0f - smoothing), (floatv)(0.0f));
-            floatv d = (exp_of(load_row(in, i, width, -INFINITY) - of_sum) - wanted) * scale;
-            store_row(target == ignored ? (floatv)(0.0f) : d, d_logits + row * width, i, width);)
+        EACH_VECTOR(width, floatv p = exp_of(load_row(in, i, width, -INFINITY) - of_sum);
+                    floatv d = (p - wanted(i, target, width, smoothing)) * scale;
+                    store_row(target == ignored ? (floatv)(0.0f) : d, d_logits + row * width, i,
+                              width);)
     }
 }
 

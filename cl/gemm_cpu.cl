@@ -316,7 +316,8 @@ gemm_cpu(global const float *restrict a, global const float *restrict b,
                               k);
             add_tile(tile, column_tile, y + y_row * n + column_begin, n, m, columns, true);
         }
-        for (uint k_begin = 0; k_begin < k && row_tile; k_begin += k_block) {
+        uint packed = row_tile ? k : 0; /* few rows are done */
+        for (uint k_begin = 0; k_begin < packed; k_begin += k_block) {
             uint depth = min(k_block, k - k_begin);
             for (uint part = row_begin; part < row_end; part += row_part) {
                 uint part_end = min(row_end, part + row_part);

@@ -1,6 +1,6 @@
 /* Softmax over rows.  A work-group a row. */
 
-/* y = exp_of(x - max) / sum exp_of(x - max).  A row of nothing but -infinity gives NaN, as 0 / 0 does. */
+/* y = exp(x - max) / sum exp(x - max).  A row of nothing but -infinity gives NaN, as 0 / 0 does. */
 kernel void softmax(global float *y, global const float *x, ulong rows, ulong width)
 {
     GROUP_SCRATCH(scratch);

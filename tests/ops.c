@@ -97,6 +97,8 @@ static double draw(char letter, uint64_t key, size_t index, size_t count, size_t
         return normal(key, index);
     case 'h': /* high: softmax overflows if it does not subtract the greatest */
         return 40 * normal(key, index);
+    case 'x': /* masked: two of three are */
+        return random_word32(key, index) % 3 ? -INFINITY : normal(key, index);
     case 'f': /* far from zero: a variance as a difference of squares would fail */
         return 100 + normal(key, index);
     case 'p': /* positive, away from zero */

@@ -267,6 +267,8 @@ static const struct row rows_of_rows[] = {
     {ROW("rows", "softmax", "n", 1, 1e-6, 2e-6, false, build_softmax, reference_of_softmax), .a = -1,
      .cases = {"3x5x37", "5x1", "1x1", "4x33", "2x1031", "3x65", "65x3t", "7x33s", "131x17r"}},
     {ROW("rows", "softmax_high", "h", 1, 8e-6, 2e-5, false, build_softmax, reference_of_softmax), .a = -1, .cases = {"4x67", "2x4099"}},
+    {ROW("rows", "softmax_masked", "x", 0, 16 * ULP, 0, true, build_softmax, reference_of_softmax), .a = -1, .cases = {"3x37", "4x64", "2x1031"}},
+    {ROW("rows", "softmax_special", "s", 0, 16 * ULP, 0, true, build_softmax, reference_of_softmax), .a = -1, .cases = {"20", "3x21"}},
     {ROW("rows", "softmax_first", "n", 1, 1e-6, 2e-6, false, build_softmax, reference_of_softmax), .a = 0, .cases = {"7x5", "33", "3x2x9"}},
     {ROW("rows", "softmax_middle", "n", 1, 1e-6, 2e-6, false, build_softmax, reference_of_softmax), .a = 1, .cases = {"2x7x5", "2x67x3"}},
     {ROW("rows", "layer_norm", "nnn", 7, 1e-6, 4e-6, false, build_layer_norm, reference_of_layer_norm), .a = 1e-5,
