@@ -3,47 +3,41 @@
 #define PART(row) load_row(row, i, width, 0.0f)
 
 /* Four sums at once: additions to one would wait for each other. */
-#define FOUR_AT_ONCE (i + 3 * ROW_STEP + FLOAT_WIDTH <= width)
+#define FOUR(X) X(0) X(1) X(2) X(3)
+#define ADD_DEVIATION(e)                                                                           \
+    floatv d##e = vloadv(0, row + i + e * ROW_STEP) - shift;                                       \
+    sum##e += d##e;                                                                                \
+    squares##e += d##e * d##e;
 
-/* The sum of this work-item's vectors of a row. */
-inline floatv sum_of(global const float *row, ulong width)
-{
-    floatv s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f;
-    ulong i = ROW_FIRST;
-    for (; FOUR_AT_ONCE; i += 4 * ROW_STEP) {
-        s0 += vloadv(0, row + i);
-        s1 += vloadv(0, row + i + ROW_STEP);
-        s2 += vloadv(0, row + i + 2 * ROW_STEP);
-        s3 += vloadv(0, row + i + 3 * ROW_STEP);
-    }
-    for (; i < width; i += ROW_STEP)
-        s0 += load_row(row, i, width, 0.0f);
-    return (s0 + s1) + (s2 + s3);
-}
+/* Of this work-item's vectors of a row: the sums of x - shift and of its squares. */
+struct deviations {
+    floatv sum, squares;
+};
 
-/* The same of the squares of x - m. */
-inline floatv sum_of_squares(global const float *row, ulong width, float m)
+inline struct deviations deviations(global const float *row, ulong width, float shift)
 {
-    floatv s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f;
+    floatv sum0 = 0.0f, sum1 = 0.0f, sum2 = 0.0f, sum3 = 0.0f;
+    floatv squares0 = 0.0f, squares1 = 0.0f, squares2 = 0.0f, squares3 = 0.0f;
     ulong i = ROW_FIRST;
-    for (; FOUR_AT_ONCE; i += 4 * ROW_STEP) {
-        floatv d0 = vloadv(0, row + i) - m, d1 = vloadv(0, row + i + ROW_STEP) - m;
-        floatv d2 = vloadv(0, row + i + 2 * ROW_STEP) - m,
-               d3 = vloadv(0, row + i + 3 * ROW_STEP) - m;
-        s0 += d0 * d0;
-        s1 += d1 * d1;
-        s2 += d2 * d2;
-        s3 += d3 * d3;
+    for (; i + 3 * ROW_STEP + FLOAT_WIDTH <= width; i += 4 * ROW_STEP) {
+        FOUR(ADD_DEVIATION)
     }
     for (; i < width; i += ROW_STEP) {
-        floatv d = load_row(row, i, width, m) - m;
-        s0 += d * d;
+        floatv d = load_row(row, i, width, shift) - shift;
+        sum0 += d;
+        squares0 += d * d;
     }
-    return (s0 + s1) + (s2 + s3);
+    struct deviations of_row;
+    of_row.sum = (sum0 + sum1) + (sum2 + sum3);
+    of_row.squares = (squares0 + squares1) + (squares2 + squares3);
+    return of_row;
 }
 
-/* y = (x - mean) / sqrt(var + epsilon) * weight + bias; SAVE_STATISTICS: also mean and 1 / sqrt(var + epsilon).  The variance
- * is that of x - mean: the mean of squares less the square of the mean would lose all digits where the mean is large. */
+/* y = (x - mean) / sqrt(var + epsilon) * weight + bias; SAVE_STATISTICS: also mean and 1 / sqrt(var + epsilon).
+ *
+ * The row is read once for both: var = mean(d^2) - mean(d)^2 with d = x - shift.  A shift of 0 would lose all digits where the
+ * mean is large.  The mean of the first k numbers loses few of them: k (shift - mean)^2 is at most the sum of squares about
+ * the mean, so mean(d^2) is at most (1 + width / k) var. */
 kernel void layer_norm(global float *restrict y, global float *restrict mean,
                        global float *restrict rstd, global const float *restrict x,
                        global const float *restrict weight, global const float *restrict bias,
@@ -53,9 +47,13 @@ kernel void layer_norm(global float *restrict y, global float *restrict mean,
     for (ulong row = get_group_id(0); row < rows; row += get_num_groups(0)) {
         global const float *in = x + row * width;
         global float *out = y + row * width;
-        float m = group_sum(sum_lanes(sum_of(in, width)), scratch) / width;
-        float r = 1.0f / sqrt(group_sum(sum_lanes(sum_of_squares(in, width, m)), scratch) / width +
-                              epsilon);
+        ulong first = min(width, 4 * ROW_STEP);
+        float shift = group_sum(sum_lanes(deviations(in, first, 0.0f).sum), scratch) / first;
+        struct deviations d = deviations(in, width, shift);
+        float mean_d = group_sum(sum_lanes(d.sum), scratch) / width;
+        float m = shift + mean_d;
+        float var = group_sum(sum_lanes(d.squares), scratch) / width - mean_d * mean_d;
+        float r = 1.0f / sqrt(max(var, 0.0f) + epsilon);
         EACH_VECTOR(width, floatv v = (load_row(in, i, width, m) - m) * r;
                     store_row(v * PART(weight) + PART(bias), out, i, width);)
 #if SAVE_STATISTICS
@@ -73,7 +71,6 @@ kernel void layer_norm(global float *restrict y, global float *restrict mean,
  * A CPU takes four rows at a time, while there are four: the sums of the stripe are then read and written once for four rows, and eight
  * sums over rows do not wait for each other. */
 #define ONE_ROW(X) X(0)
-#define FOUR_ROWS(X) X(0) X(1) X(2) X(3)
 #define WHOLE(row) vloadv(0, row + i)
 
 #define BEGIN_ROW(e)                                                                               \
@@ -133,7 +130,7 @@ kernel void layer_norm_backward(global float *restrict dx, global float *restric
         ulong row = item * stripe, end = min(row + stripe, rows);
 #if DEVICE_CPU /* a GPU has other work-items meanwhile, and PoCL takes minutes for so many barriers */
         for (; row + 4 <= end; row += 4)
-            BACKWARD(FOUR_ROWS)
+            BACKWARD(FOUR)
 #endif
         for (; row < end; row++)
             BACKWARD(ONE_ROW)

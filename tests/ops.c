@@ -101,6 +101,8 @@ static double draw(char letter, uint64_t key, size_t index, size_t count, size_t
         return random_word32(key, index) % 3 ? -INFINITY : normal(key, index);
     case 'f': /* far from zero: a variance as a difference of squares would fail */
         return 100 + normal(key, index);
+    case 'o': /* an outlier in front */
+        return index == 0 ? 1000 : normal(key, index);
     case 'p': /* positive, away from zero */
         return 0.1 + 3 * uniform(key, index);
     case 'k': /* on a grid, another one for each operand: never at a kink, nor near one */

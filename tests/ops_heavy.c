@@ -273,6 +273,7 @@ static const struct row rows_of_rows[] = {
     {ROW("rows", "softmax_middle", "n", 1, 1e-6, 2e-6, false, build_softmax, reference_of_softmax), .a = 1, .cases = {"2x7x5", "2x67x3"}},
     {ROW("rows", "layer_norm", "nnn", 7, 1e-6, 4e-6, false, build_layer_norm, reference_of_layer_norm), .a = 1e-5,
      .cases = {"3x5x37 37 37", "7x64 64 64", "1x33 33 33", "3x1031 1031 1031", "300x17 17 17", "9x33s 33 33s", "33x9t 9 9", "131x16r 16r 16"}},
+    {ROW("rows", "layer_norm_outlier", "onn", 7, 4e-6, 4e-6, false, build_layer_norm, reference_of_layer_norm), .a = 1e-5, .cases = {"4x48 48 48", "2x769 769 769", "1x3077 3077 3077"}},
     {ROW("rows", "layer_norm_far", "fnn", 7, 4e-5, 2e-4, false, build_layer_norm, reference_of_layer_norm), .a = 1e-5, .cases = {"4x48 48 48", "2x769 769 769"}},
     {ROW("rows", "cross_entropy", "nc", 1, 1e-6, 2e-6, false, build_cross_entropy, reference_of_cross_entropy), .options = &mean,
      .cases = {"7x37 7", "1x1 1", "3x6x29 3x6", "3x5003 3", "131x65 131", "17x5t 17", "7x33s 7s"}},
