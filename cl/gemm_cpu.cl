@@ -16,6 +16,8 @@
  * edges from the inner loop.  Sums over k are split by k_block only: the sizes of tiles change
  * nothing in the numbers.
  *
+ * B_IS_PACKED: all panels of b were packed by gemm_pack(), once for many products.
+ *
  * Few rows (row_tile is 0), unless both operands are transposed: b is read once, at the speed of
  * memory, and a tile has all rows. */
 
@@ -42,6 +44,12 @@
 #define ROWS_AHEAD 8
 #define CACHE_LINE 16 /* floats */
 #define PACKED_COLUMNS (4 * COLUMNS) /* of b at once: long runs, and still near when used */
+
+#if B_IS_PACKED
+#define B_SPACE global
+#else
+#define B_SPACE local
+#endif
 
 #ifdef FUSED
 #define IS_FUSED 1
@@ -122,7 +130,7 @@ inline void pack(local float *panels, uint width, ulong panel, global const floa
 
 /* The sum over k of a[k][i] b[k][j], for `rows` rows: to a tile of COLUMNS, or to whole columns of
  * y. */
-inline void multiply_panels(local const float *a, local const float *b, uint rows, uint depth,
+inline void multiply_panels(local const float *a, B_SPACE const float *b, uint rows, uint depth,
                             uint target, local float *tile, global float *restrict y, ulong y_row)
 {
 #define DECLARE(i) floatv low##i = (floatv)(0.0f), high##i = (floatv)(0.0f);
@@ -283,6 +291,35 @@ inline void multiply_columns(local float *sums, uint pitch, global const float *
     }
 }
 
+#if B_IS_PACKED
+/* Where a panel of b begins: block after block of k, all its panels. */
+#define PACKED_PANEL(block, panel, n, k_block)                                                     \
+    (((ulong)(block) * ((n + COLUMNS - 1) / COLUMNS) + panel) * B_PANEL(k_block))
+
+/* A work-item makes a panel.  Columns that b does not have are 0. */
+kernel void gemm_pack(global float *restrict packed, global const float *restrict b, uint n, uint k,
+                      uint transpose_b, ulong b_row, ulong b_offset, uint k_block)
+{
+    uint panels = (n + COLUMNS - 1) / COLUMNS, blocks = (k + k_block - 1) / k_block;
+    for (ulong item = get_global_id(0); item < (ulong)panels * blocks; item += get_global_size(0)) {
+        uint block = item / panels, column = item % panels * COLUMNS;
+        uint depth = min(k_block, k - block * k_block), columns = min((uint)COLUMNS, n - column);
+        ulong k_step = transpose_b ? 1 : b_row, column_step = transpose_b ? b_row : 1;
+        global const float *from = b + b_offset + block * k_block * k_step + column * column_step;
+        global float *to = packed + PACKED_PANEL(block, item % panels, n, k_block);
+        for (uint d = 0; d < depth; d++, from += k_step, to += COLUMNS) {
+            if (columns == COLUMNS && !transpose_b) {
+                vstorev(vloadv(0, from), 0, to);
+                vstorev(vloadv(1, from), 1, to);
+            } else {
+                for (uint j = 0; j < COLUMNS; j++)
+                    to[j] = j < columns ? from[j * column_step] : 0.0f;
+            }
+        }
+    }
+}
+#endif
+
 kernel __attribute__((reqd_work_group_size(1, 1, 1))) void
 gemm_cpu(global const float *restrict a, global const float *restrict b,
          global float *restrict y, FUSED_PARAMETERS uint m, uint n, uint k, uint transpose_a,
@@ -326,6 +363,10 @@ gemm_cpu(global const float *restrict a, global const float *restrict b,
                      a_row, transpose_a, part_end - part, depth);
                 for (uint column = column_begin; column < column_end; column += COLUMNS) {
                     uint columns = min((uint)COLUMNS, column_end - column);
+#if B_IS_PACKED
+                    global const float *b_panel =
+                        b + PACKED_PANEL(k_begin / k_block, column / COLUMNS, n, k_block);
+#else
                     local float *b_panel =
                         b_panels + (column - column_begin) / COLUMNS * B_PANEL(k_block);
                     if (part == row_begin && (column - column_begin) % PACKED_COLUMNS == 0)
@@ -334,6 +375,7 @@ gemm_cpu(global const float *restrict a, global const float *restrict b,
                                                      : k_begin * b_row + column),
                              b_row, !transpose_b,
                              min((uint)PACKED_COLUMNS, column_end - column), depth);
+#endif
                     uint target = columns < COLUMNS ? TO_TILE : k_begin == 0 ? TO_Y : ADD_TO_Y;
                     for (uint row = part; row < part_end; row += ROWS) {
                         uint rows = min((uint)ROWS, part_end - row);

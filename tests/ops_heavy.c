@@ -6,7 +6,10 @@
 
 /* ---- Matrices ---- */
 
-static const struct qn_matmul plain = {0}, transposed_a = {.transpose_a = true},
+static const struct qn_matmul plain = {0}, kept = {.keep_b = true},
+                              kept_tb = {.transpose_b = true, .keep_b = true},
+                              kept_ta = {.transpose_a = true, .keep_b = true},
+                              transposed_a = {.transpose_a = true},
                               transposed_b = {.transpose_b = true},
                               transposed_both = {.transpose_a = true, .transpose_b = true};
 
@@ -33,15 +36,13 @@ static struct array reference_epilogue(const struct row *row, const struct array
 {
     struct array product = reference_of_matmul(row, x);
     size_t rows = product.shape.size[0], columns = product.shape.size[1], count = product.count;
-    struct array all =
-        array_new((qn_shape){2, {3 * rows, columns}});
+    struct array all = array_new((qn_shape){2, {3 * rows, columns}});
     for (size_t i = 0; i < count; i++) {
         size_t r = i / columns, c = i % columns;
         double z = product.at[i] + x[2].at[c];
         all.at[i] = product.at[i];
         all.at[count + i] = z;
-        all.at[2 * count + i] =
-            reference_gelu(z) * x[3].at[r] + x[4].at[c * rows + r] * x[5].at[i];
+        all.at[2 * count + i] = reference_gelu(z) * x[3].at[r] + x[4].at[c * rows + r] * x[5].at[i];
     }
     return all;
 }
@@ -130,9 +131,13 @@ static const struct row rows_of_matmul[] = {
     MATMUL("matmul_batch_ta", "nn", transposed_a, 3, "3x13x9 3x13x7"),
     MATMUL("matmul_shared", "nn", plain, 3, "3x9x13 13x7", "2x3x5x16 16x33", "3x9x13s 13x7", "3x9x13b 13x7"),
     MATMUL("matmul_shared_ta", "nn", transposed_a, 3, "3x13x9 13x7"),
+    MATMUL("matmul_kept", "nn", kept, 3, "33x67 67x17", "9x1 1x1", "65x1031 1031x70", "3x9x13s 13x7", "2x4x5x600b 600x33", "1x67 67x131", "33x67r 67x17s", "2x3x9x5 2x3x5x11"),
+    MATMUL("matmul_kept_tb", "nn", kept_tb, 3, "33x67 17x67", "4x96 259x96", "9x1031 40x1031r"),
+    MATMUL("matmul_kept_ta", "nn", kept_ta, 3, "67x33 67x17", "3x13x9 13x7"),
 #define EPILOGUE(title, with, ...)                                                                  \
     {ROW("matmul", title, "nnnnnn", 63, 2e-6, 6e-6, false, build_epilogue, reference_epilogue), .cases = {__VA_ARGS__}, .options = &with}
     EPILOGUE("epilogue", plain, "33x67 67x17 17 33x1 17x33 33x17", "1x9 9x67 67 1x1 67x1 1x67", "8x301 301x33 33 8x1 33x8 8x33", "13x600 600x41 41 13x1 41x13 13x41", "5x7 7x1 1 5x1 1x5 5x1"),
+    EPILOGUE("epilogue_kept", kept, "33x67 67x17 17 33x1 17x33 33x17", "13x600 600x41 41 13x1 41x13 13x41"),
     EPILOGUE("epilogue_ta", transposed_a, "67x33 67x17 17 33x1 17x33 33x17", "9x3 9x67 67 3x1 67x3 3x67"),
     EPILOGUE("epilogue_tb", transposed_b, "33x67 17x67 17 33x1 17x33 33x17", "4x96 67x96 67 4x1 67x4 4x67"),
     EPILOGUE("epilogue_tab", transposed_both, "67x33 17x67 17 33x1 17x33 33x17"),

@@ -264,6 +264,40 @@ static void test_gate(qn_context *context)
     qn_gpt_free(gpt);
 }
 
+/* What is made of weights once is made again when they have changed, by whoever. */
+static void test_kept(qn_context *context)
+{
+    enum { ROWS = 9, K = 5, N = 67 };
+    qn_graph *graph = qn_graph_new(context);
+    qn_tensor *w = qn_tensor_new(context, "w", QN_F32, QN_SHAPE(K, N));
+    qn_node *x = qn_input(graph, "x", QN_F32, QN_SHAPE(ROWS, K)), *leaf = qn_leaf(graph, w);
+    qn_node *y = qn_matmul_with(x, leaf, (struct qn_matmul){.keep_b = true}),
+            *twice = qn_assign(w, qn_scale(leaf, 2));
+    qn_plan *product = qn_plan_new(graph, &y, 1), *update = qn_plan_new(graph, &twice, 1);
+    float ones[ROWS * K], weights[K * N], result[ROWS * N];
+    for (size_t i = 0; i < ROWS * K; i++)
+        ones[i] = 1;
+    for (size_t i = 0; i < K * N; i++)
+        weights[i] = 1;
+    float expected[] = {K, K, 2 * K, 4 * K, 4 * K, K};
+    qn_set(product, x, ones);
+    for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
+        if (i == 0 || i == 5)
+            qn_tensor_write(w, weights);
+        if (i == 2 || i == 3)
+            qn_run(update);
+        qn_run(product);
+        bool equal = qn_get(product, y, result) == QN_OK;
+        for (size_t j = 0; equal && j < ROWS * N; j++)
+            equal = result[j] == expected[i];
+        ok(equal, "run %zu multiplies by the weights that there are then", i);
+    }
+    qn_plan_free(product);
+    qn_plan_free(update);
+    qn_graph_free(graph);
+    qn_tensor_free(w);
+}
+
 int main(void)
 {
     char folder[] = "/tmp/quern-training-XXXXXX";
@@ -279,6 +313,7 @@ int main(void)
     test_chunks(context);
     test_memory_of_chunks(context);
     test_gate(context);
+    test_kept(context);
     qn_close(context);
     nftw(folder, remove_file, 16, FTW_DEPTH | FTW_PHYS);
     return done_testing();

@@ -50,6 +50,7 @@ static void launch_tiles(struct qn_launch *launch, const struct gemm_problem *p,
                          struct tiling tiling, size_t tiles)
 {
     qn_launch_kernel(launch, &source_gemm_cpu, "gemm_cpu");
+    qn_launch_define(launch, "B_IS_PACKED", p->b_is_packed);
     gemm_launch_arguments(launch, p);
     qn_launch_uint(launch, tiling.rows);
     qn_launch_uint(launch, tiling.columns);
@@ -99,18 +100,27 @@ static void cut(const struct gemm_problem *p, struct panels panel, size_t most_c
     }
 }
 
-static void record_packed(struct qn_launch *launch, const struct gemm_problem *p)
+/* Half of the local memory, less a tile: for blocks of a, and for those of b. */
+static size_t half_of_memory(const struct qn_caps *caps, struct panels panel)
+{
+    return (caps->local_memory / sizeof(float) - panel.rows * panel.columns) / 2;
+}
+
+/* The block of k is a fact of numbers (it splits sums), the tiles are not: they may follow the number of cores. */
+static size_t block_of_k(size_t k, const struct qn_caps *caps, struct panels panel)
+{
+    size_t k_block = K_BLOCK;
+    while (panel.columns * k_block + panel.b_gap > half_of_memory(caps, panel))
+        k_block /= 2;
+    return even_part(k, k_block, 4);
+}
+
+static void record_panels(struct qn_launch *launch, const struct gemm_problem *p)
 {
     const struct qn_caps *caps = qn_launch_caps(launch);
     struct panels panel = panels_of(caps);
     struct tiling tiling = {.tile = panel.rows * panel.columns};
-
-    /* Half of the local memory for blocks of a, half for those of b.  The block of k is a fact of
-     * numbers (it splits sums), the tiles are not: they may follow the number of cores. */
-    size_t half = (caps->local_memory / sizeof(float) - tiling.tile) / 2, k_block = K_BLOCK;
-    while (panel.columns * k_block + panel.b_gap > half)
-        k_block /= 2;
-    k_block = even_part(p->k, k_block, 4);
+    size_t half = half_of_memory(caps, panel), k_block = block_of_k(p->k, caps, panel);
     size_t a_panel = panel.rows * k_block + panel.a_gap,
            b_panel = panel.columns * k_block + panel.b_gap;
 
@@ -120,7 +130,7 @@ static void record_packed(struct qn_launch *launch, const struct gemm_problem *p
     tiling.row_part =
         even_part(tiling.rows, size_min(ROW_PART, half / a_panel * panel.rows), panel.rows);
     tiling.a_panels = tiling.row_part / panel.rows * a_panel;
-    tiling.b_panels = tiling.columns / panel.columns * b_panel;
+    tiling.b_panels = p->b_is_packed ? 0 : tiling.columns / panel.columns * b_panel;
     launch_tiles(launch, p, tiling,
                  divide_up(p->m, tiling.rows) * divide_up(p->n, tiling.columns) *
                      gemm_batch_count(p));
@@ -129,8 +139,39 @@ static void record_packed(struct qn_launch *launch, const struct gemm_problem *p
 void gemm_cpu_record(struct qn_launch *launch, const struct gemm_problem *p)
 {
     bool is_vector = p->m == 1 && p->a_row == 1; /* a column that is a row as well */
-    if (p->m <= FEW_ROWS && (!p->transpose_a || !p->transpose_b || is_vector))
+    if (!p->b_is_packed && p->m <= FEW_ROWS && (!p->transpose_a || !p->transpose_b || is_vector))
         record_few_rows(launch, p);
     else
-        record_packed(launch, p);
+        record_panels(launch, p);
+}
+
+bool gemm_cpu_packs(size_t rows)
+{
+    return rows > FEW_ROWS;
+}
+
+size_t gemm_cpu_packed_size(size_t k, size_t n, const struct qn_caps *caps)
+{
+    struct panels panel = panels_of(caps);
+    size_t k_block = block_of_k(k, caps, panel);
+    return divide_up(k, k_block) * divide_up(n, panel.columns) *
+           (panel.columns * k_block + panel.b_gap);
+}
+
+void gemm_cpu_pack(struct qn_launch *launch, const struct gemm_problem *p)
+{
+    const struct qn_caps *caps = qn_launch_caps(launch);
+    struct panels panel = panels_of(caps);
+    size_t k_block = block_of_k(p->k, caps, panel);
+    qn_launch_kernel(launch, &source_gemm_cpu, "gemm_pack");
+    qn_launch_define(launch, "B_IS_PACKED", true);
+    qn_launch_output(launch, 0);
+    qn_launch_input(launch, 0);
+    qn_launch_uint(launch, p->n);
+    qn_launch_uint(launch, p->k);
+    qn_launch_uint(launch, p->transpose_b);
+    qn_launch_ulong(launch, p->b_row);
+    qn_launch_ulong(launch, p->b_offset);
+    qn_launch_uint(launch, k_block);
+    qn_launch_items(launch, divide_up(p->k, k_block) * divide_up(p->n, panel.columns));
 }

@@ -16,6 +16,7 @@ enum { GEMM_BATCH_AXES = 2 };
 struct gemm_problem {
     size_t m, n, k;
     bool transpose_a, transpose_b;
+    bool b_is_packed; /* as gemm_cpu_pack() does it; transpose_b, b_row and b_offset mean nothing then */
     size_t a_row, b_row;
     size_t a_offset, b_offset, y_offset;
     size_t batch[GEMM_BATCH_AXES]; /* outer, inner */
@@ -26,6 +27,12 @@ struct gemm_problem {
  * speed of memory.  cl/gemm_cpu.cl */
 bool gemm_cpu_fits(const struct gemm_problem *problem, const struct qn_caps *caps);
 void gemm_cpu_record(struct qn_launch *launch, const struct gemm_problem *problem);
+
+/* b (k x n), made ready once for many products: whether it pays for products of so many rows, the floats that it takes, and how it is
+ * made. */
+bool gemm_cpu_packs(size_t rows);
+size_t gemm_cpu_packed_size(size_t k, size_t n, const struct qn_caps *caps);
+void gemm_cpu_pack(struct qn_launch *launch, const struct gemm_problem *problem);
 
 /* Any device: tiles in local memory, a block of results in the registers of each work-item.
  * cl/gemm_tiled.cl */

@@ -1,4 +1,6 @@
 /* The operation matmul: y = op(a) op(b), where op may swap the last two axes. */
+#include <string.h>
+
 #include <quern/op.h>
 #include <quern/ops.h>
 
@@ -9,6 +11,8 @@
 
 struct attributes {
     uint32_t transpose_a, transpose_b;
+    uint32_t keep_b;
+    uint32_t packed_columns; /* of b, which is a pack node; 0: it is a matrix */
 };
 
 static const struct attributes *attributes_of(const qn_node *node)
@@ -27,6 +31,16 @@ static struct matrix matrix_of(const qn_shape *shape, bool transpose)
 {
     size_t rows = shape->size[shape->rank - 2], columns = shape->size[shape->rank - 1];
     return transpose ? (struct matrix){columns, rows} : (struct matrix){rows, columns};
+}
+
+/* b after its transposition, packed or not. */
+static struct matrix right_of(const qn_node *node, const qn_shape *b)
+{
+    const struct attributes *attributes = attributes_of(node);
+    if (attributes->packed_columns)
+        return (struct matrix){matrix_of(qn_in(node, 0), attributes->transpose_a).columns,
+                               attributes->packed_columns};
+    return matrix_of(b, attributes->transpose_b);
 }
 
 enum { TEXT = 160 };
@@ -55,11 +69,10 @@ static bool infer(qn_node *node)
         if (type != QN_F32)
             return qn_node_fail(node, "input %zu is %s, not f32", i, qn_type_name(type));
     }
-    if (a->rank < 2 || b->rank < 2)
+    if (a->rank < 2 || (b->rank < 2 && !attributes->packed_columns))
         return qn_node_fail(node, "operands need two axes (%s times %s)", a_text, b_text);
 
-    struct matrix left = matrix_of(a, attributes->transpose_a),
-                  right = matrix_of(b, attributes->transpose_b);
+    struct matrix left = matrix_of(a, attributes->transpose_a), right = right_of(node, b);
     if (left.columns != right.rows)
         return qn_node_fail(node, "inner sizes %zu and %zu differ (%s times %s)", left.columns,
                             right.rows, a_text, b_text);
@@ -106,16 +119,17 @@ static struct gemm_problem problem_of(const qn_node *node, const struct qn_layou
 {
     const struct attributes *attributes = attributes_of(node);
     int leading = a->shape.rank - 2;
-    bool b_is_shared = b->shape.rank == 2;
+    bool b_is_packed = attributes->packed_columns, b_is_shared = b->shape.rank <= 2;
     struct matrix left = matrix_of(&a->shape, attributes->transpose_a);
     struct gemm_problem problem = {
         .m = left.rows,
-        .n = matrix_of(&b->shape, attributes->transpose_b).columns,
+        .n = right_of(node, &b->shape).columns,
         .k = left.columns,
         .transpose_a = attributes->transpose_a,
         .transpose_b = attributes->transpose_b,
+        .b_is_packed = b_is_packed,
         .a_row = (size_t)a->stride[a->shape.rank - 2],
-        .b_row = (size_t)b->stride[b->shape.rank - 2],
+        .b_row = b_is_packed ? 0 : (size_t)b->stride[b->shape.rank - 2],
         .a_offset = a->offset,
         .b_offset = b->offset,
         .batch = {1, 1},
@@ -194,9 +208,16 @@ static bool fits(const qn_node *node, const struct qn_caps *caps,
     return provider(&problem, caps);
 }
 
+/* Whether b lies there as it is. */
+static bool has_matrix(const qn_node *node, const struct qn_caps *caps)
+{
+    (void)caps;
+    return !attributes_of(node)->packed_columns;
+}
+
 static bool clblast_fits(const qn_node *node, const struct qn_caps *caps)
 {
-    return fits(node, caps, gemm_clblast_fits);
+    return has_matrix(node, caps) && fits(node, caps, gemm_clblast_fits);
 }
 static void clblast_record(struct qn_launch *launch, const qn_node *node)
 {
@@ -236,6 +257,8 @@ static const struct qn_variant variants[] = {
      .epilogue = epilogue_rows,
      .record = cpu_record},
     {.name = "tiled",
+     .needs = "a b that is not packed",
+     .fits = has_matrix,
      .strides = {QN_ROWS, QN_ROWS},
      .epilogue = epilogue_rows,
      .record = tiled_record},
@@ -290,6 +313,61 @@ static void gradient(qn_node *node, qn_node *const *d_out, qn_node **d_in)
     d_in[1] = sum && d_b ? qn_sum(d_b, QN_AXIS(a_shape->rank - 2) - 1) : d_b;
 }
 
+/* ---- pack: b as gemm_cpu_record() reads it ---- */
+
+struct pack_attributes {
+    uint32_t transpose;
+};
+
+static struct gemm_problem pack_problem(const qn_node *node, const struct qn_layout *b)
+{
+    const struct pack_attributes *attributes = node->attributes;
+    struct matrix right = matrix_of(&b->shape, attributes->transpose);
+    return (struct gemm_problem){.k = right.rows,
+                                 .n = right.columns,
+                                 .transpose_b = attributes->transpose,
+                                 .b_row = (size_t)b->stride[0],
+                                 .b_offset = b->offset};
+}
+
+static bool infer_pack(qn_node *node)
+{
+    struct qn_layout b = layout_of(QN_F32, qn_in(node, 0));
+    struct gemm_problem problem = pack_problem(node, &b);
+    size_t size = gemm_cpu_packed_size(problem.k, problem.n, &node->graph->context->caps);
+    node->outputs[0] = (struct qn_value){QN_F32, QN_SHAPE(size)};
+    return true;
+}
+
+static void record_pack(struct qn_launch *launch, const qn_node *node)
+{
+    struct gemm_problem problem = pack_problem(node, qn_launch_layout(launch, 0));
+    gemm_cpu_pack(launch, &problem);
+}
+
+static const struct qn_variant pack_variants[] = {{.strides = {QN_ROWS}, .record = record_pack}};
+
+static const struct qn_op pack_op = {
+    .name = "pack",
+    .outputs = 1,
+    .attributes = sizeof(struct pack_attributes),
+    .infer = infer_pack,
+    .variants = pack_variants,
+    .n_variants = 1,
+};
+
+/* Whether the variant for CPUs will multiply, and gains by it. */
+static bool packs(const qn_node *node)
+{
+    const struct attributes *attributes = attributes_of(node);
+    const qn_context *context = node->graph->context;
+    const qn_shape *y = qn_out(node, 0);
+    return attributes->keep_b && !attributes->packed_columns && qn_in(node, 1)->rank == 2 &&
+           gemm_cpu_packs(qn_shape_count(*y) / y->size[y->rank - 1]) &&
+           cpu_fits(node, &context->caps) && !clblast_fits(node, &context->caps) &&
+           (!context->only_variant || strcmp(context->only_variant, "cpu") == 0);
+}
+
 /* ---- The operation ---- */
 
 static qn_node *simplify(qn_node *node);
@@ -306,7 +384,7 @@ static const struct qn_op matmul_op = {
     .cost = cost,
 };
 
-/* Takes in the transpositions of its operands. */
+/* Takes in the transpositions of its operands; packs b apart if it is to be kept. */
 static qn_node *simplify(qn_node *node)
 {
     struct attributes attributes = *attributes_of(node);
@@ -322,12 +400,19 @@ static qn_node *simplify(qn_node *node)
         attributes.transpose_b ^= 1;
         changed = true;
     }
+    if (packs(node)) {
+        struct pack_attributes pack = {attributes.transpose_b};
+        attributes.packed_columns = (uint32_t)qn_out(node, 0)->size[qn_out(node, 0)->rank - 1];
+        attributes.transpose_b = 0;
+        inputs[1] = qn_node_new(&pack_op, &pack, &inputs[1], 1);
+        changed = true;
+    }
     return changed ? qn_node_new(&matmul_op, &attributes, inputs, 2) : node;
 }
 
 qn_node *qn_matmul_with(qn_node *a, qn_node *b, struct qn_matmul options)
 {
-    struct attributes attributes = {options.transpose_a, options.transpose_b};
+    struct attributes attributes = {options.transpose_a, options.transpose_b, options.keep_b, 0};
     return qn_node_new(&matmul_op, &attributes, (qn_node *[]){a, b}, 2);
 }
 
