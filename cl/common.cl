@@ -321,6 +321,23 @@ inline floatv gelu_slope(floatv x)
     return gate + x * gate * (1.0f - gate) * (1.5957691216057308f + 0.21406445f * x * x);
 }
 
+inline floatv silu_slope(floatv x)
+{
+    floatv gate = 1.0f / (1.0f + exp_of(-x));
+    return gate + x * gate * (1.0f - gate);
+}
+
+/* x/2 (1 + erf(x / sqrt(2))); and its derivative. */
+inline floatv gelu_erf(floatv x)
+{
+    return 0.5f * x * erfc(-0.7071067811865476f * x);
+}
+
+inline floatv gelu_erf_slope(floatv x)
+{
+    return 0.5f * erfc(-0.7071067811865476f * x) + x * 0.3989422804014327f * exp_of(-0.5f * x * x);
+}
+
 #if FLOAT_WIDTH > 1
 /* Philox of the blocks `begin` to begin + 3, one to a lane of 64 bits: a CPU multiplies 32 bits by 32 to 64 in such lanes.
  * Only the lower half of a lane counts. */
@@ -347,7 +364,7 @@ inline __attribute__((always_inline)) struct blocks philox_blocks(uint begin, ui
 
 /* Elements 16 b to 16 b + 15 take the four words of the blocks 4 b to 4 b + 3: lane l is word l / 4 of block 4 b + l % 4.
  * So a vector of 16 takes four blocks, each lane of them once, and no shuffle; a narrower one a part of them. */
-inline __attribute__((always_inline)) uintv dropout_words(uintv index, uint stream, uint seed,
+inline __attribute__((always_inline)) uintv random_words(uintv index, uint stream, uint seed,
                                                           uint step)
 {
 #if FLOAT_WIDTH > 1
@@ -375,17 +392,37 @@ inline __attribute__((always_inline)) uintv dropout_words(uintv index, uint stre
     return vloadv(0, lane);
 }
 
+/* Users' streams have numbers below 2^24; these are added, so that no two uses share words. */
+#define UNIFORM (1u << 24)
+#define RADIUS (2u << 24)
+#define ANGLE (3u << 24)
+
 #if FLOAT_WIDTH == 1
 #define FIRST_LANE(v) (v)
 #else
 #define FIRST_LANE(v) ((v).s0)
 #endif
 
+#define words_of(index, stream, seed, step)                                                        \
+    random_words(index, stream, (uint)FIRST_LANE(seed), (uint)FIRST_LANE(step))
+
+/* Uniform in [0, 1). */
+#define uniform_numbers(index, stream, seed, step)                                                 \
+    (convert_floatv(words_of(index, (uint)(stream) + UNIFORM, seed, step) >> 8) * 0x1p-24f)
+
+/* Box and Muller: "A note on the generation of random normal deviates", 1958. */
+inline floatv box_muller(uintv radius, uintv angle)
+{
+    return sqrt(-2.0f * log((convert_floatv(radius) + 0.5f) * 0x1p-32f)) *
+           cospi(convert_floatv(angle >> 8) * 0x1p-23f);
+}
+
+#define normal_numbers(index, stream, seed, step)                                                  \
+    box_muller(words_of(index, (uint)(stream) + RADIUS, seed, step),                               \
+               words_of(index, (uint)(stream) + ANGLE, seed, step))
+
 /* 0 with probability p, else 1 / (1 - p). */
 #define dropout_factor(index, p, stream, seed, step)                                               \
-    SELECT(LT(convert_floatv(dropout_words(index, (uint)(stream), (uint)FIRST_LANE(seed),          \
-                                           (uint)FIRST_LANE(step)) >>                              \
-                             8) *                                                                  \
-                  0x1p-24f,                                                                        \
+    SELECT(LT(convert_floatv(words_of(index, (uint)(stream), seed, step) >> 8) * 0x1p-24f,         \
               (floatv)(p)),                                                                        \
            (floatv)(0.0f), (floatv)(1.0f / (1.0f - (p))))

@@ -73,8 +73,10 @@ static qn_node *build_cross_entropy(json_t *parameters, qn_node *const *x)
 }
 static qn_node *build_embedding(json_t *parameters, qn_node *const *x)
 {
-    (void)parameters;
-    return qn_embedding(x[0], x[1]);
+    json_t *padding = json_object_get(parameters, "padding_idx");
+    return json_is_integer(padding)
+               ? qn_embedding_padded(x[0], x[1], (int32_t)json_integer_value(padding))
+               : qn_embedding(x[0], x[1]);
 }
 static qn_node *build_matmul(json_t *parameters, qn_node *const *x)
 {
@@ -93,7 +95,54 @@ static qn_node *build_attention(json_t *parameters, qn_node *const *x)
     return qn_transpose(y, 1, 2);
 }
 
+static qn_node *build_rms_norm(json_t *parameters, qn_node *const *x)
+{
+    return qn_rms_norm(x[0], x[1], number(parameters, "eps"));
+}
+static qn_node *build_log_softmax(json_t *parameters, qn_node *const *x)
+{
+    return qn_log_softmax(x[0], (int)number(parameters, "dim"));
+}
+static qn_node *build_gelu_erf(json_t *parameters, qn_node *const *x)
+{
+    (void)parameters;
+    return qn_gelu_erf(x[0]);
+}
+static qn_node *build_silu(json_t *parameters, qn_node *const *x)
+{
+    (void)parameters;
+    return qn_silu(x[0]);
+}
+static qn_node *build_swiglu(json_t *parameters, qn_node *const *x)
+{
+    (void)parameters;
+    return qn_swiglu(x[0], x[1]);
+}
+static bool is_word(json_t *parameters, const char *name, const char *word)
+{
+    return strcmp(json_string_value(json_object_get(parameters, name)), word) == 0;
+}
+static qn_node *build_rotary(json_t *parameters, qn_node *const *x)
+{
+    struct qn_rotary options = {.theta = number(parameters, "theta"),
+                                .size = (size_t)number(parameters, "rotary_dim"),
+                                .is_interleaved = is_word(parameters, "convention", "interleaved")};
+    return qn_transpose(qn_rotary(qn_transpose(x[0], 1, 2), x[1], options), 1, 2);
+}
+static qn_node *build_sinusoidal(json_t *parameters, qn_node *const *x)
+{
+    return qn_sinusoidal(x[0], (size_t)number(parameters, "dim"),
+                         is_word(parameters, "layout", "halves"));
+}
+
 static const struct operation operations[] = {
+    {"rms_norm", {"x", "weight"}, build_rms_norm},
+    {"log_softmax", {"x"}, build_log_softmax},
+    {"gelu_erf", {"x"}, build_gelu_erf},
+    {"silu", {"x"}, build_silu},
+    {"swiglu", {"gate", "up"}, build_swiglu},
+    {"rotary", {"x", "positions"}, build_rotary},
+    {"sinusoidal", {"positions"}, build_sinusoidal},
     {"softmax", {"x"}, build_softmax},
     {"layer_norm", {"x", "weight", "bias"}, build_layer_norm},
     {"cross_entropy", {"logits", "target"}, build_cross_entropy},
@@ -289,8 +338,6 @@ static const char *missing(json_t *tensors, json_t *parameters)
         return "lengths of rows";
     if (number(parameters, "window") > 0)
         return "a window";
-    if (json_is_integer(json_object_get(parameters, "padding_idx")))
-        return "a padding index";
     return NULL;
 }
 

@@ -54,6 +54,10 @@ FORMULA_OF_ONE(of_sigmoid, 1 / (1 + exp(-x)))
 FORMULA_OF_ONE(of_relu, x < 0 ? 0 : x)
 FORMULA_OF_ONE(of_is_finite, isfinite(x))
 
+FORMULA_OF_ONE(of_silu, x / (1 + exp(-x)))
+FORMULA_OF_ONE(of_gelu_erf, x / 2 * erfc(-x / sqrt(2)))
+
+FORMULA_OF_TWO(of_swiglu, a / (1 + exp(-a)) * b)
 FORMULA_OF_TWO(of_add, a + b)
 FORMULA_OF_TWO(of_sub, a - b)
 FORMULA_OF_TWO(of_mul, a *b)
@@ -104,6 +108,8 @@ static const struct row rows_of_one[] = {
     ONE(sigmoid, "n", of_sigmoid, 1, 10 * ULP),
     ONE(relu, "k", of_relu, 1, 0),
     ONE(gelu, "n", reference_gelu, 1, 20 * ULP), /* the exponential's argument is rounded before: it is up to 10 */
+    ONE(gelu_erf, "n", of_gelu_erf, 1, 40 * ULP), /* OpenCL allows erfc 16 units, and its argument is up to 3 */
+    ONE(silu, "n", of_silu, 1, 10 * ULP),
     ONE(is_finite, "n", of_is_finite, 0, 0),
 };
 static const struct row rows_of_special[] = {
@@ -114,6 +120,7 @@ static const struct row rows_of_special[] = {
     SPECIAL(expm1, expm1, 5 * ULP),
     SPECIAL(tanh, tanh, 8 * ULP),
     SPECIAL(sigmoid, of_sigmoid, 12 * ULP),
+    SPECIAL(silu, of_silu, 12 * ULP),
     SPECIAL(relu, of_relu, 0),
 };
 /* clang-format on */
@@ -142,6 +149,8 @@ static const struct row rows_of_two[] = {
     TWO(div, "np", of_div, 3, 4 * ULP),
     TWO(maximum, "kk", fmax, 3, 0),
     TWO(minimum, "kk", fmin, 3, 0),
+    TWO(pow, "pn", pow, 3, 34 * ULP), /* OpenCL allows 16 units */
+    TWO(swiglu, "nn", of_swiglu, 3, 12 * ULP),
     TWO(less, "ee", of_less, 0, 0),
     TWO(less_equal, "ee", of_less_equal, 0, 0),
     TWO(greater, "ee", of_greater, 0, 0),
@@ -248,16 +257,44 @@ static struct array reference_mixed(const struct row *row, const struct array *x
     return y;
 }
 
-/* The mask on the host: elements 16 b to 16 b + 15 take the four words of the blocks 4 b to 4 b +
+/* Random words on the host: elements 16 b to 16 b + 15 take the four words of the blocks 4 b to 4 b +
  * 3, lane l the word l / 4 of block 4 b + l % 4. */
 enum { STREAM = 5 };
-static bool is_dropped(size_t index, const struct array *key, double p)
+static uint32_t word_of(size_t index, const struct array *key, uint32_t stream)
 {
     size_t block = index / 16 * 4 + index % 4;
-    uint32_t counter[4] = {(uint32_t)block, (uint32_t)(block >> 31 >> 1), STREAM, 0};
+    uint32_t counter[4] = {(uint32_t)block, (uint32_t)(block >> 31 >> 1), stream, 0};
     uint32_t words[2] = {(uint32_t)key->at[0], (uint32_t)key->at[1]};
-    uint32_t word = philox(counter, words).word[index % 16 / 4];
-    return (word >> 8) * 0x1p-24 < (double)(float)p;
+    return philox(counter, words).word[index % 16 / 4];
+}
+static qn_node *build_uniform(const struct row *row, qn_node *const *x)
+{
+    (void)row;
+    return qn_uniform(qn_node_shape(x[0]), x[1], STREAM);
+}
+static struct array reference_uniform(const struct row *row, const struct array *x)
+{
+    (void)row;
+    struct array y = array_new(x[0].shape);
+    for (size_t i = 0; i < y.count; i++)
+        y.at[i] = (word_of(i, &x[1], STREAM + (1 << 24)) >> 8) * 0x1p-24;
+    return y;
+}
+static qn_node *build_normal(const struct row *row, qn_node *const *x)
+{
+    (void)row;
+    return qn_normal(qn_node_shape(x[0]), x[1], STREAM);
+}
+static struct array reference_normal(const struct row *row, const struct array *x)
+{
+    (void)row;
+    struct array y = array_new(x[0].shape);
+    for (size_t i = 0; i < y.count; i++) {
+        double radius = (double)((float)word_of(i, &x[1], STREAM + (2 << 24)) + 0.5f) * 0x1p-32,
+               angle = (word_of(i, &x[1], STREAM + (3 << 24)) >> 8) * 0x1p-24;
+        y.at[i] = sqrt(-2 * log(radius)) * cos(2 * acos(-1) * angle);
+    }
+    return y;
 }
 static qn_node *build_dropout(const struct row *row, qn_node *const *x)
 {
@@ -267,7 +304,9 @@ static struct array reference_dropout(const struct row *row, const struct array 
 {
     struct array y = array_new(x[0].shape);
     for (size_t i = 0; i < y.count; i++)
-        y.at[i] = is_dropped(i, &x[1], row->a) ? 0 : x[0].at[i] / (1 - row->a);
+        y.at[i] = (word_of(i, &x[1], STREAM) >> 8) * 0x1p-24 < (double)(float)row->a
+                      ? 0
+                      : x[0].at[i] / (1 - row->a);
     return y;
 }
 
@@ -281,6 +320,8 @@ static const struct row rows_with_numbers[] = {
     {ROW("numbers", "cast_to_i32", "h", 0, 0, 0, true, build_to_i32, reference_cast), .cases = {"67", "-", "9x5t"}},
     {ROW("numbers", "cast_to_f32", "w", 0, 0, 0, true, build_to_f32, reference_cast), .cases = {"67", "-", "9x5t"}},
     {ROW("numbers", "mixed", "hw", 0, 8 * ULP /* of tanh */, 0, false, build_mixed, reference_mixed), .cases = {"67 67", "9x5t 9x5s"}, .a = 3},
+    {ROW("numbers", "uniform", "nz", 0, 0, 0, true, build_uniform, reference_uniform), .cases = {"4099 2", "- 2", "5x67 2"}},
+    {ROW("numbers", "normal", "nz", 0, 2e-6, 0, false, build_normal, reference_normal), .cases = {"4099 2", "- 2", "5x67 2"}},
     {ROW("numbers", "dropout_tenth", "nz", 1, ULP * 2, 1e-6, true, build_dropout, reference_dropout), .cases = {"4099 2", "- 2", "16 2", "5x67 2", "67x5t 2"}, .a = 0.1},
     {ROW("numbers", "dropout_half", "nz", 1, ULP * 2, 1e-6, true, build_dropout, reference_dropout), .cases = {"4099 2", "5x67 2"}, .a = 0.5},
 };

@@ -231,6 +231,79 @@ static struct array reference_of_layer_norm(const struct row *row, const struct 
 {
     return reference_layer_norm(x[0], x[1], x[2], row->a);
 }
+static qn_node *build_rms_norm(const struct row *row, qn_node *const *x)
+{
+    return qn_rms_norm(x[0], x[1], row->a);
+}
+static struct array reference_rms_norm(const struct row *row, const struct array *x)
+{
+    struct array y = array_new(x[0].shape);
+    size_t width = x[1].count;
+    for (size_t begin = 0; begin < y.count; begin += width) {
+        double square = row->a;
+        for (size_t i = 0; i < width; i++)
+            square += pow(x[0].at[begin + i], 2) / (double)width;
+        for (size_t i = 0; i < width; i++)
+            y.at[begin + i] = x[0].at[begin + i] / sqrt(square) * x[1].at[i];
+    }
+    return y;
+}
+static qn_node *build_log_softmax(const struct row *row, qn_node *const *x)
+{
+    return qn_log_softmax(x[0], (int)row->a);
+}
+static struct array reference_log_softmax(const struct row *row, const struct array *x)
+{
+    struct array y = reference_softmax(x[0], (int)row->a);
+    for (size_t i = 0; i < y.count; i++)
+        y.at[i] = log(y.at[i]);
+    return y;
+}
+
+static qn_node *build_rotary(const struct row *row, qn_node *const *x)
+{
+    return qn_rotary(x[0], x[1], *(const struct qn_rotary *)row->options);
+}
+static struct array reference_rotary(const struct row *row, const struct array *x)
+{
+    const struct qn_rotary *rotary = row->options;
+    size_t length = x[0].shape.size[1], heads = x[0].shape.size[2], width = x[0].shape.size[3],
+           size = rotary->size ? rotary->size : width;
+    double theta = rotary->theta != 0 ? rotary->theta : 10000;
+    struct array y = reference_reshape(x[0], x[0].shape);
+    for (size_t row_of_head = 0; row_of_head < y.count / width; row_of_head++)
+        for (size_t i = 0; i < size / 2; i++) {
+            double position =
+                x[1].at[row_of_head / heads % (x[1].count == length ? length : x[1].count)];
+            double angle = position * pow(theta, -2.0 * (double)i / (double)size);
+            size_t first = rotary->is_interleaved ? 2 * i : i,
+                   second = rotary->is_interleaved ? 2 * i + 1 : i + size / 2;
+            const double *in = x[0].at + row_of_head * width;
+            double *out = y.at + row_of_head * width;
+            out[first] = in[first] * cos(angle) - in[second] * sin(angle);
+            out[second] = in[second] * cos(angle) + in[first] * sin(angle);
+        }
+    return y;
+}
+static qn_node *build_sinusoidal(const struct row *row, qn_node *const *x)
+{
+    return qn_sinusoidal(x[0], (size_t)row->a, row->b != 0);
+}
+static struct array reference_sinusoidal(const struct row *row, const struct array *x)
+{
+    qn_shape shape = x[0].shape;
+    size_t size = (size_t)row->a, sines = (size + 1) / 2;
+    shape.size[shape.rank++] = size;
+    struct array y = array_new(shape);
+    for (size_t i = 0; i < y.count; i++) {
+        size_t column = i % size, pair = row->b != 0 ? column % sines : column / 2;
+        double angle = x[0].at[i / size] * pow(10000, -2.0 * (double)pair / (double)size);
+        bool is_cosine = row->b != 0 ? column >= sines : column % 2;
+        y.at[i] = is_cosine ? cos(angle) : sin(angle);
+    }
+    return y;
+}
+
 static qn_node *build_cross_entropy(const struct row *row, qn_node *const *x)
 {
     return qn_cross_entropy_with(x[0], x[1], *(const struct qn_cross_entropy *)row->options);
@@ -265,6 +338,9 @@ static const struct qn_cross_entropy mean = {.ignore_index = -100},
                                      smooth_ignore = {.ignore_index = 0, .label_smoothing = 0.25f},
                                      sum = {.ignore_index = -100, .sum = true};
 
+static const struct qn_rotary halves = {0}, pairs = {.theta = 500000, .is_interleaved = true},
+                              part = {.size = 10};
+
 /* Softmax and losses: the exponential's argument, up to 100, is rounded by half a unit of its last
  * place, 4e-6; else a few roundings.  A mean of 100 leaves layer_norm 2 digits fewer. */
 /* clang-format off */
@@ -280,6 +356,19 @@ static const struct row rows_of_rows[] = {
      .cases = {"3x5x37 37 37", "7x64 64 64", "1x33 33 33", "3x1031 1031 1031", "300x17 17 17", "9x33s 33 33s", "33x9t 9 9", "131x16r 16r 16"}},
     {ROW("rows", "layer_norm_outlier", "onn", 7, 4e-6, 4e-6, false, build_layer_norm, reference_of_layer_norm), .a = 1e-5, .cases = {"4x48 48 48", "2x769 769 769", "1x3077 3077 3077"}},
     {ROW("rows", "layer_norm_far", "fnn", 7, 4e-5, 2e-4, false, build_layer_norm, reference_of_layer_norm), .a = 1e-5, .cases = {"4x48 48 48", "2x769 769 769"}},
+    {ROW("rows", "rms_norm", "nn", 3, 1e-6, 4e-6, false, build_rms_norm, reference_rms_norm), .a = 1e-6,
+     .cases = {"3x5x37 37", "7x64 64", "1x33 33", "3x1031 1031", "300x17 17", "9x33s 33s", "33x9t 9", "131x16r 16r"}},
+    {ROW("rows", "rms_norm_far", "fn", 3, 1e-6, 4e-6, false, build_rms_norm, reference_rms_norm), .a = 1e-6, .cases = {"4x48 48"}},
+    {ROW("rows", "log_softmax", "n", 1, 1e-6, 4e-6, false, build_log_softmax, reference_log_softmax), .a = -1, .cases = {"3x5x37", "5x1", "2x1031", "65x3t"}},
+    {ROW("rows", "log_softmax_middle", "h", 1, 1e-6, 2e-5, false, build_log_softmax, reference_log_softmax), .a = 1, .cases = {"2x7x5", "2x67x3"}},
+    {ROW("positions", "rotary", "nw", 1, 1e-6, 1e-6, false, build_rotary, reference_rotary), .options = &halves,
+     .cases = {"2x7x3x16 7", "2x7x3x16 2x7", "1x3x1x2 3", "2x5x3x48r 5"}},
+    {ROW("positions", "rotary_pairs", "nw", 1, 1e-6, 1e-6, false, build_rotary, reference_rotary), .options = &pairs, .cases = {"2x7x3x16 7", "2x7x3x18 2x7"}},
+    {ROW("positions", "rotary_part", "nw", 1, 1e-6, 1e-6, false, build_rotary, reference_rotary), .options = &part, .cases = {"2x7x3x16 7", "2x7x3x33 2x7"}},
+    {ROW("positions", "rotary_far", "n9", 1, 1e-6, 1e-6, false, build_rotary, reference_rotary), .options = &halves, .cases = {"1x3x2x64 3"}},
+    {ROW("positions", "sinusoidal", "w", 0, 1e-6, 0, false, build_sinusoidal, reference_sinusoidal), .a = 32, .cases = {"67", "2x3"}},
+    {ROW("positions", "sinusoidal_far", "9", 0, 1e-6, 0, false, build_sinusoidal, reference_sinusoidal), .a = 7, .cases = {"3"}},
+    {ROW("positions", "sinusoidal_halves", "w", 0, 1e-6, 0, false, build_sinusoidal, reference_sinusoidal), .a = 33, .b = 1, .cases = {"67", "-"}},
     {ROW("rows", "cross_entropy", "nc", 1, 1e-6, 2e-6, false, build_cross_entropy, reference_of_cross_entropy), .options = &mean,
      .cases = {"7x37 7", "1x1 1", "3x6x29 3x6", "3x5003 3", "131x65 131", "17x5t 17", "7x33s 7s"}},
     {ROW("rows", "cross_entropy_high", "hc", 1, 4e-6, 2e-5, false, build_cross_entropy, reference_of_cross_entropy), .options = &mean, .cases = {"5x19 5", "3x1031 3"}},

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Writes C with the texts of kernel files: for layer_norm.cl
-#     const struct qn_source source_layer_norm = {"layer_norm.cl", text_layer_norm};
+# Writes C with the texts of kernel files: for softmax.cl
+#     const struct qn_source source_softmax = {"softmax.cl", text_softmax};
 #
 # usage: embed-cl.sh header|source FILE.cl ...
 # Bytes, not strings: C promises string literals of no more than 4,095 characters.

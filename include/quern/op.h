@@ -90,7 +90,8 @@ struct qn_launch; /* the commands of one node, being recorded */
 /* Begins a command: kernel `name` of `source`.  What follows belongs to it. */
 void qn_launch_kernel(struct qn_launch *launch, const struct qn_source *source, const char *name);
 void qn_launch_define(struct qn_launch *launch, const char *macro, long value);
-void qn_launch_define_text(struct qn_launch *launch, const char *macro, const char *text);
+void qn_launch_define_text(struct qn_launch *launch, const char *macro,
+                           const char *text); /* NULL: there was no memory for it */
 
 /* The next argument.  Buffers of inputs and outputs are passed with the element offset of their layout left out: pass
  * qn_launch_layout(...)->offset where it can be other than 0. */
@@ -141,8 +142,8 @@ struct qn_cost {
 /* What a variant takes as an input; else the planner copies. */
 enum qn_strides {
     QN_CONTIGUOUS, /* row-major without gaps, offset 0 */
-    QN_ROWS,       /* any strides and offset, but that of the last axis is 1 */
-    QN_STRIDED     /* any */
+    QN_ROWS,       /* any offset, strides from 0, but that of the last axis is 1 */
+    QN_STRIDED     /* any, also below 0 */
 };
 
 struct qn_variant {

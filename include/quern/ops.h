@@ -18,6 +18,7 @@ qn_node *qn_div(qn_node *a, qn_node *b); /* a / b */
 qn_node *qn_maximum(qn_node *a,
                     qn_node *b); /* max(a, b); the gradient goes to a where they are equal */
 qn_node *qn_minimum(qn_node *a, qn_node *b); /* min(a, b); the same */
+qn_node *qn_pow(qn_node *a, qn_node *b);     /* a^b */
 
 qn_node *qn_scale(qn_node *x, double factor);           /* factor x */
 qn_node *qn_offset(qn_node *x, double term);            /* x + term */
@@ -38,6 +39,9 @@ qn_node *qn_sigmoid(qn_node *x); /* 1 / (1 + e^-x) */
 qn_node *qn_relu(qn_node *x);    /* max(x, 0); gradient 0 at 0 */
 qn_node *
 qn_gelu(qn_node *x); /* x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): "gelu_new" of Hugging Face */
+qn_node *qn_gelu_erf(qn_node *x); /* x/2 (1 + erf(x / sqrt(2))): "gelu" of Hugging Face */
+qn_node *qn_silu(qn_node *x);     /* x / (1 + e^-x) */
+qn_node *qn_swiglu(qn_node *gate, qn_node *up); /* silu(gate) up (Shazeer, 2020) */
 qn_node *qn_is_finite(qn_node *x); /* 1 where x is neither infinite nor NaN, else 0; no gradient */
 
 /* Comparisons give f32 1 or 0; no gradient. */
@@ -57,6 +61,11 @@ qn_node *qn_cast(qn_node *x, enum qn_type type); /* towards zero to i32; f32 and
  * function of key, stream and position (Philox 4x32-10, Salmon et al., 2011), so that backward makes it again. */
 qn_node *qn_dropout(qn_node *x, double p, qn_node *key, uint32_t stream);
 
+/* Numbers that are a pure function of key and stream, as of qn_dropout(), and position: uniform in [0, 1); normal with mean 0
+ * and deviation 1.  No gradient. */
+qn_node *qn_uniform(qn_shape shape, qn_node *key, uint32_t stream);
+qn_node *qn_normal(qn_shape shape, qn_node *key, uint32_t stream);
+
 /* ---- Reductions: over the axes whose bits are set (bit i: axis i); QN_ALL: all.  The axes vanish from the shape. ---- */
 
 #define QN_ALL (~0u)
@@ -65,6 +74,9 @@ qn_node *qn_dropout(qn_node *x, double p, qn_node *key, uint32_t stream);
 qn_node *qn_sum(qn_node *x, unsigned axes);
 qn_node *qn_mean(qn_node *x, unsigned axes);
 qn_node *qn_max(qn_node *x, unsigned axes); /* the gradient is shared evenly among the greatest */
+/* The mean square of x - mean, times n / (n - correction) for n elements: as torch.var(). */
+qn_node *qn_variance(qn_node *x, unsigned axes, double correction);
+qn_node *qn_logsumexp(qn_node *x, unsigned axes); /* log sum exp(x), without overflow */
 qn_node *qn_sum_squares(qn_node *x); /* the sum of x^2 over all of x, without storing the squares */
 
 /* ---- Shape: no copy where strides can say it ---- */
@@ -73,24 +85,40 @@ qn_node *qn_reshape(qn_node *x, qn_shape shape);           /* the same elements 
 qn_node *qn_transpose(qn_node *x, int axis_a, int axis_b); /* swaps two axes */
 qn_node *qn_slice(qn_node *x, int axis, size_t begin,
                   size_t end);                     /* elements begin to end - 1 of an axis */
+qn_node *qn_flip(qn_node *x, int axis);            /* the last element first */
 qn_node *qn_broadcast(qn_node *x, qn_shape shape); /* as NumPy's broadcast_to */
 qn_node *qn_concat(qn_node *const *parts, size_t count, int axis);
 int qn_split(qn_node *x, int axis, size_t count,
              qn_node **parts); /* `count` equal parts; 0, or negative */
 
+/* ---- Along an axis ---- */
+
+qn_node *qn_cumsum(qn_node *x, int axis); /* element i is the sum of those up to i */
+qn_node *qn_argmax(
+    qn_node *x,
+    int axis); /* i32: where the greatest is, the first of equals; the axis vanishes; no gradient */
+
 /* ---- Tables ---- */
 
 qn_node *qn_range(qn_graph *graph, size_t count); /* i32 0, 1, ..., count - 1; no gradient */
+
+/* f32 1 where a class is the id, else 0: i32 (...) -> (..., classes).  No gradient. */
+qn_node *qn_one_hot(qn_node *ids, size_t classes);
 
 /* table[ids]: (V, C), i32 (...) -> (..., C).  Ids outside 0..V-1 give zeros and no gradient.  The gradient of the table
  * adds up repeated ids in their order, always the same. */
 qn_node *qn_embedding(qn_node *table, qn_node *ids);
 
+enum { QN_NO_PADDING = -1 };
+/* The same, but row `padding` gets no gradient. */
+qn_node *qn_embedding_padded(qn_node *table, qn_node *ids, int32_t padding);
+
 /* ---- Matrices ---- */
 
 struct qn_matmul {
     bool transpose_a, transpose_b; /* swap the last two axes of a, of b */
-    bool keep_b;                   /* many runs read one b: what a device makes of it first is kept while b does not change.
+    bool
+        keep_b; /* many runs read one b: what a device makes of it first is kept while b does not change.
                                     * That takes as much memory again. */
 };
 
@@ -104,10 +132,14 @@ qn_node *qn_linear(qn_node *x, qn_node *weight, qn_node *bias);
 
 /* ---- Rows ---- */
 
-qn_node *qn_softmax(qn_node *x, int axis); /* exp(x - max) / sum exp(x - max) */
+qn_node *qn_softmax(qn_node *x, int axis);     /* exp(x - max) / sum exp(x - max) */
+qn_node *qn_log_softmax(qn_node *x, int axis); /* x - max - log sum exp(x - max) */
 
 /* (x - mean) / sqrt(var + epsilon) * weight + bias over the last axis; var divides by its size (Ba et al., 2016). */
 qn_node *qn_layer_norm(qn_node *x, qn_node *weight, qn_node *bias, double epsilon);
+
+/* x / sqrt(mean(x^2) + epsilon) * weight over the last axis (Zhang and Sennrich, 2019). */
+qn_node *qn_rms_norm(qn_node *x, qn_node *weight, double epsilon);
 
 struct qn_cross_entropy {
     int32_t ignore_index;  /* targets that count for nothing */
@@ -128,6 +160,24 @@ qn_node *qn_linear_cross_entropy(qn_node *x, qn_node *weight, qn_node *targets,
 
 /* The number of targets among the rows whose greatest logit is theirs; no gradient. */
 qn_node *qn_correct(qn_node *logits, qn_node *targets);
+
+/* ---- Positions ---- */
+
+struct qn_rotary {
+    double theta; /* 0: 10000 */
+    size_t size;  /* R: how many of the D entries turn; 0: all */
+    bool
+        is_interleaved; /* pairs are (2i, 2i + 1), as in GPT-J, instead of (i, i + R/2), as in Llama and GPT-NeoX */
+};
+
+/* Rotary position embedding (Su et al., 2021): x (B, T, H, D), i32 positions (T) or (B, T).  The pair i of entries (a, b) at
+ * position t becomes (a cos - b sin, b cos + a sin) of the angle t theta^(-2i/R).  The angle's rounding error does not grow
+ * with t. */
+qn_node *qn_rotary(qn_node *x, qn_node *positions, struct qn_rotary options);
+
+/* sin(t 10000^(-2i/D)) and cos(the same) of i32 positions t (...) -> (..., D): in turns (Vaswani et al., 2017), or all sines
+ * first (`halves`, as in Marian).  No gradient. */
+qn_node *qn_sinusoidal(qn_node *positions, size_t size, bool halves);
 
 /* ---- Attention ---- */
 

@@ -34,6 +34,9 @@ bool layout_is_contiguous(const struct qn_layout *layout)
 bool layout_is_rows(const struct qn_layout *layout)
 {
     int last = layout->shape.rank - 1;
+    for (int i = 0; i < last; i++)
+        if (layout->stride[i] < 0)
+            return false;
     return last < 0 || layout->stride[last] == 1 || layout->shape.size[last] == 1;
 }
 

@@ -53,6 +53,8 @@ void qn_launch_call(struct qn_launch *launch, const char *name, qn_call *functio
 
 void qn_launch_define_text(struct qn_launch *launch, const char *macro, const char *text)
 {
+    if (launch->status == QN_OK && !text)
+        launch->status = QN_ERROR_MEMORY;
     if (launch->status != QN_OK)
         return;
     const char *old = launch->current->defines;

@@ -150,6 +150,16 @@ static const struct qn_op minimum_op = {.name = "minimum",
                                                        "SELECT(LE(x0, x1), (floatv)(0.0f), dy)"},
                                         .cost = cost_of_one};
 
+/* As PyTorch has it: nothing depends on x where b is 0, nor on b where x is 0. */
+static const struct qn_op pow_op = {
+    .name = "pow",
+    .outputs = 1,
+    .infer = infer_f32,
+    .expression = "pow(x0, x1)",
+    .derivative = {"SELECT(EQ(x1, 0.0f), (floatv)(0.0f), dy * x1 * pow(x0, x1 - 1.0f))",
+                   "SELECT(EQ(x0, 0.0f), (floatv)(0.0f), dy * y * log(x0))"},
+    .cost = cost_of_one};
+
 static qn_node *simplify_sub_or_div(qn_node *node)
 {
     return is_number(node->inputs[1], node->op == &sub_op ? 0 : 1) ? node->inputs[0] : node;
@@ -183,6 +193,11 @@ qn_node *qn_maximum(qn_node *a, qn_node *b)
 qn_node *qn_minimum(qn_node *a, qn_node *b)
 {
     return binary(&minimum_op, a, b);
+}
+
+qn_node *qn_pow(qn_node *a, qn_node *b)
+{
+    return binary(&pow_op, a, b);
 }
 
 /* ---- Comparisons ---- */
@@ -260,8 +275,15 @@ UNARY(cos, "cos(x0)", "-dy * sin(x0)")
 UNARY(tanh, "tanh(x0)", "dy * (1.0f - y * y)")
 UNARY(sigmoid, "1.0f / (1.0f + exp_of(-x0))", "dy * y * (1.0f - y)")
 UNARY(relu, "SELECT(LT(x0, 0.0f), (floatv)(0.0f), x0)", "SELECT(GT(y, 0.0f), dy, (floatv)(0.0f))")
+UNARY(silu, "x0 / (1.0f + exp_of(-x0))", "dy * silu_slope(x0)")
 UNARY(gelu, "gelu(x0)", "dy * gelu_slope(x0)")
+UNARY(gelu_erf, "gelu_erf(x0)", "dy * gelu_erf_slope(x0)")
 UNARY(is_finite, "SELECT(LT(fabs(x0), (floatv)(INFINITY)), (floatv)(1.0f), (floatv)(0.0f))", NULL)
+
+qn_node *qn_swiglu(qn_node *gate, qn_node *up)
+{
+    return qn_mul(qn_silu(gate), up);
+}
 
 /* ---- One operand and constants ---- */
 
@@ -392,13 +414,85 @@ qn_node *qn_range(qn_graph *graph, size_t count)
     return graph ? node_new(graph, &range_op, &(struct range_attributes){count}, NULL, 0) : NULL;
 }
 
+qn_node *qn_one_hot(qn_node *ids, size_t classes)
+{
+    if (!ids)
+        return NULL;
+    qn_shape shape = *qn_out(ids, 0);
+    if (shape.rank == QN_MAX_RANK) {
+        qn_node_fail(ids, "one_hot: of ids of rank %d", shape.rank);
+        return NULL;
+    }
+    shape.size[shape.rank++] = 1;
+    return qn_equal(qn_reshape(ids, shape), qn_range(ids->graph, classes));
+}
+
+/* ---- Random numbers ---- */
+
+static bool is_key(const char *name, qn_node *key, uint32_t stream)
+{
+    const qn_shape *shape = qn_out(key, 0);
+    bool is_pair = key->outputs[0].type == QN_I32 && shape->rank == 1 && shape->size[0] == 2,
+         is_stream = stream < 1u << 24;
+    if (!is_pair)
+        context_fail(key->graph->context, QN_ERROR_INVALID,
+                     "%s: the key must be an i32 vector of two", name);
+    else if (!is_stream)
+        context_fail(key->graph->context, QN_ERROR_INVALID, "%s: stream %u is not below 2^24", name,
+                     stream);
+    return is_pair && is_stream;
+}
+
+/* The two words of a key, for each element. */
+static void spread_key(qn_node *key, qn_shape shape, qn_node **seed, qn_node **step)
+{
+    *seed = qn_broadcast(qn_reshape(qn_slice(key, 0, 0, 1), QN_SCALAR), shape);
+    *step = qn_broadcast(qn_reshape(qn_slice(key, 0, 1, 2), QN_SCALAR), shape);
+}
+
+static bool infer_random(qn_node *node)
+{
+    node->outputs[0] = (struct qn_value){QN_F32, *qn_in(node, 0)};
+    return true;
+}
+
+static const struct qn_op uniform_op = {.name = "uniform",
+                                        .outputs = 1,
+                                        .attributes = sizeof(float),
+                                        .infer = infer_random,
+                                        .expression = "uniform_numbers(INDEX, a0, x0, x1)",
+                                        .cost = cost_of_one};
+static const struct qn_op normal_op = {.name = "normal",
+                                       .outputs = 1,
+                                       .attributes = sizeof(float),
+                                       .infer = infer_random,
+                                       .expression = "normal_numbers(INDEX, a0, x0, x1)",
+                                       .cost = cost_of_one};
+
+static qn_node *random_numbers(const struct qn_op *op, qn_shape shape, qn_node *key,
+                               uint32_t stream)
+{
+    qn_node *operands[2];
+    if (!key || !is_key(op->name, key, stream))
+        return NULL;
+    spread_key(key, shape, &operands[0], &operands[1]);
+    return qn_node_new(op, &(float){(float)stream}, operands, 2);
+}
+
+qn_node *qn_uniform(qn_shape shape, qn_node *key, uint32_t stream)
+{
+    return random_numbers(&uniform_op, shape, key, stream);
+}
+
+qn_node *qn_normal(qn_shape shape, qn_node *key, uint32_t stream)
+{
+    return random_numbers(&normal_op, shape, key, stream);
+}
+
 /* ---- Dropout ---- */
 
 static bool infer_dropout(qn_node *node)
 {
-    if (node->inputs[1]->outputs[0].type != QN_I32)
-        return qn_node_fail(node, "the key is %s, not i32",
-                            qn_type_name(node->inputs[1]->outputs[0].type));
     node->outputs[0] = node->inputs[0]->outputs[0];
     return node->outputs[0].type == QN_F32 ||
            qn_node_fail(node, "of %s, not f32", qn_type_name(node->outputs[0].type));
@@ -430,17 +524,13 @@ qn_node *qn_dropout(qn_node *x, double p, qn_node *key, uint32_t stream)
         return NULL;
     if (p == 0)
         return x;
-    if (!(p > 0 && p < 1) || stream >= 1u << 24) {
-        qn_node_fail(x, "dropout: p is %g, which is not in [0, 1), or the stream passes 2^24", p);
+    if (!(p > 0 && p < 1)) {
+        qn_node_fail(x, "dropout: p is %g, which is not in [0, 1)", p);
         return NULL;
     }
-    if (qn_node_shape(key).rank != 1 || qn_node_shape(key).size[0] != 2) {
-        qn_node_fail(x, "dropout: the key must be a vector of two");
+    qn_node *seed, *step;
+    if (!is_key("dropout", key, stream))
         return NULL;
-    }
-    qn_node *seed = qn_reshape(qn_slice(key, 0, 0, 1), QN_SCALAR);
-    qn_node *step = qn_reshape(qn_slice(key, 0, 1, 2), QN_SCALAR);
-    seed = qn_broadcast(seed, *qn_out(x, 0));
-    step = qn_broadcast(step, *qn_out(x, 0));
+    spread_key(key, *qn_out(x, 0), &seed, &step);
     return dropout(x, (float[]){(float)p, (float)stream}, seed, step);
 }

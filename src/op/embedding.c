@@ -91,23 +91,41 @@ static const struct qn_op backward_op = {.name = "embedding_backward",
                                          .n_variants = 1,
                                          .cost = cost_backward};
 
+struct embedding_attributes {
+    int32_t padding; /* the id whose row gets no gradient; QN_NO_PADDING: none */
+};
+
 static void gradient(qn_node *node, qn_node *const *d_out, qn_node **d_in)
 {
     struct backward_attributes table = {qn_in(node, 0)->size[0], qn_in(node, 0)->size[1]};
-    d_in[0] = qn_node_new(&backward_op, &table, (qn_node *[]){node->inputs[1], d_out[0]}, 2);
+    int32_t padding = ((const struct embedding_attributes *)node->attributes)->padding;
+    qn_node *ids = node->inputs[1];
+    if (padding != QN_NO_PADDING) {
+        qn_node *whole = qn_cast(qn_constant(node->graph, padding), QN_I32),
+                *none = qn_cast(qn_constant(node->graph, -1), QN_I32);
+        ids = qn_where(qn_equal(ids, whole), none, ids);
+    }
+    d_in[0] = qn_node_new(&backward_op, &table, (qn_node *[]){ids, d_out[0]}, 2);
 }
 
 static const struct qn_variant variants[] = {{.name = "rows", .record = record_embedding}};
 
 static const struct qn_op embedding_op = {.name = "embedding",
                                           .outputs = 1,
+                                          .attributes = sizeof(struct embedding_attributes),
                                           .infer = infer_embedding,
                                           .variants = variants,
                                           .n_variants = 1,
                                           .gradient = gradient,
                                           .cost = cost};
 
+qn_node *qn_embedding_padded(qn_node *table, qn_node *ids, int32_t padding)
+{
+    struct embedding_attributes attributes = {padding};
+    return qn_node_new(&embedding_op, &attributes, (qn_node *[]){table, ids}, 2);
+}
+
 qn_node *qn_embedding(qn_node *table, qn_node *ids)
 {
-    return qn_node_new(&embedding_op, NULL, (qn_node *[]){table, ids}, 2);
+    return qn_embedding_padded(table, ids, QN_NO_PADDING);
 }

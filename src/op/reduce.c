@@ -113,14 +113,28 @@ static const struct qn_variant variants[] = {{.name = "parts",
 
 /* ---- Gradients ---- */
 
-/* A value without the reduced axes, repeated along them. */
-static qn_node *repeat(const qn_node *node, qn_node *value)
+/* A value without the axes, repeated along them. */
+static qn_node *repeat_along(qn_node *value, const qn_shape *shape, unsigned axes)
+{
+    qn_shape ones = *shape;
+    for (int i = 0; i < ones.rank; i++)
+        if (axes >> i & 1)
+            ones.size[i] = 1;
+    return qn_broadcast(qn_reshape(value, ones), *shape);
+}
+
+static unsigned reduced_axes(const qn_node *node)
 {
     const struct reduce_attributes *reduce = node->attributes;
-    qn_shape shape = *qn_in(node, 0);
+    unsigned axes = 0;
     for (size_t i = reduce->first; i < reduce->last; i++)
-        shape.size[i] = 1;
-    return qn_broadcast(qn_reshape(value, shape), *qn_in(node, 0));
+        axes |= QN_AXIS(i);
+    return axes;
+}
+
+static qn_node *repeat(const qn_node *node, qn_node *value)
+{
+    return repeat_along(value, qn_in(node, 0), reduced_axes(node));
 }
 
 static void gradient_sum(qn_node *node, qn_node *const *d_out, qn_node **d_in)
@@ -130,12 +144,9 @@ static void gradient_sum(qn_node *node, qn_node *const *d_out, qn_node **d_in)
 
 static void gradient_max(qn_node *node, qn_node *const *d_out, qn_node **d_in)
 {
-    const struct reduce_attributes *reduce = node->attributes;
-    unsigned axes = 0;
-    for (size_t i = reduce->first; i < reduce->last; i++)
-        axes |= QN_AXIS(i);
     qn_node *greatest = qn_equal(node->inputs[0], repeat(node, node));
-    d_in[0] = qn_mul(greatest, repeat(node, qn_div(d_out[0], qn_sum(greatest, axes))));
+    qn_node *count = qn_sum(greatest, reduced_axes(node));
+    d_in[0] = qn_mul(greatest, repeat(node, qn_div(d_out[0], count)));
 }
 
 static void gradient_sum_squares(qn_node *node, qn_node *const *d_out, qn_node **d_in)
@@ -237,4 +248,79 @@ qn_node *qn_sum_squares(qn_node *x)
     if (x->outputs[0].shape.rank == 0)
         return qn_square(x);
     return reduce_run(x, SUM_SQUARES, 0, (size_t)x->outputs[0].shape.rank);
+}
+
+qn_node *qn_variance(qn_node *x, unsigned axes, double correction)
+{
+    qn_node *mean = qn_mean(x, axes);
+    if (!mean)
+        return NULL;
+    double count = (double)qn_shape_count(*qn_out(x, 0)) / (double)qn_shape_count(*qn_out(mean, 0));
+    qn_node *deviation = qn_sub(x, repeat_along(mean, qn_out(x, 0), axes));
+    return qn_scale(qn_sum(qn_square(deviation), axes), 1 / (count - correction));
+}
+
+/* ---- The logarithm of a sum of exponentials: made of others, but with a gradient of its own ---- */
+
+struct logsumexp_attributes {
+    unsigned axes;
+};
+
+static bool infer_logsumexp(qn_node *node)
+{
+    unsigned axes = ((const struct logsumexp_attributes *)node->attributes)->axes;
+    const qn_shape *from = qn_in(node, 0);
+    if (node->inputs[0]->outputs[0].type != QN_F32)
+        return qn_node_fail(node, "of %s; only f32 is reduced",
+                            qn_type_name(node->inputs[0]->outputs[0].type));
+    if (axes >> from->rank != 0)
+        return qn_node_fail(node, "axes %#x of a value of rank %d", axes, from->rank);
+    qn_shape to = {0};
+    for (int i = 0; i < from->rank; i++)
+        if (!(axes >> i & 1))
+            to.size[to.rank++] = from->size[i];
+    node->outputs[0] = (struct qn_value){QN_F32, to};
+    return true;
+}
+
+/* max + log sum exp(x - max); an infinite max is not subtracted. */
+static qn_node *simplify_logsumexp(qn_node *node)
+{
+    unsigned axes = ((const struct logsumexp_attributes *)node->attributes)->axes;
+    qn_node *x = node->inputs[0], *most = qn_max(x, axes), *zero = qn_constant(x->graph, 0);
+    most = qn_where(qn_is_finite(most), most, zero);
+    qn_node *term = qn_exp(qn_sub(x, repeat_along(most, qn_in(node, 0), axes)));
+    return qn_add(most, qn_log(qn_sum(term, axes)));
+}
+
+static void gradient_logsumexp(qn_node *node, qn_node *const *d_out, qn_node **d_in)
+{
+    unsigned axes = ((const struct logsumexp_attributes *)node->attributes)->axes;
+    const qn_shape *shape = qn_in(node, 0);
+    qn_node *share = qn_exp(qn_sub(node->inputs[0], repeat_along(node, shape, axes)));
+    d_in[0] = qn_mul(share, repeat_along(d_out[0], shape, axes));
+}
+
+static const struct qn_op logsumexp_op = {.name = "logsumexp",
+                                          .outputs = 1,
+                                          .attributes = sizeof(struct logsumexp_attributes),
+                                          .infer = infer_logsumexp,
+                                          .simplify = simplify_logsumexp,
+                                          .gradient = gradient_logsumexp};
+
+qn_node *qn_logsumexp(qn_node *x, unsigned axes)
+{
+    if (!x)
+        return NULL;
+    if (axes == QN_ALL)
+        axes = QN_AXIS(qn_out(x, 0)->rank) - 1;
+    return qn_node_new(&logsumexp_op, &(struct logsumexp_attributes){axes}, &x, 1);
+}
+
+qn_node *qn_log_softmax(qn_node *x, int axis)
+{
+    if (!x || (axis = axis_of("log_softmax", x, axis)) < 0)
+        return NULL;
+    qn_node *sum = qn_logsumexp(x, QN_AXIS(axis));
+    return sum ? qn_sub(x, repeat_along(sum, qn_out(x, 0), QN_AXIS(axis))) : NULL;
 }

@@ -261,6 +261,57 @@ qn_node *qn_slice(qn_node *x, int axis, size_t begin, size_t end)
     return qn_node_new(&slice_op, &(struct slice_attributes){(size_t)axis, begin, end}, &x, 1);
 }
 
+/* ---- Flip ---- */
+
+struct flip_attributes {
+    size_t axis;
+};
+
+static bool infer_flip(qn_node *node)
+{
+    node->outputs[0] = node->inputs[0]->outputs[0];
+    return true;
+}
+
+static bool view_flip(const qn_node *node, int output, const struct qn_layout *input,
+                      struct qn_layout *layout)
+{
+    (void)output;
+    size_t axis = ((const struct flip_attributes *)node->attributes)->axis;
+    *layout = *input;
+    layout->offset += (size_t)((ptrdiff_t)(input->shape.size[axis] - 1) * input->stride[axis]);
+    layout->stride[axis] = -input->stride[axis];
+    return true;
+}
+
+static void gradient_flip(qn_node *node, qn_node *const *d_out, qn_node **d_in)
+{
+    d_in[0] = qn_flip(d_out[0], (int)((const struct flip_attributes *)node->attributes)->axis);
+}
+
+static qn_node *simplify_flip(qn_node *node)
+{
+    qn_node *x = node->inputs[0];
+    bool undoes =
+        x->op == node->op && memcmp(x->attributes, node->attributes, node->op->attributes) == 0;
+    return undoes ? x->inputs[0] : node;
+}
+
+static const struct qn_op flip_op = {.name = "flip",
+                                     .outputs = 1,
+                                     .attributes = sizeof(struct flip_attributes),
+                                     .infer = infer_flip,
+                                     .view = view_flip,
+                                     .gradient = gradient_flip,
+                                     .simplify = simplify_flip};
+
+qn_node *qn_flip(qn_node *x, int axis)
+{
+    if (!x || (axis = axis_of("flip", x, axis)) < 0)
+        return NULL;
+    return qn_node_new(&flip_op, &(struct flip_attributes){(size_t)axis}, &x, 1);
+}
+
 /* ---- Split: several slices whose gradients are joined, not added ---- */
 
 struct split_attributes {

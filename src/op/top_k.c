@@ -70,3 +70,15 @@ qn_node *qn_top_k(qn_node *x, size_t k)
 {
     return qn_node_new(&top_k_op, &(struct top_k_attributes){k}, &x, 1);
 }
+
+qn_node *qn_argmax(qn_node *x, int axis)
+{
+    if (!x || (axis = axis_of("argmax", x, axis)) < 0)
+        return NULL;
+    qn_shape shape = *qn_out(x, 0);
+    shape.rank--;
+    for (int i = axis; i < shape.rank; i++)
+        shape.size[i] = shape.size[i + 1];
+    qn_node *top = qn_top_k(qn_transpose(x, axis, shape.rank), 1);
+    return top ? qn_reshape(qn_transpose(qn_output(top, 1), axis, shape.rank), shape) : NULL;
+}
