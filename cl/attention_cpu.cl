@@ -13,6 +13,10 @@
  *     dp^T = v d_out^T      dq^T = k^T ds^T    ds: gradients of scores
  *     dv = p^T d_out        dk = ds^T q        here lanes hold numbers of d_out and q
  *
+ * What a query sees: keys up to its own, if there is a mask; of these `window`, itself included; none from the length of
+ * its row on.  Slopes: slope[head] * key is added to scores, less what makes it 0 where query and key are one (Press, Smith, Lewis:
+ * "Train short, test long", 2022).
+ *
  * The host defines D, BLOCK, a multiple of COLUMNS, and BACKWARD: which of the kernels is meant. */
 
 #if FLOAT_WIDTH == 16
@@ -194,26 +198,49 @@ static inline void add_over_keys(float *tile, floatv scale_low, floatv scale_hig
     }
 }
 
-/* Hides from each query the keys that it does not see: scores are those of `keys` keys from `key`
+/* Of a head: its slope times log2(e), how many keys a query sees at most. */
+struct mask {
+    float slope;
+    int window;
+};
+
+/* Adds slopes, and hides from each query the keys that it does not see: scores are those of `keys` keys from `key`
  * on, rows of them `row` apart; the first query sees key `sees` and those before, the next one
  * more. */
-static inline void hide_unseen(float *scores, uint row, int key, uint keys, int sees)
+static inline void mask_scores(float *scores, uint row, int key, uint keys, int sees,
+                               struct mask mask)
 {
-    if (key + (int)keys - 1 <= sees)
-        return;
     intv sees_low = LANES + sees, sees_high = sees_low + FLOAT_WIDTH;
+    if (mask.slope != 0.0f) {
+        for (uint j = 0; j < keys; j++) {
+            floatv behind_low = convert_floatv(key + (int)j - sees_low),
+                   behind_high = convert_floatv(key + (int)j - sees_high);
+            store(load(0, scores + j * row) + mask.slope * behind_low, 0, scores + j * row);
+            store(load(1, scores + j * row) + mask.slope * behind_high, 1, scores + j * row);
+        }
+    }
+    if (key + (int)keys - 1 <= sees && key > sees + COLUMNS - 1 - mask.window)
+        return;
     for (uint j = 0; j < keys; j++, key++, scores += row) {
         floatv low = load(0, scores), high = load(1, scores);
-        store(SELECT(GT((intv)(key), sees_low), (floatv)(HIDDEN), low), 0, scores);
-        store(SELECT(GT((intv)(key), sees_high), (floatv)(HIDDEN), high), 1, scores);
+        low = SELECT(GT((intv)(key), sees_low), (floatv)(HIDDEN), low);
+        high = SELECT(GT((intv)(key), sees_high), (floatv)(HIDDEN), high);
+        store(SELECT(LE((intv)(key), sees_low - mask.window), (floatv)(HIDDEN), low), 0, scores);
+        store(SELECT(LE((intv)(key), sees_high - mask.window), (floatv)(HIDDEN), high), 1, scores);
     }
 }
 
-/* Of `keys` keys from `key` on, those that some query of a panel sees, in whole tiles. */
-static inline uint seen_keys(int key, uint keys, int sees)
+/* The block of keys with the first key that a query sees. */
+static inline int first_block(int sees, int window)
+{
+    return max(sees - window + 1, 0) / KEYS * KEYS;
+}
+
+/* Of `keys` keys from `key` on, those up to the last that some query of a panel sees, in whole tiles. */
+static inline uint seen_keys(int key, uint keys, int sees, int window)
 {
     int seen = sees + COLUMNS - key;
-    return seen <= 0 ? 0 : min(keys, ((uint)seen + ROWS - 1) / ROWS * ROWS);
+    return seen <= 0 || key + (int)keys - 1 <= sees - window ? 0 : min(keys, ((uint)seen + ROWS - 1) / ROWS * ROWS);
 }
 
 #if !BACKWARD
@@ -225,10 +252,11 @@ struct softmax {
 
 /* Adds `keys` keys to a panel's softmax and output. */
 static inline void attend(float *out_t, struct softmax *softmax, float *scores, const float *q_t,
-                          const float *k_rows, const float *v_rows, int key, uint keys, int sees)
+                          const float *k_rows, const float *v_rows, int key, uint keys, int sees,
+                          struct mask mask)
 {
     multiply_keys(scores, COLUMNS, keys, k_rows, q_t);
-    hide_unseen(scores, COLUMNS, key, keys, sees);
+    mask_scores(scores, COLUMNS, key, keys, sees, mask);
     floatv old_low = load(0, softmax->greatest), old_high = load(1, softmax->greatest);
     floatv max_low = old_low, max_high = old_high;
     for (uint j = 0; j < keys; j++) {
@@ -263,7 +291,8 @@ attention_forward(global const float *q, global const float *k, global const flo
                   ulong q_batch, ulong q_row, ulong q_head, ulong k_offset, ulong k_batch,
                   ulong k_row, ulong k_head, ulong v_offset, ulong v_batch, ulong v_row,
                   ulong v_head, uint batch, uint heads, uint kv_heads, uint tq, uint tk,
-                  float scale, int first_position, uint has_position, uint keep_lse, uint part)
+                  float scale, int first_position, MASK_PARAMETERS uint has_position, uint keep_lse,
+                  uint part)
 {
     float q_t[PANELS * D * COLUMNS] ALIGNED, out_t[PANELS * D_ROWS * COLUMNS] ALIGNED;
     float k_rows[KEYS * D_LANES] ALIGNED, v_rows[KEYS * D_LANES] ALIGNED;
@@ -281,7 +310,8 @@ attention_forward(global const float *q, global const float *k, global const flo
         uint queries = min(part, tq - query);
         uint panels = (queries + COLUMNS - 1) / COLUMNS;
         int sees = start + (int)query; /* the last key that query number 0 of the block sees */
-        int end = min((int)tk, sees + (int)queries);
+        int end = min(KEYS_OF_ROW(b), sees + (int)queries);
+        struct mask mask = {SLOPE_OF_HEAD(h), window};
         global const float *k_head_rows = k + k_offset + b * k_batch + kv_h * k_head;
         global const float *v_head_rows = v + v_offset + b * v_batch + kv_h * v_head;
         global const float *q_rows = q + q_offset + b * q_batch + h * q_head + query * q_row;
@@ -295,16 +325,16 @@ attention_forward(global const float *q, global const float *k, global const flo
                 softmax[panel].sum[i] = 0.0f;
             }
         }
-        for (int key = 0; key < end; key += KEYS) {
+        for (int key = first_block(sees, window); key < end; key += KEYS) {
             uint keys = min(KEYS, end - key);
             load_rows(k_rows, k_head_rows + key * k_row, k_row, keys);
             load_rows(v_rows, v_head_rows + key * v_row, v_row, keys);
             for (uint panel = 0; panel < panels; panel++) {
                 int panel_sees = sees + (int)(panel * COLUMNS);
-                uint seen = seen_keys(key, keys, panel_sees);
+                uint seen = seen_keys(key, keys, panel_sees, window);
                 if (seen > 0)
                     attend(out_t + panel * D_ROWS * COLUMNS, softmax + panel, scores,
-                           q_t + panel * D * COLUMNS, k_rows, v_rows, key, seen, panel_sees);
+                           q_t + panel * D * COLUMNS, k_rows, v_rows, key, seen, panel_sees, mask);
             }
         }
 
@@ -438,7 +468,7 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_backward(
     global float *dv, ulong q_offset, ulong q_batch, ulong q_row, ulong q_head, ulong k_offset,
     ulong k_batch, ulong k_row, ulong k_head, ulong v_offset, ulong v_batch, ulong v_row,
     ulong v_head, uint batch, uint heads, uint kv_heads, uint tq, uint tk, float scale,
-    int first_position, ulong out_offset, ulong out_batch, ulong out_row, ulong out_head,
+    int first_position, MASK_PARAMETERS ulong out_offset, ulong out_batch, ulong out_row, ulong out_head,
     ulong d_out_offset, ulong d_out_batch, ulong d_out_row, ulong d_out_head, uint key_part,
     uint query_part, uint want_dq, uint want_dkv)
 {
@@ -469,15 +499,22 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_backward(
         global float *dk_rows = dk + ((ulong)b * tk * kv_heads + kv_h) * D;
         global float *dv_rows = dv + ((ulong)b * tk * kv_heads + kv_h) * D;
 
-        bool add = false;
+        int keys_of_row = KEYS_OF_ROW(b);
+        /* Where there is no one block of queries that sees all keys, sums begin with zeros. */
+        bool add = has_lengths || window < (int)(tk + tq);
+        for (int key = key_begin; want_dkv && add && key < key_end; key++)
+            for (uint d = 0; d < D; d++)
+                dk_rows[key * kv_step + d] = dv_rows[key * kv_step + d] = 0.0f;
         for (uint h = kv_h * group; h < (kv_h + 1) * group; h++) {
             for (uint query = (query_end - 1 - query_begin) / BLOCK * BLOCK + query_begin;;
                  query -= BLOCK) {
                 uint queries = min((uint)BLOCK, query_end - query);
                 uint panels = (queries + COLUMNS - 1) / COLUMNS;
-                int sees = first_position + (int)query, end = min(key_end, sees + (int)queries);
+                int sees = first_position + (int)query;
+                int end = min(min(key_end, keys_of_row), sees + (int)queries);
                 if (end <= key_begin && !want_dq)
                     break; /* earlier queries see none of these keys either */
+                struct mask mask = {SLOPE_OF_HEAD(h), window};
                 global const float *q_block =
                     q + q_offset + b * q_batch + h * q_head + query * q_row;
                 global const float *d_out_block =
@@ -504,19 +541,23 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_backward(
                 for (uint i = 0; i < queries; i++)
                     row_lse[i] = lse_block[i] < LEAST ? LEAST : lse_block[i] * LOG2_E;
 
-                for (int key = key_begin; key < end; key += KEYS) {
+                for (int key = max(key_begin, first_block(sees, window)); key < end; key += KEYS) {
                     uint keys = min(KEYS, end - key);
                     load_rows(k_rows, k_head_rows + key * k_row, k_row, keys);
                     load_rows(v_rows, v_head_rows + key * v_row, v_row, keys);
                     for (uint panel = 0; panel < panels; panel++) {
                         uint first = panel * COLUMNS;
                         int panel_sees = sees + (int)first;
-                        uint seen = seen_keys(key, keys, panel_sees);
-                        if (seen == 0)
+                        uint seen = seen_keys(key, keys, panel_sees, window);
+                        if (seen == 0) {
+                            for (uint j = 0; j < keys; j++)
+                                for (uint i = 0; i < COLUMNS; i++)
+                                    p[j * PITCH + first + i] = ds[j * PITCH + first + i] = 0.0f;
                             continue;
+                        }
                         multiply_keys(p + first, PITCH, seen, k_rows, q_t + first * D);
                         multiply_keys(ds + first, PITCH, seen, v_rows, d_out_t + first * D);
-                        hide_unseen(p + first, PITCH, key, seen, panel_sees);
+                        mask_scores(p + first, PITCH, key, seen, panel_sees, mask);
                         differentiate(p + first, ds + first, seen, row_lse + first, delta + first);
                         if (want_dq)
                             add_over_keys(dq_t + first * D_ROWS, (floatv)(1.0f), (floatv)(1.0f),

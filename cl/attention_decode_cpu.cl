@@ -6,6 +6,8 @@
  * and chunk D sums without their denominator, the greatest score, the denominator.  Scores are
  * logarithms to base 2.
  *
+ * What a query sees, and slopes: see cl/attention_cpu.cl.
+ *
  * The host defines D and HEADS. */
 
 #define KEYS 32
@@ -66,7 +68,8 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_decode(
     global float *out, global float *lse, ulong q_offset, ulong q_batch, ulong q_row, ulong q_head,
     ulong k_offset, ulong k_batch, ulong k_row, ulong k_head, ulong v_offset, ulong v_batch,
     ulong v_row, ulong v_head, uint batch, uint heads, uint kv_heads, uint tq, uint tk, float scale,
-    int first_position, uint has_position, uint keep_lse, global float *partial, uint chunk)
+    int first_position, MASK_PARAMETERS uint has_position, uint keep_lse, global float *partial,
+    uint chunk)
 {
     uint chunks = (tk + chunk - 1) / chunk, group = heads / kv_heads,
          blocks = (heads + HEADS - 1) / HEADS;
@@ -81,7 +84,9 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_decode(
         uint i = item % tq, c = item / tq % chunks;
         uint first = item / tq / chunks % blocks * HEADS, b = item / tq / chunks / blocks;
         uint count = min((uint)HEADS, heads - first);
-        int begin = c * chunk, end = min(min((int)tk, start + (int)i + 1), begin + (int)chunk);
+        int sees = start + (int)i, chunk_begin = c * chunk,
+            begin = max(chunk_begin, sees - window + 1),
+            end = min(min(KEYS_OF_ROW(b), sees + 1), chunk_begin + (int)chunk);
         if (end <= begin && c > 0)
             continue; /* nobody reads it */
         global const float *k_rows = k + k_offset + b * k_batch;
@@ -104,7 +109,8 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_decode(
                     floatv product = (floatv)(0.0f);
                     for (uint d = 0; d < VECTORS; d++)
                         product = fma(query[h][d], load_lanes(k_numbers, d), product);
-                    scores[h][j] = sum_lanes(product);
+                    scores[h][j] = sum_lanes(product) +
+                                   SLOPE_OF_HEAD(first + h) * (float)(key + (int)j - sees);
                 }
             }
             for (uint h = 0; h < count; h++)

@@ -6,6 +6,8 @@
  * and chunk D sums without their denominator, the greatest score, the denominator.  Scores are
  * logarithms to base 2.
  *
+ * What a query sees, and slopes: see cl/attention_cpu.cl.
+ *
  * The host defines D. */
 
 #define GROUP 64
@@ -20,7 +22,8 @@ kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void attention_decode(
     global float *out, global float *lse, ulong q_offset, ulong q_batch, ulong q_row, ulong q_head,
     ulong k_offset, ulong k_batch, ulong k_row, ulong k_head, ulong v_offset, ulong v_batch,
     ulong v_row, ulong v_head, uint batch, uint heads, uint kv_heads, uint tq, uint tk, float scale,
-    int first_position, uint has_position, uint keep_lse, global float *partial, uint chunk)
+    int first_position, MASK_PARAMETERS uint has_position, uint keep_lse, global float *partial,
+    uint chunk)
 {
     local float query[D], k_block[GROUP * PITCH], scores[GROUP], p[GROUP];
     uint lane = get_local_id(0), chunks = (tk + chunk - 1) / chunk, group = heads / kv_heads;
@@ -38,7 +41,9 @@ kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void attention_decode(
         rest /= chunks;
         uint kv_h = rest % kv_heads, h = kv_h * group + in_group, b = rest / kv_heads;
         ulong row = ((ulong)b * heads + h) * tq + i;
-        int begin = c * chunk, end = min(min((int)tk, start + (int)i + 1), begin + (int)chunk);
+        int sees = start + (int)i, chunk_begin = c * chunk,
+            begin = max(chunk_begin, sees - window + 1),
+            end = min(min(KEYS_OF_ROW(b), sees + 1), chunk_begin + (int)chunk);
         global const float *q_numbers = q + q_offset + b * q_batch + i * q_row + h * q_head;
         global const float *k_rows = k + k_offset + b * k_batch + kv_h * k_head;
         global const float *v_rows = v + v_offset + b * v_batch + kv_h * v_head;
@@ -62,6 +67,7 @@ kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void attention_decode(
                 for (uint d = 0; d < min(DEPTH, (int)(D - depth)); d++)
                     score = fma(query[depth + d], k_block[lane * PITCH + d], score);
             }
+            score += SLOPE_OF_HEAD(h) * (float)(key + (int)lane - sees);
             if ((int)lane >= keys)
                 score = HIDDEN;
             scores[lane] = score;

@@ -5,6 +5,8 @@
  * owns rows y, y + 8, ... and columns x, x + 8, ... of every product, in registers: loops over them
  * are unrolled, so that indices of private arrays are constants.
  *
+ * What a query sees, and slopes: see cl/attention_cpu.cl.
+ *
  * The host defines D, BLOCK (by D: what 32 KiB hold) and BACKWARD: which of the kernels are meant.
  */
 
@@ -105,6 +107,29 @@ static inline void store_sums(global float *to, ulong row, int count, float sum[
     }
 }
 
+/* Adds slopes, and hides from each query the keys that it does not see. */
+static inline void mask_scores(float s[EACH][EACH], int key, int sees, int end, float slope,
+                               int window, uint x, uint y)
+{
+#pragma unroll
+    for (uint i = 0; i < EACH; i++) {
+        int sees_row = sees + (int)(y + i * SIDE);
+#pragma unroll
+        for (uint j = 0; j < EACH; j++) {
+            int number = key + (int)(x + j * SIDE);
+            s[i][j] += slope * (float)(number - sees_row);
+            if (number > min(end - 1, sees_row) || number <= sees_row - window)
+                s[i][j] = HIDDEN;
+        }
+    }
+}
+
+/* The block of keys with the first key that a query sees. */
+static inline int first_block(int sees, int window)
+{
+    return max(sees - window + 1, 0) / BLOCK * BLOCK;
+}
+
 #if !BACKWARD
 
 /* out (batch, tq, heads, D) and, if keep_lse, lse (batch, heads, tq). */
@@ -114,7 +139,7 @@ attention_forward(global const float *q, global const float *k, global const flo
                   ulong q_batch, ulong q_row, ulong q_head, ulong k_offset, ulong k_batch,
                   ulong k_row, ulong k_head, ulong v_offset, ulong v_batch, ulong v_row,
                   ulong v_head, uint batch, uint heads, uint kv_heads, uint tq, uint tk,
-                  float scale, int first_position, uint has_position, uint keep_lse)
+                  float scale, int first_position, MASK_PARAMETERS uint has_position, uint keep_lse)
 {
     local float q_block[BLOCK * PITCH], kv_block[BLOCK * PITCH], p[BLOCK * P_PITCH],
         partial[SIDE * BLOCK];
@@ -127,7 +152,8 @@ attention_forward(global const float *q, global const float *k, global const flo
         uint query = (blocks - 1 - item % blocks) * BLOCK; /* those that see most come first */
         uint b = item / blocks / heads, h = item / blocks % heads, kv_h = h / (heads / kv_heads);
         int queries = min(BLOCK, (int)(tq - query)), sees = start + (int)query;
-        int end = min((int)tk, sees + queries);
+        int end = min(KEYS_OF_ROW(b), sees + queries);
+        float slope = SLOPE_OF_HEAD(h);
         global const float *k_rows = k + k_offset + b * k_batch + kv_h * k_head;
         global const float *v_rows = v + v_offset + b * v_batch + kv_h * v_head;
         float sums[EACH][D_EACH], greatest[EACH], total[EACH];
@@ -140,22 +166,19 @@ attention_forward(global const float *q, global const float *k, global const flo
         barrier(CLK_LOCAL_MEM_FENCE); /* the item before has been read */
         load_block(q_block, q + q_offset + b * q_batch + h * q_head + query * q_row, q_row, queries,
                    scale * LOG2_E);
-        for (int key = 0; key < end; key += BLOCK) {
+        for (int key = first_block(sees, window); key < end; key += BLOCK) {
             float s[EACH][EACH];
             barrier(CLK_LOCAL_MEM_FENCE);
             load_block(kv_block, k_rows + key * k_row, k_row, end - key, 1.0f);
             barrier(CLK_LOCAL_MEM_FENCE);
             multiply_rows(s, q_block, kv_block, x, y);
+            mask_scores(s, key, sees, end, slope, window, x, y);
 #pragma unroll
             for (uint i = 0; i < EACH; i++) {
-                int last = min(end - 1, sees + (int)(y + i * SIDE));
                 float most = LEAST;
 #pragma unroll
-                for (uint j = 0; j < EACH; j++) {
-                    if (key + (int)(x + j * SIDE) > last)
-                        s[i][j] = HIDDEN;
+                for (uint j = 0; j < EACH; j++)
                     most = fmax(most, s[i][j]);
-                }
                 partial[x * BLOCK + y + i * SIDE] = most;
             }
             barrier(CLK_LOCAL_MEM_FENCE);
@@ -208,16 +231,13 @@ attention_forward(global const float *q, global const float *k, global const flo
 #else
 
 /* Makes probabilities of scores s, from the logarithms of their denominators. */
-static inline void probabilities(float s[EACH][EACH], local const float *lse, int key, int sees,
-                                 int end, uint x, uint y)
+static inline void probabilities(float s[EACH][EACH], local const float *lse, uint y)
 {
 #pragma unroll
-    for (uint i = 0; i < EACH; i++) {
-        int last = min(end - 1, sees + (int)(y + i * SIDE));
+    for (uint i = 0; i < EACH; i++)
 #pragma unroll
         for (uint j = 0; j < EACH; j++)
-            s[i][j] = key + (int)(x + j * SIDE) <= last ? exp2(s[i][j] - lse[y + i * SIDE]) : 0.0f;
-    }
+            s[i][j] = s[i][j] == HIDDEN ? 0.0f : exp2(s[i][j] - lse[y + i * SIDE]);
 }
 
 /* Makes gradients of scores of probabilities s and their gradients dp. */
@@ -237,7 +257,7 @@ kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void attention_backwar
     global const float *lse, global const float *d_out, global float *dq, ulong q_offset,
     ulong q_batch, ulong q_row, ulong q_head, ulong k_offset, ulong k_batch, ulong k_row,
     ulong k_head, ulong v_offset, ulong v_batch, ulong v_row, ulong v_head, uint batch, uint heads,
-    uint kv_heads, uint tq, uint tk, float scale, int first_position, ulong out_offset,
+    uint kv_heads, uint tq, uint tk, float scale, int first_position, MASK_PARAMETERS ulong out_offset,
     ulong out_batch, ulong out_row, ulong out_head, ulong d_out_offset, ulong d_out_batch,
     ulong d_out_row, ulong d_out_head, global float *delta)
 {
@@ -251,7 +271,8 @@ kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void attention_backwar
         uint query = (blocks - 1 - item % blocks) * BLOCK;
         uint b = item / blocks / heads, h = item / blocks % heads, kv_h = h / (heads / kv_heads);
         int queries = min(BLOCK, (int)(tq - query)), sees = first_position + (int)query;
-        int end = min((int)tk, sees + queries);
+        int end = min(KEYS_OF_ROW(b), sees + queries);
+        float slope = SLOPE_OF_HEAD(h);
         ulong row = ((ulong)b * heads + h) * tq + query;
         global const float *k_rows = k + k_offset + b * k_batch + kv_h * k_head;
         global const float *v_rows = v + v_offset + b * v_batch + kv_h * v_head;
@@ -276,7 +297,7 @@ kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void attention_backwar
             if (i < queries)
                 delta[row + i] = sum;
         }
-        for (int key = 0; key < end; key += BLOCK) {
+        for (int key = first_block(sees, window); key < end; key += BLOCK) {
             float s[EACH][EACH], dp[EACH][EACH];
             barrier(CLK_LOCAL_MEM_FENCE);
             load_block(kv_block, v_rows + key * v_row, v_row, end - key, 1.0f);
@@ -286,7 +307,8 @@ kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void attention_backwar
             load_block(kv_block, k_rows + key * k_row, k_row, end - key, 1.0f);
             barrier(CLK_LOCAL_MEM_FENCE);
             multiply_rows(s, q_block, kv_block, x, y);
-            probabilities(s, row_lse, key, sees, end, x, y);
+            mask_scores(s, key, sees, end, slope, window, x, y);
+            probabilities(s, row_lse, y);
             differentiate(s, dp, row_delta, scale, y);
             store_scores(ds, s, x, y);
             barrier(CLK_LOCAL_MEM_FENCE);
@@ -304,7 +326,7 @@ kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void attention_backwar
     global const float *d_out, global float *dk, global float *dv, ulong q_offset, ulong q_batch,
     ulong q_row, ulong q_head, ulong k_offset, ulong k_batch, ulong k_row, ulong k_head,
     ulong v_offset, ulong v_batch, ulong v_row, ulong v_head, uint batch, uint heads, uint kv_heads,
-    uint tq, uint tk, float scale, int first_position, ulong d_out_offset, ulong d_out_batch,
+    uint tq, uint tk, float scale, int first_position, MASK_PARAMETERS ulong d_out_offset, ulong d_out_batch,
     ulong d_out_row, ulong d_out_head, global const float *delta)
 {
     local float k_block[BLOCK * PITCH], v_block[BLOCK * PITCH], q_block[BLOCK * PITCH];
@@ -314,8 +336,9 @@ kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void attention_backwar
 
     for (ulong item = get_group_id(0); item < (ulong)batch * kv_heads * blocks;
          item += get_num_groups(0)) {
-        int key = item % blocks * BLOCK, end = min((int)tk, key + BLOCK);
+        int key = item % blocks * BLOCK, rows = min(BLOCK, (int)tk - key);
         uint b = item / blocks / kv_heads, kv_h = item / blocks % kv_heads;
+        int end = min(KEYS_OF_ROW(b), key + rows);
         float dk_sums[EACH][D_EACH], dv_sums[EACH][D_EACH];
         clear_sums(dk_sums);
         clear_sums(dv_sums);
@@ -326,8 +349,10 @@ kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void attention_backwar
                    end - key, 1.0f);
         /* The first query that sees the first of these keys, in whole blocks. */
         int first = clamp(key - first_position, 0, (int)tq) / BLOCK * BLOCK;
+        /* Those from `last` on see none: they are too far, or the row ends before. */
+        int last = end <= key ? first : min((int)tq, end - 1 + window - first_position);
         for (uint h = kv_h * group; h < (kv_h + 1) * group; h++) {
-            for (int query = first; query < (int)tq; query += BLOCK) {
+            for (int query = first; query < last; query += BLOCK) {
                 int queries = min(BLOCK, (int)tq - query), sees = first_position + query;
                 ulong row = ((ulong)b * heads + h) * tq + query;
                 global const float *q_rows =
@@ -341,7 +366,8 @@ kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void attention_backwar
                 }
                 barrier(CLK_LOCAL_MEM_FENCE);
                 multiply_rows(s, q_block, k_block, x, y);
-                probabilities(s, row_lse, key, sees, end, x, y);
+                mask_scores(s, key, sees, end, SLOPE_OF_HEAD(h), window, x, y);
+                probabilities(s, row_lse, y);
                 store_scores(p, s, x, y);
                 barrier(CLK_LOCAL_MEM_FENCE);
                 load_block(q_block,
@@ -360,8 +386,8 @@ kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void attention_backwar
             }
         }
         ulong at = (((ulong)b * tk + key) * kv_heads + kv_h) * D, step = (ulong)kv_heads * D;
-        store_sums(dk + at, step, end - key, dk_sums, x, y);
-        store_sums(dv + at, step, end - key, dv_sums, x, y);
+        store_sums(dk + at, step, rows, dk_sums, x, y);
+        store_sums(dv + at, step, rows, dv_sums, x, y);
     }
 }
 

@@ -6,16 +6,19 @@
 
 kernel void attention_merge(global const int *position, global float *out, global float *lse,
                             uint batch, uint heads, uint tq, uint tk, int first_position,
-                            uint has_position, uint keep_lse, global const float *partial,
+                            MASK_PARAMETERS uint has_position, uint keep_lse, global const float *partial,
                             uint chunk)
 {
     uint chunks = (tk + chunk - 1) / chunk;
     int start = clamp(has_position ? *position : first_position, -(int)tq, (int)tk);
     for (ulong row = get_group_id(0); row < (ulong)batch * heads * tq; row += get_num_groups(0)) {
         uint i = row % tq, h = row / tq % heads, b = row / tq / heads;
-        int end = min((int)tk, start + (int)i + 1);
-        uint filled = end > 0 ? ((uint)end + chunk - 1) / chunk : 1;
-        global const float *parts = partial + row * chunks * (D + 2);
+        int sees = start + (int)i, end = min(KEYS_OF_ROW(b), sees + 1),
+            begin = max(0, sees - window + 1);
+        /* The chunks with keys that the query sees; if there is none, the first, which has nothing. */
+        uint first = begin < end ? (uint)begin / chunk : 0;
+        uint filled = begin < end ? ((uint)end + chunk - 1) / chunk - first : 1;
+        global const float *parts = partial + (row * chunks + first) * (D + 2);
         float greatest = parts[D], total = 0.0f;
         for (uint c = 1; c < filled; c++)
             greatest = fmax(greatest, parts[c * (D + 2) + D]);

@@ -426,3 +426,11 @@ inline floatv box_muller(uintv radius, uintv angle)
     SELECT(LT(convert_floatv(words_of(index, (uint)(stream), seed, step) >> 8) * 0x1p-24f,         \
               (floatv)(p)),                                                                        \
            (floatv)(0.0f), (floatv)(1.0f / (1.0f - (p))))
+
+/* Arguments of all kernels of attention: keys of each row of the batch, slopes of heads, how many keys a query sees at most.
+ * Of buffers that are not used any may be given. */
+#define MASK_PARAMETERS                                                                            \
+    global const int *lengths, global const float *slopes, uint has_lengths, uint has_slopes,     \
+        int window,
+#define KEYS_OF_ROW(b) (has_lengths ? clamp(lengths[b], 0, (int)tk) : (int)tk)
+#define SLOPE_OF_HEAD(h) (has_slopes ? slopes[h] * LOG2_E : 0.0f)

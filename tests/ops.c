@@ -76,7 +76,7 @@ static uint64_t key_of(const char *text, size_t number)
 
 static enum qn_type type_of(char letter)
 {
-    return strchr("wicvz39", letter) ? QN_I32 : QN_F32;
+    return strchr("wicvzl39", letter) ? QN_I32 : QN_F32;
 }
 
 static double special(size_t index)
@@ -125,6 +125,10 @@ static double draw(char letter, uint64_t key, size_t index, size_t count, size_t
         return 3;
     case '9': /* i32 */
         return 2990;
+    case 'l': /* i32: a length, of no row or of more than all now and then */
+        return (double)(random_word32(key, index) % 70);
+    case 'u': /* from 0 to 1/8 */
+        return uniform(key, index) / 8;
     case 'm': /* 0 or 1 */
         return random_word32(key, index) & 1;
     case 'w': /* i32 */

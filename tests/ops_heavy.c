@@ -151,12 +151,16 @@ static const struct row rows_of_matmul[] = {
 /* ---- Attention ---- */
 
 static const struct qn_attention everything = {0}, causal = {.is_causal = true},
-                                 causal_scaled = {.is_causal = true, .scale = 0.37f};
+                                 causal_scaled = {.is_causal = true, .scale = 0.37f},
+                                 near = {.is_causal = true, .window = 21};
 
 static qn_node *build_attention(const struct row *row, qn_node *const *x)
 {
     struct qn_attention attention = *(const struct qn_attention *)row->options;
-    attention.position = strlen(row->operands) == 4 ? x[3] : NULL;
+    for (size_t i = 3; i < strlen(row->operands); i++)
+        *(row->operands[i] == 'l'   ? &attention.lengths
+          : row->operands[i] == 'u' ? &attention.slopes
+                                    : &attention.position) = x[i];
     return qn_attention(x[0], x[1], x[2], attention);
 }
 static struct array reference_of_attention(const struct row *row, const struct array *x)
@@ -164,9 +168,19 @@ static struct array reference_of_attention(const struct row *row, const struct a
     const struct qn_attention *attention = row->options;
     double scale =
         attention->scale > 0 ? (double)attention->scale : 1 / sqrt((double)x[0].shape.size[3]);
-    ptrdiff_t first = (ptrdiff_t)x[1].shape.size[1] - (ptrdiff_t)x[0].shape.size[1];
-    return reference_attention(x[0], x[1], x[2], attention->is_causal, scale,
-                               strlen(row->operands) == 4 ? (ptrdiff_t)x[3].at[0] : first);
+    struct reference_mask mask = {.is_causal = attention->is_causal,
+                                  .first =
+                                      (ptrdiff_t)x[1].shape.size[1] - (ptrdiff_t)x[0].shape.size[1],
+                                  .window = (ptrdiff_t)attention->window};
+    for (size_t i = 3; i < strlen(row->operands); i++) {
+        if (row->operands[i] == 'l')
+            mask.lengths = x[i];
+        else if (row->operands[i] == 'u')
+            mask.slopes = x[i];
+        else
+            mask.first = (ptrdiff_t)x[i].at[0];
+    }
+    return reference_attention(x[0], x[1], x[2], scale, mask);
 }
 /* q, k and v as GPT-2 has them: parts of one (B, T, 3 C). */
 static qn_node *build_attention_of_one(const struct row *row, qn_node *const *x)
@@ -209,6 +223,16 @@ static const struct row rows_of_attention[] = {
     ATTENTION("attention_scaled", "nnn", causal_scaled, 7, "1x33x2x16 1x33x2x16 1x33x2x16"),
     ATTENTION("attention_at", "nnn3", causal, 0, "2x1x3x16 2x67x3x16 2x67x3x16 1", "2x5x3x16 2x33x3x16 2x33x3x16 1", "1x1x18x64 1x1031x18x64 1x1031x18x64 1"),
     ATTENTION("attention_decode", "nnn9", causal, 0, "2x1x3x16 2x67x3x16 2x67x3x16 1", "2x3x2x16 2x1299x2x16 2x1299x2x16 1", "1x1x2x64 1x3001x2x64 1x3001x2x64 1"),
+    ATTENTION("attention_grouped", "nnn", causal, 7, "2x33x6x16 2x33x2x16 2x33x2x16", "1x17x4x32 1x67x1x32 1x67x1x32"),
+    ATTENTION("attention_lengths", "nnnl", everything, 7, "5x33x3x16 5x33x3x16 5x33x3x16 5", "3x5x4x7 3x67x2x7 3x67x2x7 3", "2x131x1x64 2x131x1x64 2x131x1x64 2"),
+    ATTENTION("attention_causal_lengths", "nnnl", causal, 7, "5x67x3x16 5x67x3x16 5x67x3x16 5", "3x131x2x33 3x131x2x33 3x131x2x33 3"),
+    ATTENTION("attention_window", "nnn", near, 7, "1x131x3x16 1x131x3x16 1x131x3x16", "2x33x2x64 2x67x1x64 2x67x1x64", "1x300x1x16 1x300x1x16 1x300x1x16"),
+    ATTENTION("attention_window_lengths", "nnnl", near, 7, "5x131x2x16 5x131x2x16 5x131x2x16 5"),
+    ATTENTION("attention_slopes", "nnnu", causal, 7, "1x67x3x16 1x67x3x16 1x67x3x16 3", "2x33x6x32 2x33x2x32 2x33x2x32 6"),
+    ATTENTION("attention_all_masks", "nnnlu", near, 7, "3x67x4x16 3x67x2x16 3x67x2x16 3 4"),
+    ATTENTION("decode_window", "nnn9lu", near, 0, "3x1x4x16 3x2995x2x16 3x2995x2x16 1 3 4"),
+    ATTENTION("decode_near", "nnn9", near, 0, "2x3x3x16 2x3001x3x16 2x3001x3x16 1"),
+    ATTENTION("decode_lengths", "nnn3lu", causal, 0, "5x1x3x16 5x67x3x16 5x67x3x16 1 5 3", "2x1x2x64 2x1299x2x64 2x1299x2x64 1 2 2"),
     {ROW("attention", "attention_of_one", "n", 1, 3e-6, 1e-5, false, build_attention_of_one, reference_attention_of_one), .cases = {"2x17x96", "1x67x192"}, .options = &causal},
 };
 /* clang-format on */

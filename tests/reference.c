@@ -298,31 +298,38 @@ struct array reference_correct(struct array logits, struct array targets)
     return y;
 }
 
-struct array reference_attention(struct array q, struct array k, struct array v, bool is_causal,
-                                 double scale, ptrdiff_t first)
+struct array reference_attention(struct array q, struct array k, struct array v, double scale,
+                                 struct reference_mask mask)
 {
     size_t batches = q.shape.size[0], queries = q.shape.size[1], keys = k.shape.size[1];
-    size_t heads = q.shape.size[2], width = q.shape.size[3];
+    size_t heads = q.shape.size[2], width = q.shape.size[3], group = heads / k.shape.size[2];
     struct array y = array_new(q.shape), score = array_new((qn_shape){1, {keys}});
     for (size_t b = 0; b < batches; b++)
         for (size_t h = 0; h < heads; h++)
             for (size_t i = 0; i < queries; i++) {
                 const double *query = q.at + ((b * queries + i) * heads + h) * width;
                 double *out = y.at + ((b * queries + i) * heads + h) * width;
-                ptrdiff_t seen = is_causal ? first + (ptrdiff_t)i + 1 : (ptrdiff_t)keys;
-                if (seen > (ptrdiff_t)keys)
-                    seen = (ptrdiff_t)keys;
-                for (ptrdiff_t j = 0; j < seen; j++) {
-                    const double *key = k.at + ((b * keys + (size_t)j) * heads + h) * width;
-                    score.at[j] = 0;
+                ptrdiff_t at = mask.first + (ptrdiff_t)i, begin = 0, end = (ptrdiff_t)keys;
+                if (mask.is_causal && at + 1 < end)
+                    end = at + 1;
+                if (mask.lengths.count && mask.lengths.at[b] < (double)end)
+                    end = (ptrdiff_t)fmax(mask.lengths.at[b], 0);
+                if (mask.window && at - mask.window + 1 > begin)
+                    begin = at - mask.window + 1;
+                if (begin >= end)
+                    continue;
+                for (ptrdiff_t j = begin; j < end; j++) {
+                    size_t row = (b * keys + (size_t)j) * (heads / group) + h / group;
+                    score.at[j] = mask.slopes.count ? mask.slopes.at[h] * (double)(j - at) : 0;
                     for (size_t d = 0; d < width; d++)
-                        score.at[j] += scale * query[d] * key[d];
+                        score.at[j] += scale * query[d] * k.at[row * width + d];
                 }
-                softmax_row(score.at, score.at, (size_t)seen);
-                for (ptrdiff_t j = 0; j < seen; j++)
+                softmax_row(score.at + begin, score.at + begin, (size_t)(end - begin));
+                for (ptrdiff_t j = begin; j < end; j++) {
+                    size_t row = (b * keys + (size_t)j) * (heads / group) + h / group;
                     for (size_t d = 0; d < width; d++)
-                        out[d] +=
-                            score.at[j] * v.at[((b * keys + (size_t)j) * heads + h) * width + d];
+                        out[d] += score.at[j] * v.at[row * width + d];
+                }
             }
     return y;
 }

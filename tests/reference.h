@@ -44,9 +44,14 @@ struct array reference_cross_entropy(struct array logits, struct array targets,
                                      struct qn_cross_entropy options);
 struct array reference_correct(struct array logits, struct array targets);
 
-/* `first`: the position of the first query among the keys. */
-struct array reference_attention(struct array q, struct array k, struct array v, bool is_causal,
-                                 double scale, ptrdiff_t first);
+/* first: the position of the first query among the keys; window 0, lengths and slopes without elements: none. */
+struct reference_mask {
+    bool is_causal;
+    ptrdiff_t first, window;
+    struct array lengths, slopes;
+};
+struct array reference_attention(struct array q, struct array k, struct array v, double scale,
+                                 struct reference_mask mask);
 
 /* Output 0 or 1 of qn_top_k. */
 struct array reference_top_k(struct array x, size_t k, int output);

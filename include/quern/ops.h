@@ -190,11 +190,17 @@ struct qn_attention {
     float scale;    /* 0: 1/sqrt(D) */
     qn_node *
         position; /* i32 (1), is_causal only: the position of the first query among the keys; NULL: Tk - Tq, that is
-                           the last query sees the last key.  For caches that are not full yet.  No gradient then. */
+                        * the last query sees the last key.  For caches that are not full yet.  No gradient then. */
+    size_t window; /* is_causal only: a query sees so many keys, its own included; 0: all */
+    qn_node *
+        lengths; /* i32 (B): rows have so many keys, none beyond is seen; NULL: Tk.  A query that sees none gives zeros. */
+    qn_node *
+        slopes; /* f32 (H): slope (j - i) is added to the score of a key at j and a query at i (ALiBi: Press et al., 2022);
+                        * NULL: none.  No gradient of the slopes. */
 };
 
-/* softmax(scale q k^T) v, head by head: q (B, Tq, H, D), k and v (B, Tk, H, D) -> (B, Tq, H, D).  Tq x Tk is never
- * stored (Dao et al., 2022). */
+/* softmax(scale q k^T) v, head by head: q (B, Tq, H, D), k and v (B, Tk, G, D) -> (B, Tq, H, D).  Each of the G heads of k and v
+ * serves H / G neighbouring heads of q.  Tq x Tk is never stored (Dao et al., 2022). */
 qn_node *qn_attention(qn_node *q, qn_node *k, qn_node *v, struct qn_attention options);
 
 /* ---- Choosing; no gradients ---- */

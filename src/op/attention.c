@@ -2,7 +2,8 @@
  *
  * Both classes of devices compute probabilities anew in the backward pass, from the logarithms of
  * their denominators (output 1 of the forward pass).  Kernels know no "causal": query i sees keys 0
- * to start + i, and start is beyond them all where nothing is hidden. */
+ * to start + i, and start is beyond them all where nothing is hidden; of these the last `window`, which is as long as any text
+ * where there is none. */
 #include <limits.h>
 #include <math.h>
 
@@ -24,12 +25,14 @@ enum {
     /* Where heads are few, keys or queries whose gradients one work-item makes: multiples of KEYS
      * and of COLUMNS of cl/attention_cpu.cl. */
     BACKWARD_KEY_PART = 144,
-    BACKWARD_QUERY_PART = 64
+    BACKWARD_QUERY_PART = 64,
+    MOST_KEYS = INT32_MAX / 4
 };
 
 /* Of both operations. */
 struct attention_attributes {
-    uint32_t is_causal, has_position;
+    uint32_t is_causal, has_position, has_lengths, has_slopes;
+    uint32_t window; /* 0: none */
     float scale;
 };
 
@@ -57,7 +60,41 @@ static int32_t first_position(const qn_node *node)
     return attributes->is_causal ? (int32_t)s.keys - (int32_t)s.queries : (int32_t)s.keys;
 }
 
+/* Of the inputs that come after the others, if they are there: those of a row's keys, and of the heads' slopes. */
+static size_t lengths_input(const qn_node *node)
+{
+    const struct attention_attributes *attributes = node->attributes;
+    return node->n_inputs - attributes->has_slopes - attributes->has_lengths;
+}
+
+static size_t slopes_input(const qn_node *node)
+{
+    const struct attention_attributes *attributes = node->attributes;
+    return node->n_inputs - attributes->has_slopes;
+}
+
 /* ---- Shapes ---- */
+
+static bool check_mask(const qn_node *node)
+{
+    const struct attention_attributes *attributes = node->attributes;
+    struct sizes s = sizes_of(node);
+    if (attributes->window && !attributes->is_causal)
+        return qn_node_fail(node, "a window means nothing where is_causal is false");
+    if (attributes->has_lengths) {
+        const qn_node *lengths = node->inputs[lengths_input(node)];
+        if (lengths->outputs[0].type != QN_I32 ||
+            !qn_shape_equal(lengths->outputs[0].shape, QN_SHAPE(s.batch)))
+            return qn_node_fail(node, "lengths are not i32, one for each of %zu rows", s.batch);
+    }
+    if (attributes->has_slopes) {
+        const qn_node *slopes = node->inputs[slopes_input(node)];
+        if (slopes->outputs[0].type != QN_F32 ||
+            !qn_shape_equal(slopes->outputs[0].shape, QN_SHAPE(s.heads)))
+            return qn_node_fail(node, "slopes are not f32, one for each of %zu heads", s.heads);
+    }
+    return true;
+}
 
 static bool check_operands(qn_node *node)
 {
@@ -82,9 +119,9 @@ static bool check_operands(qn_node *node)
     if (k->size[2] == 0 || q->size[2] % k->size[2] != 0)
         return qn_node_fail(node, "%zu heads of q are no multiple of %zu of k", q->size[2],
                             k->size[2]);
-    if (q->size[1] > INT32_MAX / 4 || k->size[1] > INT32_MAX / 4)
+    if (q->size[1] > MOST_KEYS || k->size[1] > MOST_KEYS)
         return qn_node_fail(node, "%zu queries and %zu keys are too many", q->size[1], k->size[1]);
-    return true;
+    return check_mask(node);
 }
 
 static bool infer_attention(qn_node *node)
@@ -122,7 +159,18 @@ static void launch_strides(struct qn_launch *launch, size_t input)
         qn_launch_ulong(launch, (size_t)layout->stride[axis]);
 }
 
-/* From q_offset to first_position. */
+/* MASK_PARAMETERS of cl/common.cl. */
+static void launch_mask(struct qn_launch *launch, const qn_node *node)
+{
+    const struct attention_attributes *attributes = node->attributes;
+    qn_launch_input(launch, attributes->has_lengths ? lengths_input(node) : 0);
+    qn_launch_input(launch, attributes->has_slopes ? slopes_input(node) : 0);
+    qn_launch_uint(launch, attributes->has_lengths);
+    qn_launch_uint(launch, attributes->has_slopes);
+    qn_launch_int(launch, attributes->window ? (int32_t)attributes->window : MOST_KEYS);
+}
+
+/* From q_offset to the mask. */
 static void launch_sizes(struct qn_launch *launch, const qn_node *node)
 {
     const struct attention_attributes *attributes = node->attributes;
@@ -136,6 +184,7 @@ static void launch_sizes(struct qn_launch *launch, const qn_node *node)
     qn_launch_uint(launch, s.keys);
     qn_launch_float(launch, attributes->scale);
     qn_launch_int(launch, first_position(node));
+    launch_mask(launch, node);
 }
 
 /* The first arguments of attention_forward and attention_decode.  Buffers that are not used must be
@@ -271,6 +320,7 @@ static void record_decode(struct qn_launch *launch, const qn_node *node,
     qn_launch_uint(launch, s.queries);
     qn_launch_uint(launch, s.keys);
     qn_launch_int(launch, first_position(node));
+    launch_mask(launch, node);
     qn_launch_uint(launch, attributes->has_position);
     qn_launch_uint(launch, keep_lse);
     qn_launch_workspace(launch);
@@ -387,6 +437,8 @@ static struct qn_cost cost_of(const qn_node *node, int products)
     double queries = (double)s.queries, keys = (double)s.keys, pairs = queries * keys;
     if (attributes->is_causal)
         pairs -= keys >= queries ? queries * (queries - 1) / 2 : pairs - keys * (keys + 1) / 2;
+    if (attributes->window)
+        pairs = fmin(pairs, queries * attributes->window);
     struct qn_cost cost = {.flops =
                                2.0 * products * pairs * (double)(s.batch * s.heads * s.head_size)};
     for (size_t i = 0; i < node->n_inputs; i++)
@@ -439,10 +491,12 @@ static void gradient_attention(qn_node *node, qn_node *const *d_out, qn_node **d
                                : "the logarithms of denominators have no gradient");
         return;
     }
-    qn_node *operands[] = {node->inputs[Q],    node->inputs[K], node->inputs[V], node,
-                           qn_output(node, 1), d_out[0]};
-    qn_node *gradients = qn_node_new(&attention_backward_op, attributes, operands,
-                                     sizeof operands / sizeof *operands);
+    qn_node *operands[D_OUT + 3] = {node->inputs[Q],    node->inputs[K], node->inputs[V], node,
+                                    qn_output(node, 1), d_out[0]};
+    size_t count = D_OUT + 1;
+    for (size_t i = lengths_input(node); i < node->n_inputs; i++)
+        operands[count++] = node->inputs[i];
+    qn_node *gradients = qn_node_new(&attention_backward_op, attributes, operands, count);
     for (int i = 0; gradients && i < 3; i++)
         d_in[i] = qn_output(gradients, i);
 }
@@ -483,11 +537,22 @@ qn_node *qn_attention(qn_node *q, qn_node *k, qn_node *v, struct qn_attention op
 {
     if (!q)
         return NULL;
-    struct attention_attributes attributes = {.is_causal = options.is_causal,
-                                              .has_position = options.position != NULL,
-                                              .scale = options.scale};
+    struct attention_attributes attributes = {
+        .is_causal = options.is_causal,
+        .has_position = options.position != NULL,
+        .has_lengths = options.lengths != NULL,
+        .has_slopes = options.slopes != NULL,
+        .window = options.window < MOST_KEYS ? (uint32_t)options.window : 0,
+        .scale = options.scale};
+    qn_node *operands[6] = {q, k, v};
+    size_t count = 3;
+    if (options.position)
+        operands[count++] = options.position;
+    if (options.lengths)
+        operands[count++] = options.lengths;
+    if (options.slopes)
+        operands[count++] = options.slopes;
     if (attributes.scale == 0 && qn_node_shape(q).rank == 4 && qn_node_shape(q).size[3] > 0)
         attributes.scale = (float)(1.0 / sqrt((double)qn_node_shape(q).size[3]));
-    return qn_node_new(&attention_op, &attributes, (qn_node *[]){q, k, v, options.position},
-                       options.position ? 4 : 3);
+    return qn_node_new(&attention_op, &attributes, operands, count);
 }
