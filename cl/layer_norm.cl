@@ -37,7 +37,7 @@ inline struct deviations deviations(global const float *row, ulong width, float 
  *
  * The row is read once for both: var = mean(d^2) - mean(d)^2 with d = x - shift.  A shift of 0 would lose all digits where the
  * mean is large.  The mean of the first k numbers loses few of them: k (shift - mean)^2 is at most the sum of squares about
- * the mean, so mean(d^2) is at most (1 + width / k) var. */
+ * the mean, so mean(d^2) is at most (1 + width / k) var, and width / k at most about 32. */
 kernel void layer_norm(global float *restrict y, global float *restrict mean,
                        global float *restrict rstd, global const float *restrict x,
                        global const float *restrict weight, global const float *restrict bias,
@@ -47,7 +47,7 @@ kernel void layer_norm(global float *restrict y, global float *restrict mean,
     for (ulong row = get_group_id(0); row < rows; row += get_num_groups(0)) {
         global const float *in = x + row * width;
         global float *out = y + row * width;
-        ulong first = min(width, 4 * ROW_STEP);
+        ulong first = min(width, max(4 * ROW_STEP, width / 32));
         float shift = group_sum(sum_lanes(deviations(in, first, 0.0f).sum), scratch) / first;
         struct deviations d = deviations(in, width, shift);
         float mean_d = group_sum(sum_lanes(d.sum), scratch) / width;
