@@ -204,7 +204,14 @@ inline void finish_rows(global float *restrict y, ulong n, FUSED_PARAMETERS ulon
                         uint column, uint end)
 {
     for (; row < row_end; row++) {
-        for (uint j = column; j < end; j += FLOAT_WIDTH) {
+        uint j = column;
+        for (; j + FLOAT_WIDTH <= end; j += FLOAT_WIDTH) { /* whole vectors, and FUSED is told so */
+            global float *at = y + row * n + j;
+            floatv v = vloadv(0, at);
+            FUSED(v, row, j, j + FLOAT_WIDTH);
+            vstorev(v, 0, at);
+        }
+        if (j < end) {
             global float *at = y + row * n + j;
             floatv v = load_up_to(at, end - j);
             FUSED(v, row, j, end);

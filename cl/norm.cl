@@ -45,7 +45,7 @@ inline struct deviations deviations(global const float *row, ulong width, float 
  *
  * The row is read once for both: var = mean(d^2) - mean(d)^2 with d = x - shift.  A shift of 0 would lose all digits where the
  * mean is large.  The mean of the first k numbers loses few of them: k (shift - mean)^2 is at most the sum of squares about
- * the mean, so mean(d^2) is at most (1 + width / k) var. */
+ * the mean, so mean(d^2) is at most (1 + width / k) var, and width / k at most about 32. */
 kernel void norm(global float *restrict y, IF_CENTERED(global float *restrict mean,)
                  global float *restrict rstd, global const float *restrict x,
                  global const float *restrict weight, IF_CENTERED(global const float *restrict bias,)
@@ -56,7 +56,7 @@ kernel void norm(global float *restrict y, IF_CENTERED(global float *restrict me
         global const float *in = x + row * width;
         global float *out = y + row * width;
 #if CENTERED
-        ulong first = min(width, 4 * ROW_STEP);
+        ulong first = min(width, max(4 * ROW_STEP, width / 32));
         float shift = group_sum(sum_lanes(deviations(in, first, 0.0f).sum), scratch) / first;
         struct deviations d = deviations(in, width, shift);
         float mean_d = group_sum(sum_lanes(d.sum), scratch) / width;

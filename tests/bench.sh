@@ -113,6 +113,19 @@ voids_wrong_kernel()
     sed 's/exp_of(/exp_of(0.9f * /' "$SRCDIR/cl/softmax.cl" >cl/softmax.cl
     QUERN_CL_DIR=cl exits 1 rows --shapes 8x64 --json json.tmp
 }
+# Attention that forgets everything changes what is likeliest.
+voids_wrong_text()
+{
+    mkdir -p forgets
+    sed 's/store_lanes(sums\[h\]\[d\] \*/store_lanes(0.0f * sums[h][d] */' "$SRCDIR/cl/attention_decode_cpu.cl" >forgets/attention_decode_cpu.cl
+    sed 's/y\[lane + j \* GROUP\] = /&0.0f * /' "$SRCDIR/cl/attention_decode_gpu.cl" >forgets/attention_decode_gpu.cl
+    QUERN_CL_DIR=forgets exits 1 generate --shapes 64 && mentions out.tmp 'void: token .* is likelier'
+}
+refuses_rates()
+{
+    echo "$1" >bad.json
+    exits 1 gemm --shapes 8x8x8 --against bad.json && mentions err.tmp 'bad.json: result 0: expected an object'
+}
 against()
 {
     echo '[{"case": "gemm 64x64x64 NT float32", "best_s": 1, "mean_s": 1, "rate": 1000000, "unit": "GFLOP/s"}]' >torch.json
@@ -141,12 +154,17 @@ check "rows of three sizes, and of one" exits 0 rows --shapes 31x16x7,1001
 check "training of one recipe, and its losses" exits 0 train --shapes 12x64 --json json.tmp
 check "it has tokens a second" is_positive train/nanogpt-char-cpu/4L4H128-T64-B12 tokens_per_s
 check "generating, and its tokens" exits 0 generate --shapes 64
+check "text of a model whose attention is wrong is void" voids_wrong_text
 check "another program's rates" against
+check "a rate that cannot be" refuses_rates '[{"case": "gemm 8x8x8 NN float32", "rate": 1e308, "unit": "GFLOP/s"}]'
+check "a rate that is text" refuses_rates '[{"case": "gemm 8x8x8 NN float32", "rate": "1", "unit": "GFLOP/s"}]'
+check "rates that are no objects" refuses_rates '[1, 2]'
 check "a kernel that is wrong fails" voids_wrong_kernel
 check "its row is void, with a reason" mentions out.tmp '^| softmax | 8x64 | void: result\[[0-9]*\] is .*, not '
 check "in the JSON, too" test "$(value_of softmax/8x64 median_s)" = void
 check "the other rows are not" is_positive layer_norm/8x64/forward median_s
 check "an unknown group" usage_error 'no group "gem"; did you mean gemm?' gem
+check "a shape of no recipe" usage_error 'is no shape of train: one of 12x64' train --shapes 3x3
 check "shapes without a group" usage_error '--shapes needs the one group' --shapes 64x64x64
 check "a shape of another group" usage_error '"64x64" is no shape of gemm' gemm --shapes 64x64x64,64x64
 check "a shape that is none" usage_error '"0x1x1" is no shape of gemm' gemm --shapes 0x1x1

@@ -117,9 +117,9 @@ qn_node *qn_embedding_padded(qn_node *table, qn_node *ids, int32_t padding);
 
 struct qn_matmul {
     bool transpose_a, transpose_b; /* swap the last two axes of a, of b */
-    bool
-        keep_b; /* many runs read one b: what a device makes of it first is kept while b does not change.
-                                    * That takes as much memory again. */
+    /* Many runs read one b: what a device makes of it first is kept while b does not change.  That takes as much memory again,
+     * and is done while all that a plan keeps is an eighth of the device's. */
+    bool keep_b;
 };
 
 /* op(a) op(b): (..., M, K), (..., K, N) -> (..., M, N).  Leading axes are equal, or b has none.  Element-wise operations on

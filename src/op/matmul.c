@@ -363,6 +363,7 @@ static bool packs(const qn_node *node)
     const qn_context *context = node->graph->context;
     const qn_shape *y = qn_out(node, 0);
     return attributes->keep_b && !attributes->packed_columns && qn_in(node, 1)->rank == 2 &&
+           y->size[y->rank - 1] <= UINT32_MAX &&
            gemm_cpu_packs(qn_shape_count(*y) / y->size[y->rank - 1]) &&
            cpu_fits(node, &context->caps) && !clblast_fits(node, &context->caps) &&
            (!context->only_variant || strcmp(context->only_variant, "cpu") == 0);

@@ -19,6 +19,23 @@ static const struct {
     {"train/gpt2-124M/12L12H768-T1024-B1", "gpt2-124M T1024 B1"},
 };
 
+/* Whether all results have a case and a rate that can be true. */
+static bool are_results(const char *path, const json_t *list, char *message, size_t message_bytes)
+{
+    size_t i;
+    json_t *result;
+    json_array_foreach (list, i, result) {
+        double rate = json_number_value(json_object_get(result, "rate"));
+        if (json_is_string(json_object_get(result, "case")) && rate > 0 && rate < 1e15)
+            continue;
+        snprintf(message, message_bytes,
+                 "%s: result %zu: expected an object with a \"case\", and a \"rate\" above 0", path,
+                 i);
+        return false;
+    }
+    return true;
+}
+
 json_t *against_read(const char *path, char *message, size_t message_bytes)
 {
     json_error_t error;
@@ -26,9 +43,11 @@ json_t *against_read(const char *path, char *message, size_t message_bytes)
     if (json_is_object(file))
         list = json_object_get(file, "results");
     if (json_is_array(list)) {
-        json_incref(list);
+        bool is_good = are_results(path, list, message, message_bytes);
+        if (is_good)
+            json_incref(list);
         json_decref(file);
-        return list;
+        return is_good ? list : NULL;
     }
     if (file)
         snprintf(message, message_bytes, "%s: expected a list of results", path);
@@ -40,6 +59,19 @@ json_t *against_read(const char *path, char *message, size_t message_bytes)
     return NULL;
 }
 
+/* What a number of a unit is in ours; 0: it is none of ours. */
+static double factor_of(const char *unit)
+{
+    static const struct {
+        const char *name;
+        double factor;
+    } units[] = {{"GFLOP/s", 1e9}, {"GB/s", 1e9}, {"tok/s", 1}};
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++)
+        if (unit && strcmp(unit, units[i].name) == 0)
+            return units[i].factor;
+    return 0;
+}
+
 static double rate_of(const json_t *list, const char *name)
 {
     size_t i;
@@ -47,7 +79,8 @@ static double rate_of(const json_t *list, const char *name)
     json_array_foreach (list, i, result) {
         const char *found = json_string_value(json_object_get(result, "case"));
         if (found && strcmp(found, name) == 0)
-            return json_number_value(json_object_get(result, "rate"));
+            return json_number_value(json_object_get(result, "rate")) *
+                   factor_of(json_string_value(json_object_get(result, "unit")));
     }
     return 0;
 }
@@ -67,7 +100,7 @@ double against_rate(const json_t *against, const struct row *row)
     for (size_t i = 0; i < sizeof same / sizeof *same; i++)
         if (strcmp(row->id, same[i].id) == 0)
             return row->unit == TOKENS ? training_rate(against, same[i].name)
-                                       : 1e9 * rate_of(against, same[i].name);
+                                       : rate_of(against, same[i].name);
     if (sscanf(row->id, "gemm/%63[0-9x]/%31s", shape, variant) == 2)
         snprintf(name, sizeof name, "gemm %s %s float32", shape, variant);
     else if (sscanf(row->id, "attention/%63[0-9x]/%31s", shape, variant) == 2)
@@ -75,5 +108,5 @@ double against_rate(const json_t *against, const struct row *row)
                  strcmp(variant, "forward") == 0 ? "fwd" : "fwd+bwd", shape);
     else
         return 0;
-    return 1e9 * rate_of(against, name);
+    return rate_of(against, name);
 }

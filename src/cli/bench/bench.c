@@ -53,6 +53,14 @@ struct row *bench_row(struct bench *bench, enum table table, const char *format,
 /* ---- The command ---- */
 
 static const char *const groups[] = {"gemm", "memory", "rows", "attention", "train", "generate"};
+static const char *const shapes_of_groups[] = {
+    "MxNxK",
+    "N",
+    "ROWSxWIDTH, ROWSxWIDTHxIDS or N",
+    "BATCHxHEADSxCONTEXTxWIDTH",
+    "one of 12x64, 8x256, 4x64, 1x1024",
+    "64 or 512",
+};
 enum { GROUPS = sizeof groups / sizeof *groups };
 
 static int check_groups(const struct options *options)
@@ -80,9 +88,13 @@ static int check_shapes(const struct options *options)
         return EXIT_SUCCESS;
     if (options_operands(options) != 1)
         return usage_error(options, "--shapes needs the one group that they are for");
-    if (!shapes_are_good(options_operand(options), shapes, wrong))
-        return usage_error(options, "--shapes: \"%s\" is no shape of %s", wrong,
-                           options_operand(options));
+    const char *group = options_operand(options);
+    if (shapes_are_good(group, shapes, wrong))
+        return EXIT_SUCCESS;
+    for (size_t i = 0; i < GROUPS; i++)
+        if (strcmp(groups[i], group) == 0)
+            return usage_error(options, "--shapes: \"%s\" is no shape of %s: %s, sizes up to %d",
+                               wrong, group, shapes_of_groups[i], INT32_MAX);
     return EXIT_SUCCESS;
 }
 

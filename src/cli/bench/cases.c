@@ -12,7 +12,7 @@ const double bench_dropout = 0.1;
 
 /* ---- Building; s[] are the sizes of the row ---- */
 
-static void build_gemm(struct operation *operation, const size_t *s, size_t variant) /* M, N, K */
+static void build_product(struct operation *operation, const size_t *s, size_t variant, bool keep_b)
 {
     bool transpose_a = variant == TN || variant == TT, transpose_b = variant == NT || variant == TT;
     qn_node *a =
@@ -21,7 +21,18 @@ static void build_gemm(struct operation *operation, const size_t *s, size_t vari
         operation_normal(operation, transpose_b ? QN_SHAPE(s[1], s[2]) : QN_SHAPE(s[2], s[1]));
     operation_result(operation, qn_matmul_with(a, b,
                                                (struct qn_matmul){.transpose_a = transpose_a,
-                                                                  .transpose_b = transpose_b}));
+                                                                  .transpose_b = transpose_b,
+                                                                  .keep_b = keep_b}));
+}
+
+static void build_gemm(struct operation *operation, const size_t *s, size_t variant) /* M, N, K */
+{
+    build_product(operation, s, variant, false);
+}
+
+static void build_gemm_kept(struct operation *operation, const size_t *s, size_t variant)
+{
+    build_product(operation, s, variant, true);
 }
 
 static void build_attention(struct operation *operation, const size_t *s, size_t variant)
@@ -193,6 +204,7 @@ static double cost_add(const size_t *s, size_t variant)
 
 const struct kind kinds[] = {
     {"gemm", "gemm", 3, {"NN", "NT", "TN", "TT"}, FLOPS, build_gemm, check_gemm, cost_gemm},
+    {"gemm", "gemm_kept", 3, {"NN", "NT"}, FLOPS, build_gemm_kept, check_gemm, cost_gemm},
     {"memory", "copy", 1, ONE, BYTES, build_copy, check_copy, cost_copy},
     {"memory", "add", 1, ONE, BYTES, build_add, check_add, cost_add},
     {"rows", "layer_norm", 2, BOTH, BYTES, build_layer_norm, check_layer_norm, cost_rows},
@@ -227,6 +239,8 @@ static const struct {
     {"gemm", 2, {8, 3072, 768}},
     {"gemm", 2, {8, 768, 3072}},
     {"gemm", 2, {8, 50257, 768}},
+    {"gemm_kept", 2, {16, 2304, 768}}, /* sixteen texts; and one from above */
+    {"gemm_kept", 2, {49, 2048, 512}},
     {"copy", 1, {65536}}, /* a quarter of a MiB: from a cache */
     {"copy", 1, {1048576}},
     {"copy", 1, {4194304}},

@@ -5,7 +5,10 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
@@ -201,10 +204,9 @@ bool report_json(const struct bench *bench, const char *path)
     return json_write(all, path);
 }
 
-bool json_write(json_t *document, const char *path)
+static bool write_to(const json_t *document, const char *path)
 {
-    errno = ENOMEM; /* if there is no document */
-    FILE *file = document ? fopen(path, "w") : NULL;
+    FILE *file = fopen(path, "w");
     bool is_written = file && json_dumpf(document, file, JSON_INDENT(1)) == 0 &&
                       fputc('\n', file) != EOF && fflush(file) == 0;
     int cause = errno;
@@ -212,7 +214,29 @@ bool json_write(json_t *document, const char *path)
         is_written = false;
         cause = errno;
     }
-    json_decref(document);
     errno = cause;
+    return is_written;
+}
+
+/* What is no file, such as a pipe, is written to as it is; a file is replaced when the new one is whole. */
+bool json_write(json_t *document, const char *path)
+{
+    struct stat status;
+    bool is_file = stat(path, &status) != 0 || S_ISREG(status.st_mode), is_written = false;
+    size_t bytes = strlen(path) + sizeof ".tmp";
+    char *temporary = malloc(bytes);
+    if (document && temporary) {
+        snprintf(temporary, bytes, "%s.tmp", path);
+        is_written = write_to(document, is_file ? temporary : path) &&
+                     (!is_file || rename(temporary, path) == 0);
+        int cause = errno;
+        if (is_file && !is_written)
+            remove(temporary);
+        errno = cause;
+    } else {
+        errno = ENOMEM;
+    }
+    free(temporary);
+    json_decref(document);
     return is_written;
 }

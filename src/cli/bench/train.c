@@ -244,6 +244,7 @@ bool bench_train(struct bench *bench, const size_t *sizes, size_t count)
 /* ---- Generating ---- */
 
 enum { POSITIONS = 1024, DRAWN = 32, MOST_PROMPT = 512 };
+static const double LIVELY = 0.2; /* deviation of the weights */
 
 /* A text: the prompt, then what was drawn. */
 struct text {
@@ -323,13 +324,27 @@ static bool sample_texts(qn_context *qn, qn_gpt *gpt, qn_generator *generator, s
     return true;
 }
 
+/* Weights with which every part of the model moves the likeliest token; those that training begins with are so small that a
+ * model says much the same without attention. */
+static bool make_lively(qn_gpt *gpt)
+{
+    qn_store *parameters = qn_gpt_parameters(gpt);
+    bool is_good = qn_gpt_initialise(gpt, 1337) == QN_OK;
+    for (size_t i = 0; is_good && i < qn_store_count(parameters); i++) {
+        qn_tensor *tensor = qn_store_tensor(parameters, i);
+        if (qn_tensor_shape(tensor).rank == 2)
+            is_good = qn_fill_normal(tensor, 0, LIVELY, i) == QN_OK;
+    }
+    return is_good;
+}
+
 static void time_generation(struct bench *bench, struct row *row, double seconds)
 {
     struct settings settings = settings_of(&recipes[0]);
     settings.context = POSITIONS;
     struct qn_gpt_config config = learner_config(&settings, recipes[0].vocabulary, -1);
     qn_gpt *gpt = qn_gpt_new(bench->qn, &config);
-    bool is_good = gpt && qn_gpt_initialise(gpt, 1337) == QN_OK;
+    bool is_good = gpt && make_lively(gpt);
     qn_generator *generator = is_good ? qn_generator_new(gpt, (struct qn_generation){0}) : NULL;
     if (!generator || !sample_texts(bench->qn, gpt, generator, row, seconds))
         row_void(row, "%s", qn_error(bench->qn));
