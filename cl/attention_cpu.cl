@@ -470,7 +470,7 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_backward(
     ulong v_head, uint batch, uint heads, uint kv_heads, uint tq, uint tk, float scale,
     int first_position, MASK_PARAMETERS ulong out_offset, ulong out_batch, ulong out_row, ulong out_head,
     ulong d_out_offset, ulong d_out_batch, ulong d_out_row, ulong d_out_head, uint key_part,
-    uint query_part, uint want_dq, uint want_dkv)
+    uint query_part, uint want_dq, uint want_dkv, GRADIENT_PARAMETERS)
 {
     float q_panels[BLOCK * D_LANES] ALIGNED, q_t[PANELS * D * COLUMNS] ALIGNED;
     float d_out_panels[BLOCK * D_LANES] ALIGNED, d_out_t[PANELS * D * COLUMNS] ALIGNED;
@@ -485,7 +485,6 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_backward(
     uint key_parts = (tk + key_part - 1) / key_part;
     uint query_parts = (tq + query_part - 1) / query_part;
     uint group = heads / kv_heads;
-    ulong kv_step = (ulong)kv_heads * D;
 
     for (ulong item = get_group_id(0); item < (ulong)batch * kv_heads * key_parts * query_parts;
          item += get_num_groups(0)) {
@@ -496,15 +495,15 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_backward(
         uint b = kv_item / kv_heads, kv_h = kv_item % kv_heads;
         global const float *k_head_rows = k + k_offset + b * k_batch + kv_h * k_head;
         global const float *v_head_rows = v + v_offset + b * v_batch + kv_h * v_head;
-        global float *dk_rows = dk + ((ulong)b * tk * kv_heads + kv_h) * D;
-        global float *dv_rows = dv + ((ulong)b * tk * kv_heads + kv_h) * D;
+        global float *dk_rows = dk + dk_offset + (ulong)b * tk * dkv_row + kv_h * D;
+        global float *dv_rows = dv + dv_offset + (ulong)b * tk * dkv_row + kv_h * D;
 
         int keys_of_row = KEYS_OF_ROW(b);
         /* Where there is no one block of queries that sees all keys, sums begin with zeros. */
         bool add = has_lengths || window < (int)(tk + tq);
         for (int key = key_begin; want_dkv && add && key < key_end; key++)
             for (uint d = 0; d < D; d++)
-                dk_rows[key * kv_step + d] = dv_rows[key * kv_step + d] = 0.0f;
+                dk_rows[key * dkv_row + d] = dv_rows[key * dkv_row + d] = 0.0f;
         for (uint h = kv_h * group; h < (kv_h + 1) * group; h++) {
             for (uint query = (query_end - 1 - query_begin) / BLOCK * BLOCK + query_begin;;
                  query -= BLOCK) {
@@ -564,16 +563,17 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_backward(
                                           k_rows, ds + first, PITCH, seen);
                     }
                     if (want_dkv) {
-                        add_over_queries(dv_rows + key * kv_step, kv_step, keys, add, p,
+                        add_over_queries(dv_rows + key * dkv_row, dkv_row, keys, add, p,
                                          d_out_panels, key - sees, queries);
-                        add_over_queries(dk_rows + key * kv_step, kv_step, keys, add, ds, q_panels,
+                        add_over_queries(dk_rows + key * dkv_row, dkv_row, keys, add, ds, q_panels,
                                          key - sees, queries);
                     }
                 }
                 for (uint panel = 0; want_dq && panel < panels; panel++) {
                     uint first = panel * COLUMNS;
-                    store_transposed(dq + (((ulong)b * tq + query + first) * heads + h) * D,
-                                     (ulong)heads * D, min((uint)COLUMNS, queries - first),
+                    store_transposed(dq + dq_offset + ((ulong)b * tq + query + first) * dq_row +
+                                         h * D,
+                                     dq_row, min((uint)COLUMNS, queries - first),
                                      dq_t + first * D_ROWS, scales);
                 }
                 add = true;

@@ -259,7 +259,7 @@ kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void attention_backwar
     ulong k_head, ulong v_offset, ulong v_batch, ulong v_row, ulong v_head, uint batch, uint heads,
     uint kv_heads, uint tq, uint tk, float scale, int first_position, MASK_PARAMETERS ulong out_offset,
     ulong out_batch, ulong out_row, ulong out_head, ulong d_out_offset, ulong d_out_batch,
-    ulong d_out_row, ulong d_out_head, global float *delta)
+    ulong d_out_row, ulong d_out_head, global float *delta, GRADIENT_PARAMETERS)
 {
     local float q_block[BLOCK * PITCH], d_out_block[BLOCK * PITCH], kv_block[BLOCK * PITCH];
     local float ds[BLOCK * P_PITCH], row_lse[BLOCK], row_delta[BLOCK];
@@ -314,7 +314,7 @@ kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void attention_backwar
             barrier(CLK_LOCAL_MEM_FENCE);
             add_block(sums, ds, P_PITCH, 1, kv_block, x, y);
         }
-        store_sums(dq + (((ulong)b * tq + query) * heads + h) * D, (ulong)heads * D, queries, sums,
+        store_sums(dq + dq_offset + ((ulong)b * tq + query) * dq_row + h * D, dq_row, queries, sums,
                    x, y);
     }
 }
@@ -327,7 +327,7 @@ kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void attention_backwar
     ulong q_row, ulong q_head, ulong k_offset, ulong k_batch, ulong k_row, ulong k_head,
     ulong v_offset, ulong v_batch, ulong v_row, ulong v_head, uint batch, uint heads, uint kv_heads,
     uint tq, uint tk, float scale, int first_position, MASK_PARAMETERS ulong d_out_offset, ulong d_out_batch,
-    ulong d_out_row, ulong d_out_head, global const float *delta)
+    ulong d_out_row, ulong d_out_head, global const float *delta, GRADIENT_PARAMETERS)
 {
     local float k_block[BLOCK * PITCH], v_block[BLOCK * PITCH], q_block[BLOCK * PITCH];
     local float p[BLOCK * P_PITCH], row_lse[BLOCK], row_delta[BLOCK];
@@ -385,9 +385,9 @@ kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void attention_backwar
                 add_block(dk_sums, p, 1, P_PITCH, q_block, x, y);
             }
         }
-        ulong at = (((ulong)b * tk + key) * kv_heads + kv_h) * D, step = (ulong)kv_heads * D;
-        store_sums(dk + at, step, rows, dk_sums, x, y);
-        store_sums(dv + at, step, rows, dv_sums, x, y);
+        ulong at = ((ulong)b * tk + key) * dkv_row + kv_h * D;
+        store_sums(dk + dk_offset + at, dkv_row, rows, dk_sums, x, y);
+        store_sums(dv + dv_offset + at, dkv_row, rows, dv_sums, x, y);
     }
 }
 

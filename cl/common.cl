@@ -434,3 +434,7 @@ inline floatv box_muller(uintv radius, uintv angle)
         int window,
 #define KEYS_OF_ROW(b) (has_lengths ? clamp(lengths[b], 0, (int)tk) : (int)tk)
 #define SLOPE_OF_HEAD(h) (has_slopes ? slopes[h] * LOG2_E : 0.0f)
+
+/* Where gradients of attention go: rows of dq, and of dk and dv, may be parts of one row. */
+#define GRADIENT_PARAMETERS                                                                        \
+    ulong dq_offset, ulong dk_offset, ulong dv_offset, ulong dq_row, ulong dkv_row

@@ -11,6 +11,8 @@
 
 #include "cl_sources.h"
 #include "device/context.h"
+#include "graph/graph.h"
+#include "op/shape.h"
 
 enum {
     GPU_GROUP = 64,  /* of cl/attention_gpu.cl and cl/attention_decode_gpu.cl */
@@ -140,10 +142,22 @@ static bool infer_attention(qn_node *node)
     return true;
 }
 
+/* Whether it has dq, dk and dv side by side in one output (B, T, dq | dk | dv). */
+static bool is_joined(const qn_node *node)
+{
+    return node->op->outputs == 1;
+}
+
 static bool infer_attention_backward(qn_node *node)
 {
     if (!check_operands(node))
         return false;
+    if (is_joined(node)) {
+        struct sizes s = sizes_of(node);
+        node->outputs[0] = (struct qn_value){
+            QN_F32, QN_SHAPE(s.batch, s.queries, (s.heads + 2 * s.kv_heads) * s.head_size)};
+        return true;
+    }
     for (int i = 0; i < 3; i++)
         node->outputs[i] = (struct qn_value){QN_F32, *qn_in(node, (size_t)i)};
     return true;
@@ -344,6 +358,23 @@ static void record_decode_gpu(struct qn_launch *launch, const qn_node *node)
 
 enum { Q, K, V, OUT, LSE, D_OUT };
 
+static int gradient_output(const qn_node *node, int gradient)
+{
+    return is_joined(node) ? 0 : gradient;
+}
+
+/* GRADIENT_PARAMETERS of cl/common.cl. */
+static void launch_gradient_rows(struct qn_launch *launch, const qn_node *node)
+{
+    struct sizes s = sizes_of(node);
+    size_t dq = s.heads * s.head_size, dkv = s.kv_heads * s.head_size, row = dq + 2 * dkv;
+    qn_launch_ulong(launch, 0);
+    qn_launch_ulong(launch, is_joined(node) ? dq : 0);
+    qn_launch_ulong(launch, is_joined(node) ? dq + dkv : 0);
+    qn_launch_ulong(launch, is_joined(node) ? row : dq);
+    qn_launch_ulong(launch, is_joined(node) ? row : dkv);
+}
+
 static void record_backward_part(struct qn_launch *launch, const qn_node *node, size_t key_part,
                                  size_t query_part, bool want_dq, bool want_dkv)
 {
@@ -355,7 +386,7 @@ static void record_backward_part(struct qn_launch *launch, const qn_node *node, 
     for (size_t input = Q; input <= D_OUT; input++)
         qn_launch_input(launch, input);
     for (int output = 0; output < 3; output++)
-        qn_launch_output(launch, output);
+        qn_launch_output(launch, gradient_output(node, output));
     launch_sizes(launch, node);
     launch_strides(launch, OUT);
     launch_strides(launch, D_OUT);
@@ -363,6 +394,7 @@ static void record_backward_part(struct qn_launch *launch, const qn_node *node, 
     qn_launch_uint(launch, query_part);
     qn_launch_uint(launch, want_dq);
     qn_launch_uint(launch, want_dkv);
+    launch_gradient_rows(launch, node);
     launch_range(
         launch,
         s.batch * s.kv_heads * divide_up(s.keys, key_part) * divide_up(s.queries, query_part), 1);
@@ -409,21 +441,23 @@ static void record_backward_gpu(struct qn_launch *launch, const qn_node *node)
     qn_launch_input(launch, OUT);
     qn_launch_input(launch, LSE);
     qn_launch_input(launch, D_OUT);
-    qn_launch_output(launch, 0);
+    qn_launch_output(launch, gradient_output(node, 0));
     launch_sizes(launch, node);
     launch_strides(launch, OUT);
     launch_strides(launch, D_OUT);
     qn_launch_workspace(launch);
+    launch_gradient_rows(launch, node);
     launch_range(launch, s.batch * s.heads * divide_up(s.queries, block), GPU_GROUP);
 
     launch_backward_gpu(launch, node, "attention_backward_kv");
     qn_launch_input(launch, LSE);
     qn_launch_input(launch, D_OUT);
-    qn_launch_output(launch, 1);
-    qn_launch_output(launch, 2);
+    qn_launch_output(launch, gradient_output(node, 1));
+    qn_launch_output(launch, gradient_output(node, 2));
     launch_sizes(launch, node);
     launch_strides(launch, D_OUT);
     qn_launch_workspace(launch);
+    launch_gradient_rows(launch, node);
     launch_range(launch, s.batch * s.kv_heads * divide_up(s.keys, block), GPU_GROUP);
 }
 
@@ -472,15 +506,30 @@ static const struct qn_variant backward_variants[] = {
      .record = record_backward_gpu},
 };
 
-static const struct qn_op attention_backward_op = {
-    .name = "attention_backward",
-    .outputs = 3,
-    .attributes = sizeof(struct attention_attributes),
-    .infer = infer_attention_backward,
-    .variants = backward_variants,
-    .n_variants = sizeof backward_variants / sizeof *backward_variants,
-    .cost = cost_attention_backward,
-};
+#define BACKWARD(n_outputs)                                                                        \
+    {                                                                                              \
+        .name = "attention_backward", .outputs = n_outputs,                                        \
+        .attributes = sizeof(struct attention_attributes), .infer = infer_attention_backward,      \
+        .variants = backward_variants,                                                             \
+        .n_variants = sizeof backward_variants / sizeof *backward_variants,                        \
+        .cost = cost_attention_backward                                                            \
+    }
+static const struct qn_op attention_backward_op = BACKWARD(3), joined_backward_op = BACKWARD(1);
+
+qn_node *attention_gradients_joined(qn_node *const gradients[3])
+{
+    qn_node *backward = gradients[0];
+    for (int i = 0; i < 3; i++) {
+        bool is_output = gradients[i]->op == &output_op;
+        int output = is_output ? *(const int *)gradients[i]->attributes : 0;
+        if ((is_output ? gradients[i]->inputs[0] : gradients[i]) != backward || output != i)
+            return NULL;
+    }
+    if (backward->op != &attention_backward_op)
+        return NULL;
+    return qn_node_new(&joined_backward_op, backward->attributes, backward->inputs,
+                       backward->n_inputs);
+}
 
 static void gradient_attention(qn_node *node, qn_node *const *d_out, qn_node **d_in)
 {

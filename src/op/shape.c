@@ -562,6 +562,26 @@ static void gradient_concat(qn_node *node, qn_node *const *d_out, qn_node **d_in
     }
 }
 
+/* The gradients of a split into q, k and v are computed where they belong. */
+static qn_node *simplify_concat(qn_node *node)
+{
+    const qn_shape *shape = qn_out(node, 0);
+    qn_node *gradients[3];
+    if (((const struct concat_attributes *)node->attributes)->axis != 2 || shape->rank != 3 ||
+        node->n_inputs != 3)
+        return node;
+    for (size_t i = 0; i < 3; i++) {
+        gradients[i] = node->inputs[i];
+        if (gradients[i]->op == &reshape_op)
+            gradients[i] = gradients[i]->inputs[0];
+        const qn_shape *of = qn_out(gradients[i], 0);
+        if (of->rank != 4 || of->size[0] != shape->size[0] || of->size[1] != shape->size[1])
+            return node;
+    }
+    qn_node *joined = attention_gradients_joined(gradients);
+    return joined ? joined : node;
+}
+
 static const struct qn_variant concat_variants[] = {{.name = "copy", .record = record_concat}};
 
 static const struct qn_op concat_op = {.name = "concat",
@@ -571,6 +591,7 @@ static const struct qn_op concat_op = {.name = "concat",
                                        .variants = concat_variants,
                                        .n_variants = 1,
                                        .gradient = gradient_concat,
+                                       .simplify = simplify_concat,
                                        .place = place_concat};
 
 qn_node *qn_concat(qn_node *const *parts, size_t count, int axis)
