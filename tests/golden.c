@@ -401,49 +401,96 @@ static void test_operation(qn_context *context, const struct operation *operatio
     qn_graph_free(graph);
 }
 
-/* ---- AdamW ---- */
+/* ---- Optimizers ---- */
 
-enum { PARAMETERS = 2, STEPS = 6 };
-static const char *const parameter_names[PARAMETERS] = {"w", "b"};
+enum { PARAMETERS = 2, STEPS = 6, MOST_WRITES = 1 + QN_OPTIMIZER_STATES };
 
-/* One of the parameters, its moments, and the nodes of a step of them. */
+/* One of the parameters, what is kept of it, and the nodes of a step of them. */
 struct parameter {
-    qn_tensor *value, *m, *v;
-    qn_node *gradient, *writes[3];
-    size_t count;
+    const char *name;
+    qn_tensor *tensors[MOST_WRITES]; /* the first one is the parameter */
+    qn_node *gradient, *writes[MOST_WRITES];
+    size_t count, n_tensors;
 };
 
-static struct parameter parameter_new(qn_graph *graph, const qn_safetensors *file, const char *name)
+static double number_or(json_t *parameters, const char *name, double otherwise)
 {
-    const struct qn_file_tensor *tensor = find(file, "init.", name);
-    struct parameter parameter = {.count = qn_shape_count(tensor->shape)};
-    qn_tensor **all[] = {&parameter.value, &parameter.m, &parameter.v};
-    for (int i = 0; i < 3; i++) {
-        *all[i] = qn_tensor_new(graph->context, name, QN_F32, tensor->shape);
-        qn_fill(*all[i], 0);
+    json_t *found = json_object_get(parameters, name);
+    return found ? json_number_value(found) : otherwise;
+}
+
+static double element(json_t *parameters, const char *name, size_t index, double otherwise)
+{
+    json_t *found = json_object_get(parameters, name);
+    return json_is_array(found) ? json_number_value(json_array_get(found, index)) : otherwise;
+}
+
+static struct qn_optimizer optimizer_of(const char *name, json_t *parameters)
+{
+    static const struct {
+        const char *begin;
+        enum qn_optimizer_kind kind;
+    } kinds[] = {{"adamw", QN_ADAMW},     {"adam", QN_ADAM},       {"sgd", QN_SGD},
+                 {"rmsprop", QN_RMSPROP}, {"adagrad", QN_ADAGRAD}, {"adafactor", QN_ADAFACTOR},
+                 {"muon", QN_MUON}};
+    size_t i = 0;
+    while (strncmp(name, kinds[i].begin, strlen(kinds[i].begin)) != 0)
+        i++;
+    struct qn_optimizer optimizer = qn_optimizer_defaults(kinds[i].kind);
+    optimizer.weight_decay = number(parameters, "weight_decay");
+    optimizer.epsilon = element(parameters, "eps", 0, number(parameters, "eps"));
+    optimizer.beta1 = element(parameters, "betas", 0, optimizer.beta1);
+    optimizer.beta2 =
+        number_or(parameters, "alpha", element(parameters, "betas", 1, optimizer.beta2));
+    optimizer.momentum = number(parameters, "momentum");
+    optimizer.is_nesterov = is_set(parameters, "nesterov");
+    optimizer.is_centered = is_set(parameters, "centered");
+    optimizer.rate_decay = number(parameters, "lr_decay");
+    optimizer.initial_sum = number(parameters, "initial_accumulator_value");
+    optimizer.beta2_decay = number(parameters, "beta2_decay");
+    optimizer.least_rms = element(parameters, "eps", 1, 0);
+    optimizer.most_rms = number(parameters, "d");
+    json_t *rule = json_object_get(parameters, "adjust_lr_fn");
+    optimizer.matches_adamw = rule && strcmp(json_string_value(rule), "match_rms_adamw") == 0;
+    return optimizer;
+}
+
+/* The parameter that is the file's number `index`, in the order of names. */
+static struct parameter parameter_new(qn_graph *graph, const qn_safetensors *file, size_t index,
+                                      const struct qn_optimizer *optimizer)
+{
+    static const char *const names[] = {"w", "b", "u"};
+    size_t i = 0;
+    while (!find(file, "init.", names[i]) || index-- > 0)
+        i++;
+    const struct qn_file_tensor *tensor = find(file, "init.", names[i]);
+    struct parameter parameter = {
+        .name = names[i], .count = qn_shape_count(tensor->shape), .n_tensors = 1};
+    struct qn_optimizer_state states[QN_OPTIMIZER_STATES];
+    size_t n_states = qn_optimizer_states(optimizer, tensor->shape, states);
+    parameter.tensors[0] = qn_tensor_new(graph->context, names[i], QN_F32, tensor->shape);
+    for (size_t j = 0; j < n_states; j++) {
+        qn_tensor *state = qn_tensor_new(graph->context, states[j].name, QN_F32, states[j].shape);
+        qn_fill(state, states[j].initial);
+        parameter.tensors[parameter.n_tensors++] = state;
     }
     float *values = values_of(file, tensor);
-    qn_tensor_write(parameter.value, values);
+    qn_tensor_write(parameter.tensors[0], values);
     free(values);
-    parameter.gradient = qn_input(graph, name, QN_F32, tensor->shape);
+    parameter.gradient = qn_input(graph, names[i], QN_F32, tensor->shape);
     return parameter;
 }
 
-static void update(struct parameter *parameter, qn_node *scale, qn_node *t, json_t *parameters)
+static void update(struct parameter *parameter, const struct qn_optimizer *optimizer,
+                   struct qn_update numbers)
 {
     qn_graph *graph = parameter->gradient->graph;
-    json_t *betas = json_object_get(parameters, "betas");
-    struct qn_adamw options = {.beta1 = json_number_value(json_array_get(betas, 0)),
-                               .beta2 = json_number_value(json_array_get(betas, 1)),
-                               .epsilon = number(parameters, "eps"),
-                               .weight_decay = number(parameters, "weight_decay")};
-    qn_tensor *tensors[] = {parameter->value, parameter->m, parameter->v};
-    qn_node *step =
-        qn_adamw(qn_leaf(graph, tensors[0]), qn_leaf(graph, tensors[1]), qn_leaf(graph, tensors[2]),
-                 parameter->gradient, qn_constant(graph, number(parameters, "lr")), scale, t,
-                 qn_constant(graph, 1), options);
-    for (int i = 0; i < 3; i++)
-        parameter->writes[i] = qn_assign(tensors[i], qn_output(step, i));
+    qn_node *values[MOST_WRITES];
+    for (size_t i = 0; i < parameter->n_tensors; i++)
+        values[i] = qn_leaf(graph, parameter->tensors[i]);
+    values[0] = qn_optimizer_update(optimizer, values[0], parameter->gradient, numbers, values + 1);
+    for (size_t i = 0; i < parameter->n_tensors; i++)
+        parameter->writes[i] = qn_assign(parameter->tensors[i], values[i]);
 }
 
 /* The error of the parameters after step n, by the scale of the group. */
@@ -455,13 +502,13 @@ static void compare_step(const struct parameter *parameters, const qn_safetensor
     float *expected[PARAMETERS];
     double group = 0, worst = 0;
     for (int i = 0; i < PARAMETERS; i++) {
-        expected[i] = values_of(file, find(file, prefix, parameter_names[i]));
+        expected[i] = values_of(file, find(file, prefix, parameters[i].name));
         group = fmax(group, greatest(expected[i], parameters[i].count));
     }
     for (int i = 0; i < PARAMETERS; i++) {
         float *found = memory(parameters[i].count);
         size_t where = 0;
-        qn_tensor_read(parameters[i].value, found);
+        qn_tensor_read(parameters[i].tensors[0], found);
         double scale = fmax(greatest(expected[i], parameters[i].count), group / 1000);
         worst = fmax(worst, difference(found, expected[i], parameters[i].count, &where) / scale);
         free(found);
@@ -482,7 +529,7 @@ static json_t *find_case(json_t *cases, const char *name)
     return NULL;
 }
 
-static void test_adamw(qn_context *context, const char *name, json_t *cases)
+static void test_optimizer(qn_context *context, const char *name, json_t *cases)
 {
     json_t *entry = find_case(cases, name), *options = json_object_get(entry, "params");
     double tolerance = number(json_object_get(entry, "tolerance"), "out");
@@ -491,9 +538,10 @@ static void test_adamw(qn_context *context, const char *name, json_t *cases)
     qn_safetensors *file = open_file(context, path);
     qn_graph *graph = qn_graph_new(context);
     struct parameter parameters[PARAMETERS];
+    struct qn_optimizer optimizer = optimizer_of(name, options);
     qn_node *t = qn_input(graph, "t", QN_F32, QN_SCALAR), *squares = NULL;
     for (int i = 0; i < PARAMETERS; i++) {
-        parameters[i] = parameter_new(graph, file, parameter_names[i]);
+        parameters[i] = parameter_new(graph, file, (size_t)i, &optimizer);
         qn_node *sum = qn_sum_squares(parameters[i].gradient);
         squares = squares ? qn_add(squares, sum) : sum;
     }
@@ -501,17 +549,21 @@ static void test_adamw(qn_context *context, const char *name, json_t *cases)
     if (json_object_get(options, "max_norm"))
         scale = qn_minimum(
             scale, qn_div(qn_constant(graph, number(options, "max_norm")), qn_offset(norm, 1e-6)));
-    qn_node *roots[3 * PARAMETERS + 1] = {norm};
+    struct qn_update numbers = {qn_constant(graph, number(options, "lr")), scale, t,
+                                qn_constant(graph, 1)};
+    qn_node *roots[MOST_WRITES * PARAMETERS + 1] = {norm};
+    size_t n_roots = 1;
     for (int i = 0; i < PARAMETERS; i++) {
-        update(&parameters[i], scale, t, options);
-        memcpy(roots + 1 + 3 * i, parameters[i].writes, sizeof parameters[i].writes);
+        update(&parameters[i], &optimizer, numbers);
+        for (size_t j = 0; j < parameters[i].n_tensors; j++)
+            roots[n_roots++] = parameters[i].writes[j];
     }
-    qn_plan *plan = qn_plan_new(graph, roots, sizeof roots / sizeof *roots);
+    qn_plan *plan = qn_plan_new(graph, roots, n_roots);
     for (int n = 1; plan && n <= STEPS; n++) {
         char prefix[32];
         snprintf(prefix, sizeof prefix, "grad.%d.", n);
         for (int i = 0; i < PARAMETERS; i++) {
-            float *gradient = values_of(file, find(file, prefix, parameter_names[i]));
+            float *gradient = values_of(file, find(file, prefix, parameters[i].name));
             qn_set(plan, parameters[i].gradient, gradient);
             free(gradient);
         }
@@ -533,38 +585,57 @@ static void test_adamw(qn_context *context, const char *name, json_t *cases)
     qn_plan_free(plan);
     qn_graph_free(graph);
     qn_safetensors_close(file);
-    for (int i = 0; i < PARAMETERS; i++) {
-        qn_tensor_free(parameters[i].value);
-        qn_tensor_free(parameters[i].m);
-        qn_tensor_free(parameters[i].v);
-    }
+    for (int i = 0; i < PARAMETERS; i++)
+        for (size_t j = 0; j < parameters[i].n_tensors; j++)
+            qn_tensor_free(parameters[i].tensors[j]);
 }
 
 /* ---- Schedules ---- */
 
+static enum qn_schedule_kind kind_of(const char *name)
+{
+    static const char *const names[] = {
+        [QN_COSINE] = "cosine",     [QN_LINEAR] = "linear",
+        [QN_CONSTANT] = "constant", [QN_INVERSE_SQRT] = "inverse_sqrt",
+        [QN_STEPS] = "step",        [QN_NOAM] = "noam"};
+    size_t i = 0;
+    while (strcmp(name, names[i]) != 0)
+        i++;
+    return (enum qn_schedule_kind)i;
+}
+
 static void test_schedule(qn_context *context, json_t *schedule, size_t number_of_it,
                           double tolerance)
 {
+    const char *name = json_string_value(json_object_get(schedule, "name"));
     json_t *options = json_object_get(schedule, "params"),
            *steps = json_object_get(schedule, "steps");
     json_t *rates = json_object_get(schedule, "lr");
     qn_graph *graph = qn_graph_new(context);
     qn_node *step = qn_input(graph, "step", QN_F32, QN_SCALAR);
-    qn_node *rate =
-        qn_cosine_schedule(step, number(options, "lr"), number(options, "min_lr"),
-                           number(options, "warmup_steps"), number(options, "total_steps"));
+    struct qn_schedule shape = {.kind = kind_of(name),
+                                .rate = number_or(options, "lr", number(options, "factor")),
+                                .min_rate = number(options, "min_lr"),
+                                .warmup = number(options, "warmup_steps"),
+                                .total = number(options, "total_steps"),
+                                .period = number(options, "step_size"),
+                                .gamma = number(options, "gamma"),
+                                .width = number(options, "d_model")};
+    bool from_one = shape.kind == QN_NOAM; /* its steps count from 1 */
+    qn_node *rate = qn_learning_rate(step, shape);
     qn_plan *plan = qn_plan_new(graph, &rate, 1);
-    double worst = plan ? 0 : INFINITY;
+    double worst = plan ? 0 : INFINITY, most = 0;
     for (size_t i = 0; plan && i < json_array_size(steps); i++) {
-        qn_set(plan, step, &(float){(float)json_number_value(json_array_get(steps, i))});
+        double at = json_number_value(json_array_get(steps, i)) - from_one;
+        qn_set(plan, step, &(float){(float)at});
         qn_run(plan);
         double expected = json_number_value(json_array_get(rates, i));
-        worst =
-            fmax(worst, fabs((double)qn_get_f32(plan, rate) - expected) / number(options, "lr"));
+        worst = fmax(worst, fabs((double)qn_get_f32(plan, rate) - expected));
+        most = fmax(most, expected);
     }
-    ok(worst <= tolerance && !*qn_error(context),
-       "cosine schedule %zu, %zu steps: error %.1e, allowed %.1e", number_of_it,
-       json_array_size(steps), worst, tolerance);
+    ok(worst <= tolerance * most && !*qn_error(context),
+       "%s schedule %zu, %zu steps: error %.1e, allowed %.1e", name, number_of_it,
+       json_array_size(steps), worst / most, tolerance);
     if (*qn_error(context))
         note("%s", qn_error(context));
     qn_clear_error(context);
@@ -580,11 +651,8 @@ static void test_schedules(qn_context *context, json_t *cases)
     size_t index;
     snprintf(path, sizeof path, "%s/optim/schedules.json", folder);
     json_t *file = json_load_file(path, 0, &error);
-    json_array_foreach (json_object_get(file, "schedules"), index, schedule) {
-        if (strcmp(json_string_value(json_object_get(schedule, "name")), "cosine") == 0)
-            test_schedule(context, schedule, index,
-                          number(json_object_get(entry, "tolerance"), "lr"));
-    }
+    json_array_foreach (json_object_get(file, "schedules"), index, schedule)
+        test_schedule(context, schedule, index, number(json_object_get(entry, "tolerance"), "lr"));
     json_decref(file);
 }
 
@@ -618,8 +686,13 @@ int main(void)
     json_t *cases = json_object_get(index, "cases");
     for (size_t i = 0; i < OPERATIONS; i++)
         test_operation(context, &operations[i], cases);
-    test_adamw(context, "adamw", cases);
-    test_adamw(context, "adamw_clipped", cases);
+    size_t number_of_it;
+    json_t *entry;
+    json_array_foreach (cases, number_of_it, entry) {
+        const char *file = json_string_value(json_object_get(entry, "file"));
+        if (strncmp(file, "optim/", 6) == 0 && strstr(file, ".safetensors"))
+            test_optimizer(context, json_string_value(json_object_get(entry, "case")), cases);
+    }
     test_schedules(context, cases);
     qn_close(context);
     json_decref(index);

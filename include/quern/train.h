@@ -8,10 +8,78 @@
 extern "C" {
 #endif
 
-/* The learning rate at `step` (f32, from 0): rate s / warmup below `warmup`, then min_rate + (rate - min_rate) (1 + cos(pi
- * (s - warmup) / (total - warmup))) / 2, and min_rate from `total` on (Loshchilov and Hutter, 2017). */
-qn_node *qn_cosine_schedule(qn_node *step, double rate, double min_rate, double warmup,
-                            double total);
+/* ---- Schedules ---- */
+
+enum qn_schedule_kind { QN_COSINE, QN_LINEAR, QN_CONSTANT, QN_INVERSE_SQRT, QN_STEPS, QN_NOAM };
+
+/* Below `warmup`, but for QN_NOAM, the learning rate at step s, from 0, is rate s / warmup; then
+ *
+ *     QN_COSINE        min_rate + (rate - min_rate) (1 + cos(pi (s - warmup) / (total - warmup))) / 2 (Loshchilov and Hutter, 2017)
+ *     QN_LINEAR        a straight line from rate to min_rate at `total`
+ *     QN_CONSTANT      rate
+ *     QN_INVERSE_SQRT  rate (warmup / s)^1/2
+ *     QN_STEPS         rate gamma^floor(s / period)
+ *     QN_NOAM          rate width^-1/2 min((s + 1)^-1/2, (s + 1) warmup^-3/2) (Vaswani et al., 2017)
+ *
+ * and min_rate from `total` on, where there is one. */
+struct qn_schedule {
+    enum qn_schedule_kind kind;
+    double rate, min_rate, warmup, total;
+    double period, gamma; /* QN_STEPS */
+    double width;         /* QN_NOAM: of the model */
+};
+
+qn_node *qn_learning_rate(qn_node *step, struct qn_schedule schedule);
+
+/* ---- Optimizers ---- */
+
+/* AdamW (Loshchilov and Hutter, 2019), Adam (Kingma and Ba, 2015), SGD with momentum (Sutskever et al., 2013), RMSprop (Hinton, 2012),
+ * Adagrad (Duchi et al., 2011), Adafactor (Shazeer and Stern, 2018), Muon (Jordan et al., 2024): as PyTorch computes them. */
+enum qn_optimizer_kind { QN_ADAMW, QN_ADAM, QN_SGD, QN_RMSPROP, QN_ADAGRAD, QN_ADAFACTOR, QN_MUON };
+
+/* A number that an optimizer does not name is nothing to it. */
+struct qn_optimizer {
+    enum qn_optimizer_kind kind;
+    double
+        weight_decay; /* AdamW, Adafactor, Muon: of the parameters; others: added to the gradient */
+    double epsilon;   /* all but SGD */
+    double beta1, beta2;            /* AdamW, Adam; RMSprop: beta2, which PyTorch calls alpha */
+    double momentum;                /* SGD, RMSprop, Muon */
+    bool is_nesterov;               /* SGD, Muon */
+    bool is_centered;               /* RMSprop */
+    double rate_decay, initial_sum; /* Adagrad */
+    double beta2_decay, least_rms, most_rms; /* Adafactor: PyTorch calls the others eps[1] and d */
+    bool
+        matches_adamw; /* Muon: steps are 0.2 max(rows, columns)^1/2 long, not max(1, rows / columns)^1/2 */
+};
+
+/* With PyTorch's defaults. */
+struct qn_optimizer qn_optimizer_defaults(enum qn_optimizer_kind kind);
+
+/* Whether it treats each element alike, so that a whole buffer of tensors can be updated at once.  Adafactor and Muon look at
+ * whole matrices. */
+bool qn_optimizer_is_element_wise(const struct qn_optimizer *optimizer);
+
+/* What an optimizer keeps of parameters of this shape from step to step: how many, at most QN_OPTIMIZER_STATES. */
+enum { QN_OPTIMIZER_STATES = 3 };
+struct qn_optimizer_state {
+    const char *name;
+    qn_shape shape;
+    double initial; /* what its elements are at first */
+};
+size_t qn_optimizer_states(const struct qn_optimizer *optimizer, qn_shape parameters,
+                           struct qn_optimizer_state states[QN_OPTIMIZER_STATES]);
+
+/* f32 numbers of an update: `scale` multiplies the gradient; t is the number of the update, from 1; where `gate` is 0 nothing changes. */
+struct qn_update {
+    qn_node *learning_rate, *scale, *t, *gate;
+};
+
+/* The parameters after an update, and in `states` what is kept then.  No gradient. */
+qn_node *qn_optimizer_update(const struct qn_optimizer *optimizer, qn_node *parameters,
+                             qn_node *gradient, struct qn_update numbers, qn_node **states);
+
+/* ---- The trainer ---- */
 
 struct qn_training {
     double learning_rate, min_learning_rate;

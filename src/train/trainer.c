@@ -144,10 +144,12 @@ static void control(qn_trainer *trainer, qn_graph *graph, qn_node *const *gradie
                          qn_constant(graph, 1))
             : qn_constant(graph, 1);
     *t = qn_cast(plus_one(qn_sub(step, skipped)), QN_F32);
-    trainer->rate = qn_named(qn_cosine_schedule(qn_cast(step, QN_F32), options->learning_rate,
-                                                options->min_learning_rate, (double)options->warmup,
-                                                (double)options->steps),
-                             "learning_rate");
+    struct qn_schedule schedule = {.kind = QN_COSINE,
+                                   .rate = options->learning_rate,
+                                   .min_rate = options->min_learning_rate,
+                                   .warmup = (double)options->warmup,
+                                   .total = (double)options->steps};
+    trainer->rate = qn_named(qn_learning_rate(qn_cast(step, QN_F32), schedule), "learning_rate");
     qn_node *passed = qn_cast(*gate, QN_I32);
     trainer->skipped = qn_named(plus_one(qn_sub(skipped, passed)), "skipped");
     add_root(roots, qn_assign(trainer->state.step, plus_one(step)));
