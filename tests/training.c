@@ -27,17 +27,17 @@ struct learner {
     size_t count;
 };
 
-static struct learner learner_with(qn_gpt *gpt, size_t rows, size_t length, size_t accumulate,
-                                   size_t loss_rows)
+static struct learner learner_of(qn_gpt *gpt, enum qn_optimizer_kind optimizer, size_t rows,
+                                 size_t length, size_t accumulate, size_t loss_rows)
 {
-    struct qn_training options = {.learning_rate = 1e-3,
-                                  .min_learning_rate = 1e-4,
-                                  .steps = 1000,
-                                  .beta1 = 0.9,
-                                  .beta2 = 0.99,
-                                  .weight_decay = 0.1,
-                                  .clip = 1,
-                                  .accumulate = accumulate};
+    struct qn_training options = {
+        .schedule = {.kind = QN_COSINE, .rate = 1e-3, .min_rate = 1e-4, .total = 1000},
+        .optimizer = qn_optimizer_defaults(optimizer),
+        .clip = 1,
+        .accumulate = accumulate};
+    options.optimizer.weight_decay = 0.1;
+    if (optimizer == QN_SGD || optimizer == QN_RMSPROP)
+        options.optimizer.momentum = 0.9;
     struct learner learner = {.trainer = qn_trainer_new(qn_gpt_parameters(gpt), &options),
                               .count = rows * length};
     qn_graph *graph = qn_trainer_graph(learner.trainer);
@@ -51,7 +51,7 @@ static struct learner learner_with(qn_gpt *gpt, size_t rows, size_t length, size
 
 static struct learner learner_new(qn_gpt *gpt, size_t rows, size_t length, size_t accumulate)
 {
-    return learner_with(gpt, rows, length, accumulate, 0);
+    return learner_of(gpt, QN_ADAMW, rows, length, accumulate, 0);
 }
 
 /* A pass over numbers that depend on `number` alone. */
@@ -207,7 +207,7 @@ static void test_chunks(qn_context *context)
     double losses[2][STEPS], worst = 0;
     for (size_t way = 0; way < 2; way++) {
         qn_gpt *gpt = gpt_new(context);
-        struct learner learner = learner_with(gpt, MOST_ROWS, CONTEXT, 1, way ? 50 : 0);
+        struct learner learner = learner_of(gpt, QN_ADAMW, MOST_ROWS, CONTEXT, 1, way ? 50 : 0);
         for (size_t i = 0; i < STEPS; i++)
             losses[way][i] = step(&learner, i).loss;
         qn_trainer_free(learner.trainer);
@@ -264,6 +264,42 @@ static void test_gate(qn_context *context)
     qn_gpt_free(gpt);
 }
 
+/* Each optimizer: the loss of one batch falls, and a run that was saved and resumed gives the bits of one that was not. */
+static void test_optimizers(qn_context *context, const char *folder)
+{
+    static const char *const names[] = {
+        [QN_ADAMW] = "adamw",     [QN_ADAM] = "adam",       [QN_SGD] = "sgd",
+        [QN_RMSPROP] = "rmsprop", [QN_ADAGRAD] = "adagrad", [QN_ADAFACTOR] = "adafactor",
+        [QN_MUON] = "muon"};
+    enum { STEPS = 6 };
+    char path[64];
+    snprintf(path, sizeof path, "%s/optimizer.safetensors", folder);
+    for (size_t kind = 0; kind < sizeof names / sizeof *names; kind++) {
+        double losses[2] = {0}, first = 0;
+        for (int resumes = 0; resumes < 2; resumes++) {
+            qn_gpt *gpt = gpt_new(context);
+            struct learner learner =
+                learner_of(gpt, (enum qn_optimizer_kind)kind, 4, CONTEXT, 1, 0);
+            for (size_t i = 0; i < STEPS; i++) {
+                if (resumes && i == STEPS / 2) {
+                    int status = qn_trainer_save(learner.trainer, path);
+                    qn_trainer_free(learner.trainer);
+                    learner = learner_of(gpt, (enum qn_optimizer_kind)kind, 4, CONTEXT, 1, 0);
+                    if (status != QN_OK || qn_trainer_load(learner.trainer, path) != QN_OK)
+                        note("%s", qn_error(context));
+                }
+                losses[resumes] = step(&learner, 0).loss;
+                first = i == 0 ? losses[resumes] : first;
+            }
+            qn_trainer_free(learner.trainer);
+            qn_gpt_free(gpt);
+        }
+        ok(losses[0] < first, "%s: the loss falls from %.4f to %.4f", names[kind], first,
+           losses[0]);
+        ok(losses[0] == losses[1], "%s: resumed, it is the same", names[kind]);
+    }
+}
+
 /* What is made of weights once is made again when they have changed, by whoever. */
 static void test_kept(qn_context *context)
 {
@@ -314,6 +350,7 @@ int main(void)
     test_memory_of_chunks(context);
     test_gate(context);
     test_kept(context);
+    test_optimizers(context, folder);
     qn_close(context);
     nftw(folder, remove_file, 16, FTW_DEPTH | FTW_PHYS);
     return done_testing();

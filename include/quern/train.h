@@ -82,15 +82,16 @@ qn_node *qn_optimizer_update(const struct qn_optimizer *optimizer, qn_node *para
 /* ---- The trainer ---- */
 
 struct qn_training {
-    double learning_rate, min_learning_rate;
-    uint64_t warmup, steps;
-    double beta1, beta2, epsilon, weight_decay; /* epsilon 0: 1e-8 */
+    struct qn_schedule schedule; /* its step is the number of steps done */
+    /* Only tensors of the group QN_DECAY decay.  Muon is for matrices of that group that are no embedding and no head (wte, wpe,
+     * ...embed..., lm_head by name); for all else it is AdamW with its defaults. */
+    struct qn_optimizer optimizer;
     double clip;       /* largest norm of all gradients together; 0: no limit */
     size_t accumulate; /* batches a step; 0: 1 */
     uint64_t seed;     /* of dropout */
 };
 
-/* A trainer minimises a loss over a store by AdamW with clipping.  Step number, moments and counts are on the device; a step
+/* A trainer minimises a loss over a store.  Step number, moments and counts are on the device; a step
  * is one plan (with accumulation: one for each batch, and one to update), and nothing changes in a step whose gradient is
  * not finite. */
 typedef struct qn_trainer qn_trainer;

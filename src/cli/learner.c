@@ -30,17 +30,19 @@ struct qn_gpt_config learner_config(const struct settings *settings, size_t voca
 static int make_trainer(struct learner *learner, const struct settings *settings)
 {
     struct qn_training training = {
-        .learning_rate = settings->learning_rate,
-        .min_learning_rate = settings->min_learning_rate,
-        .warmup = settings->warmup,
-        .steps = settings->steps,
-        .beta1 = settings->beta1,
-        .beta2 = settings->beta2,
-        .weight_decay = settings->weight_decay,
+        .schedule = {.kind = QN_COSINE,
+                     .rate = settings->learning_rate,
+                     .min_rate = settings->min_learning_rate,
+                     .warmup = (double)settings->warmup,
+                     .total = (double)settings->steps},
+        .optimizer = qn_optimizer_defaults(QN_ADAMW),
         .clip = settings->clip,
         .accumulate = settings->accumulate,
         .seed = settings->seed,
     };
+    training.optimizer.beta1 = settings->beta1;
+    training.optimizer.beta2 = settings->beta2;
+    training.optimizer.weight_decay = settings->weight_decay;
     qn_trainer *trainer = qn_trainer_new(qn_gpt_parameters(learner->gpt), &training);
     if (!trainer)
         return QN_ERROR_INVALID;

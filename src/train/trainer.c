@@ -3,32 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <quern/train.h>
-
 #include "device/context.h"
-
-/* The numbers of training that change, on the device. */
-struct state {
-    qn_tensor *step;    /* i32: steps done */
-    qn_tensor *skipped; /* i32: of those, steps whose gradient was not finite */
-    qn_tensor *key;     /* i32 (2): the seed of dropout, and the number of passes done */
-};
-
-struct qn_trainer {
-    qn_context *context;
-    qn_store *parameters, *m, *v;
-    qn_store *sum; /* of gradients, while accumulating; else NULL */
-    qn_tensor *loss_sum;
-    struct qn_training options;
-    struct state state;
-    qn_graph *graph, *update_graph; /* the second one only while accumulating */
-    qn_plan *pass, *update;         /* the same */
-    qn_node *key;
-    qn_node *loss, *norm, *rate, *skipped; /* roots of the plan that updates */
-    uint64_t passes;                       /* started */
-    uint64_t first_step,
-        first_run; /* steps done before those passes, and runs of the plan that updates */
-};
+#include "device/store.h"
+#include "train/trainer.h"
 
 static qn_tensor *number(qn_trainer *trainer, const char *name, enum qn_type type, size_t count)
 {
@@ -38,6 +15,77 @@ static qn_tensor *number(qn_trainer *trainer, const char *name, enum qn_type typ
         qn_tensor_write(tensor, (int32_t[2]){0, 0}); /* zero in either type */
     return tensor;
 }
+
+/* ---- What the optimizer keeps ---- */
+
+static bool is_in(const char *name, const char *const *words, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (strstr(name, words[i]))
+            return true;
+    return false;
+}
+
+/* The optimizer of a tensor, or of a buffer of a group (name and shape are not looked at then). */
+static struct qn_optimizer optimizer_of(const qn_trainer *trainer, enum qn_group group,
+                                        const char *name, qn_shape shape)
+{
+    static const char *const no_layers[] = {"wte", "wpe", "embed", "lm_head"};
+    struct qn_optimizer optimizer = trainer->options.optimizer;
+    if (optimizer.kind == QN_MUON &&
+        (group != QN_DECAY || shape.rank != 2 ||
+         is_in(name, no_layers, sizeof no_layers / sizeof *no_layers))) {
+        struct qn_optimizer other = qn_optimizer_defaults(QN_ADAMW);
+        other.weight_decay = optimizer.weight_decay;
+        optimizer = other;
+    }
+    if (group != QN_DECAY)
+        optimizer.weight_decay = 0;
+    return optimizer;
+}
+
+static void keep_like_parameters(qn_trainer *trainer)
+{
+    struct qn_optimizer_state states[QN_OPTIMIZER_STATES];
+    size_t count = qn_optimizer_states(&trainer->options.optimizer, QN_SCALAR, states);
+    for (size_t i = 0; i < count; i++) {
+        qn_store *store = qn_store_like(trainer->parameters, states[i].name);
+        trainer->kept[trainer->n_kept++] = store;
+        for (size_t j = 0; store && states[i].initial != 0 && j < qn_store_buffers(store); j++)
+            if (trainer->context->device)
+                qn_fill(qn_store_buffer(store, j), states[i].initial);
+    }
+}
+
+enum { NAME_TEXT = 512 };
+
+static const char *kept_name(const char *state, const char *parameter, char text[NAME_TEXT])
+{
+    snprintf(text, NAME_TEXT, "%s.%s", state, parameter);
+    return text;
+}
+
+static void keep_by_tensor(qn_trainer *trainer)
+{
+    char text[NAME_TEXT];
+    qn_store *store = trainer->kept[trainer->n_kept++] =
+        qn_store_new(trainer->context, "optimizer");
+    for (size_t i = 0; store && i < trainer->parameters->count; i++) {
+        const struct store_entry *entry = &trainer->parameters->entries[i];
+        const qn_tensor *tensor = entry->tensor;
+        struct qn_optimizer optimizer =
+            optimizer_of(trainer, entry->group, tensor->name, tensor->shape);
+        struct qn_optimizer_state states[QN_OPTIMIZER_STATES];
+        size_t count =
+            entry->group == QN_FROZEN ? 0 : qn_optimizer_states(&optimizer, tensor->shape, states);
+        for (size_t j = 0; j < count; j++)
+            qn_store_add(store, kept_name(states[j].name, tensor->name, text), QN_F32,
+                         states[j].shape, QN_NO_DECAY);
+    }
+    qn_store_seal(store);
+}
+
+/* ---- Making ---- */
 
 qn_trainer *qn_trainer_new(qn_store *parameters, const struct qn_training *options)
 {
@@ -50,10 +98,10 @@ qn_trainer *qn_trainer_new(qn_store *parameters, const struct qn_training *optio
     *trainer = (qn_trainer){.context = context, .parameters = parameters, .options = *options};
     if (trainer->options.accumulate == 0)
         trainer->options.accumulate = 1;
-    if (trainer->options.epsilon == 0)
-        trainer->options.epsilon = 1e-8;
-    trainer->m = qn_store_like(parameters, "m");
-    trainer->v = qn_store_like(parameters, "v");
+    if (qn_optimizer_is_element_wise(&trainer->options.optimizer))
+        keep_like_parameters(trainer);
+    else
+        keep_by_tensor(trainer);
     trainer->state.step = number(trainer, "step", QN_I32, 1);
     trainer->state.skipped = number(trainer, "skipped", QN_I32, 1);
     trainer->state.key = number(trainer, "key", QN_I32, 2);
@@ -87,8 +135,8 @@ void qn_trainer_free(qn_trainer *trainer)
     qn_tensor_free(trainer->state.key);
     qn_tensor_free(trainer->loss_sum);
     qn_store_free(trainer->sum);
-    qn_store_free(trainer->m);
-    qn_store_free(trainer->v);
+    for (size_t i = 0; i < trainer->n_kept; i++)
+        qn_store_free(trainer->kept[i]);
     free(trainer);
 }
 
@@ -127,62 +175,95 @@ static qn_node *plus_one(qn_node *number)
 }
 
 /* The numbers of an update, and what they become. */
-static void control(qn_trainer *trainer, qn_graph *graph, qn_node *const *gradients,
-                    struct roots *roots, qn_node **scale, qn_node **t, qn_node **gate)
+static struct qn_update control(qn_trainer *trainer, qn_graph *graph, qn_node *const *gradients,
+                                struct roots *roots)
 {
     const struct qn_training *options = &trainer->options;
     qn_node *step = qn_leaf(graph, trainer->state.step);
     qn_node *skipped = qn_leaf(graph, trainer->state.skipped);
     qn_node *squares = NULL;
-    for (size_t i = 0; i < qn_store_buffers(trainer->m); i++)
+    for (size_t i = 0; gradients[i]; i++)
         squares = i ? qn_add(squares, qn_sum_squares(gradients[i])) : qn_sum_squares(gradients[i]);
     trainer->norm = qn_named(qn_sqrt(squares), "gradient_norm");
-    *gate = qn_named(qn_is_finite(trainer->norm), "gate");
-    *scale =
-        options->clip > 0
-            ? qn_minimum(qn_div(qn_constant(graph, options->clip), qn_offset(trainer->norm, 1e-6)),
-                         qn_constant(graph, 1))
-            : qn_constant(graph, 1);
-    *t = qn_cast(plus_one(qn_sub(step, skipped)), QN_F32);
-    struct qn_schedule schedule = {.kind = QN_COSINE,
-                                   .rate = options->learning_rate,
-                                   .min_rate = options->min_learning_rate,
-                                   .warmup = (double)options->warmup,
-                                   .total = (double)options->steps};
-    trainer->rate = qn_named(qn_learning_rate(qn_cast(step, QN_F32), schedule), "learning_rate");
-    qn_node *passed = qn_cast(*gate, QN_I32);
+    qn_node *gate = qn_named(qn_is_finite(trainer->norm), "gate"), *scale = qn_constant(graph, 1);
+    if (options->clip > 0)
+        scale = qn_minimum(
+            qn_div(qn_constant(graph, options->clip), qn_offset(trainer->norm, 1e-6)), scale);
+    trainer->rate =
+        qn_named(qn_learning_rate(qn_cast(step, QN_F32), options->schedule), "learning_rate");
+    qn_node *passed = qn_cast(gate, QN_I32);
     trainer->skipped = qn_named(plus_one(qn_sub(skipped, passed)), "skipped");
     add_root(roots, qn_assign(trainer->state.step, plus_one(step)));
     add_root(roots, qn_assign(trainer->state.skipped, trainer->skipped));
     add_root(roots, trainer->norm);
     add_root(roots, trainer->rate);
     add_root(roots, trainer->skipped);
+    return (struct qn_update){.learning_rate = trainer->rate,
+                              .scale = scale,
+                              .t = qn_cast(plus_one(qn_sub(step, skipped)), QN_F32),
+                              .gate = gate};
 }
 
-/* Updates each buffer by AdamW; gradients[i] belongs to the buffers that are trained, in order. */
+static void update_one(const struct qn_optimizer *optimizer, qn_tensor *parameters,
+                       qn_tensor *const *kept, size_t n_kept, qn_node *gradient,
+                       struct qn_update numbers, struct roots *roots)
+{
+    qn_graph *graph = qn_node_graph(numbers.t);
+    qn_node *states[QN_OPTIMIZER_STATES];
+    for (size_t i = 0; i < n_kept; i++)
+        states[i] = qn_leaf(graph, kept[i]);
+    qn_node *updated =
+        qn_optimizer_update(optimizer, qn_leaf(graph, parameters), gradient, numbers, states);
+    add_root(roots, qn_assign(parameters, updated));
+    for (size_t i = 0; i < n_kept; i++)
+        add_root(roots, qn_assign(kept[i], updated ? states[i] : NULL));
+}
+
+/* Tensor after tensor of a buffer; `gradient` is that of the whole buffer. */
+static void update_tensors(qn_trainer *trainer, size_t buffer, qn_node *gradient,
+                           struct qn_update numbers, struct roots *roots)
+{
+    char text[NAME_TEXT];
+    for (size_t i = 0; i < trainer->parameters->count; i++) {
+        const struct store_entry *entry = &trainer->parameters->entries[i];
+        if (entry->buffer != buffer)
+            continue;
+        qn_tensor *tensor = entry->tensor, *kept[QN_OPTIMIZER_STATES];
+        struct qn_optimizer optimizer =
+            optimizer_of(trainer, entry->group, tensor->name, tensor->shape);
+        struct qn_optimizer_state states[QN_OPTIMIZER_STATES];
+        size_t n_kept = qn_optimizer_states(&optimizer, tensor->shape, states);
+        for (size_t j = 0; j < n_kept; j++)
+            kept[j] =
+                qn_store_find(trainer->kept[0], kept_name(states[j].name, tensor->name, text));
+        size_t begin = entry->offset / sizeof(float);
+        qn_node *part = qn_slice(gradient, 0, begin, begin + qn_shape_count(tensor->shape));
+        update_one(&optimizer, tensor, kept, n_kept, qn_reshape(part, tensor->shape), numbers,
+                   roots);
+    }
+}
+
+/* Updates all parameters; gradients[i] belongs to the buffers that are trained, in order. */
 static void update(qn_trainer *trainer, qn_graph *graph, qn_node *const *gradients,
                    struct roots *roots)
 {
-    qn_node *scale, *t, *gate;
-    control(trainer, graph, gradients, roots, &scale, &t, &gate);
+    struct qn_update numbers = control(trainer, graph, gradients, roots);
     size_t trained = 0;
     for (size_t i = 0; i < qn_store_buffers(trainer->parameters); i++) {
         enum qn_group group = qn_store_buffer_group(trainer->parameters, i);
         if (group == QN_FROZEN)
             continue;
-        qn_tensor *p = qn_store_buffer(trainer->parameters, i);
-        qn_tensor *m = qn_store_buffer(trainer->m, trained),
-                  *v = qn_store_buffer(trainer->v, trained);
-        struct qn_adamw options = {.beta1 = trainer->options.beta1,
-                                   .beta2 = trainer->options.beta2,
-                                   .epsilon = trainer->options.epsilon,
-                                   .weight_decay =
-                                       group == QN_DECAY ? trainer->options.weight_decay : 0};
-        qn_node *adamw = qn_adamw(qn_leaf(graph, p), qn_leaf(graph, m), qn_leaf(graph, v),
-                                  gradients[trained], trainer->rate, scale, t, gate, options);
-        add_root(roots, qn_assign(p, adamw));
-        add_root(roots, qn_assign(m, adamw ? qn_output(adamw, 1) : NULL));
-        add_root(roots, qn_assign(v, adamw ? qn_output(adamw, 2) : NULL));
+        qn_node *gradient = gradients[trained];
+        if (qn_optimizer_is_element_wise(&trainer->options.optimizer)) {
+            struct qn_optimizer optimizer = optimizer_of(trainer, group, "", QN_SCALAR);
+            qn_tensor *kept[QN_OPTIMIZER_STATES];
+            for (size_t j = 0; j < trainer->n_kept; j++)
+                kept[j] = qn_store_buffer(trainer->kept[j], trained);
+            update_one(&optimizer, qn_store_buffer(trainer->parameters, i), kept, trainer->n_kept,
+                       gradient, numbers, roots);
+        } else {
+            update_tensors(trainer, i, gradient, numbers, roots);
+        }
         trained++;
     }
 }
@@ -290,8 +371,7 @@ int qn_trainer_pass(qn_trainer *trainer)
     return status;
 }
 
-/* Forgets what the passes of a step added up. */
-static int clear_sums(qn_trainer *trainer)
+int trainer_clear_sums(qn_trainer *trainer)
 {
     int status = trainer->loss_sum ? qn_fill(trainer->loss_sum, 0) : QN_OK;
     for (size_t i = 0; status == QN_OK && trainer->sum && i < qn_store_buffers(trainer->sum); i++)
@@ -310,7 +390,7 @@ int qn_trainer_undo(qn_trainer *trainer)
     if (status == QN_OK)
         status = qn_tensor_write(trainer->state.key, key);
     if (status == QN_OK)
-        status = clear_sums(trainer);
+        status = trainer_clear_sums(trainer);
     if (status == QN_OK)
         trainer->passes -= begun;
     return status;
@@ -351,123 +431,4 @@ struct qn_memory qn_trainer_memory(const qn_trainer *trainer)
     if (trainer->update != trainer->pass)
         memory.commands += qn_plan_memory(trainer->update).commands;
     return memory;
-}
-
-/* ---- Files ---- */
-
-enum { STATE_TENSORS = 3 };
-
-/* Tensor number `index` of the file, and what its name begins with. */
-static qn_tensor *file_tensor(const qn_trainer *trainer, size_t index, const char **prefix)
-{
-    qn_tensor *const states[STATE_TENSORS] = {trainer->state.step, trainer->state.skipped,
-                                              trainer->state.key};
-    size_t count = qn_store_count(trainer->m);
-    *prefix = index < STATE_TENSORS ? "" : index < STATE_TENSORS + count ? "m." : "v.";
-    if (index < STATE_TENSORS)
-        return states[index];
-    index -= STATE_TENSORS;
-    return index < count ? qn_store_tensor(trainer->m, index)
-                         : qn_store_tensor(trainer->v, index - count);
-}
-
-static char *file_name(const qn_trainer *trainer, size_t index)
-{
-    const char *prefix;
-    const char *name = qn_tensor_name(file_tensor(trainer, index, &prefix));
-    size_t bytes = strlen(prefix) + strlen(name) + 1;
-    char *full = context_alloc(trainer->context, bytes, 1);
-    if (full)
-        snprintf(full, bytes, "%s%s", prefix, name);
-    return full;
-}
-
-static int file_values(void *trainer, size_t index, void *values)
-{
-    const char *prefix;
-    return qn_tensor_read(file_tensor(trainer, index, &prefix), values);
-}
-
-int qn_trainer_save(qn_trainer *trainer, const char *path)
-{
-    size_t count = STATE_TENSORS + 2 * qn_store_count(trainer->m);
-    if (trainer->passes % trainer->options.accumulate != 0)
-        return context_fail(trainer->context, QN_ERROR_INVALID,
-                            "trainer: it can be saved between steps only, and a step has begun");
-    struct qn_file_tensor *tensors = context_alloc(trainer->context, count, sizeof *tensors);
-    char **names = context_alloc(trainer->context, count, sizeof *names);
-    int status = tensors && names ? QN_OK : QN_ERROR_MEMORY;
-    for (size_t i = 0; status == QN_OK && i < count; i++) {
-        const char *prefix;
-        const qn_tensor *tensor = file_tensor(trainer, i, &prefix);
-        names[i] = file_name(trainer, i);
-        tensors[i] = (struct qn_file_tensor){.name = names[i],
-                                             .type = qn_safetensors_type(qn_tensor_type(tensor)),
-                                             .shape = qn_tensor_shape(tensor),
-                                             .bytes = qn_tensor_bytes(tensor)};
-        if (!names[i])
-            status = QN_ERROR_MEMORY;
-    }
-    if (status == QN_OK)
-        status = qn_safetensors_write(trainer->context, path, tensors, count, NULL, file_values,
-                                      trainer);
-    for (size_t i = 0; names && i < count; i++)
-        free(names[i]);
-    free(names);
-    free(tensors);
-    return status;
-}
-
-static int load_tensor(qn_trainer *trainer, const qn_safetensors *file, const char *path,
-                       size_t index)
-{
-    const char *prefix;
-    qn_tensor *tensor = file_tensor(trainer, index, &prefix);
-    char *name = file_name(trainer, index);
-    const struct qn_file_tensor *found = name ? qn_safetensors_find(file, name) : NULL;
-    int status = QN_OK;
-    if (!name)
-        status = QN_ERROR_MEMORY;
-    else if (!found || !qn_shape_equal(found->shape, qn_tensor_shape(tensor)) ||
-             strcmp(found->type, qn_safetensors_type(qn_tensor_type(tensor))) != 0)
-        status = context_fail(
-            trainer->context, QN_ERROR_FORMAT,
-            "%s: tensor %s is missing, or of another shape or type than this model's", path, name);
-    void *values = status == QN_OK ? context_alloc(trainer->context, 1, found->bytes) : NULL;
-    if (status == QN_OK && !values)
-        status = QN_ERROR_MEMORY;
-    if (status == QN_OK) {
-        memcpy(values, found->data, found->bytes);
-        if (trainer->context->device)
-            status = qn_tensor_write(tensor, values);
-    }
-    free(values);
-    free(name);
-    return status;
-}
-
-int qn_trainer_load(qn_trainer *trainer, const char *path)
-{
-    qn_safetensors *file = qn_safetensors_open(trainer->context, path);
-    if (!file)
-        return trainer->context->status;
-    int status = QN_OK;
-    int32_t steps = 0;
-    size_t count = STATE_TENSORS + 2 * qn_store_count(trainer->m);
-    for (size_t i = 0; status == QN_OK && i < count; i++)
-        status = load_tensor(trainer, file, path, i);
-    if (status == QN_OK && qn_safetensors_count(file) != count)
-        status = context_fail(trainer->context, QN_ERROR_FORMAT,
-                              "%s: there are %zu tensors, but this model's optimizer has %zu", path,
-                              qn_safetensors_count(file), count);
-    if (status == QN_OK)
-        status = qn_safetensors_i32(
-            file, qn_safetensors_find(file, qn_tensor_name(trainer->state.step)), &steps);
-    qn_safetensors_close(file);
-    if (status == QN_OK && steps < 0)
-        status = context_fail(trainer->context, QN_ERROR_FORMAT, "%s: step is %d", path, steps);
-    trainer->first_step = status == QN_OK ? (uint64_t)steps : 0;
-    trainer->first_run = trainer->update ? qn_runs(trainer->update) : 0;
-    trainer->passes = 0;
-    return status == QN_OK && trainer->context->device ? clear_sums(trainer) : status;
 }
