@@ -314,6 +314,14 @@ ends_between_passes()
     cmp passes/latest/optimizer.safetensors whole/latest/optimizer.safetensors &&
         cmp passes/latest/model.safetensors whole/latest/model.safetensors
 }
+# Muon keeps other tensors than AdamW, by name; a run goes on with its own.
+resumes_with_its_optimizer()
+{
+    set -- --optimizer muon --schedule linear --eval-every 0
+    train --out muon --steps 4 "$@" || return 1
+    refuses 2 'the run has muon' train gpt --out muon --resume --steps 6 --optimizer adamw || return 1
+    runs 0 train gpt --out muon --resume --steps 6 --quiet
+}
 changed()
 {
     refuses "$@" && [ "$(readlink one/latest)" = step-600 ]
@@ -325,6 +333,7 @@ check "SIGTERM saves" saves_on_signal TERM 143
 check "SIGINT in a long step is answered" says_it_ends
 check "SIGQUIT quits" quits
 check "--time ends between passes" ends_between_passes
+check "another optimizer and schedule" resumes_with_its_optimizer
 check "no time for a step" refuses 1 '--time is over before a step' \
     train gpt --data text --out hasty --time 1 --accumulate 1000000000 --width 16
 check "a run that is complete" runs 0 train gpt --out one --resume
@@ -505,6 +514,8 @@ check "a batch that does not fit" refuses 1 'the largest that does is --batch' \
 check "an unknown option" refuses 2 'did you mean --width' train gpt --data text --out no --widht 3
 check "a word for a number" refuses 2 'whole number' train gpt --data text --out no --layers two
 check "a least rate above the rate" refuses 2 '--min-lr' train gpt --data text --out no --lr 1e-5 --min-lr 1
+check "an optimizer that there is not" refuses 2 'did you mean adamw?' train gpt --data text --out no --optimizer adamv
+check "a schedule that there is not" refuses 2 'no "cosin"' train gpt --data text --out no --schedule cosin
 check "nothing was written" untouched
 check "kernels that do not compile" with_kernels 'does not compile' train gpt --data text --out unbuilt
 check "an unknown character in the prompt" refuses 1 'the prompt' generate one --prompt 'the %'

@@ -125,6 +125,7 @@ int qn_trainer_report(qn_trainer *trainer, uint64_t step, bool wait, struct qn_s
 uint64_t
 qn_trainer_steps(const qn_trainer *trainer); /* started, those before a resume counted in */
 struct qn_memory qn_trainer_memory(const qn_trainer *trainer);
+size_t qn_trainer_kept_bytes(const qn_trainer *trainer); /* by the optimizer, from step to step */
 
 /* Moments and counters, to and from a file: with them a run goes on exactly. */
 int qn_trainer_save(qn_trainer *trainer, const char *path);

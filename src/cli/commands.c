@@ -69,17 +69,27 @@ static const struct option train_gpt_options[] = {
         "stop in good order after this time, as 90, 30s, 2m or 1h30m (default: no limit); without "
         "--steps it alone ends the run, and the learning rate falls over as many steps as the speed "
         "of the first ones promises"},
+    {OPTION_STRING, 0, "schedule", "NAME", "cosine", .help =
+        "how the learning rate goes on after the warm-up: cosine, linear, constant, inverse-sqrt, step, or noam, "
+        "of which --lr is the factor"},
     {OPTION_REAL, 0, "lr", "R", "1e-3", 0, 1e3, .help = "learning rate after the warm-up"},
     {OPTION_REAL, 0, "min-lr", "R", NULL, 0, 1e3, .help =
-        "learning rate at the end, reached by a cosine (default: a tenth of --lr)"},
+        "learning rate at the end, of cosine and linear (default: a tenth of --lr)"},
     {OPTION_SIZE, 0, "warmup", "N", "100", 0, MOST_WHOLE, .help =
         "steps over which the learning rate rises from 0"},
+    {OPTION_SIZE, 0, "step-size", "N", "1000", 1, MOST_WHOLE, .help =
+        "steps after each of which --schedule step multiplies the rate"},
+    {OPTION_REAL, 0, "gamma", "R", "0.1", 0, 1, .above_least = true, .help = "by what"},
+    {OPTION_STRING, 0, "optimizer", "NAME", "adamw", .help =
+        "adamw, adam, sgd, rmsprop, adagrad, adafactor, or muon, which leaves embeddings and vectors to adamw"},
     {OPTION_REAL, 0, "weight-decay", "R", "0.1", 0, 1e3, .help =
-        "AdamW's decay, of matrices and embeddings only"},
+        "decay of matrices and embeddings"},
     {OPTION_REAL, 0, "beta1", "R", "0.9", 0, 1, .below_most = true, .help =
-        "AdamW's memory of the gradient"},
+        "adamw's and adam's memory of the gradient"},
     {OPTION_REAL, 0, "beta2", "R", "0.99", 0, 1, .below_most = true, .help =
-        "AdamW's memory of its square"},
+        "adamw's, adam's and rmsprop's memory of its square"},
+    {OPTION_REAL, 0, "momentum", "R", NULL, 0, 1, .below_most = true, .help =
+        "of sgd and rmsprop (default: 0) and muon (default: 0.95)"},
     {OPTION_REAL, 0, "clip", "R", "1", 0, 1e9, .help =
         "largest norm of the gradient; 0: no limit"},
     {OPTION_INTEGER, 's', "seed", "N", "1337", 0, MOST_WHOLE, .help =

@@ -27,22 +27,36 @@ struct qn_gpt_config learner_config(const struct settings *settings, size_t voca
 
 /* ---- Making ---- */
 
-static int make_trainer(struct learner *learner, const struct settings *settings)
+static struct qn_training training_of(const struct settings *settings)
 {
+    enum qn_optimizer_kind optimizer;
     struct qn_training training = {
-        .schedule = {.kind = QN_COSINE,
-                     .rate = settings->learning_rate,
+        .schedule = {.rate = settings->learning_rate,
                      .min_rate = settings->min_learning_rate,
                      .warmup = (double)settings->warmup,
-                     .total = (double)settings->steps},
-        .optimizer = qn_optimizer_defaults(QN_ADAMW),
+                     .total = (double)settings->steps,
+                     .period = (double)settings->step_size,
+                     .gamma = settings->gamma,
+                     .width = (double)settings->width},
         .clip = settings->clip,
         .accumulate = settings->accumulate,
         .seed = settings->seed,
     };
+    schedule_named(settings->schedule, &training.schedule.kind);
+    optimizer_named(settings->optimizer, &optimizer);
+    training.optimizer = qn_optimizer_defaults(optimizer);
     training.optimizer.beta1 = settings->beta1;
     training.optimizer.beta2 = settings->beta2;
+    training.optimizer.momentum = settings->momentum;
     training.optimizer.weight_decay = settings->weight_decay;
+    training.optimizer.matches_adamw =
+        true; /* one --lr for the matrices and for what is left to AdamW */
+    return training;
+}
+
+static int make_trainer(struct learner *learner, const struct settings *settings)
+{
+    struct qn_training training = training_of(settings);
     qn_trainer *trainer = qn_trainer_new(qn_gpt_parameters(learner->gpt), &training);
     if (!trainer)
         return QN_ERROR_INVALID;
@@ -174,7 +188,7 @@ struct needs learner_needs(const struct qn_options *device, const struct qn_gpt_
         struct qn_memory memory = qn_trainer_memory(learner.trainer);
         needs.all = qn_counters(qn).device_bytes;
         needs.parameters = sizeof(float) * (size_t)qn_gpt_config_parameters(config);
-        needs.moments = 2 * needs.parameters;
+        needs.moments = qn_trainer_kept_bytes(learner.trainer);
         needs.intermediates = memory.arena;
         needs.unshared = memory.intermediates;
     } else {

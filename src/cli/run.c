@@ -37,12 +37,17 @@ static const struct setting {
     SETTING("batch", WHOLE, batch, false),
     SETTING("accumulate", WHOLE, accumulate, false),
     SETTING("steps", WHOLE, steps, true),
+    SETTING("schedule", TEXT, schedule, false),
     SETTING("lr", REAL, learning_rate, false),
     SETTING("min-lr", REAL, min_learning_rate, false),
     SETTING("warmup", WHOLE, warmup, false),
+    SETTING("step-size", WHOLE, step_size, false),
+    SETTING("gamma", REAL, gamma, false),
+    SETTING("optimizer", TEXT, optimizer, false),
     SETTING("weight-decay", REAL, weight_decay, false),
     SETTING("beta1", REAL, beta1, false),
     SETTING("beta2", REAL, beta2, false),
+    SETTING("momentum", REAL, momentum, false),
     SETTING("clip", REAL, clip, false),
     SETTING("seed", WHOLE, seed, false),
     SETTING("patience", WHOLE, patience, false),
@@ -115,6 +120,55 @@ static const char *setting_text(char *text, size_t size, const struct settings *
     return text;
 }
 
+/* ---- Names ---- */
+
+static const char *const optimizers[] = {
+    [QN_ADAMW] = "adamw",     [QN_ADAM] = "adam",       [QN_SGD] = "sgd",
+    [QN_RMSPROP] = "rmsprop", [QN_ADAGRAD] = "adagrad", [QN_ADAFACTOR] = "adafactor",
+    [QN_MUON] = "muon"};
+static const char *const schedules[] = {
+    [QN_COSINE] = "cosine",     [QN_LINEAR] = "linear",
+    [QN_CONSTANT] = "constant", [QN_INVERSE_SQRT] = "inverse-sqrt",
+    [QN_STEPS] = "step",        [QN_NOAM] = "noam"};
+enum {
+    OPTIMIZERS = sizeof optimizers / sizeof *optimizers,
+    SCHEDULES = sizeof schedules / sizeof *schedules
+};
+
+/* Its number, or `count`. */
+static size_t find_name(const char *name, const char *const *names, size_t count)
+{
+    size_t i = 0;
+    while (i < count && strcmp(name, names[i]) != 0)
+        i++;
+    return i;
+}
+
+bool optimizer_named(const char *name, enum qn_optimizer_kind *kind)
+{
+    size_t found = find_name(name, optimizers, OPTIMIZERS);
+    *kind = (enum qn_optimizer_kind)found;
+    return found < OPTIMIZERS;
+}
+
+bool schedule_named(const char *name, enum qn_schedule_kind *kind)
+{
+    size_t found = find_name(name, schedules, SCHEDULES);
+    *kind = (enum qn_schedule_kind)found;
+    return found < SCHEDULES;
+}
+
+static bool check_name(const char *option, const char *name, const char *const *names, size_t count,
+                       const struct options *options)
+{
+    if (find_name(name, names, count) < count)
+        return true;
+    const char *nearest = nearest_name(name, names, count);
+    usage_error(options, "--%s: there is no \"%s\"%s%s%s", option, name,
+                nearest ? "; did you mean " : "", nearest ? nearest : "", nearest ? "?" : "");
+    return false;
+}
+
 /* ---- From the command line ---- */
 
 /* What training.json could not hold is refused before anything is computed. */
@@ -171,8 +225,15 @@ bool run_configure(struct run *run, const struct options *options)
         read_option(settings, &table[i], options);
     settings->valid = options_string(options, "valid");
     settings->by_clock = options_given(options, "time") && !options_given(options, "steps");
+    if (!check_name("optimizer", settings->optimizer, optimizers, OPTIMIZERS, options) ||
+        !check_name("schedule", settings->schedule, schedules, SCHEDULES, options))
+        return false;
     if (!options_given(options, "min-lr"))
         settings->min_learning_rate = settings->learning_rate / 10;
+    if (!options_given(options, "momentum"))
+        settings->momentum = qn_optimizer_defaults((enum qn_optimizer_kind)find_name(
+                                                       settings->optimizer, optimizers, OPTIMIZERS))
+                                 .momentum;
     return check_texts(settings, options) && check_heads(settings, options) &&
            check_rates(settings, options);
 }
@@ -379,6 +440,13 @@ static void read_settings(struct reader *reader, struct settings *settings, cons
     }
     if (!reader->failed && !settings->tokenizer)
         fail_field(reader, "tokenizer", "a string", NULL);
+    enum qn_optimizer_kind optimizer;
+    enum qn_schedule_kind schedule;
+    if (!reader->failed &&
+        (!settings->optimizer || !optimizer_named(settings->optimizer, &optimizer)))
+        fail_field(reader, "optimizer", "the name of one", json_object_get(object, "optimizer"));
+    if (!reader->failed && (!settings->schedule || !schedule_named(settings->schedule, &schedule)))
+        fail_field(reader, "schedule", "the name of one", json_object_get(object, "schedule"));
 }
 
 static void read_source(struct reader *reader, struct source *source, const json_t *object)

@@ -4,6 +4,8 @@
 
 #include <jansson.h>
 
+#include <quern/train.h>
+
 #include "cli/cli.h"
 
 /* What the options of `quern train` say, and a resumed run goes on with. */
@@ -13,11 +15,14 @@ struct settings {
     uint64_t layers, heads, width, context;
     double dropout;
     uint64_t batch, accumulate;
-    uint64_t steps;    /* that the learning rate is planned for */
-    uint64_t by_clock; /* 1: the run ends when its time does, whatever `steps` is */
+    uint64_t steps;       /* that the learning rate is planned for */
+    uint64_t by_clock;    /* 1: the run ends when its time does, whatever `steps` is */
+    const char *schedule; /* see schedule_named() */
     double learning_rate, min_learning_rate;
-    uint64_t warmup;
-    double weight_decay, beta1, beta2, clip;
+    uint64_t warmup, step_size;
+    double gamma;
+    const char *optimizer; /* see optimizer_named() */
+    double weight_decay, beta1, beta2, momentum, clip;
     uint64_t seed, eval_every, eval_batches, patience;
 };
 
@@ -45,6 +50,10 @@ struct run {
 };
 
 void run_release(struct run *run);
+
+/* The names that --optimizer and --schedule take; false: it is none. */
+bool optimizer_named(const char *name, enum qn_optimizer_kind *kind);
+bool schedule_named(const char *name, enum qn_schedule_kind *kind);
 
 /* The settings of a new run; or of one that goes on, which `run` holds: what the command line says
  * differently is taken if it may change, else refused.  False: a message was printed. */

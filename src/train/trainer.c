@@ -432,3 +432,12 @@ struct qn_memory qn_trainer_memory(const qn_trainer *trainer)
         memory.commands += qn_plan_memory(trainer->update).commands;
     return memory;
 }
+
+size_t qn_trainer_kept_bytes(const qn_trainer *trainer)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < trainer->n_kept; i++)
+        for (size_t j = 0; j < qn_store_buffers(trainer->kept[i]); j++)
+            bytes += qn_tensor_bytes(qn_store_buffer(trainer->kept[i], j));
+    return bytes;
+}
