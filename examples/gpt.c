@@ -158,7 +158,8 @@ static size_t add_updates(const struct model *model, qn_node *loss, qn_tensor *s
     qn_node *scale =
         qn_minimum(qn_div(one, qn_offset(length, 1e-6)), one); /* clipped to length 1 */
     qn_node *done = qn_leaf(graph, step), *number = qn_offset(done, 1);
-    struct qn_schedule schedule = {QN_COSINE, 3e-3, 3e-4, steps / 10.0, steps};
+    struct qn_schedule schedule = {
+        .kind = QN_COSINE, .rate = 3e-3, .min_rate = 3e-4, .warmup = steps / 10.0, .total = steps};
     qn_node *rate = qn_learning_rate(done, schedule);
     for (size_t i = 0; i < qn_store_buffers(store); i++) {
         bool decays = qn_store_buffer_group(store, i) == QN_DECAY;
