@@ -23,6 +23,7 @@ libclblast-dev      matrix multiplication on GPUs
 libjansson-dev      JSON
 libpcre2-dev        patterns of tokenizers
 libutf8proc-dev     Unicode
+libdw-dev           places in the source, for --detect-anomaly
 pocl-opencl-icd     OpenCL on the CPU: a device for every machine
 '
 demo_packages='

@@ -162,6 +162,18 @@ explains()
 {
     train --out explained --steps 2 --explain --profile && mentions out.tmp matmul
 }
+# A trace has an event for each command, one after the other.
+traces()
+{
+    train --out traced --steps 3 --trace trace.json || return 1
+    ! command -v python3 >/dev/null || python3 -c '
+import json
+events = json.load(open("trace.json"))
+assert len(events) > 100 and all(e["ph"] == "X" and e["dur"] >= 0 for e in events), len(events)
+starts = [e["ts"] for e in events]
+assert starts == sorted(starts) and starts[0] == 0
+assert {"matmul", "attention", "adamw"} <= {e["cat"] for e in events}'
+}
 stops_by_the_clock()
 {
     started=$(date +%s)
@@ -188,6 +200,8 @@ check "--quiet says nothing" is_silent
 check "streams that are closed do not end in the log" keeps_streams_apart
 check "4 batches of 3 are one of 12" accumulates
 check "--explain and --profile" explains
+check "--trace" traces
+check "a trace that cannot be written" refuses 1 'cannot write no/trace' train gpt --data text --out untraced --trace no/trace
 check "--time" stops_by_the_clock
 check "--patience" stops_early
 check "byte tokens, --valid FILE" train --out bytes --steps 3 --tokenizer byte --valid other

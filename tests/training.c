@@ -1,4 +1,6 @@
 /* Training through the library: what a step costs beside its kernels, and what it does to numbers that are not finite. */
+#include "config.h"
+
 #include <ftw.h>
 #include <math.h>
 #include <stdlib.h>
@@ -264,6 +266,62 @@ static void test_gate(qn_context *context)
     qn_gpt_free(gpt);
 }
 
+/* The first value that is not finite: in a tensor, in a batch, of a node, of a gradient. */
+static void test_anomaly(void)
+{
+    enum { ROWS = 3, K = 4, N = 5 };
+    qn_context *context = qn_open_with(&(struct qn_options){.detect_anomaly = true});
+    if (!context)
+        bail_out("no device: %s", qn_error(NULL));
+    qn_graph *graph = qn_graph_new(context);
+    qn_tensor *w = qn_tensor_new(context, "w", QN_F32, QN_SHAPE(K, N));
+    qn_node *x = qn_input(graph, "x", QN_F32, QN_SHAPE(ROWS, K)), *leaf = qn_leaf(graph, w), *dw;
+    qn_node *root = qn_named(qn_sqrt(qn_matmul(x, leaf)), "root"), *loss = qn_sum(root, QN_ALL);
+    qn_gradients(loss, NULL, &leaf, 1, &dw);
+    qn_plan *plan = qn_plan_new(graph, (qn_node *[]){loss, dw}, 2);
+    static const struct {
+        const char *what;
+        float x, w;
+        const char *words[3]; /* of the message; none: there is none */
+    } cases[] = {
+        {"nothing", 1, 1, {NULL}},
+        {"a tensor", 1, NAN, {"w (leaf): element [3,4] of [4,5] is nan", "before anything was"}},
+        {"a batch", INFINITY, 1, {"x (input): element [2,3] of [3,4] is inf", "look at the batch"}},
+        {"a node",
+         1,
+         -20,
+         {"root (sqrt): element [0,4] of [3,5] is ", "though all before it is finite"}},
+        {"a gradient", 0, 0, {"sqrt': element [0,0] of [3,5] is ", "(gradient)"}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        float xs[ROWS * K], ws[K * N];
+        bool is_zero = cases[i].x == 0;
+        for (size_t j = 0; j < ROWS * K; j++)
+            xs[j] = is_zero ? 0 : 1;
+        for (size_t j = 0; j < K * N; j++)
+            ws[j] = 1;
+        xs[ROWS * K - 1] = cases[i].x;
+        ws[K * N - 1] = cases[i].w;
+        qn_tensor_write(w, ws);
+        qn_set(plan, x, xs);
+        int status = qn_run(plan);
+        const char *error = qn_error(context);
+        bool is_right = status == (cases[i].words[0] ? QN_ERROR_NOT_FINITE : QN_OK);
+        for (size_t j = 0; cases[i].words[0] && j < 2; j++)
+            is_right = is_right && strstr(error, cases[i].words[j]);
+#ifdef HAVE_LIBDW
+        is_right = is_right && (!cases[i].words[0] || strstr(error, "test_anomaly at training.c:"));
+#endif
+        if (!ok(is_right, "what is not finite, in %s, is named", cases[i].what))
+            note("%d: %s", status, error);
+        qn_clear_error(context);
+    }
+    qn_plan_free(plan);
+    qn_graph_free(graph);
+    qn_tensor_free(w);
+    qn_close(context);
+}
+
 /* Each optimizer: the loss of one batch falls, and a run that was saved and resumed gives the bits of one that was not. */
 static void test_optimizers(qn_context *context, const char *folder)
 {
@@ -351,6 +409,7 @@ int main(void)
     test_gate(context);
     test_kept(context);
     test_optimizers(context, folder);
+    test_anomaly();
     qn_close(context);
     nftw(folder, remove_file, 16, FTW_DEPTH | FTW_PHYS);
     return done_testing();

@@ -69,7 +69,8 @@ struct qn_node {
     uint32_t id;                             /* inputs have smaller ones */
     uint32_t segment;                        /* nodes of different segments are never merged */
     const char *name;                        /* or NULL */
-    qn_node *simple;                         /* what simplify made of it */
+    const struct qn_origin *origin; /* where it was built, if anomalies are detected; or NULL */
+    qn_node *simple;                /* what simplify made of it */
 };
 
 /* ---- Kernels ---- */

@@ -49,7 +49,7 @@ enum qn_status {
     QN_ERROR_FILE = -6,      /* a file cannot be read or written */
     QN_ERROR_FORMAT = -7,    /* a file does not hold what it should */
     QN_NOT_READY = -8,       /* a result that is not there yet: see qn_result() */
-    QN_ERROR_NOT_FINITE = -9 /* a parameter is infinite or NaN */
+    QN_ERROR_NOT_FINITE = -9 /* a value is infinite or NaN */
 };
 
 enum qn_type { QN_F32, QN_F16, QN_BF16, QN_I32, QN_U8, QN_TYPES };
@@ -85,6 +85,9 @@ struct qn_options {
                            fastest GPU, else the CPU.  "none": plans can be made and printed, but not run. */
     const char *gemm; /* "auto" (or NULL), "clblast" or "own": who multiplies matrices */
     bool profile;     /* time every kernel: see qn_profile_print() */
+    /* Look at every value as soon as it is computed: a run ends with QN_ERROR_NOT_FINITE at the first node, leaf or input that is infinite or
+     * NaN, and says where it was built.  Slow: nothing is fused, and each step is waited for. */
+    bool detect_anomaly;
     bool
         plan_only; /* make and print plans for this device, but never run them: nothing is allocated on it, and what
                            would not fit its memory is an error all the same */
@@ -108,6 +111,10 @@ int qn_finish(qn_context *context);
 
 /* Time by kernel, most first: calls, milliseconds, GFLOP/s, GB/s, share.  Needs qn_options.profile. */
 int qn_profile_print(qn_context *context, FILE *file);
+
+/* Writes what is timed from now on, command by command, until the context is closed, in the format of Chrome's tracing,
+ * which https://ui.perfetto.dev shows. */
+int qn_profile_trace(qn_context *context, const char *path);
 
 /* What the context has allocated on the device and compiled so far: a run adds nothing. */
 struct qn_counters {

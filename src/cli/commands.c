@@ -108,6 +108,10 @@ static const struct option train_gpt_options[] = {
         "one JSON object a step; no file but a log is written over (default: DIR/log.jsonl)"},
     {OPTION_FLAG, 'q', "quiet", .help = "print no progress; errors, and how to go on after a signal, are still said"},
     {OPTION_FLAG, 0, "profile", .help = "time every kernel, and print a table at the end"},
+    {OPTION_FLAG, 0, "detect-anomaly", .help =
+        "stop at the first value that is infinite or NaN, and say what computed it; slow"},
+    {OPTION_STRING, 0, "trace", "FILE.json", .help =
+        "time every kernel, and write when each ran, for Perfetto or Chrome's tracing"},
     {OPTION_FLAG, 0, "explain", .help =
         "print the plan of a step: order, kernels, variants and why, memory"},
 

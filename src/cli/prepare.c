@@ -137,8 +137,22 @@ static struct qn_options device_options(const struct session *session)
     return (struct qn_options){
         .device = session->run.settings.device,
         .gemm = session->run.settings.gemm,
-        .profile = options_flag(session->options, "profile"),
+        .detect_anomaly = options_flag(session->options, "detect-anomaly"),
+        .profile = options_flag(session->options, "profile") ||
+                   options_given(session->options, "trace"),
     };
+}
+
+static int open_device(struct session *session)
+{
+    struct qn_options device = device_options(session);
+    const char *trace = options_string(session->options, "trace");
+    session->qn = qn_open_with(&device);
+    if (!session->qn)
+        return session_fail(session, "%s", qn_error(NULL));
+    if (trace && qn_profile_trace(session->qn, trace) != QN_OK)
+        return session_fail_library(session);
+    return EXIT_SUCCESS;
 }
 
 static int fail_memory(struct session *session, const struct qn_gpt_config *config,
@@ -282,14 +296,12 @@ static int make_learner(struct session *session, const struct qn_gpt_config *con
 /* A new run: nothing is written before it is known that it can be. */
 static int prepare_new(struct session *session)
 {
-    struct qn_options device = device_options(session);
     struct needs needs;
     int status = check_sizes(session);
+    if (status == EXIT_SUCCESS)
+        status = open_device(session);
     if (status != EXIT_SUCCESS)
         return status;
-    session->qn = qn_open_with(&device);
-    if (!session->qn)
-        return session_fail(session, "%s", qn_error(NULL));
     status = corpus_read(&session->corpus, &session->run, session->options, session->files, NULL);
     if (status == EXIT_SUCCESS)
         status = check_log(session);
@@ -313,12 +325,10 @@ static int prepare_resumed(struct session *session)
 {
     struct needs needs;
     const char *latest = qn_checkpoints_latest(session->checkpoints);
-    struct qn_options device = device_options(session);
-    session->qn = qn_open_with(&device);
-    if (!session->qn)
-        return session_fail(session, "%s", qn_error(NULL));
-    int status =
-        corpus_read(&session->corpus, &session->run, session->options, session->files, latest);
+    int status = open_device(session);
+    if (status == EXIT_SUCCESS)
+        status =
+            corpus_read(&session->corpus, &session->run, session->options, session->files, latest);
     if (status == EXIT_SUCCESS)
         status = check_log(session);
     if (status != EXIT_SUCCESS)

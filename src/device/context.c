@@ -118,6 +118,7 @@ qn_context *qn_open_with(const struct qn_options *options)
         qn_close(context);
         return NULL;
     }
+    context->detect_anomaly = chosen.detect_anomaly;
     if (chosen.plan_only) {
         device_close(context->device);
         context->device = NULL;

@@ -18,6 +18,7 @@ struct qn_context {
     struct qn_caps caps;
     struct arena *arena;
     struct qn_counters counters;
+    bool detect_anomaly;      /* see qn_options */
     bool plan_only;           /* see qn_options: memory is counted, not taken */
     uint64_t runs;            /* of all plans: tells whose values are in the arena */
     const char *only_variant; /* for tests: taken wherever one of this name fits; or NULL */

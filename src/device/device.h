@@ -117,7 +117,18 @@ struct command {
 /* Enqueues commands in order, with a flush now and then.  An error names the node. */
 int device_enqueue(qn_context *context, const struct command *commands, size_t count);
 
+/* ---- The profile: profile.c ---- */
+
 struct profile *profile_new(qn_context *context);
 void profile_free(struct profile *profile);
+
+/* Counts a command that was enqueued; takes over the events: `end` is that of the command, or, if `start` is not NULL, they are
+ * markers around it. */
+int profile_command(qn_context *context, const struct command *command, cl_event start,
+                    cl_event end);
+void profile_time_last(struct profile *profile, double seconds); /* by the host's clock */
+
+/* Waits for the commands that were enqueued and adds up their times. */
+int profile_collect(qn_context *context);
 
 #endif

@@ -5,6 +5,7 @@
 #include <quern/ops.h>
 
 #include "graph/graph.h"
+#include "graph/origin.h"
 
 /* What is known about each node while walking back: the gradients of its outputs, and whether it leads to a wrt. */
 struct walk {
@@ -73,12 +74,14 @@ static bool node_back(struct walk *walk, qn_node *node)
     qn_node **d_in = context_alloc(walk->graph->context, node->n_inputs, sizeof *d_in);
     if (!d_in)
         return false;
+    walk->graph->origin = origin_copy(walk->graph, node->origin, true);
     if (node->op->gradient)
         node->op->gradient(node, d_out, d_in);
     else
         for (size_t i = 0; i < node->n_inputs; i++)
             if (walk->wanted[node->inputs[i]->id])
                 d_in[i] = derivative_node(node, i, d_out[0]);
+    walk->graph->origin = NULL;
     for (size_t i = 0; i < node->n_inputs; i++)
         if (d_in[i] && walk->wanted[node->inputs[i]->id])
             add_to(&walk->d_out[node->inputs[i]->id][0], d_in[i]);

@@ -1,5 +1,6 @@
 /* Nodes and graphs: making, merging, walking and naming them. */
 #include "graph/graph.h"
+#include "graph/origin.h"
 
 #include <stdarg.h>
 #include <stdlib.h>
@@ -197,7 +198,10 @@ qn_node *node_new(qn_graph *graph, const struct qn_op *op, const void *attribute
                       .n_inputs = n_inputs,
                       .n_outputs = op->outputs,
                       .attributes = copy,
-                      .segment = graph->segment};
+                      .segment = graph->segment,
+                      .origin = graph->origin};
+    if (graph->context->detect_anomaly && !node->origin)
+        node->origin = origin_here(graph);
     for (size_t i = 0; i < n_inputs; i++)
         node->inputs[i] = inputs[i];
     if (copy && attributes)
@@ -535,6 +539,7 @@ qn_graph *graph_simplified(qn_graph *graph, qn_node *const *roots, size_t count,
             inputs[j] = image[node->inputs[j]->id];
         if (ok) {
             simple->segment = node->segment;
+            simple->origin = origin_copy(simple, node->origin, false);
             qn_node *copy = node_new(simple, node->op, node->attributes, inputs, node->n_inputs);
             ok = copy != NULL;
             if (ok && node->op == &input_op)

@@ -14,7 +14,8 @@ struct qn_graph {
     struct block *blocks; /* the memory of nodes */
     struct intern
         *intern; /* of a graph that simplifies: one node for each (operation, inputs, attributes) */
-    uint32_t segment; /* of new nodes */
+    uint32_t segment;               /* of new nodes */
+    const struct qn_origin *origin; /* the same; NULL: where they are made */
 };
 
 /* Memory that lives as long as the graph, zeroed.  NULL and an error on failure. */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "graph/origin.h"
 #include "graph/state.h"
 
 /* ---- Layouts ---- */
@@ -151,6 +152,7 @@ static qn_node *legal_new(struct legal *legal, const qn_node *model, qn_node *co
 {
     qn_graph *graph = legal->plan->graph;
     graph->segment = model->segment;
+    graph->origin = origin_copy(graph, model->origin, false);
     qn_node *node = node_new(graph, op, attributes, inputs, n_inputs);
     return node && legal_grow(legal, graph->count) ? node : NULL;
 }

@@ -6,7 +6,7 @@
  *     order.c   steps in an order that respects data and state
  *     place.c   every value at a place in the arena or in a tensor
  *     record.c  the commands of each step, arguments and all; emit.c makes the kernels of fused groups
- *     run.c     kernels built and bound; runs, inputs, results */
+ *     run.c     kernels built and bound; runs, inputs, results; anomaly.c runs that look for NaN */
 #ifndef QUERN_PLAN_H
 #define QUERN_PLAN_H
 
@@ -59,8 +59,9 @@ struct recorded {
 /* One thing to do: an operation's node, a group of fused element-wise nodes, or a copy into a tensor (the node is an
  * assign). */
 struct step {
-    qn_node *node;     /* of a group: the last */
-    qn_node **members; /* what is fused, in order, or NULL: a group; the node and its epilogue; its prologue and the node */
+    qn_node *node; /* of a group: the last */
+    qn_node **
+        members; /* what is fused, in order, or NULL: a group; the node and its epilogue; its prologue and the node */
     size_t n_members;
     const struct qn_variant *variant; /* NULL: a group or a copy */
     struct slot *workspace;
@@ -190,6 +191,12 @@ int plan_place(qn_plan *plan);
 int plan_record(qn_plan *plan);
 int plan_bind(qn_plan *plan);
 void plan_unbind(qn_plan *plan);
+
+/* A buffer object for bytes of a slot. */
+cl_mem plan_buffer(qn_plan *plan, const struct slot *slot, size_t offset, size_t bytes);
+
+/* All commands of a run, in order; after each step its results are looked at: see qn_options.detect_anomaly. */
+int plan_run_looking(qn_plan *plan);
 
 /* Whether an element-wise node's input is put into the text as a constant. */
 bool is_inlined(const qn_node *input);

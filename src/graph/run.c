@@ -29,7 +29,7 @@ static struct place find_place(const qn_plan *plan, const struct slot *slot, siz
 }
 
 /* A sub-buffer for a range; one for all who ask. */
-static cl_mem range_buffer(qn_plan *plan, const struct slot *slot, size_t offset, size_t bytes)
+cl_mem plan_buffer(qn_plan *plan, const struct slot *slot, size_t offset, size_t bytes)
 {
     struct place place = find_place(plan, slot, offset);
     if (slot->tensor && offset == 0 && bytes == slot->bytes)
@@ -99,7 +99,7 @@ static int bind_kernel(qn_plan *plan, const struct recorded *recorded, const cha
         const struct argument *argument = &recorded->arguments[i];
         cl_int code;
         if (argument->kind == ARGUMENT_SLOT) {
-            cl_mem buffer = range_buffer(plan, argument->slot, argument->offset, argument->size);
+            cl_mem buffer = plan_buffer(plan, argument->slot, argument->offset, argument->size);
             if (!buffer)
                 return plan->context->status;
             code = clSetKernelArg(kernel, (cl_uint)i, sizeof buffer, &buffer);
@@ -123,7 +123,7 @@ static int bind_call(qn_plan *plan, const struct recorded *recorded, struct comm
         return QN_ERROR_MEMORY;
     for (size_t i = 0; i < recorded->n_arguments; i++) {
         const struct argument *argument = &recorded->arguments[i];
-        command->buffers[i] = range_buffer(plan, argument->slot, argument->offset, argument->size);
+        command->buffers[i] = plan_buffer(plan, argument->slot, argument->offset, argument->size);
         if (!command->buffers[i])
             return plan->context->status;
     }
@@ -202,14 +202,14 @@ static size_t node_bytes(const qn_node *node)
 
 static cl_mem input_buffer(qn_plan *plan, const struct plan_input *input)
 {
-    return range_buffer(plan, value_of(plan, input->node, 0)->slot, 0, node_bytes(input->node));
+    return plan_buffer(plan, value_of(plan, input->node, 0)->slot, 0, node_bytes(input->node));
 }
 
 static cl_mem root_buffer(qn_plan *plan, const struct plan_root *root)
 {
     const struct qn_layout *layout = &value_of(plan, root->node, 0)->layout;
-    return range_buffer(plan, value_slot(plan, root->node),
-                        qn_type_bytes(layout->type, layout->offset), node_bytes(root->node));
+    return plan_buffer(plan, value_slot(plan, root->node),
+                       qn_type_bytes(layout->type, layout->offset), node_bytes(root->node));
 }
 
 /* Pinned memory for QN_RING_RUNS copies of every input and of every small root.  The new value of a tensor is in the
@@ -389,6 +389,8 @@ static uint64_t constant_versions(const qn_plan *plan)
 static int start_commands(qn_plan *plan)
 {
     const struct stage *stage = &plan->stage;
+    if (plan->context->detect_anomaly)
+        return plan_run_looking(plan);
     uint64_t versions = constant_versions(plan);
     size_t first = versions == plan->constant_versions ? plan->n_constant_commands : 0;
     int status = device_enqueue(plan->context, stage->commands + first, stage->n_commands - first);

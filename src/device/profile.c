@@ -1,0 +1,326 @@
+/* The profile: how long each kernel took, as a table and as a trace.
+ *
+ * A row for each kernel of each variant of each operation.  Commands that were enqueued wait in
+ * `pending` until their times are known. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "device/device.h"
+
+struct row {
+    char op[48], variant[48], kernel[64];
+    size_t calls;
+    double seconds, flops, bytes;
+};
+
+struct pending {
+    cl_event start,
+        end; /* start: NULL if `end` is the command itself, else markers around a call */
+    size_t row;
+    double host_seconds; /* 0: the events tell */
+    char node[64];
+};
+
+struct profile {
+    FILE *trace; /* NULL: none is written */
+    cl_ulong trace_begin;
+    bool trace_has_events;
+    struct row *rows;
+    size_t n_rows, rows_capacity;
+    struct pending *pending;
+    size_t n_pending, pending_capacity;
+};
+
+struct profile *profile_new(qn_context *context)
+{
+    return context_alloc(context, 1, sizeof(struct profile));
+}
+
+static void release_event(cl_event event)
+{
+    if (event)
+        clReleaseEvent(event);
+}
+
+void profile_free(struct profile *profile)
+{
+    if (!profile)
+        return;
+    for (size_t i = 0; i < profile->n_pending; i++) {
+        release_event(profile->pending[i].start);
+        release_event(profile->pending[i].end);
+    }
+    if (profile->trace) {
+        fputs("\n]\n", profile->trace);
+        fclose(profile->trace);
+    }
+    free(profile->rows);
+    free(profile->pending);
+    free(profile);
+}
+
+/* The kernel's name as it stands in its source: without the suffix that program.c gave it. */
+static void kernel_name(cl_kernel kernel, char *name, size_t size)
+{
+    char full[256] = "(call)";
+    if (kernel)
+        clGetKernelInfo(kernel, CL_KERNEL_FUNCTION_NAME, sizeof full - 1, full, NULL);
+    const char *suffix = strrchr(full, '_');
+    int length = (int)(suffix ? (size_t)(suffix - full) : strlen(full));
+    snprintf(name, size, "%.*s", length, full);
+}
+
+/* The command's row; SIZE_MAX and an error if there is no memory. */
+static size_t find_row(qn_context *context, const struct command *command)
+{
+    struct profile *profile = context->device->profile;
+    struct row row = {0};
+    snprintf(row.op, sizeof row.op, "%s", command->op);
+    snprintf(row.variant, sizeof row.variant, "%s", command->variant ? command->variant : "");
+    kernel_name(command->kernel, row.kernel, sizeof row.kernel);
+    for (size_t i = 0; i < profile->n_rows; i++) {
+        const struct row *known = &profile->rows[i];
+        if (strcmp(known->op, row.op) == 0 && strcmp(known->variant, row.variant) == 0 &&
+            strcmp(known->kernel, row.kernel) == 0)
+            return i;
+    }
+    struct row *rows = context_grow(context, profile->rows, profile->n_rows,
+                                    &profile->rows_capacity, sizeof *rows);
+    if (!rows)
+        return SIZE_MAX;
+    profile->rows = rows;
+    profile->rows[profile->n_rows] = row;
+    return profile->n_rows++;
+}
+
+int profile_command(qn_context *context, const struct command *command, cl_event start,
+                    cl_event end)
+{
+    struct profile *profile = context->device->profile;
+    struct pending *pending = context_grow(context, profile->pending, profile->n_pending,
+                                           &profile->pending_capacity, sizeof *pending);
+    if (pending)
+        profile->pending = pending;
+    size_t row = pending ? find_row(context, command) : SIZE_MAX;
+    if (row == SIZE_MAX) {
+        release_event(start);
+        release_event(end);
+        return QN_ERROR_MEMORY;
+    }
+    profile->rows[row].calls++;
+    profile->rows[row].flops += command->cost.flops;
+    profile->rows[row].bytes += command->cost.bytes;
+    pending = &profile->pending[profile->n_pending++];
+    *pending = (struct pending){.start = start, .end = end, .row = row};
+    snprintf(pending->node, sizeof pending->node, "%s", command->node ? command->node : "");
+    return QN_OK;
+}
+
+void profile_time_last(struct profile *profile, double seconds)
+{
+    if (profile->n_pending > 0)
+        profile->pending[profile->n_pending - 1].host_seconds = seconds;
+}
+
+/* ---- The trace ---- */
+
+int qn_profile_trace(qn_context *context, const char *path)
+{
+    if (!context || !path)
+        return QN_ERROR_INVALID;
+    struct profile *profile = context->device ? context->device->profile : NULL;
+    if (!profile || profile->trace)
+        return context_fail(context, QN_ERROR_INVALID,
+                            profile ? "a trace is being written already"
+                                    : "the context was opened without qn_options.profile");
+    profile->trace = fopen(path, "we");
+    if (!profile->trace)
+        return context_fail(context, QN_ERROR_FILE, "cannot write %s: %s", path, strerror(errno));
+    fputc('[', profile->trace);
+    return QN_OK;
+}
+
+/* A command as a complete event of Chrome's format: https://ui.perfetto.dev reads it, and chrome://tracing. */
+static int trace_command(qn_context *context, const struct pending *pending, cl_ulong start,
+                         double seconds)
+{
+    struct profile *profile = context->device->profile;
+    const struct row *row = &profile->rows[pending->row];
+    if (!profile->trace)
+        return QN_OK;
+    if (!profile->trace_has_events)
+        profile->trace_begin = start;
+    double since = (double)start - (double)profile->trace_begin;
+    json_t *event = json_pack("{s:s, s:s, s:s, s:f, s:f, s:i, s:i, s:{s:s, s:s}}", "name",
+                              *pending->node ? pending->node : row->op, "cat", row->op, "ph", "X",
+                              "ts", since * 1e-3, "dur", seconds * 1e6, "pid", 1, "tid", 1, "args",
+                              "kernel", row->kernel, "variant", row->variant);
+    if (event) { /* a name that is not UTF-8 gives none */
+        fputs(profile->trace_has_events ? ",\n" : "\n", profile->trace);
+        json_dumpf(event, profile->trace, JSON_COMPACT | JSON_REAL_PRECISION(12));
+        json_decref(event);
+        profile->trace_has_events = true;
+    }
+    return ferror(profile->trace)
+               ? context_fail(context, QN_ERROR_FILE, "the trace cannot be written")
+               : QN_OK;
+}
+
+/* ---- Times ---- */
+
+static cl_ulong event_time(cl_event event, cl_profiling_info what, cl_int *code)
+{
+    cl_ulong time = 0;
+    cl_int result = clGetEventProfilingInfo(event, what, sizeof time, &time, NULL);
+    if (result != CL_SUCCESS)
+        *code = result;
+    return time;
+}
+
+int profile_collect(qn_context *context)
+{
+    struct profile *profile = context->device->profile;
+    int status = QN_OK;
+    for (size_t i = 0; i < profile->n_pending; i++) {
+        struct pending *pending = &profile->pending[i];
+        struct row *row = &profile->rows[pending->row];
+        cl_int code = clWaitForEvents(1, &pending->end), state = CL_COMPLETE;
+        clGetEventInfo(pending->end, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof state, &state, NULL);
+        if (state < 0)
+            code = state;
+        cl_ulong end = 0, start = 0;
+        if (code == CL_SUCCESS)
+            end = event_time(pending->end, CL_PROFILING_COMMAND_END, &code);
+        if (code == CL_SUCCESS)
+            start = pending->start ? event_time(pending->start, CL_PROFILING_COMMAND_END, &code)
+                                   : event_time(pending->end, CL_PROFILING_COMMAND_START, &code);
+        double seconds = pending->host_seconds > 0 ? pending->host_seconds
+                         : end > start             ? (double)(end - start) * 1e-9
+                                                   : 0;
+        row->seconds += seconds;
+        if (code == CL_SUCCESS && status == QN_OK)
+            status = trace_command(context, pending, start, seconds);
+        if (status == QN_OK)
+            status = device_check(context, code, "%s (%s): running kernel %s", pending->node,
+                                  row->op, row->kernel);
+        release_event(pending->start);
+        release_event(pending->end);
+    }
+    profile->n_pending = 0;
+    return status;
+}
+
+/* ---- The table ---- */
+
+/* Rows of one variant of one operation: costs are known for the whole, times for each kernel. */
+struct group {
+    const struct row *first;
+    size_t calls, kernels;
+    double seconds, flops, bytes;
+};
+
+static bool same_group(const struct row *a, const struct row *b)
+{
+    return strcmp(a->op, b->op) == 0 && strcmp(a->variant, b->variant) == 0;
+}
+
+static int by_seconds(const void *a, const void *b)
+{
+    const struct group *first = a, *second = b;
+    return (first->seconds < second->seconds) - (first->seconds > second->seconds);
+}
+
+static size_t make_groups(const struct profile *profile, struct group *groups)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < profile->n_rows; i++) {
+        const struct row *row = &profile->rows[i];
+        size_t g = 0;
+        while (g < count && !same_group(groups[g].first, row))
+            g++;
+        if (g == count)
+            groups[count++] = (struct group){.first = row};
+        struct group *group = &groups[g];
+        group->calls = size_max(group->calls, row->calls);
+        group->kernels++;
+        group->seconds += row->seconds;
+        group->flops += row->flops;
+        group->bytes += row->bytes;
+    }
+    qsort(groups, count, sizeof *groups, by_seconds);
+    return count;
+}
+
+static void print_line(FILE *file, int width, const char *name, const struct group *group,
+                       double total)
+{
+    fprintf(file, "%-*s %9zu %11.3f", width, name, group->calls, group->seconds * 1e3);
+    double rates[2] = {group->flops, group->bytes};
+    for (int i = 0; i < 2; i++) {
+        if (rates[i] > 0 && group->seconds > 0)
+            fprintf(file, " %9.2f", rates[i] / group->seconds * 1e-9);
+        else
+            fprintf(file, " %9s", "-");
+    }
+    fprintf(file, " %6.1f%%\n", total > 0 ? 100 * group->seconds / total : 0);
+}
+
+static void print_groups(const struct profile *profile, const struct group *groups, size_t count,
+                         FILE *file)
+{
+    struct group total = {0};
+    int width = (int)strlen("operation, variant, kernel");
+    for (size_t i = 0; i < count; i++) {
+        total.calls += groups[i].calls;
+        total.seconds += groups[i].seconds;
+        total.flops += groups[i].flops;
+        total.bytes += groups[i].bytes;
+    }
+    for (size_t i = 0; i < profile->n_rows; i++) {
+        const struct row *row = &profile->rows[i];
+        int name = (int)(strlen(row->op) + 1 + strlen(row->variant)),
+            kernel = 2 + (int)strlen(row->kernel);
+        width = name > width ? name : width;
+        width = kernel > width ? kernel : width;
+    }
+    fprintf(file, "%-*s %9s %11s %9s %9s %7s\n", width, "operation, variant, kernel", "calls", "ms",
+            "GFLOP/s", "GB/s", "share");
+    for (size_t i = 0; i < count; i++) {
+        char name[160];
+        snprintf(name, sizeof name, "%s %s", groups[i].first->op, groups[i].first->variant);
+        print_line(file, width, name, &groups[i], total.seconds);
+        for (size_t j = 0; j < profile->n_rows && groups[i].kernels > 1; j++) {
+            const struct row *row = &profile->rows[j];
+            if (!same_group(row, groups[i].first))
+                continue;
+            snprintf(name, sizeof name, "  %s", row->kernel);
+            print_line(file, width, name,
+                       &(struct group){.calls = row->calls, .seconds = row->seconds},
+                       total.seconds);
+        }
+    }
+    print_line(file, width, "total", &total, total.seconds);
+}
+
+int qn_profile_print(qn_context *context, FILE *file)
+{
+    if (!context)
+        return QN_ERROR_INVALID;
+    if (!context->device || !context->device->profile)
+        return context_fail(context, QN_ERROR_INVALID,
+                            "the context was opened without qn_options.profile");
+    int status = profile_collect(context);
+    const struct profile *profile = context->device->profile;
+    struct group *groups = context_alloc(context, profile->n_rows, sizeof *groups);
+    if (!groups)
+        return QN_ERROR_MEMORY;
+    print_groups(profile, groups, make_groups(profile, groups), file);
+    free(groups);
+    if (ferror(file))
+        status = context_fail(context, QN_ERROR_FILE, "the profile cannot be written");
+    return status;
+}

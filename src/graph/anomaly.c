@@ -1,0 +1,131 @@
+/* Runs that look at each value as soon as it is computed. */
+#include <math.h>
+#include <string.h>
+
+#include "cl_sources.h"
+#include "graph/origin.h"
+#include "graph/plan.h"
+
+/* The kernel that looks, and its one number. */
+struct search {
+    qn_plan *plan;
+    cl_kernel kernel;
+    cl_mem first;
+};
+
+enum { NOTHING = UINT32_MAX };
+
+static int search_begin(struct search *search, qn_plan *plan)
+{
+    qn_context *context = plan->context;
+    struct kernel_key key = {&source_check, "find_not_finite", ""};
+    *search = (struct search){.plan = plan, .first = device_buffer(context, sizeof(cl_uint))};
+    return search->first ? device_kernels(context, &key, 1, &search->kernel) : (int)context->status;
+}
+
+static void search_end(struct search *search)
+{
+    if (search->kernel)
+        clReleaseKernel(search->kernel);
+    if (search->first)
+        device_buffer_free(search->plan->context, search->first, sizeof(cl_uint));
+}
+
+/* The first element that is not finite, or NOTHING. */
+static int find(struct search *search, cl_mem buffer, size_t count, cl_uint *first)
+{
+    qn_context *context = search->plan->context;
+    cl_command_queue queue = context->device->queue;
+    cl_ulong elements = count;
+    size_t items = size_min(divide_up(count, flat_chunk(&context->caps)), QN_MAX_ITEMS);
+    *first = NOTHING;
+    cl_int code =
+        clEnqueueWriteBuffer(queue, search->first, CL_TRUE, 0, sizeof *first, first, 0, NULL, NULL);
+    if (code == CL_SUCCESS)
+        code = clSetKernelArg(search->kernel, 0, sizeof buffer, &buffer);
+    if (code == CL_SUCCESS)
+        code = clSetKernelArg(search->kernel, 1, sizeof elements, &elements);
+    if (code == CL_SUCCESS)
+        code = clSetKernelArg(search->kernel, 2, sizeof search->first, &search->first);
+    if (code == CL_SUCCESS)
+        code = clEnqueueNDRangeKernel(queue, search->kernel, 1, NULL, &items, NULL, 0, NULL, NULL);
+    if (code == CL_SUCCESS)
+        code = clEnqueueReadBuffer(queue, search->first, CL_TRUE, 0, sizeof *first, first, 0, NULL,
+                                   NULL);
+    return device_check(context, code, "looking for what is not finite");
+}
+
+/* "[0,3,17]" */
+static void element_text(const qn_shape *shape, size_t index, char text[SHAPE_TEXT])
+{
+    qn_shape at = {.rank = shape->rank};
+    for (int axis = shape->rank; axis-- > 0; index /= shape->size[axis])
+        at.size[axis] = index % shape->size[axis];
+    shape_text(&at, text, SHAPE_TEXT);
+}
+
+static int report(const qn_plan *plan, const qn_node *node, int output, cl_uint first, float value)
+{
+    char label[LABEL_TEXT], at[SHAPE_TEXT], shape[SHAPE_TEXT], built[ORIGIN_TEXT];
+    bool is_given = node->op == &leaf_op || node->op == &input_op;
+    element_text(qn_out(node, output), first, at);
+    origin_text(node->origin, built);
+    return context_fail(plan->context, QN_ERROR_NOT_FINITE, "%s: element %s of %s is %g%s%s%s%s%s",
+                        node_label(node, label, sizeof label), at,
+                        shape_text(qn_out(node, output), shape, sizeof shape), (double)value,
+                        is_given ? ", before anything was computed"
+                                 : ", though all before it is finite",
+                        *built ? "; built by " : "", built,
+                        *built && node->origin->is_gradient ? " (gradient)" : "",
+                        node->op == &input_op ? ": look at the batch" : "");
+}
+
+/* Whether the value of a node's output is finite: QN_OK, or an error that says where it is not. */
+static int look(struct search *search, qn_node *node, int output)
+{
+    qn_plan *plan = search->plan;
+    const struct value *value = value_of(plan, node, output);
+    size_t count = qn_shape_count(*qn_out(node, output));
+    if (node->outputs[output].type != QN_F32 || !value->slot || !value->is_used)
+        return QN_OK;
+    cl_mem buffer = plan_buffer(plan, value->slot, qn_type_bytes(QN_F32, value->layout.offset),
+                                qn_type_bytes(QN_F32, count));
+    cl_uint first;
+    int status = buffer ? find(search, buffer, count, &first) : (int)plan->context->status;
+    if (status != QN_OK || first == NOTHING)
+        return status;
+    float number = NAN;
+    clEnqueueReadBuffer(plan->context->device->queue, buffer, CL_TRUE, first * sizeof number,
+                        sizeof number, &number, 0, NULL, NULL);
+    return report(plan, node, output, first, number);
+}
+
+static int look_at_given(struct search *search)
+{
+    const qn_plan *plan = search->plan;
+    int status = QN_OK;
+    for (size_t id = 0; status == QN_OK && id < plan->n_nodes; id++)
+        if (plan->nodes[id]->op == &leaf_op || plan->nodes[id]->op == &input_op)
+            status = look(search, plan->nodes[id], 0);
+    return status;
+}
+
+int plan_run_looking(qn_plan *plan)
+{
+    struct search search;
+    const struct stage *stage = &plan->stage;
+    struct output outputs[STEP_OUTPUTS];
+    int status = search_begin(&search, plan);
+    if (status == QN_OK)
+        status = look_at_given(&search);
+    for (size_t i = 0, command = 0; status == QN_OK && i < stage->n_steps; i++) {
+        struct step *step = stage->steps[i];
+        status = device_enqueue(plan->context, stage->commands + command, step->n_commands);
+        command += step->n_commands;
+        size_t count = step->target ? 0 : step_outputs(plan, step, outputs);
+        for (size_t j = 0; status == QN_OK && j < count; j++)
+            status = look(&search, outputs[j].node, outputs[j].index);
+    }
+    search_end(&search);
+    return status;
+}
