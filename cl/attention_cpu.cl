@@ -240,7 +240,9 @@ static inline int first_block(int sees, int window)
 static inline uint seen_keys(int key, uint keys, int sees, int window)
 {
     int seen = sees + COLUMNS - key;
-    return seen <= 0 || key + (int)keys - 1 <= sees - window ? 0 : min(keys, ((uint)seen + ROWS - 1) / ROWS * ROWS);
+    return seen <= 0 || key + (int)keys - 1 <= sees - window
+               ? 0
+               : min(keys, ((uint)seen + ROWS - 1) / ROWS * ROWS);
 }
 
 #if !BACKWARD
@@ -285,14 +287,12 @@ static inline void attend(float *out_t, struct softmax *softmax, float *scores, 
 /* out (batch, tq, heads, D) and, if keep_lse, the logarithm of each softmax's denominator, lse
  * (batch, heads, tq).  An item has `part` queries, at most BLOCK, and goes through blocks of keys,
  * with a running maximum. */
-kernel __attribute__((reqd_work_group_size(1, 1, 1))) void
-attention_forward(global const float *q, global const float *k, global const float *v,
-                  global const int *position, global float *out, global float *lse, ulong q_offset,
-                  ulong q_batch, ulong q_row, ulong q_head, ulong k_offset, ulong k_batch,
-                  ulong k_row, ulong k_head, ulong v_offset, ulong v_batch, ulong v_row,
-                  ulong v_head, uint batch, uint heads, uint kv_heads, uint tq, uint tk,
-                  float scale, int first_position, MASK_PARAMETERS uint has_position, uint keep_lse,
-                  uint part)
+kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_forward(
+    global const float *q, global const float *k, global const float *v, global const int *position,
+    global float *out, global float *lse, ulong q_offset, ulong q_batch, ulong q_row, ulong q_head,
+    ulong k_offset, ulong k_batch, ulong k_row, ulong k_head, ulong v_offset, ulong v_batch,
+    ulong v_row, ulong v_head, uint batch, uint heads, uint kv_heads, uint tq, uint tk, float scale,
+    int first_position, MASK_PARAMETERS uint has_position, uint keep_lse, uint part)
 {
     float q_t[PANELS * D * COLUMNS] ALIGNED, out_t[PANELS * D_ROWS * COLUMNS] ALIGNED;
     float k_rows[KEYS * D_LANES] ALIGNED, v_rows[KEYS * D_LANES] ALIGNED;
@@ -468,9 +468,9 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_backward(
     global float *dv, ulong q_offset, ulong q_batch, ulong q_row, ulong q_head, ulong k_offset,
     ulong k_batch, ulong k_row, ulong k_head, ulong v_offset, ulong v_batch, ulong v_row,
     ulong v_head, uint batch, uint heads, uint kv_heads, uint tq, uint tk, float scale,
-    int first_position, MASK_PARAMETERS ulong out_offset, ulong out_batch, ulong out_row, ulong out_head,
-    ulong d_out_offset, ulong d_out_batch, ulong d_out_row, ulong d_out_head, uint key_part,
-    uint query_part, uint want_dq, uint want_dkv, GRADIENT_PARAMETERS)
+    int first_position, MASK_PARAMETERS ulong out_offset, ulong out_batch, ulong out_row,
+    ulong out_head, ulong d_out_offset, ulong d_out_batch, ulong d_out_row, ulong d_out_head,
+    uint key_part, uint query_part, uint want_dq, uint want_dkv, GRADIENT_PARAMETERS)
 {
     float q_panels[BLOCK * D_LANES] ALIGNED, q_t[PANELS * D * COLUMNS] ALIGNED;
     float d_out_panels[BLOCK * D_LANES] ALIGNED, d_out_t[PANELS * D * COLUMNS] ALIGNED;
@@ -571,10 +571,9 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_backward(
                 }
                 for (uint panel = 0; want_dq && panel < panels; panel++) {
                     uint first = panel * COLUMNS;
-                    store_transposed(dq + dq_offset + ((ulong)b * tq + query + first) * dq_row +
-                                         h * D,
-                                     dq_row, min((uint)COLUMNS, queries - first),
-                                     dq_t + first * D_ROWS, scales);
+                    store_transposed(
+                        dq + dq_offset + ((ulong)b * tq + query + first) * dq_row + h * D, dq_row,
+                        min((uint)COLUMNS, queries - first), dq_t + first * D_ROWS, scales);
                 }
                 add = true;
                 if (query == query_begin)

@@ -17,13 +17,14 @@
 #define HIDDEN -3e38f
 #define LEAST -1e30f /* below every score, far above HIDDEN */
 
-kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void attention_decode(
-    global const float *q, global const float *k, global const float *v, global const int *position,
-    global float *out, global float *lse, ulong q_offset, ulong q_batch, ulong q_row, ulong q_head,
-    ulong k_offset, ulong k_batch, ulong k_row, ulong k_head, ulong v_offset, ulong v_batch,
-    ulong v_row, ulong v_head, uint batch, uint heads, uint kv_heads, uint tq, uint tk, float scale,
-    int first_position, MASK_PARAMETERS uint has_position, uint keep_lse, global float *partial,
-    uint chunk)
+kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void
+attention_decode(global const float *q, global const float *k, global const float *v,
+                 global const int *position, global float *out, global float *lse, ulong q_offset,
+                 ulong q_batch, ulong q_row, ulong q_head, ulong k_offset, ulong k_batch,
+                 ulong k_row, ulong k_head, ulong v_offset, ulong v_batch, ulong v_row,
+                 ulong v_head, uint batch, uint heads, uint kv_heads, uint tq, uint tk, float scale,
+                 int first_position, MASK_PARAMETERS uint has_position, uint keep_lse,
+                 global float *partial, uint chunk)
 {
     local float query[D], k_block[GROUP * PITCH], scores[GROUP], p[GROUP];
     uint lane = get_local_id(0), chunks = (tk + chunk - 1) / chunk, group = heads / kv_heads;

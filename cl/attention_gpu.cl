@@ -252,14 +252,16 @@ static inline void differentiate(float s[EACH][EACH], float dp[EACH][EACH],
 }
 
 /* dq (batch, tq, heads, D), and delta (batch, heads, tq) = sums of d_out * out, for dk and dv. */
-kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void attention_backward_q(
-    global const float *q, global const float *k, global const float *v, global const float *out,
-    global const float *lse, global const float *d_out, global float *dq, ulong q_offset,
-    ulong q_batch, ulong q_row, ulong q_head, ulong k_offset, ulong k_batch, ulong k_row,
-    ulong k_head, ulong v_offset, ulong v_batch, ulong v_row, ulong v_head, uint batch, uint heads,
-    uint kv_heads, uint tq, uint tk, float scale, int first_position, MASK_PARAMETERS ulong out_offset,
-    ulong out_batch, ulong out_row, ulong out_head, ulong d_out_offset, ulong d_out_batch,
-    ulong d_out_row, ulong d_out_head, global float *delta, GRADIENT_PARAMETERS)
+kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void
+attention_backward_q(global const float *q, global const float *k, global const float *v,
+                     global const float *out, global const float *lse, global const float *d_out,
+                     global float *dq, ulong q_offset, ulong q_batch, ulong q_row, ulong q_head,
+                     ulong k_offset, ulong k_batch, ulong k_row, ulong k_head, ulong v_offset,
+                     ulong v_batch, ulong v_row, ulong v_head, uint batch, uint heads,
+                     uint kv_heads, uint tq, uint tk, float scale, int first_position,
+                     MASK_PARAMETERS ulong out_offset, ulong out_batch, ulong out_row,
+                     ulong out_head, ulong d_out_offset, ulong d_out_batch, ulong d_out_row,
+                     ulong d_out_head, global float *delta, GRADIENT_PARAMETERS)
 {
     local float q_block[BLOCK * PITCH], d_out_block[BLOCK * PITCH], kv_block[BLOCK * PITCH];
     local float ds[BLOCK * P_PITCH], row_lse[BLOCK], row_delta[BLOCK];
@@ -321,13 +323,15 @@ kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void attention_backwar
 
 /* dk and dv (batch, tk, kv_heads, D): a work-group owns a block of keys and adds up over queries.
  * q, d_out and q again take turns in one block of local memory. */
-kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void attention_backward_kv(
-    global const float *q, global const float *k, global const float *v, global const float *lse,
-    global const float *d_out, global float *dk, global float *dv, ulong q_offset, ulong q_batch,
-    ulong q_row, ulong q_head, ulong k_offset, ulong k_batch, ulong k_row, ulong k_head,
-    ulong v_offset, ulong v_batch, ulong v_row, ulong v_head, uint batch, uint heads, uint kv_heads,
-    uint tq, uint tk, float scale, int first_position, MASK_PARAMETERS ulong d_out_offset, ulong d_out_batch,
-    ulong d_out_row, ulong d_out_head, global const float *delta, GRADIENT_PARAMETERS)
+kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void
+attention_backward_kv(global const float *q, global const float *k, global const float *v,
+                      global const float *lse, global const float *d_out, global float *dk,
+                      global float *dv, ulong q_offset, ulong q_batch, ulong q_row, ulong q_head,
+                      ulong k_offset, ulong k_batch, ulong k_row, ulong k_head, ulong v_offset,
+                      ulong v_batch, ulong v_row, ulong v_head, uint batch, uint heads,
+                      uint kv_heads, uint tq, uint tk, float scale, int first_position,
+                      MASK_PARAMETERS ulong d_out_offset, ulong d_out_batch, ulong d_out_row,
+                      ulong d_out_head, global const float *delta, GRADIENT_PARAMETERS)
 {
     local float k_block[BLOCK * PITCH], v_block[BLOCK * PITCH], q_block[BLOCK * PITCH];
     local float p[BLOCK * P_PITCH], row_lse[BLOCK], row_delta[BLOCK];

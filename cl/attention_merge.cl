@@ -6,8 +6,8 @@
 
 kernel void attention_merge(global const int *position, global float *out, global float *lse,
                             uint batch, uint heads, uint tq, uint tk, int first_position,
-                            MASK_PARAMETERS uint has_position, uint keep_lse, global const float *partial,
-                            uint chunk)
+                            MASK_PARAMETERS uint has_position, uint keep_lse,
+                            global const float *partial, uint chunk)
 {
     uint chunks = (tk + chunk - 1) / chunk;
     int start = clamp(has_position ? *position : first_position, -(int)tq, (int)tk);

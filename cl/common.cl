@@ -365,7 +365,7 @@ inline __attribute__((always_inline)) struct blocks philox_blocks(uint begin, ui
 /* Elements 16 b to 16 b + 15 take the four words of the blocks 4 b to 4 b + 3: lane l is word l / 4 of block 4 b + l % 4.
  * So a vector of 16 takes four blocks, each lane of them once, and no shuffle; a narrower one a part of them. */
 inline __attribute__((always_inline)) uintv random_words(uintv index, uint stream, uint seed,
-                                                          uint step)
+                                                         uint step)
 {
 #if FLOAT_WIDTH > 1
     if ((index.s0 & (FLOAT_WIDTH - 1)) == 0) {
@@ -430,7 +430,7 @@ inline floatv box_muller(uintv radius, uintv angle)
 /* Arguments of all kernels of attention: keys of each row of the batch, slopes of heads, how many keys a query sees at most.
  * Of buffers that are not used any may be given. */
 #define MASK_PARAMETERS                                                                            \
-    global const int *lengths, global const float *slopes, uint has_lengths, uint has_slopes,     \
+    global const int *lengths, global const float *slopes, uint has_lengths, uint has_slopes,      \
         int window,
 #define KEYS_OF_ROW(b) (has_lengths ? clamp(lengths[b], 0, (int)tk) : (int)tk)
 #define SLOPE_OF_HEAD(h) (has_slopes ? slopes[h] * LOG2_E : 0.0f)

@@ -46,8 +46,8 @@ inline void store_pairs(floatv v, global float *y, ulong i, ulong pairs, uint se
 
 /* A work-item has a vector of pairs of one token, or of entries that do not turn, in all heads.  direction: 1, or -1 to turn
  * back. */
-kernel void rotary(global float *y, global const float *x, global const int *positions,
-                   ulong batch, ulong length, ulong heads, ulong width, ulong pairs, ulong x_offset,
+kernel void rotary(global float *y, global const float *x, global const int *positions, ulong batch,
+                   ulong length, ulong heads, ulong width, ulong pairs, ulong x_offset,
                    ulong x_batch, ulong x_token, ulong x_head, ulong n_positions, float direction)
 {
     ulong turning = (pairs + FLOAT_WIDTH - 1) / FLOAT_WIDTH,
@@ -55,8 +55,7 @@ kernel void rotary(global float *y, global const float *x, global const int *pos
     for (ulong item = get_global_id(0); item < batch * length * vectors;
          item += get_global_size(0)) {
         ulong vector = item % vectors, token = item / vectors;
-        global const float *in =
-            x + x_offset + token / length * x_batch + token % length * x_token;
+        global const float *in = x + x_offset + token / length * x_batch + token % length * x_token;
         global float *out = y + token * heads * width;
         if (vector >= turning) {
             ulong i = 2 * pairs + (vector - turning) * FLOAT_WIDTH;

@@ -441,6 +441,18 @@ static void test_joining(void)
     check_memory(plan, "a part that comes twice");
     qn_plan_free(plan);
 
+    qn_node *all = qn_reshape(input(10, 48), QN_SHAPE(2, 5, 48)), *parts[3], *gradient;
+    qn_split(all, -1, 3, parts);
+    for (int i = 0; i < 3; i++)
+        parts[i] = qn_reshape(parts[i], QN_SHAPE(2, 5, 2, 8));
+    qn_node *read = qn_attention(parts[0], parts[1], parts[2], (struct qn_attention){0});
+    qn_gradients(qn_sum(qn_square(read), QN_ALL), NULL, &all, 1, &gradient);
+    plan = PLAN(gradient);
+    is_int((long long)count_commands(plan, "copy_rows"), 0,
+           "gradients of q, k and v are computed side by side");
+    check_memory(plan, "gradients side by side");
+    qn_plan_free(plan);
+
     plan = PLAN(qn_concat((qn_node *[]){x, qn_exp(y)}, 2, 0));
     is_int((long long)count_commands(plan, "copy_rows"), 1, "an input is copied");
     check_memory(plan, "an input that is joined");

@@ -196,6 +196,10 @@ struct qn_op {
     /* Whether input i may be computed where output 0 will have it, and how many bytes from its beginning. */
     bool (*place)(const qn_node *node, size_t input, size_t *offset);
 
+    /* Of an operation whose outputs (..., H_i, D) are often put together: a node that computes them side by side, (..., sum of the
+     * H_i D).  NULL: there is none. */
+    qn_node *(*joined)(qn_node *node);
+
     /* Nodes that compute the gradients: d_out[i] belongs to output i, and is NULL where nothing depends on it; d_in[i], NULL
      * at first, to input i.  NULL: not differentiable, unless there are derivatives. */
     void (*gradient)(qn_node *node, qn_node *const *d_out, qn_node **d_in);

@@ -138,8 +138,8 @@ static struct qn_options device_options(const struct session *session)
         .device = session->run.settings.device,
         .gemm = session->run.settings.gemm,
         .detect_anomaly = options_flag(session->options, "detect-anomaly"),
-        .profile = options_flag(session->options, "profile") ||
-                   options_given(session->options, "trace"),
+        .profile =
+            options_flag(session->options, "profile") || options_given(session->options, "trace"),
     };
 }
 

@@ -16,7 +16,8 @@ enum { GEMM_BATCH_AXES = 2 };
 struct gemm_problem {
     size_t m, n, k;
     bool transpose_a, transpose_b;
-    bool b_is_packed; /* as gemm_cpu_pack() does it; transpose_b, b_row and b_offset mean nothing then */
+    bool
+        b_is_packed; /* as gemm_cpu_pack() does it; transpose_b, b_row and b_offset mean nothing then */
     size_t a_row, b_row;
     size_t a_offset, b_offset, y_offset;
     size_t batch[GEMM_BATCH_AXES]; /* outer, inner */

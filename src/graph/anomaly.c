@@ -95,9 +95,10 @@ static int look(struct search *search, qn_node *node, int output)
     if (status != QN_OK || first == NOTHING)
         return status;
     float number = NAN;
-    clEnqueueReadBuffer(plan->context->device->queue, buffer, CL_TRUE, first * sizeof number,
-                        sizeof number, &number, 0, NULL, NULL);
-    return report(plan, node, output, first, number);
+    cl_int code = clEnqueueReadBuffer(plan->context->device->queue, buffer, CL_TRUE,
+                                      first * sizeof number, sizeof number, &number, 0, NULL, NULL);
+    status = device_check(plan->context, code, "reading what is not finite");
+    return status == QN_OK ? report(plan, node, output, first, number) : status;
 }
 
 static int look_at_given(struct search *search)

@@ -12,7 +12,6 @@
 #include "cl_sources.h"
 #include "device/context.h"
 #include "graph/graph.h"
-#include "op/shape.h"
 
 enum {
     GPU_GROUP = 64,  /* of cl/attention_gpu.cl and cl/attention_decode_gpu.cl */
@@ -506,29 +505,21 @@ static const struct qn_variant backward_variants[] = {
      .record = record_backward_gpu},
 };
 
-#define BACKWARD(n_outputs)                                                                        \
-    {                                                                                              \
-        .name = "attention_backward", .outputs = n_outputs,                                        \
-        .attributes = sizeof(struct attention_attributes), .infer = infer_attention_backward,      \
-        .variants = backward_variants,                                                             \
-        .n_variants = sizeof backward_variants / sizeof *backward_variants,                        \
-        .cost = cost_attention_backward                                                            \
-    }
-static const struct qn_op attention_backward_op = BACKWARD(3), joined_backward_op = BACKWARD(1);
+static qn_node *joined_backward(qn_node *node);
 
-qn_node *attention_gradients_joined(qn_node *const gradients[3])
+#define BACKWARD(n_outputs)                                                                        \
+    .name = "attention_backward", .outputs = n_outputs,                                            \
+    .attributes = sizeof(struct attention_attributes), .infer = infer_attention_backward,          \
+    .variants = backward_variants,                                                                 \
+    .n_variants = sizeof backward_variants / sizeof *backward_variants,                            \
+    .cost = cost_attention_backward
+static const struct qn_op attention_backward_op = {BACKWARD(3), .joined = joined_backward},
+                          joined_backward_op = {BACKWARD(1)};
+
+/* Only where there are as many queries as keys, dq, dk and dv are rows of one value. */
+static qn_node *joined_backward(qn_node *node)
 {
-    qn_node *backward = gradients[0];
-    for (int i = 0; i < 3; i++) {
-        bool is_output = gradients[i]->op == &output_op;
-        int output = is_output ? *(const int *)gradients[i]->attributes : 0;
-        if ((is_output ? gradients[i]->inputs[0] : gradients[i]) != backward || output != i)
-            return NULL;
-    }
-    if (backward->op != &attention_backward_op)
-        return NULL;
-    return qn_node_new(&joined_backward_op, backward->attributes, backward->inputs,
-                       backward->n_inputs);
+    return qn_node_new(&joined_backward_op, node->attributes, node->inputs, node->n_inputs);
 }
 
 static void gradient_attention(qn_node *node, qn_node *const *d_out, qn_node **d_in)

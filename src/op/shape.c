@@ -155,7 +155,8 @@ static void gradient_transpose(qn_node *node, qn_node *const *d_out, qn_node **d
     d_in[0] = qn_transpose(d_out[0], axes->a, axes->b);
 }
 
-static qn_node *simplify_transpose(qn_node *node)
+/* Done twice, it does nothing. */
+static qn_node *simplify_twice(qn_node *node)
 {
     qn_node *x = node->inputs[0];
     bool undoes =
@@ -169,7 +170,7 @@ static const struct qn_op transpose_op = {.name = "transpose",
                                           .infer = infer_transpose,
                                           .view = view_transpose,
                                           .gradient = gradient_transpose,
-                                          .simplify = simplify_transpose};
+                                          .simplify = simplify_twice};
 
 qn_node *qn_transpose(qn_node *x, int axis_a, int axis_b)
 {
@@ -289,21 +290,13 @@ static void gradient_flip(qn_node *node, qn_node *const *d_out, qn_node **d_in)
     d_in[0] = qn_flip(d_out[0], (int)((const struct flip_attributes *)node->attributes)->axis);
 }
 
-static qn_node *simplify_flip(qn_node *node)
-{
-    qn_node *x = node->inputs[0];
-    bool undoes =
-        x->op == node->op && memcmp(x->attributes, node->attributes, node->op->attributes) == 0;
-    return undoes ? x->inputs[0] : node;
-}
-
 static const struct qn_op flip_op = {.name = "flip",
                                      .outputs = 1,
                                      .attributes = sizeof(struct flip_attributes),
                                      .infer = infer_flip,
                                      .view = view_flip,
                                      .gradient = gradient_flip,
-                                     .simplify = simplify_flip};
+                                     .simplify = simplify_twice};
 
 qn_node *qn_flip(qn_node *x, int axis)
 {
@@ -562,24 +555,36 @@ static void gradient_concat(qn_node *node, qn_node *const *d_out, qn_node **d_in
     }
 }
 
-/* The gradients of a split into q, k and v are computed where they belong. */
+/* The node whose outputs the parts are, each with its last two axes made one; NULL: there is none. */
+static qn_node *source_of_parts(const qn_node *node)
+{
+    qn_node *source = NULL;
+    for (size_t i = 0; i < node->n_inputs; i++) {
+        if (node->inputs[i]->op != &reshape_op)
+            return NULL;
+        qn_node *part = node->inputs[i]->inputs[0];
+        bool is_output = part->op == &output_op;
+        int output = is_output ? *(const int *)part->attributes : 0;
+        qn_shape shape = *qn_out(part, 0);
+        shape.rank--;
+        if (shape.rank < 1)
+            return NULL;
+        shape.size[shape.rank - 1] *= shape.size[shape.rank];
+        part = is_output ? part->inputs[0] : part;
+        if (output != (int)i || (source && source != part) ||
+            !qn_shape_equal(shape, *qn_out(node->inputs[i], 0)))
+            return NULL;
+        source = part;
+    }
+    return source && (size_t)source->n_outputs == node->n_inputs ? source : NULL;
+}
+
+/* All outputs of a node are computed where they belong, if it can do so. */
 static qn_node *simplify_concat(qn_node *node)
 {
-    const qn_shape *shape = qn_out(node, 0);
-    qn_node *gradients[3];
-    if (((const struct concat_attributes *)node->attributes)->axis != 2 || shape->rank != 3 ||
-        node->n_inputs != 3)
-        return node;
-    for (size_t i = 0; i < 3; i++) {
-        gradients[i] = node->inputs[i];
-        if (gradients[i]->op == &reshape_op)
-            gradients[i] = gradients[i]->inputs[0];
-        const qn_shape *of = qn_out(gradients[i], 0);
-        if (of->rank != 4 || of->size[0] != shape->size[0] || of->size[1] != shape->size[1])
-            return node;
-    }
-    qn_node *joined = attention_gradients_joined(gradients);
-    return joined ? joined : node;
+    size_t axis = ((const struct concat_attributes *)node->attributes)->axis;
+    qn_node *source = (int)axis + 1 == qn_out(node, 0)->rank ? source_of_parts(node) : NULL;
+    return source && source->op->joined ? source->op->joined(source) : node;
 }
 
 static const struct qn_variant concat_variants[] = {{.name = "copy", .record = record_concat}};

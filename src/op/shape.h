@@ -13,9 +13,6 @@ bool transposes_last_two(const qn_node *node);
 /* The axis counted from 0, or -1 and an error that begins with `name`. */
 int axis_of(const char *name, const qn_node *x, int axis);
 
-/* If these are dq, dk and dv of one attention: a node that computes them side by side, (B, T, dq | dk | dv); else NULL. */
-qn_node *attention_gradients_joined(qn_node *const gradients[3]);
-
 /* A shape as rows: the product of all sizes but the last; and the last. */
 void rows_of(const qn_shape *shape, size_t *rows, size_t *width);
 

@@ -169,8 +169,9 @@ static int run_all(struct bench *bench)
     run_rounds(bench);
     report_tables(bench);
     const char *json = options_string(options, "json");
-    if (json && !report_json(bench, json))
-        return failure(options, "cannot write %s: %s", json, strerror(errno));
+    char message[WRITE_MESSAGE];
+    if (json && !report_json(bench, json, message))
+        return failure(options, "%s", message);
     int status = EXIT_SUCCESS;
     for (size_t i = 0; i < bench->n_rows; i++)
         if (*bench->rows[i].reason)
@@ -193,15 +194,15 @@ static int prepare(struct bench *bench)
     const struct options *options = bench->options;
     const char *against = options_string(options, "against");
     const char *json = options_string(options, "json");
-    char message[256];
+    char message[WRITE_MESSAGE];
     if (against && !(bench->against = against_read(against, message, sizeof message)))
         return failure(options, "--against: %s", message);
     bench->qn = qn_open_with(&(struct qn_options){.device = options_string(options, "device"),
                                                   .gemm = options_string(options, "gemm")});
     if (!bench->qn)
         return failure(options, "%s", qn_error(NULL));
-    if (json && !report_may_write(json))
-        return failure(options, "cannot write %s: %s", json, strerror(errno));
+    if (json && !json_may_write(json, message))
+        return failure(options, "%s", message);
     signal(SIGQUIT, SIG_DFL); /* LLVM, in drivers, catches it and goes on */
     bench->seconds = options_seconds(options, "seconds");
     time_text(bench->started);

@@ -260,13 +260,13 @@ bool shapes_are_good(const char *group, const char *shapes, char wrong[SIZES_TEX
 
 void report_tables(const struct bench *bench);
 
-/* Whether the JSON file can be written, before all is measured; writes it.  False, with errno, if
- * it cannot. */
-bool report_may_write(const char *path);
-bool report_json(const struct bench *bench, const char *path);
+/* Writes the JSON file.  False, and a message, if it cannot. */
+enum { WRITE_MESSAGE = 1024 };
+bool report_json(const struct bench *bench, const char *path, char message[WRITE_MESSAGE]);
 
-/* Writes a document, and frees it; false, with errno, on failure. */
-bool json_write(json_t *document, const char *path);
+/* Writes a document, and frees it; whether it could be written, before all is measured.  The same. */
+bool json_write(json_t *document, const char *path, char message[WRITE_MESSAGE]);
+bool json_may_write(const char *path, char message[WRITE_MESSAGE]);
 
 /* Prints text from elsewhere in a cell of a table: without what would end the cell or steer a terminal. */
 void print_cell_text(const char *text);

@@ -423,12 +423,12 @@ static int report(const struct options *options, const struct file *files,
     }
     struct estimate control = control_of(&files[0], &files[1]);
     print_summary(rows, count, &control);
-    bool is_written = !json || json_write(comparison_json(files, differing, rows, count), json);
-    int cause = errno;
+    char message[WRITE_MESSAGE];
+    bool is_written =
+        !json || json_write(comparison_json(files, differing, rows, count), json, message);
     json_decref(differing);
-    errno = cause;
     if (!is_written)
-        return failure(options, "cannot write %s: %s", json, strerror(errno));
+        return failure(options, "%s", message);
     double most = 1 + options_real(options, "fail-slower") / 100;
     for (size_t i = 0; i < count && options_given(options, "fail-slower"); i++)
         if (rows[i].verdict == SLOWER && rows[i].ratio.low > most)

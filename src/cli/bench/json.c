@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "commit.h"
+#include "io/file.h"
 
 #ifdef __clang__
 #define COMPILER "clang " __clang_version__
@@ -174,12 +175,6 @@ static json_t *row_json(const struct bench *bench, const struct row *row)
     return object;
 }
 
-bool report_may_write(const char *path)
-{
-    FILE *file = fopen(path, "a"); /* what it holds stays until there is something better */
-    return file && fclose(file) == 0;
-}
-
 void time_text(char text[TIME_TEXT])
 {
     time_t now = time(NULL);
@@ -187,7 +182,7 @@ void time_text(char text[TIME_TEXT])
     strftime(text, TIME_TEXT, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
 }
 
-bool report_json(const struct bench *bench, const char *path)
+bool report_json(const struct bench *bench, const char *path, char message[WRITE_MESSAGE])
 {
     char finished[TIME_TEXT];
     time_text(finished);
@@ -201,42 +196,63 @@ bool report_json(const struct bench *bench, const char *path)
                   options_json(bench), "build", "version", PACKAGE_VERSION, "compiler", COMPILER,
                   "commit", text_json(QUERN_COMMIT), "host", host_json(), "device",
                   open_device_json(bench), "peaks", peaks_json(&bench->peaks), "results", results);
-    return json_write(all, path);
+    return json_write(all, path, message);
 }
 
-static bool write_to(const json_t *document, const char *path)
+/* What is no file, such as a pipe, is written to as it is. */
+static bool is_file(const char *path)
 {
-    FILE *file = fopen(path, "w");
-    bool is_written = file && json_dumpf(document, file, JSON_INDENT(1)) == 0 &&
-                      fputc('\n', file) != EOF && fflush(file) == 0;
-    int cause = errno;
+    struct stat status;
+    return stat(path, &status) != 0 || S_ISREG(status.st_mode);
+}
+
+/* Writes the text, or, if it is NULL, sees whether it could. */
+static bool write_stream(const char *text, const char *path, char message[WRITE_MESSAGE])
+{
+    FILE *file = fopen(path, "a");
+    bool is_written = file && (!text || (fputs(text, file) != EOF && fflush(file) == 0));
+    if (!is_written)
+        snprintf(message, WRITE_MESSAGE, "cannot write %s: %s", path, strerror(errno));
     if (file && fclose(file) != 0 && is_written) {
-        is_written = false;
-        cause = errno;
+        snprintf(message, WRITE_MESSAGE, "cannot write %s: %s", path, strerror(errno));
+        return false;
     }
-    errno = cause;
     return is_written;
 }
 
-/* What is no file, such as a pipe, is written to as it is; a file is replaced when the new one is whole. */
-bool json_write(json_t *document, const char *path)
+/* The same for a file, which is replaced when the new one is whole. */
+static bool write_file(const char *text, const char *path, char message[WRITE_MESSAGE])
 {
-    struct stat status;
-    bool is_file = stat(path, &status) != 0 || S_ISREG(status.st_mode), is_written = false;
-    size_t bytes = strlen(path) + sizeof ".tmp";
-    char *temporary = malloc(bytes);
-    if (document && temporary) {
-        snprintf(temporary, bytes, "%s.tmp", path);
-        is_written = write_to(document, is_file ? temporary : path) &&
-                     (!is_file || rename(temporary, path) == 0);
-        int cause = errno;
-        if (is_file && !is_written)
-            remove(temporary);
-        errno = cause;
-    } else {
-        errno = ENOMEM;
-    }
-    free(temporary);
+    qn_context *files = qn_open("none");
+    struct file_writer writer;
+    int status = files ? file_create(&writer, files, path) : QN_ERROR_MEMORY;
+    if (status == QN_OK && !text)
+        file_discard(&writer);
+    if (status == QN_OK && text)
+        status = file_append(&writer, text, strlen(text));
+    if (status == QN_OK && text)
+        status = file_commit(&writer);
+    if (status != QN_OK)
+        snprintf(message, WRITE_MESSAGE, "%s", qn_error(files));
+    qn_close(files);
+    return status == QN_OK;
+}
+
+bool json_may_write(const char *path, char message[WRITE_MESSAGE])
+{
+    return is_file(path) ? write_file(NULL, path, message) : write_stream(NULL, path, message);
+}
+
+bool json_write(json_t *document, const char *path, char message[WRITE_MESSAGE])
+{
+    char *text = document ? json_dumps(document, JSON_INDENT(1)) : NULL;
     json_decref(document);
+    bool is_written = text != NULL;
+    if (is_written)
+        is_written =
+            is_file(path) ? write_file(text, path, message) : write_stream(text, path, message);
+    else
+        snprintf(message, WRITE_MESSAGE, "out of memory");
+    free(text);
     return is_written;
 }
