@@ -299,7 +299,7 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_forward(
     float scores[KEYS * COLUMNS] ALIGNED;
     struct softmax softmax[PANELS];
     uint parts = (tq + part - 1) / part;
-    int start = clamp(has_position ? *position : first_position, -(int)tq, (int)tk);
+    int start = clamp(has_position ? *position : first_position, -(int)tq, (int)tk + window);
 
     for (ulong item = get_group_id(0); item < (ulong)batch * heads * parts;
          item += get_num_groups(0)) {

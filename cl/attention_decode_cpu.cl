@@ -74,7 +74,7 @@ attention_decode(global const float *q, global const float *k, global const floa
 {
     uint chunks = (tk + chunk - 1) / chunk, group = heads / kv_heads,
          blocks = (heads + HEADS - 1) / HEADS;
-    int start = clamp(has_position ? *position : first_position, -(int)tq, (int)tk);
+    int start = clamp(has_position ? *position : first_position, -(int)tq, (int)tk + window);
     float scores[HEADS][KEYS] ALIGNED;
     floatv query[HEADS][VECTORS], sums[HEADS][VECTORS];
     struct softmax softmax[HEADS];

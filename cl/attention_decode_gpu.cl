@@ -28,7 +28,7 @@ attention_decode(global const float *q, global const float *k, global const floa
 {
     local float query[D], k_block[GROUP * PITCH], scores[GROUP], p[GROUP];
     uint lane = get_local_id(0), chunks = (tk + chunk - 1) / chunk, group = heads / kv_heads;
-    int start = clamp(has_position ? *position : first_position, -(int)tq, (int)tk);
+    int start = clamp(has_position ? *position : first_position, -(int)tq, (int)tk + window);
 
     for (ulong item = get_group_id(0); item < (ulong)batch * heads * tq * chunks;
          item += get_num_groups(0)) {

@@ -145,7 +145,7 @@ attention_forward(global const float *q, global const float *k, global const flo
         partial[SIDE * BLOCK];
     uint x = get_local_id(0) % SIDE, y = get_local_id(0) / SIDE;
     uint blocks = (tq + BLOCK - 1) / BLOCK;
-    int start = clamp(has_position ? *position : first_position, -(int)tq, (int)tk);
+    int start = clamp(has_position ? *position : first_position, -(int)tq, (int)tk + window);
 
     for (ulong item = get_group_id(0); item < (ulong)batch * heads * blocks;
          item += get_num_groups(0)) {

@@ -10,7 +10,7 @@ kernel void attention_merge(global const int *position, global float *out, globa
                             global const float *partial, uint chunk)
 {
     uint chunks = (tk + chunk - 1) / chunk;
-    int start = clamp(has_position ? *position : first_position, -(int)tq, (int)tk);
+    int start = clamp(has_position ? *position : first_position, -(int)tq, (int)tk + window);
     for (ulong row = get_group_id(0); row < (ulong)batch * heads * tq; row += get_num_groups(0)) {
         uint i = row % tq, h = row / tq % heads, b = row / tq / heads;
         int sees = start + (int)i, end = min(KEYS_OF_ROW(b), sees + 1),

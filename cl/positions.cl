@@ -6,17 +6,26 @@
 
 constant float frequencies[] = {FREQUENCIES};
 
-/* The fraction of a turn, between -1/2 and 1/2, of `position` at frequencies i, i + 1, ...; the last of `count` again. */
-inline floatv turns_of(float position, ulong i, ulong count)
+/* t frequency without its whole turns; t and frequency are exact, `rest` is what the latter lacks. */
+inline floatv fraction(floatv t, floatv frequency, floatv rest)
+{
+    floatv turns = t * frequency, rounded_off = fma(t, frequency, -turns);
+    return turns - rint(turns) + (rounded_off + t * rest);
+}
+
+/* The turns, but for whole ones, of `position` at frequencies i, i + 1, ...; the last of `count` again. */
+inline floatv turns_of(int position, ulong i, ulong count)
 {
     float whole[FLOAT_WIDTH], rest[FLOAT_WIDTH];
     for (uint lane = 0; lane < FLOAT_WIDTH; lane++) {
         whole[lane] = frequencies[2 * min(i + lane, count - 1)];
         rest[lane] = frequencies[2 * min(i + lane, count - 1) + 1];
     }
-    floatv frequency = vloadv(0, whole), t = position;
-    floatv turns = t * frequency, rounded_off = fma(t, frequency, -turns);
-    return turns - rint(turns) + (rounded_off + t * vloadv(0, rest));
+    floatv frequency = vloadv(0, whole), lacking = vloadv(0, rest);
+    /* Halves of the position, each of which a float holds exactly. */
+    floatv high = (float)(position >> 16), low = (float)(position & 0xFFFF);
+    return fraction(high, frequency * 65536.0f, lacking * 65536.0f) +
+           fraction(low, frequency, lacking);
 }
 
 /* Entry `second` (0 or 1) of the pairs i, i + 1, ... of a vector. */
@@ -65,7 +74,7 @@ kernel void rotary(global float *y, global const float *x, global const int *pos
             continue;
         }
         ulong i = vector * FLOAT_WIDTH;
-        floatv turns = turns_of((float)positions[token % n_positions], i, pairs);
+        floatv turns = turns_of(positions[token % n_positions], i, pairs);
         floatv c = cospi(2.0f * turns), s = sinpi(2.0f * turns) * direction;
         for (ulong head = 0; head < heads; head++, in += x_head, out += width) {
             floatv a = load_pairs(in, i, pairs, 0), b = load_pairs(in, i, pairs, 1);
@@ -83,7 +92,7 @@ kernel void sinusoidal(global float *y, global const int *positions, ulong token
           vectors = (sines + FLOAT_WIDTH - 1) / FLOAT_WIDTH;
     for (ulong item = get_global_id(0); item < tokens * vectors; item += get_global_size(0)) {
         ulong token = item / vectors, begin = item % vectors * FLOAT_WIDTH;
-        floatv turns = turns_of((float)positions[token], begin, sines);
+        floatv turns = turns_of(positions[token], begin, sines);
         float s[FLOAT_WIDTH], c[FLOAT_WIDTH];
         vstorev(sinpi(2.0f * turns), 0, s);
         vstorev(cospi(2.0f * turns), 0, c);

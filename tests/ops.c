@@ -76,7 +76,7 @@ static uint64_t key_of(const char *text, size_t number)
 
 static enum qn_type type_of(char letter)
 {
-    return strchr("wicvzl39", letter) ? QN_I32 : QN_F32;
+    return strchr("wicvzl389", letter) ? QN_I32 : QN_F32;
 }
 
 static double special(size_t index)
@@ -123,6 +123,8 @@ static double draw(char letter, uint64_t key, size_t index, size_t count, size_t
         return 5;
     case '3': /* i32 */
         return 3;
+    case '8': /* i32: from 2^24 + 1 on */
+        return 16777217 + 7919.0 * (double)index;
     case '9': /* i32 */
         return 2990;
     case 'l': /* i32: a length, of no row or of more than all now and then */

@@ -231,7 +231,7 @@ static const struct row rows_of_attention[] = {
     ATTENTION("attention_slopes", "nnnu", causal, 7, "1x67x3x16 1x67x3x16 1x67x3x16 3", "2x33x6x32 2x33x2x32 2x33x2x32 6"),
     ATTENTION("attention_all_masks", "nnnlu", near, 7, "3x67x4x16 3x67x2x16 3x67x2x16 3 4"),
     ATTENTION("decode_window", "nnn9lu", near, 0, "3x1x4x16 3x2995x2x16 3x2995x2x16 1 3 4"),
-    ATTENTION("decode_near", "nnn9", near, 0, "2x3x3x16 2x3001x3x16 2x3001x3x16 1"),
+    ATTENTION("decode_near", "nnn9", near, 0, "2x3x3x16 2x3001x3x16 2x3001x3x16 1", "1x20x2x16 1x2980x2x16 1x2980x2x16 1", "1x3x2x16 1x2980x2x16 1x2980x2x16 1"),
     ATTENTION("decode_lengths", "nnn3lu", causal, 0, "5x1x3x16 5x67x3x16 5x67x3x16 1 5 3", "2x1x2x64 2x1299x2x64 2x1299x2x64 1 2 2"),
     {ROW("attention", "attention_of_one", "n", 1, 3e-6, 1e-5, false, build_attention_of_one, reference_attention_of_one), .cases = {"2x17x96", "1x67x192"}, .options = &causal},
 };
@@ -391,6 +391,8 @@ static const struct row rows_of_rows[] = {
     {ROW("positions", "rotary_part", "nw", 1, 1e-6, 1e-6, false, build_rotary, reference_rotary), .options = &part, .cases = {"2x7x3x16 7", "2x7x3x33 2x7"}},
     {ROW("positions", "rotary_far", "n9", 1, 1e-6, 1e-6, false, build_rotary, reference_rotary), .options = &halves, .cases = {"1x3x2x64 3"}},
     {ROW("positions", "sinusoidal", "w", 0, 1e-6, 0, false, build_sinusoidal, reference_sinusoidal), .a = 32, .cases = {"67", "2x3"}},
+    {ROW("positions", "rotary_farthest", "n8", 1, 2e-6, 2e-6, false, build_rotary, reference_rotary), .options = &halves, .cases = {"1x3x2x64 3"}},
+    {ROW("positions", "sinusoidal_farthest", "8", 0, 1e-6, 0, false, build_sinusoidal, reference_sinusoidal), .a = 7, .cases = {"3"}},
     {ROW("positions", "sinusoidal_far", "9", 0, 1e-6, 0, false, build_sinusoidal, reference_sinusoidal), .a = 7, .cases = {"3"}},
     {ROW("positions", "sinusoidal_halves", "w", 0, 1e-6, 0, false, build_sinusoidal, reference_sinusoidal), .a = 33, .b = 1, .cases = {"67", "-"}},
     {ROW("rows", "cross_entropy", "nc", 1, 1e-6, 2e-6, false, build_cross_entropy, reference_of_cross_entropy), .options = &mean,

@@ -174,6 +174,12 @@ starts = [e["ts"] for e in events]
 assert starts == sorted(starts) and starts[0] == 0
 assert {"matmul", "attention", "adamw"} <= {e["cat"] for e in events}'
 }
+keeps_data()
+{
+    { echo [; cat text; } >listed
+    refuses 1 'would write over' train gpt --data listed --out untraced --trace listed && [ "$(head -c 1 listed)" = [ ] &&
+        [ "$(wc -c <listed)" -gt 100 ]
+}
 stops_by_the_clock()
 {
     started=$(date +%s)
@@ -201,6 +207,8 @@ check "streams that are closed do not end in the log" keeps_streams_apart
 check "4 batches of 3 are one of 12" accumulates
 check "--explain and --profile" explains
 check "--trace" traces
+check "a trace in the place of the data" keeps_data
+check "a trace in the place of another file" refuses 1 'which is no trace' train gpt --data text --out untraced --trace one/config.json
 check "a trace that cannot be written" refuses 1 'cannot write no/trace' train gpt --data text --out untraced --trace no/trace
 check "--time" stops_by_the_clock
 check "--patience" stops_early
@@ -528,7 +536,9 @@ check "a batch that does not fit" refuses 1 'the largest that does is --batch' \
 check "an unknown option" refuses 2 'did you mean --width' train gpt --data text --out no --widht 3
 check "a word for a number" refuses 2 'whole number' train gpt --data text --out no --layers two
 check "a least rate above the rate" refuses 2 '--min-lr' train gpt --data text --out no --lr 1e-5 --min-lr 1
-check "an optimizer that there is not" refuses 2 'did you mean adamw?' train gpt --data text --out no --optimizer adamv
+check "an optimizer that there is not" refuses 2 'there are adamw, adam' train gpt --data text --out no --optimizer adamv
+check "an option of another optimizer" refuses 2 'means nothing to --optimizer adamw' train gpt --data text --out no --momentum 0.9
+check "an option of another schedule" refuses 2 'means nothing to --schedule cosine' train gpt --data text --out no --gamma 0.5
 check "a schedule that there is not" refuses 2 'no "cosin"' train gpt --data text --out no --schedule cosin
 check "nothing was written" untouched
 check "kernels that do not compile" with_kernels 'does not compile' train gpt --data text --out unbuilt

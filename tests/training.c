@@ -322,6 +322,37 @@ static void test_anomaly(void)
     qn_close(context);
 }
 
+static void refuses(qn_context *context, const qn_node *node, const char *message)
+{
+    if (!ok(!node && strstr(qn_error(context), message), "refused: %s", message))
+        note("%s", qn_error(context));
+    qn_clear_error(context);
+}
+
+static void test_refusals(qn_context *context)
+{
+    qn_graph *graph = qn_graph_new(context);
+    qn_node *one = qn_constant(graph, 1), *p = qn_input(graph, "p", QN_F32, QN_SHAPE(4)),
+            *g = qn_input(graph, "g", QN_F32, QN_SHAPE(4, 4));
+    struct qn_update numbers = {one, one, one, one};
+    struct qn_optimizer sgd = qn_optimizer_defaults(QN_SGD), muon = qn_optimizer_defaults(QN_MUON),
+                        adam = qn_optimizer_defaults(QN_ADAM);
+    qn_node *states[QN_OPTIMIZER_STATES] = {p, g};
+    refuses(context, qn_learning_rate(one, (struct qn_schedule){.kind = (enum qn_schedule_kind)9}),
+            "there is no such kind");
+    refuses(context, qn_learning_rate(one, (struct qn_schedule){.kind = QN_STEPS, .rate = 1}),
+            "steps need a period");
+    refuses(context, qn_learning_rate(one, (struct qn_schedule){.kind = QN_NOAM, .rate = 1}),
+            "noam needs a width");
+    refuses(context, qn_optimizer_update(&sgd, p, g, numbers, states),
+            "the gradient has another shape");
+    refuses(context, qn_optimizer_update(&muon, p, p, numbers, states), "Muon is for matrices");
+    refuses(context, qn_optimizer_update(&adam, p, p, numbers, states), "state 1, v, has another");
+    adam.beta1 = 1;
+    refuses(context, qn_optimizer_update(&adam, p, p, numbers, states), "must be in [0, 1)");
+    qn_graph_free(graph);
+}
+
 /* Each optimizer: the loss of one batch falls, and a run that was saved and resumed gives the bits of one that was not. */
 static void test_optimizers(qn_context *context, const char *folder)
 {
@@ -409,6 +440,7 @@ int main(void)
     test_gate(context);
     test_kept(context);
     test_optimizers(context, folder);
+    test_refusals(context);
     test_anomaly();
     qn_close(context);
     nftw(folder, remove_file, 16, FTW_DEPTH | FTW_PHYS);

@@ -86,7 +86,7 @@ struct qn_options {
     const char *gemm; /* "auto" (or NULL), "clblast" or "own": who multiplies matrices */
     bool profile;     /* time every kernel: see qn_profile_print() */
     /* Look at every value as soon as it is computed: a run ends with QN_ERROR_NOT_FINITE at the first node, leaf or input that is infinite or
-     * NaN, and says where it was built.  Slow: nothing is fused, and each step is waited for. */
+     * NaN, and says where it was built (what was assigned before stays assigned).  Slow: nothing is fused, and each step is waited for. */
     bool detect_anomaly;
     bool
         plan_only; /* make and print plans for this device, but never run them: nothing is allocated on it, and what
@@ -112,9 +112,11 @@ int qn_finish(qn_context *context);
 /* Time by kernel, most first: calls, milliseconds, GFLOP/s, GB/s, share.  Needs qn_options.profile. */
 int qn_profile_print(qn_context *context, FILE *file);
 
-/* Writes what is timed from now on, command by command, until the context is closed, in the format of Chrome's tracing,
- * which https://ui.perfetto.dev shows. */
+/* Writes what is timed from now on, command by command, in the format of Chrome's tracing, which https://ui.perfetto.dev shows;
+ * some 150 bytes a command.  The file is there when it ends; without that there is none.  What cannot be written does not stop a run:
+ * the end says it.  A file that is no trace is not replaced. */
 int qn_profile_trace(qn_context *context, const char *path);
+int qn_profile_trace_end(qn_context *context);
 
 /* What the context has allocated on the device and compiled so far: a run adds nothing. */
 struct qn_counters {

@@ -100,17 +100,22 @@ static const char *input_at(const struct session *session, const char *path)
     return config && is_same_file(config, path) ? config : NULL;
 }
 
-/* Refuses a log in the place of another file, before anything is written. */
+/* Refuses a log or a trace in the place of another file, before anything is written. */
 static int check_log(struct session *session)
 {
     char message[LOG_MESSAGE];
     char *path = log_path(session);
-    const char *input = path ? input_at(session, path) : NULL;
+    const char *input = path ? input_at(session, path) : NULL, *traced;
+    const char *trace = options_string(session->options, "trace");
     int status = EXIT_SUCCESS;
     if (!path)
         status = session_fail(session, "out of memory");
     else if (input)
         status = session_fail(session, "--log %s would write over %s", path, input);
+    else if (trace && (traced = input_at(session, trace)))
+        status = session_fail(session, "--trace %s would write over %s", trace, traced);
+    else if (trace && is_same_file(path, trace))
+        status = session_fail(session, "--trace %s is the log", trace);
     else if (!log_check(path, message))
         status = session_fail(session, "%s", message);
     free(path);

@@ -132,7 +132,8 @@ static const char *const schedules[] = {
     [QN_STEPS] = "step",        [QN_NOAM] = "noam"};
 enum {
     OPTIMIZERS = sizeof optimizers / sizeof *optimizers,
-    SCHEDULES = sizeof schedules / sizeof *schedules
+    SCHEDULES = sizeof schedules / sizeof *schedules,
+    NAMES_TEXT = 128
 };
 
 /* Its number, or `count`. */
@@ -163,10 +164,39 @@ static bool check_name(const char *option, const char *name, const char *const *
 {
     if (find_name(name, names, count) < count)
         return true;
-    const char *nearest = nearest_name(name, names, count);
-    usage_error(options, "--%s: there is no \"%s\"%s%s%s", option, name,
-                nearest ? "; did you mean " : "", nearest ? nearest : "", nearest ? "?" : "");
+    char all[NAMES_TEXT] = "";
+    for (size_t i = 0, used = 0; i < count && used < sizeof all; i++)
+        used += (size_t)snprintf(all + used, sizeof all - used, "%s%s", i ? ", " : "", names[i]);
+    usage_error(options, "--%s: there is no \"%s\"; there are %s", option, name, all);
     return false;
+}
+
+/* Options that one optimizer or schedule reads and another does not. */
+static bool check_meaning(const struct settings *settings, const struct options *options)
+{
+    static const struct {
+        const char *option, *readers; /* names, with a blank before and behind each */
+        bool of_schedule;
+    } meanings[] = {
+        {"momentum", " sgd rmsprop muon ", false},
+        {"beta1", " adamw adam ", false},
+        {"beta2", " adamw adam rmsprop ", false},
+        {"step-size", " step ", true},
+        {"gamma", " step ", true},
+        {"min-lr", " cosine linear ", true},
+    };
+    for (size_t i = 0; i < sizeof meanings / sizeof *meanings; i++) {
+        const char *reader = meanings[i].of_schedule ? settings->schedule : settings->optimizer;
+        char word[NAMES_TEXT];
+        snprintf(word, sizeof word, " %s ", reader);
+        if (!options_given(options, meanings[i].option) || strstr(meanings[i].readers, word))
+            continue;
+        usage_error(options, "--%s means nothing to --%s %s; it is for%s", meanings[i].option,
+                    meanings[i].of_schedule ? "schedule" : "optimizer", reader,
+                    meanings[i].readers);
+        return false;
+    }
+    return true;
 }
 
 /* ---- From the command line ---- */
@@ -226,7 +256,8 @@ bool run_configure(struct run *run, const struct options *options)
     settings->valid = options_string(options, "valid");
     settings->by_clock = options_given(options, "time") && !options_given(options, "steps");
     if (!check_name("optimizer", settings->optimizer, optimizers, OPTIMIZERS, options) ||
-        !check_name("schedule", settings->schedule, schedules, SCHEDULES, options))
+        !check_name("schedule", settings->schedule, schedules, SCHEDULES, options) ||
+        !check_meaning(settings, options))
         return false;
     if (!options_given(options, "min-lr"))
         settings->min_learning_rate = settings->learning_rate / 10;

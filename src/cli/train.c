@@ -231,6 +231,11 @@ static int conclude(struct session *session, enum stop stop)
         session_say_saved(session);
         return EXIT_FAILED;
     }
+    if (options_given(session->options, "trace") && qn_profile_trace_end(session->qn) != QN_OK) {
+        session_fail_library(session);
+        session_say_saved(session);
+        return EXIT_FAILED;
+    }
     if (stop == SIGNALLED) {
         say_stop(session, "by a signal");
         return 128 + signal_caught();

@@ -2,7 +2,6 @@
  *
  * A row for each kernel of each variant of each operation.  Commands that were enqueued wait in
  * `pending` until their times are known. */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +9,7 @@
 #include <jansson.h>
 
 #include "device/device.h"
+#include "io/file.h"
 
 struct row {
     char op[48], variant[48], kernel[64];
@@ -25,10 +25,17 @@ struct pending {
     char node[64];
 };
 
+/* A file that is being written.  What goes wrong there is kept apart: the run goes on without it. */
+struct trace {
+    qn_context *files; /* NULL: there is none */
+    struct file_writer writer;
+    int status;
+    bool has_events;
+    cl_ulong begin;
+};
+
 struct profile {
-    FILE *trace; /* NULL: none is written */
-    cl_ulong trace_begin;
-    bool trace_has_events;
+    struct trace trace;
     struct row *rows;
     size_t n_rows, rows_capacity;
     struct pending *pending;
@@ -54,10 +61,9 @@ void profile_free(struct profile *profile)
         release_event(profile->pending[i].start);
         release_event(profile->pending[i].end);
     }
-    if (profile->trace) {
-        fputs("\n]\n", profile->trace);
-        fclose(profile->trace);
-    }
+    if (profile->trace.files && profile->trace.status == QN_OK)
+        file_discard(&profile->trace.writer);
+    qn_close(profile->trace.files);
     free(profile->rows);
     free(profile->pending);
     free(profile);
@@ -128,46 +134,92 @@ void profile_time_last(struct profile *profile, double seconds)
 
 /* ---- The trace ---- */
 
+/* The trace that a context may have; NULL and an error if it is not profiled. */
+static struct trace *trace_of(qn_context *context)
+{
+    if (context->device && context->device->profile)
+        return &context->device->profile->trace;
+    context_fail(context, QN_ERROR_INVALID, "the context was opened without qn_options.profile");
+    return NULL;
+}
+
+/* Whether there is nothing at the path, or a trace. */
+static bool may_replace(const char *path)
+{
+    FILE *file = fopen(path, "re");
+    int first = file ? fgetc(file) : '[';
+    if (file)
+        fclose(file);
+    return first == '[' || first == EOF;
+}
+
 int qn_profile_trace(qn_context *context, const char *path)
 {
-    if (!context || !path)
+    struct trace *trace = context && path ? trace_of(context) : NULL;
+    if (!trace)
         return QN_ERROR_INVALID;
-    struct profile *profile = context->device ? context->device->profile : NULL;
-    if (!profile || profile->trace)
-        return context_fail(context, QN_ERROR_INVALID,
-                            profile ? "a trace is being written already"
-                                    : "the context was opened without qn_options.profile");
-    profile->trace = fopen(path, "we");
-    if (!profile->trace)
-        return context_fail(context, QN_ERROR_FILE, "cannot write %s: %s", path, strerror(errno));
-    fputc('[', profile->trace);
-    return QN_OK;
+    if (trace->files)
+        return context_fail(context, QN_ERROR_INVALID, "a trace is being written already");
+    if (!may_replace(path))
+        return context_fail(context, QN_ERROR_FILE,
+                            "the trace would write over %s, which is no trace", path);
+    qn_context *files = qn_open("none");
+    if (!files)
+        return context_fail(context, QN_ERROR_MEMORY, "out of memory");
+    *trace = (struct trace){.files = files};
+    trace->status = file_create(&trace->writer, files, path);
+    if (trace->status == QN_OK)
+        trace->status = file_append(&trace->writer, "[", 1);
+    if (trace->status == QN_OK)
+        return QN_OK;
+    context_fail(context, QN_ERROR_FILE, "%s", qn_error(files));
+    qn_close(files);
+    trace->files = NULL;
+    return QN_ERROR_FILE;
+}
+
+int qn_profile_trace_end(qn_context *context)
+{
+    struct trace *trace = context ? trace_of(context) : NULL;
+    if (!trace || !trace->files)
+        return QN_ERROR_INVALID;
+    int status = qn_finish(context);
+    if (trace->status == QN_OK)
+        trace->status = file_append(&trace->writer, "\n]\n", 3);
+    if (trace->status == QN_OK)
+        trace->status = file_commit(&trace->writer);
+    if (trace->status != QN_OK)
+        status = context_fail(context, QN_ERROR_FILE, "%s", qn_error(trace->files));
+    qn_close(trace->files);
+    trace->files = NULL;
+    return status;
 }
 
 /* A command as a complete event of Chrome's format: https://ui.perfetto.dev reads it, and chrome://tracing. */
-static int trace_command(qn_context *context, const struct pending *pending, cl_ulong start,
-                         double seconds)
+static void trace_command(struct profile *profile, const struct pending *pending, cl_ulong start,
+                          double seconds)
 {
-    struct profile *profile = context->device->profile;
+    struct trace *trace = &profile->trace;
     const struct row *row = &profile->rows[pending->row];
-    if (!profile->trace)
-        return QN_OK;
-    if (!profile->trace_has_events)
-        profile->trace_begin = start;
-    double since = (double)start - (double)profile->trace_begin;
+    if (!trace->files || trace->status != QN_OK)
+        return;
+    if (!trace->has_events)
+        trace->begin = start;
+    double since = (double)start - (double)trace->begin;
     json_t *event = json_pack("{s:s, s:s, s:s, s:f, s:f, s:i, s:i, s:{s:s, s:s}}", "name",
                               *pending->node ? pending->node : row->op, "cat", row->op, "ph", "X",
                               "ts", since * 1e-3, "dur", seconds * 1e6, "pid", 1, "tid", 1, "args",
                               "kernel", row->kernel, "variant", row->variant);
-    if (event) { /* a name that is not UTF-8 gives none */
-        fputs(profile->trace_has_events ? ",\n" : "\n", profile->trace);
-        json_dumpf(event, profile->trace, JSON_COMPACT | JSON_REAL_PRECISION(12));
-        json_decref(event);
-        profile->trace_has_events = true;
-    }
-    return ferror(profile->trace)
-               ? context_fail(context, QN_ERROR_FILE, "the trace cannot be written")
-               : QN_OK;
+    char *text = event ? json_dumps(event, JSON_COMPACT | JSON_REAL_PRECISION(12)) : NULL;
+    json_decref(event);
+    if (!text)
+        return; /* a name that is not UTF-8 */
+    trace->status =
+        file_append(&trace->writer, ",\n" + !trace->has_events, trace->has_events ? 2 : 1);
+    if (trace->status == QN_OK)
+        trace->status = file_append(&trace->writer, text, strlen(text));
+    trace->has_events = true;
+    free(text);
 }
 
 /* ---- Times ---- */
@@ -202,8 +254,8 @@ int profile_collect(qn_context *context)
                          : end > start             ? (double)(end - start) * 1e-9
                                                    : 0;
         row->seconds += seconds;
-        if (code == CL_SUCCESS && status == QN_OK)
-            status = trace_command(context, pending, start, seconds);
+        if (code == CL_SUCCESS)
+            trace_command(profile, pending, start, seconds);
         if (status == QN_OK)
             status = device_check(context, code, "%s (%s): running kernel %s", pending->node,
                                   row->op, row->kernel);

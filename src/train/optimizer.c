@@ -22,7 +22,9 @@ struct qn_optimizer qn_optimizer_defaults(enum qn_optimizer_kind kind)
                           .most_rms = 1},
         [QN_MUON] = {.momentum = 0.95, .is_nesterov = true, .epsilon = 1e-7, .weight_decay = 0.1},
     };
-    struct qn_optimizer optimizer = defaults[kind];
+    struct qn_optimizer optimizer = {0};
+    if ((unsigned)kind <= QN_MUON)
+        optimizer = defaults[kind];
     optimizer.kind = kind;
     return optimizer;
 }
@@ -268,22 +270,60 @@ static qn_node *adamw(const struct qn_optimizer *optimizer, qn_node *p, qn_node 
     return updated;
 }
 
+static bool is_share(double value)
+{
+    return value >= 0 && value < 1;
+}
+
+/* Whether the numbers can be, and all values have the shapes that they must have. */
+static bool check(const struct qn_optimizer *optimizer, const qn_node *parameters,
+                  const qn_node *gradient, qn_node *const *states)
+{
+    qn_context *context = parameters->graph->context;
+    qn_shape shape = qn_node_shape(parameters);
+    const char *wrong = NULL;
+    if ((unsigned)optimizer->kind > QN_MUON)
+        wrong = "there is no such kind";
+    else if (!is_share(optimizer->beta1) || !is_share(optimizer->beta2) ||
+             !is_share(optimizer->momentum))
+        wrong = "beta1, beta2 and momentum must be in [0, 1)";
+    else if (optimizer->kind == QN_ADAFACTOR && !(optimizer->most_rms > 0))
+        wrong = "Adafactor needs a most_rms above 0";
+    else if (optimizer->kind == QN_MUON && shape.rank != 2)
+        wrong = "Muon is for matrices";
+    else if (!qn_shape_equal(shape, qn_node_shape(gradient)))
+        wrong = "the gradient has another shape than the parameters";
+    if (wrong) {
+        context_fail(context, QN_ERROR_INVALID, "optimizer_update: %s", wrong);
+        return false;
+    }
+    struct qn_optimizer_state kept[QN_OPTIMIZER_STATES];
+    size_t count = qn_optimizer_states(optimizer, shape, kept);
+    for (size_t i = 0; i < count; i++) {
+        if (!states[i])
+            return false;
+        if (qn_shape_equal(qn_node_shape(states[i]), kept[i].shape))
+            continue;
+        context_fail(context, QN_ERROR_INVALID,
+                     "optimizer_update: state %zu, %s, has another shape than "
+                     "qn_optimizer_states() says",
+                     i, kept[i].name);
+        return false;
+    }
+    return true;
+}
+
 qn_node *qn_optimizer_update(const struct qn_optimizer *optimizer, qn_node *parameters,
                              qn_node *gradient, struct qn_update numbers, qn_node **states)
 {
     static qn_node *(*const updates[])(struct update *) = {
         [QN_ADAM] = adam,           [QN_SGD] = sgd,  [QN_RMSPROP] = rmsprop, [QN_ADAGRAD] = adagrad,
         [QN_ADAFACTOR] = adafactor, [QN_MUON] = muon};
-    if (!parameters || !gradient)
+    if (!parameters || !gradient || !numbers.learning_rate || !numbers.scale || !numbers.t ||
+        !numbers.gate || !check(optimizer, parameters, gradient, states))
         return NULL;
     if (optimizer->kind == QN_ADAMW)
         return adamw(optimizer, parameters, gradient, numbers, states);
-    if (optimizer->kind == QN_MUON && qn_node_shape(parameters).rank != 2) {
-        context_fail(parameters->graph->context, QN_ERROR_INVALID,
-                     "muon: of parameters of rank %d; it is for matrices",
-                     qn_node_shape(parameters).rank);
-        return NULL;
-    }
     struct update update = {.optimizer = optimizer,
                             .numbers = numbers,
                             .p = parameters,

@@ -3,6 +3,8 @@
 
 #include <quern/train.h>
 
+#include "graph/graph.h"
+
 /* How far the step is from the end of the warm-up to the last one, from 0 to 1. */
 static qn_node *progress(qn_node *step, const struct qn_schedule *schedule)
 {
@@ -51,13 +53,27 @@ static qn_node *noam(qn_node *step, const struct qn_schedule *schedule)
                     schedule->rate / sqrt(schedule->width));
 }
 
+static bool is_schedule(qn_context *context, const struct qn_schedule *schedule)
+{
+    const char *wrong = NULL;
+    if ((unsigned)schedule->kind > QN_NOAM)
+        wrong = "there is no such kind";
+    else if (schedule->kind == QN_STEPS && !(schedule->period > 0 && schedule->gamma > 0))
+        wrong = "steps need a period and a gamma above 0";
+    else if (schedule->kind == QN_NOAM && !(schedule->width > 0))
+        wrong = "noam needs a width above 0";
+    if (wrong)
+        context_fail(context, QN_ERROR_INVALID, "learning_rate: %s", wrong);
+    return !wrong;
+}
+
 qn_node *qn_learning_rate(qn_node *step, struct qn_schedule schedule)
 {
     static qn_node *(*const after[])(qn_node *, const struct qn_schedule *) = {
         [QN_COSINE] = cosine,     [QN_LINEAR] = linear,
         [QN_CONSTANT] = constant, [QN_INVERSE_SQRT] = inverse_sqrt,
         [QN_STEPS] = steps,       [QN_NOAM] = noam};
-    if (!step)
+    if (!step || !is_schedule(step->graph->context, &schedule))
         return NULL;
     qn_node *rate = after[schedule.kind](step, &schedule);
     if (schedule.kind == QN_NOAM || schedule.warmup <= 0)

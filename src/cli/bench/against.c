@@ -19,18 +19,33 @@ static const struct {
     {"train/gpt2-124M/12L12H768-T1024-B1", "gpt2-124M T1024 B1"},
 };
 
+/* What a number of a unit is in ours; 0: it is none of ours. */
+static double factor_of(const char *unit)
+{
+    static const struct {
+        const char *name;
+        double factor;
+    } units[] = {{"GFLOP/s", 1e9}, {"GB/s", 1e9}, {"tok/s", 1}};
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++)
+        if (unit && strcmp(unit, units[i].name) == 0)
+            return units[i].factor;
+    return 0;
+}
+
 /* Whether all results have a case and a rate that can be true. */
 static bool are_results(const char *path, const json_t *list, char *message, size_t message_bytes)
 {
     size_t i;
     json_t *result;
     json_array_foreach (list, i, result) {
-        double rate = json_number_value(json_object_get(result, "rate"));
-        if (json_is_string(json_object_get(result, "case")) && rate > 0 && rate < 1e15)
+        double rate = json_number_value(json_object_get(result, "rate")) *
+                      factor_of(json_string_value(json_object_get(result, "unit")));
+        if (json_is_string(json_object_get(result, "case")) && rate > 0 && rate < 1e18)
             continue;
         snprintf(message, message_bytes,
-                 "%s: result %zu: expected an object with a \"case\", and a \"rate\" above 0", path,
-                 i);
+                 "%s: result %zu: expected an object with a \"case\", a \"rate\" above 0, and "
+                 "GFLOP/s, GB/s or tok/s as its \"unit\"",
+                 path, i);
         return false;
     }
     return true;
@@ -57,19 +72,6 @@ json_t *against_read(const char *path, char *message, size_t message_bytes)
         snprintf(message, message_bytes, "%s", error.text);
     json_decref(file);
     return NULL;
-}
-
-/* What a number of a unit is in ours; 0: it is none of ours. */
-static double factor_of(const char *unit)
-{
-    static const struct {
-        const char *name;
-        double factor;
-    } units[] = {{"GFLOP/s", 1e9}, {"GB/s", 1e9}, {"tok/s", 1}};
-    for (size_t i = 0; i < sizeof units / sizeof *units; i++)
-        if (unit && strcmp(unit, units[i].name) == 0)
-            return units[i].factor;
-    return 0;
 }
 
 static double rate_of(const json_t *list, const char *name)
