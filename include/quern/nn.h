@@ -10,11 +10,12 @@
 extern "C" {
 #endif
 
-/* ---- GPT-2 (Radford et al., 2019) ----
+/* ---- Decoders: GPT-2 (Radford et al., 2019), Llama (Touvron et al., 2023) ----
  *
- * A decoder: token and position embeddings, blocks of pre-norm causal attention and a two-layer perceptron with GELU (tanh
- * form), a last norm, and the token embedding again as the head.  Names and layout of the parameters are those of Hugging
- * Face's GPT2LMHeadModel. */
+ * Token embeddings, blocks of pre-norm causal attention and a perceptron, a last norm, and a head, which may be the token
+ * embedding again.  GPT-2 learns embeddings of positions and has layer norms, biases and GELU; Llama turns queries and keys
+ * by their positions, and has RMS norms, SwiGLU and no biases; its heads may share keys and values.  Names and layout of the
+ * parameters are those of Hugging Face's GPT2LMHeadModel and LlamaForCausalLM. */
 typedef struct qn_gpt qn_gpt;
 
 /* A model whose parameters are zero.  NULL if the configuration cannot be, or does not fit the device. */
@@ -28,8 +29,8 @@ int qn_gpt_initialise(qn_gpt *gpt, uint64_t seed);
 const struct qn_gpt_config *qn_gpt_config(const qn_gpt *gpt);
 qn_store *qn_gpt_parameters(const qn_gpt *gpt); /* the model's own */
 
-/* The model of a folder: config.json and model.safetensors; "transformer." before the names may be missing.  Parameters
- * that are not finite are refused, when saving too.  A context without a device only checks the files. */
+/* The model of a folder: config.json and model.safetensors; "transformer." or "model." before the names may be missing.
+ * Parameters that are not finite are refused, when saving too.  A context without a device only checks the files. */
 qn_gpt *qn_gpt_load(qn_context *context, const char *folder);
 
 /* Writes config.json and model.safetensors into a folder that exists. */
