@@ -197,11 +197,12 @@ static bool view_attached(const qn_node *node, int output, const struct qn_layou
 
 static void gradient_attached(qn_node *node, qn_node *const *d_out, qn_node **d_in)
 {
-    d_in[1] = qn_mul(node->inputs[3], d_out[0]);
-    d_in[2] = qn_mul(node->inputs[4], d_out[0]);
+    qn_node *factor = node->n_inputs > 5 ? qn_div(d_out[0], node->inputs[5]) : d_out[0];
+    d_in[1] = qn_mul(node->inputs[3], factor);
+    d_in[2] = qn_mul(node->inputs[4], factor);
 }
 
-/* A loss, two that it depends on, and its gradients with respect to them: the loss. */
+/* A loss, two that it depends on, its gradients with respect to them, and perhaps by what these were multiplied: the loss. */
 static const struct qn_op attached_op = {.name = "gradients_attached",
                                          .outputs = 1,
                                          .infer = infer_attached,
@@ -242,7 +243,7 @@ qn_node *qn_linear_cross_entropy(qn_node *x, qn_node *weight, qn_node *targets,
                                              qn_slice(all, 0, begin, end), summed);
         if (share)
             one = qn_mul(one, share);
-        if (qn_gradients(one, NULL, of, 2, d) != QN_OK)
+        if (qn_gradients(one, options.gradient_scale, of, 2, d) != QN_OK)
             break;
         loss = i ? qn_add(loss, one) : one;
         d_weight = i ? qn_add(d_weight, d[1]) : d[1];
@@ -250,7 +251,8 @@ qn_node *qn_linear_cross_entropy(qn_node *x, qn_node *weight, qn_node *targets,
     }
     qn_node *d_x = d_parts ? qn_reshape(qn_concat(d_parts, chunks, 0), shape) : NULL;
     free(d_parts);
-    return qn_node_new(&attached_op, NULL, (qn_node *[]){loss, x, weight, d_x, d_weight}, 5);
+    qn_node *inputs[] = {loss, x, weight, d_x, d_weight, options.gradient_scale};
+    return qn_node_new(&attached_op, NULL, inputs, options.gradient_scale ? 6 : 5);
 }
 
 /* ---- Correct: logits, targets -> 1 or 0 by row ---- */
