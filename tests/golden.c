@@ -14,6 +14,8 @@
 
 #include "tap.h"
 
+#include "golden.h"
+
 enum { MAX_INPUTS = 5 };
 
 /* ---- Building the operations ---- */
@@ -24,11 +26,6 @@ struct operation {
     qn_node *(*build)(json_t *parameters, qn_node *const *x);
     qn_node *(*one)(qn_node *x); /* instead, of one input and no parameters */
 };
-
-static double number(json_t *parameters, const char *name)
-{
-    return json_number_value(json_object_get(parameters, name));
-}
 
 static bool is_set(json_t *parameters, const char *name)
 {
@@ -141,70 +138,6 @@ static const struct operation operations[] = {
     ATTENTION("cached"),
 };
 enum { OPERATIONS = sizeof operations / sizeof *operations };
-
-/* ---- Files ---- */
-
-static char folder[4096];
-
-static qn_safetensors *open_file(qn_context *context, const char *path)
-{
-    char whole[sizeof folder + 256];
-    snprintf(whole, sizeof whole, "%s/%s", folder, path);
-    qn_safetensors *file = qn_safetensors_open(context, whole);
-    if (!file)
-        bail_out("%s", qn_error(context));
-    return file;
-}
-
-static const struct qn_file_tensor *find(const qn_safetensors *file, const char *prefix,
-                                         const char *name)
-{
-    char whole[256];
-    snprintf(whole, sizeof whole, "%s%s", prefix, name);
-    return qn_safetensors_find(file, whole);
-}
-
-static void *memory(size_t count)
-{
-    void *values = calloc(count + 1, sizeof(float));
-    if (!values)
-        bail_out("out of memory");
-    return values;
-}
-
-static void *values_of(const qn_safetensors *file, const struct qn_file_tensor *tensor)
-{
-    void *values = memory(qn_shape_count(tensor->shape));
-    int status = tensor->type[0] == 'I' ? qn_safetensors_i32(file, tensor, values)
-                                        : qn_safetensors_f32(file, tensor, values);
-    if (status != QN_OK)
-        bail_out("%s cannot be read", tensor->name);
-    return values;
-}
-
-/* ---- Errors ---- */
-
-static double greatest(const float *values, size_t count)
-{
-    double most = 0;
-    for (size_t i = 0; i < count; i++)
-        most = fmax(most, fabs((double)values[i]));
-    return most;
-}
-
-/* The greatest difference; infinite if there is a NaN that should not be. */
-static double difference(const float *found, const float *expected, size_t count, size_t *where)
-{
-    double most = 0;
-    for (size_t i = 0; i < count; i++) {
-        double error = fabs((double)found[i] - (double)expected[i]);
-        if (!(error <= most)) {
-            most = isnan(error) ? INFINITY : error;
-            *where = i;
-        }
-    }
-    return most;
-}
 
 /* ---- Cases ---- */
 
@@ -489,18 +422,6 @@ static void compare_step(const struct parameter *parameters, const qn_safetensor
     ok(worst <= tolerance, "%s, step %d: error %.1e, allowed %.1e", name, n, worst, tolerance);
 }
 
-static json_t *find_case(json_t *cases, const char *name)
-{
-    size_t index;
-    json_t *entry;
-    json_array_foreach (cases, index, entry) {
-        if (strcmp(json_string_value(json_object_get(entry, "case")), name) == 0)
-            return entry;
-    }
-    bail_out("index.json has no %s", name);
-    return NULL;
-}
-
 static void test_optimizer(qn_context *context, const char *name, json_t *cases)
 {
     json_t *entry = find_case(cases, name), *options = json_object_get(entry, "params");
@@ -618,10 +539,10 @@ static void test_schedule(qn_context *context, json_t *schedule, size_t number_o
 static void test_schedules(qn_context *context, json_t *cases)
 {
     json_t *entry = find_case(cases, "schedules"), *schedule;
-    char path[sizeof folder + 64];
+    char path[sizeof golden_folder + 64];
     json_error_t error;
     size_t index;
-    snprintf(path, sizeof path, "%s/optim/schedules.json", folder);
+    snprintf(path, sizeof path, "%s/optim/schedules.json", golden_folder);
     json_t *file = json_load_file(path, 0, &error);
     json_array_foreach (json_object_get(file, "schedules"), index, schedule)
         test_schedule(context, schedule, index, number(json_object_get(entry, "tolerance"), "lr"));
@@ -629,19 +550,6 @@ static void test_schedules(qn_context *context, json_t *cases)
 }
 
 /* ---- All ---- */
-
-static json_t *read_index(void)
-{
-    const char *shared = getenv("QUERN_SHARED"), *source = getenv("SRCDIR");
-    json_error_t error;
-    char path[sizeof folder + 32];
-    if (shared)
-        snprintf(folder, sizeof folder, "%s/golden", shared);
-    else
-        snprintf(folder, sizeof folder, "%s/../shared/golden", source ? source : ".");
-    snprintf(path, sizeof path, "%s/index.json", folder);
-    return json_load_file(path, 0, &error);
-}
 
 int main(void)
 {

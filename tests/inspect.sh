@@ -61,7 +61,7 @@ for of in model run/step-1 run/step-2; do
     check "$of: no config.json" refuses $of 'config.json' 'rm config.json'
     check "$of: an empty config.json" refuses $of 'config.json: model_type: missing' 'echo {} >config.json'
     check "$of: another model_type" refuses $of 'config.json: model_type: expected "gpt2"' \
-        'sed -i s/gpt2/bert/ config.json'
+        'sed -i s/gpt2/xlnet/ config.json'
     check "$of: another vocab_size" refuses $of 'config.json makes it' \
         'sed -i "s/\"vocab_size\": [0-9]*/\"vocab_size\": 9/" config.json'
     check "$of: no weights" refuses $of 'model.safetensors' 'rm model.safetensors'

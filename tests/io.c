@@ -338,98 +338,6 @@ static void test_full_disk(void)
     qn_safetensors_close(file);
 }
 
-/* ---- config.json ---- */
-
-#define GOOD_CONFIG                                                                                \
-    "\"model_type\":\"gpt2\",\"vocab_size\":97,\"n_positions\":40,\"n_embd\":32,\"n_layer\":2,"    \
-    "\"n_head\":4"
-
-static void test_config(void)
-{
-    struct qn_gpt_config config, again;
-    const char *golden = shared_path("golden/models/gpt2/config.json");
-    if (golden)
-        ok(qn_gpt_config_read(qn, golden, &config) == QN_OK && config.vocab_size == 97 &&
-               config.n_positions == 40 && config.n_embd == 32 && config.n_layer == 2 &&
-               config.n_head == 4 && config.n_inner == 0 && config.activation == QN_GELU &&
-               config.layer_norm_epsilon == 1e-5 && config.resid_pdrop == 0 &&
-               config.tie_word_embeddings && config.eos_token_id == 30 &&
-               qn_gpt_config_parameters(&config) == 29856,
-           "config: of a model that transformers wrote");
-    else
-        skip("the golden models are not in ../shared");
-
-    const char *path = in_folder("config.json");
-    config = (struct qn_gpt_config){.vocab_size = 65,
-                                    .n_positions = 64,
-                                    .n_embd = 128,
-                                    .n_layer = 4,
-                                    .n_head = 4,
-                                    .n_inner = 100,
-                                    .layer_norm_epsilon = 1e-5,
-                                    .resid_pdrop = 0.1,
-                                    .activation = QN_RELU,
-                                    .bos_token_id = -1,
-                                    .eos_token_id = 7};
-    ok(qn_gpt_config_write(qn, path, &config) == QN_OK &&
-           qn_gpt_config_read(qn, path, &again) == QN_OK && again.vocab_size == 65 &&
-           again.n_positions == 64 && again.n_embd == 128 && again.n_layer == 4 &&
-           again.n_head == 4 && again.n_inner == 100 && again.layer_norm_epsilon == 1e-5 &&
-           again.resid_pdrop == 0.1 && again.embd_pdrop == 0 && again.activation == QN_RELU &&
-           !again.tie_word_embeddings && again.bos_token_id == -1 && again.eos_token_id == 7,
-       "config: survives writing");
-
-    ok(qn_gpt_config_read(qn, write_text("config.json", "{" GOOD_CONFIG ",\"other\":[1]}"),
-                          &config) == QN_OK &&
-           config.resid_pdrop == 0.1 && config.tie_word_embeddings,
-       "config: missing keys have the library's values, unknown ones are ignored");
-    ok(qn_gpt_config_read(qn, write_text("config.json", "{" GOOD_CONFIG ",\"eos_token_id\":[5,6]}"),
-                          &config) == QN_OK &&
-           config.eos_token_id == 5,
-       "config: the first of several end tokens");
-
-    static const struct {
-        const char *text, *message;
-    } cases[] = {
-        {"", "not JSON"},
-        {"{}", "model_type: missing; expected a string"},
-        {"{\"model_type\":\"bert\"}", "model_type: expected \"gpt2\", found \"bert\""},
-        {"{\"model_type\":\"gpt2\",\"vocab_size\":\"97\"}",
-         "vocab_size: expected an integer from 1 to 16777216, found string \"97\""},
-        {"{\"model_type\":\"gpt2\",\"vocab_size\":97.5}",
-         "vocab_size: expected an integer from 1 to 16777216, found 97.5"},
-        {"{\"model_type\":\"gpt2\",\"vocab_size\":0}", "found 0"},
-        {"{\"model_type\":\"gpt2\",\"vocab_size\":-3}", "found -3"},
-        {"{\"model_type\":\"gpt2\",\"vocab_size\":null}", "found null"},
-        {"{\"model_type\":\"gpt2\",\"vocab_size\":99999999999}", "found 99999999999"},
-        {"{" GOOD_CONFIG ",\"n_inner\":true}", "n_inner: expected an integer"},
-        {"{" GOOD_CONFIG ",\"layer_norm_epsilon\":\"x\"}", "layer_norm_epsilon: expected a number"},
-        {"{" GOOD_CONFIG ",\"layer_norm_epsilon\":0}", "layer_norm_epsilon: expected more than 0"},
-        {"{" GOOD_CONFIG ",\"resid_pdrop\":1}", "dropout: expected numbers from 0 to less than 1"},
-        {"{" GOOD_CONFIG ",\"tie_word_embeddings\":1}",
-         "tie_word_embeddings: expected true or false, found 1"},
-        {"{" GOOD_CONFIG ",\"activation_function\":\"silu\"}", "found \"silu\""},
-        {"{" GOOD_CONFIG ",\"reorder_and_upcast_attn\":true}", "only false is supported"},
-        {"{" GOOD_CONFIG ",\"scale_attn_by_inverse_layer_idx\":true}", "only false is supported"},
-        {"{" GOOD_CONFIG ",\"scale_attn_weights\":false}", "only true is supported"},
-        {"{" GOOD_CONFIG ",\"eos_token_id\":\"x\"}", "eos_token_id: expected an integer"},
-        {"{\"model_type\":\"gpt2\",\"vocab_size\":97,\"n_positions\":40,\"n_embd\":33,\"n_layer\":"
-         "2,\"n_head\":4}",
-         "the width 33 (n_embd) must be a multiple of the 4 heads"},
-        {"{\"model_type\":\"gpt2\",\"vocab_size\":97,\"n_positions\":40,\"n_embd\":1048576,\"n_"
-         "layer\":4096,\"n_head\":4}",
-         "such a model would have 5.4e+16 parameters"},
-        {"{\"model_type\":\"gpt2\",\"vocab_size\":97,\"n_positions\":40,\"n_embd\":32,\"n_layer\":"
-         "5000,\"n_head\":4}",
-         "n_layer (layers): expected 1 to 4096, found 5000"},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        ok(qn_gpt_config_read(qn, write_text("config.json", cases[i].text), &config) < 0 &&
-               says(cases[i].message),
-           "config: %s", cases[i].message);
-    remove(path);
-}
-
 /* ---- Models ---- */
 
 static const struct qn_gpt_config small_config = {.vocab_size = 5,
@@ -830,7 +738,6 @@ int main(void)
     test_damaged();
     test_mutations();
     test_full_disk();
-    test_config();
     test_models();
     test_checkpoints();
     test_full_checkpoint();

@@ -58,18 +58,27 @@ int qn_safetensors_write(qn_context *context, const char *path,
                          const struct qn_file_tensor *tensors, size_t count,
                          const char *const *metadata, qn_file_values *values, void *user);
 
-/* ---- config.json of GPT-2's family ---- */
+/* ---- config.json of decoders ---- */
 
-enum qn_activation { QN_NO_ACTIVATION, QN_RELU, QN_GELU };
+enum qn_activation { QN_NO_ACTIVATION, QN_RELU, QN_GELU, QN_GELU_ERF };
+enum qn_architecture { QN_GPT2, QN_LLAMA };
 
+/* A decoder: the names are those of GPT-2's keys. */
 struct qn_gpt_config {
+    enum qn_architecture architecture;
     size_t vocab_size, n_positions, n_embd, n_layer, n_head;
-    size_t n_inner; /* 0: 4 n_embd */
+    size_t n_inner; /* 0: 4 n_embd; of Llama the multiple of 32 that holds 8/3 n_embd */
     double layer_norm_epsilon;
     double embd_pdrop, resid_pdrop, attn_pdrop;
-    enum qn_activation activation; /* not QN_NO_ACTIVATION */
+    enum qn_activation activation; /* of GPT-2, and not QN_NO_ACTIVATION; Llama's is SwiGLU */
     bool tie_word_embeddings;
     int32_t bos_token_id, eos_token_id; /* -1: none */
+
+    /* Llama's alone. */
+    size_t n_kv_head; /* of keys and values; 0: n_head */
+    size_t head_size; /* 0: n_embd / n_head */
+    struct qn_rotary rotary;
+    bool attention_bias, mlp_bias;
 };
 
 /* Whether such a model can be; else an error that begins with `where` (a file, "the options"). */
@@ -79,6 +88,8 @@ uint64_t qn_gpt_config_parameters(const struct qn_gpt_config *config); /* of a c
 /* The first key whose values differ; NULL if the configurations are of the same model. */
 const char *qn_gpt_config_difference(const struct qn_gpt_config *a, const struct qn_gpt_config *b);
 
+/* With Hugging Face's keys of model_type "gpt2" or "llama".  Llama's embd_pdrop and resid_pdrop are Quern's own keys, which
+ * others ignore. */
 int qn_gpt_config_read(qn_context *context, const char *path, struct qn_gpt_config *config);
 int qn_gpt_config_write(qn_context *context, const char *path, const struct qn_gpt_config *config);
 

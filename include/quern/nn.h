@@ -10,11 +10,12 @@
 extern "C" {
 #endif
 
-/* ---- GPT-2 (Radford et al., 2019) ----
+/* ---- Decoders: GPT-2 (Radford et al., 2019), Llama (Touvron et al., 2023) ----
  *
- * A decoder: token and position embeddings, blocks of pre-norm causal attention and a two-layer perceptron with GELU (tanh
- * form), a last norm, and the token embedding again as the head.  Names and layout of the parameters are those of Hugging
- * Face's GPT2LMHeadModel. */
+ * Token embeddings, blocks of pre-norm causal attention and a perceptron, a last norm, and a head, which may be the token
+ * embedding again.  GPT-2 learns embeddings of positions and has layer norms, biases and GELU; Llama turns queries and keys
+ * by their positions, and has RMS norms, SwiGLU and no biases; its heads may share keys and values.  Names and layout of the
+ * parameters are those of Hugging Face's GPT2LMHeadModel and LlamaForCausalLM. */
 typedef struct qn_gpt qn_gpt;
 
 /* A model whose parameters are zero.  NULL if the configuration cannot be, or does not fit the device. */
@@ -28,8 +29,8 @@ int qn_gpt_initialise(qn_gpt *gpt, uint64_t seed);
 const struct qn_gpt_config *qn_gpt_config(const qn_gpt *gpt);
 qn_store *qn_gpt_parameters(const qn_gpt *gpt); /* the model's own */
 
-/* The model of a folder: config.json and model.safetensors; "transformer." before the names may be missing.  Parameters
- * that are not finite are refused, when saving too.  A context without a device only checks the files. */
+/* The model of a folder: config.json and model.safetensors; "transformer." or "model." before the names may be missing.
+ * Parameters that are not finite are refused, when saving too.  A context without a device only checks the files. */
 qn_gpt *qn_gpt_load(qn_context *context, const char *folder);
 
 /* Writes config.json and model.safetensors into a folder that exists. */
@@ -41,6 +42,9 @@ qn_gpt_cache *qn_gpt_cache_new(const qn_gpt *gpt, size_t rows);
 void qn_gpt_cache_free(qn_gpt_cache *cache);
 
 struct qn_gpt_forward {
+    /* In what type all is computed but the embeddings and the loss: f32, or f16 or bf16, of which the parameters are then copied. */
+    enum qn_type type;
+    qn_node *loss_scale;  /* qn_gpt_loss(): as for qn_cross_entropy.gradient_scale */
     qn_node *dropout_key; /* as for qn_dropout(); NULL: no dropout */
     qn_gpt_cache *cache;  /* NULL: the tokens are all there is */
     qn_node *position;    /* with a cache: i32 (1), where the first token stands */

@@ -146,6 +146,9 @@ struct qn_cross_entropy {
     int32_t ignore_index;  /* targets that count for nothing */
     float label_smoothing; /* e */
     bool sum;              /* add up instead of dividing by the number of targets that count */
+    qn_node *
+        gradient_scale; /* qn_linear_cross_entropy(): an f32 number by which the gradients that are computed with the loss are
+                              * multiplied as long as they are stored, so that f16 can hold them; NULL: 1 */
 };
 
 /* -log softmax(logits)[target], or with smoothing (1 - e) (that) + e/V sum_c -log softmax(logits)[c]: logits (..., V),
@@ -164,15 +167,23 @@ qn_node *qn_correct(qn_node *logits, qn_node *targets);
 
 /* ---- Positions ---- */
 
+/* Llama 3.1's: frequencies that turn less than `low` times over `length` positions are divided by `factor`, those that turn
+ * more than `high` times stay as they are, those between are mixed of both. */
+struct qn_rotary_scaling {
+    double factor; /* 0: none */
+    double low, high, length;
+};
+
 struct qn_rotary {
     double theta; /* 0: 10000 */
     size_t size;  /* R: how many of the D entries turn; 0: all */
     bool
         is_interleaved; /* pairs are (2i, 2i + 1), as in GPT-J, instead of (i, i + R/2), as in Llama and GPT-NeoX */
+    struct qn_rotary_scaling scaling;
 };
 
 /* Rotary position embedding (Su et al., 2021): x (B, T, H, D), i32 positions (T) or (B, T).  The pair i of entries (a, b) at
- * position t becomes (a cos - b sin, b cos + a sin) of the angle t theta^(-2i/R).  Its error is below 1e-5 turns
+ * position t becomes (a cos - b sin, b cos + a sin) of the angle t theta^(-2i/R), unless scaled.  Its error is below 1e-5 turns
  * for every i32 t. */
 qn_node *qn_rotary(qn_node *x, qn_node *positions, struct qn_rotary options);
 

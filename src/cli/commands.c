@@ -90,6 +90,10 @@ static const struct option train_gpt_options[] = {
         "adamw's, adam's and rmsprop's memory of its square"},
     {OPTION_REAL, 0, "momentum", "R", NULL, 0, 1, .below_most = true, .help =
         "of sgd and rmsprop (default: 0) and muon (default: 0.95)"},
+    {OPTION_STRING, 0, "dtype", "TYPE", "f32", .help =
+        "f32; or bf16 or f16: weights and intermediate values in 16 bits, sums, master weights and moments in f32"},
+    {OPTION_REAL, 0, "loss-scale", "R", "65536", 1, 1e30, .help =
+        "of f16: by what the loss is multiplied at first; it adapts itself"},
     {OPTION_REAL, 0, "clip", "R", "1", 0, 1e9, .help =
         "largest norm of the gradient; 0: no limit"},
     {OPTION_INTEGER, 's', "seed", "N", "1337", 0, MOST_WHOLE, .help =

@@ -29,6 +29,13 @@ struct qn_gpt_config learner_config(const struct settings *settings, size_t voca
 
 /* ---- Making ---- */
 
+static enum qn_type type_of(const struct settings *settings)
+{
+    enum qn_type type;
+    type_named(settings->dtype, &type);
+    return type;
+}
+
 static struct qn_training training_of(const struct settings *settings)
 {
     enum qn_optimizer_kind optimizer;
@@ -43,6 +50,7 @@ static struct qn_training training_of(const struct settings *settings)
         .clip = settings->clip,
         .accumulate = settings->accumulate,
         .seed = settings->seed,
+        .loss_scale = type_of(settings) == QN_F16 ? settings->loss_scale : 0,
     };
     schedule_named(settings->schedule, &training.schedule.kind);
     optimizer_named(settings->optimizer, &optimizer);
@@ -67,7 +75,8 @@ static int make_trainer(struct learner *learner, const struct settings *settings
     learner->trainer = trainer;
     learner->inputs = qn_input(graph, "inputs", QN_I32, shape);
     learner->targets = qn_input(graph, "targets", QN_I32, shape);
-    struct qn_gpt_forward forward = {0};
+    struct qn_gpt_forward forward = {.type = type_of(settings),
+                                     .loss_scale = qn_trainer_loss_scale(trainer)};
     if (settings->dropout > 0)
         forward.dropout_key = qn_trainer_key(trainer);
     return qn_trainer_minimise(

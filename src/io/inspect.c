@@ -77,11 +77,14 @@ static int inspect_config(qn_context *context, const char *path, FILE *out)
     int status = qn_gpt_config_read(context, path, &config);
     if (status != QN_OK)
         return status;
+    char shared[AMOUNT] = "";
+    if (config.n_kv_head && config.n_kv_head != config.n_head)
+        snprintf(shared, sizeof shared, " (%zu of keys)", config.n_kv_head);
     fprintf(out,
-            "%s: gpt2, %zu layers, %zu heads, width %zu, context %zu, vocabulary %zu: %s "
+            "%s: %s, %zu layers, %zu heads%s, width %zu, context %zu, vocabulary %zu: %s "
             "parameters\n",
-            path, config.n_layer, config.n_head, config.n_embd, config.n_positions,
-            config.vocab_size, amount(parameters, (double)qn_gpt_config_parameters(&config), ""));
+            path, config.architecture == QN_LLAMA ? "llama" : "gpt2", config.n_layer,
+            config.n_head, shared, config.n_embd, config.n_positions, config.vocab_size, amount(parameters, (double)qn_gpt_config_parameters(&config), ""));
     return QN_OK;
 }
 
@@ -128,7 +131,7 @@ static int inspect_json(qn_context *context, const char *path, FILE *out)
     if (!json)
         return QN_ERROR_FORMAT;
     const char *type = json_string_value(json_object_get(json, "model_type"));
-    bool is_config = is_named(path, "config.json") || (type && strcmp(type, "gpt2") == 0);
+    bool is_config = is_named(path, "config.json") || type;
     bool is_tokenizer = is_named(path, "tokenizer.json") ||
                         json_object_get(json_object_get(json, "model"), "vocab") != NULL;
     if (!is_config && !is_tokenizer)

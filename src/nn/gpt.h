@@ -1,33 +1,37 @@
-/* Inside a GPT. */
+/* Inside a decoder. */
 #ifndef QUERN_GPT_H
 #define QUERN_GPT_H
 
 #include <quern/nn.h>
 
-#include "device/context.h"
+#include "io/config.h"
+#include "nn/layers.h"
 
+/* A side of it that the architecture lacks has no weight. */
 struct gpt_block {
-    qn_tensor *ln_1_weight, *ln_1_bias;     /* (C) */
-    qn_tensor *c_attn_weight, *c_attn_bias; /* (C, 3 C), (3 C): query, key, value */
-    qn_tensor *attn_weight, *attn_bias;     /* (C, C), (C): attn.c_proj */
-    qn_tensor *ln_2_weight, *ln_2_bias;     /* (C) */
-    qn_tensor *c_fc_weight, *c_fc_bias;     /* (C, I), (I) */
-    qn_tensor *mlp_weight, *mlp_bias;       /* (I, C), (C): mlp.c_proj */
+    struct norm attention_norm, mlp_norm;
+    struct linear qkv;               /* GPT-2: (C, 3 C) */
+    struct linear query, key, value; /* Llama: (C, H D), (C, G D), (C, G D) */
+    struct linear attention_out;     /* (H D, C) */
+    struct linear gate;              /* Llama: (C, I) */
+    struct linear up, down;          /* (C, I), (I, C) */
 };
 
 struct qn_gpt {
     qn_context *context;
     struct qn_gpt_config config;
+    struct gpt_sizes sizes;
     qn_store *store;
-    qn_tensor *wte, *wpe; /* (V, C), (T, C) */
+    qn_tensor *tokens;    /* (V, C) */
+    qn_tensor *positions; /* GPT-2: (T, C) */
     struct gpt_block *blocks;
-    qn_tensor *ln_f_weight, *ln_f_bias; /* (C) */
-    qn_tensor *lm_head;                 /* (V, C); wte where they are tied */
+    struct norm last_norm;
+    qn_tensor *head; /* (V, C); `tokens` where they are tied */
 };
 
 struct qn_gpt_cache {
     size_t layers;
-    qn_tensor **keys, **values; /* by layer: (rows, T, H, D) */
+    qn_tensor **keys, **values; /* by layer: (rows, T, G, D) */
 };
 
 #endif

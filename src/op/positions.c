@@ -10,15 +10,28 @@
 #include "graph/graph.h"
 #include "op/shape.h"
 
-/* The frequencies theta^(-2i/size), i < count, as turns a position, in text: see cl/positions.cl. */
-static void define_frequencies(struct qn_launch *launch, double theta, size_t size, size_t count)
+/* The frequency theta^(-2i/size), scaled, as turns a position. */
+static double turns_a_position(double theta, struct qn_rotary_scaling scaling, size_t i,
+                               size_t size)
+{
+    double turns = pow(theta, -2.0 * (double)i / (double)size) / (2 * acos(-1));
+    if (scaling.factor == 0)
+        return turns;
+    double kept = (scaling.length * turns - scaling.low) / (scaling.high - scaling.low);
+    kept = fmin(fmax(kept, 0), 1);
+    return kept * turns + (1 - kept) * turns / scaling.factor;
+}
+
+/* The first `count` frequencies in text: see cl/positions.cl. */
+static void define_frequencies(struct qn_launch *launch, double theta,
+                               struct qn_rotary_scaling scaling, size_t size, size_t count)
 {
     enum { NUMBERS_TEXT = 64 };
     char *text = malloc(count * NUMBERS_TEXT + 1);
     if (text) {
         size_t used = 0;
         for (size_t i = 0; i < count; i++) {
-            double turns = pow(theta, -2.0 * (double)i / (double)size) / (2 * acos(-1));
+            double turns = turns_a_position(theta, scaling, i, size);
             float whole = (float)turns, rest = (float)(turns - (double)whole);
             used += (size_t)snprintf(text + used, NUMBERS_TEXT, "%af, %af, ", (double)whole,
                                      (double)rest);
@@ -33,6 +46,7 @@ static void define_frequencies(struct qn_launch *launch, double theta, size_t si
 
 struct rotary_attributes {
     double theta;
+    struct qn_rotary_scaling scaling;
     size_t size;
     uint32_t is_interleaved;
     uint32_t is_reversed; /* turns back: the gradient */
@@ -43,8 +57,8 @@ static bool infer_rotary(qn_node *node)
     const struct rotary_attributes *rotary = node->attributes;
     const qn_shape *x = qn_in(node, 0), *positions = qn_in(node, 1);
     char text[SHAPE_TEXT], positions_text[SHAPE_TEXT];
-    if (node->inputs[0]->outputs[0].type != QN_F32 || x->rank != 4)
-        return qn_node_fail(node, "of %s %s; it must be f32 (batch, length, heads, size)",
+    if (!type_is_real(node->inputs[0]->outputs[0].type) || x->rank != 4)
+        return qn_node_fail(node, "of %s %s; it must be real (batch, length, heads, size)",
                             qn_type_name(node->inputs[0]->outputs[0].type),
                             shape_text(x, text, sizeof text));
     bool matches = node->inputs[1]->outputs[0].type == QN_I32 &&
@@ -62,6 +76,15 @@ static bool infer_rotary(qn_node *node)
                             rotary->size, x->size[3]);
     if (!(rotary->theta > 0) || !isfinite(rotary->theta))
         return qn_node_fail(node, "theta is %g; it must be above 0", rotary->theta);
+    const struct qn_rotary_scaling *scaling = &rotary->scaling;
+    bool is_scaling = scaling->factor > 0 && isfinite(scaling->factor) && scaling->length > 0 &&
+                      isfinite(scaling->length) && scaling->low >= 0 &&
+                      scaling->high > scaling->low && isfinite(scaling->high);
+    if (scaling->factor != 0 && !is_scaling)
+        return qn_node_fail(node,
+                            "scaled by %g below %g and not above %g turns in %g positions; it "
+                            "must be numbers above 0, the first of the turns below the second",
+                            scaling->factor, scaling->low, scaling->high, scaling->length);
     node->outputs[0] = node->inputs[0]->outputs[0];
     return true;
 }
@@ -73,8 +96,9 @@ static void record_rotary(struct qn_launch *launch, const qn_node *node)
     size_t pairs = rotary->size / 2, width = x->shape.size[3],
            lanes = qn_launch_caps(launch)->float_width;
     qn_launch_kernel(launch, &source_positions, "rotary");
+    qn_launch_type(launch, "T", node->outputs[0].type);
     qn_launch_define(launch, "IS_INTERLEAVED", rotary->is_interleaved);
-    define_frequencies(launch, rotary->theta, rotary->size, pairs);
+    define_frequencies(launch, rotary->theta, rotary->scaling, rotary->size, pairs);
     qn_launch_output(launch, 0);
     qn_launch_input(launch, 0);
     qn_launch_input(launch, 1);
@@ -116,9 +140,10 @@ qn_node *qn_rotary(qn_node *x, qn_node *positions, struct qn_rotary options)
         return NULL;
     const qn_shape *shape = qn_out(x, 0);
     size_t all = shape->rank ? shape->size[shape->rank - 1] : 0;
-    struct rotary_attributes attributes = {options.theta != 0 ? options.theta : 10000,
-                                           options.size ? options.size : all,
-                                           options.is_interleaved, false};
+    struct rotary_attributes attributes = {.theta = options.theta != 0 ? options.theta : 10000,
+                                           .scaling = options.scaling,
+                                           .size = options.size ? options.size : all,
+                                           .is_interleaved = options.is_interleaved};
     return qn_node_new(&rotary_op, &attributes, (qn_node *[]){x, positions}, 2);
 }
 
@@ -149,8 +174,9 @@ static void record_sinusoidal(struct qn_launch *launch, const qn_node *node)
     const struct sinusoidal_attributes *attributes = node->attributes;
     size_t tokens = qn_shape_count(*qn_in(node, 0)), sines = divide_up(attributes->size, 2);
     qn_launch_kernel(launch, &source_positions, "sinusoidal");
+    qn_launch_type(launch, "T", QN_F32);
     qn_launch_define(launch, "IS_INTERLEAVED", false);
-    define_frequencies(launch, 10000, attributes->size, sines);
+    define_frequencies(launch, 10000, (struct qn_rotary_scaling){0}, attributes->size, sines);
     qn_launch_output(launch, 0);
     qn_launch_input(launch, 0);
     qn_launch_ulong(launch, tokens);

@@ -1,0 +1,52 @@
+/* What the config.json files of models have in common. */
+#ifndef QUERN_CONFIG_FILE_H
+#define QUERN_CONFIG_FILE_H
+
+#include <quern/io.h>
+
+#include "io/fields.h"
+
+enum { MAX_CONFIG_BYTES = 1 << 20, MAX_SIZE = 1 << 24 };
+
+/* Whether each size is within its bounds; else an error that begins with `where`. */
+struct size_bounds {
+    const char *name;
+    size_t value, least, most;
+};
+int config_check_sizes(qn_context *context, const char *where, const struct size_bounds *sizes,
+                       size_t count);
+
+/* A model of ten trillion parameters is a mistake in typing, or a hostile file. */
+int config_check_parameters(qn_context *context, const char *where, double parameters);
+
+int config_check_dropout(qn_context *context, const char *where, const double *p, size_t count);
+int config_check_epsilon(qn_context *context, const char *where, double epsilon);
+
+/* What Quern has no code for, and would compute wrongly, must have the one value that is supported. */
+struct config_switch {
+    const char *key;
+    bool supported;
+};
+void config_refuse_switches(struct fields *fields, const struct config_switch *switches,
+                            size_t count);
+
+enum qn_activation config_activation(struct fields *fields, const char *key, const char *fallback);
+const char *config_activation_name(enum qn_activation activation);
+
+/* A token id, -1 for null, or the first of a list. */
+int32_t config_token_id(struct fields *fields, const char *key);
+json_t *config_id_or_null(int32_t id);
+json_t *config_size_or_null(size_t size);
+
+/* Of a decoder: the sizes that its configuration leaves open, filled in. */
+struct gpt_sizes {
+    size_t heads, kv_heads, head; /* H, G, D */
+    size_t inner;
+};
+struct gpt_sizes gpt_sizes(const struct qn_gpt_config *config);
+
+/* The keys of Llama. */
+void llama_config_read(struct fields *fields, struct qn_gpt_config *config);
+json_t *llama_config_json(const struct qn_gpt_config *config);
+
+#endif

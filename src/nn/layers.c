@@ -1,0 +1,114 @@
+/* Layers that models share. */
+#include "nn/layers.h"
+
+#include <string.h>
+
+#include "graph/graph.h"
+
+/* ---- Parameters ---- */
+
+static qn_tensor *add_tensor(qn_store *store, const char *prefix, const char *name,
+                             const char *suffix, qn_shape shape)
+{
+    char whole[2 * NAME_BYTES];
+    snprintf(whole, sizeof whole, "%s%s%s", prefix, name, suffix);
+    return qn_store_add(store, whole, QN_F32, shape, shape.rank > 1 ? QN_DECAY : QN_NO_DECAY);
+}
+
+const char *layer_prefix(char prefix[NAME_BYTES], const char *format, size_t layer)
+{
+    snprintf(prefix, NAME_BYTES, format, layer);
+    return prefix;
+}
+
+struct linear add_linear(qn_store *store, const char *prefix, const char *name, size_t in,
+                         size_t out, bool has_bias)
+{
+    struct linear linear = {.is_transposed = true};
+    linear.weight = add_tensor(store, prefix, name, ".weight", QN_SHAPE(out, in));
+    if (has_bias)
+        linear.bias = add_tensor(store, prefix, name, ".bias", QN_SHAPE(out));
+    return linear;
+}
+
+struct linear add_conv1d(qn_store *store, const char *prefix, const char *name, size_t in,
+                         size_t out)
+{
+    struct linear linear = {0};
+    linear.weight = add_tensor(store, prefix, name, ".weight", QN_SHAPE(in, out));
+    linear.bias = add_tensor(store, prefix, name, ".bias", QN_SHAPE(out));
+    return linear;
+}
+
+struct norm add_norm(qn_store *store, const char *prefix, const char *name, size_t width,
+                     bool has_bias)
+{
+    struct norm norm = {0};
+    norm.weight = add_tensor(store, prefix, name, ".weight", QN_SHAPE(width));
+    if (has_bias)
+        norm.bias = add_tensor(store, prefix, name, ".bias", QN_SHAPE(width));
+    return norm;
+}
+
+qn_tensor *add_embedding(qn_store *store, const char *prefix, const char *name, size_t count,
+                         size_t width)
+{
+    return add_tensor(store, prefix, name, ".weight", QN_SHAPE(count, width));
+}
+
+bool name_ends_with(const char *name, const char *end)
+{
+    size_t length = strlen(name), end_length = strlen(end);
+    return length >= end_length && strcmp(name + length - end_length, end) == 0;
+}
+
+int initialise_parameter(qn_tensor *tensor, double deviation, uint64_t seed)
+{
+    if (name_ends_with(qn_tensor_name(tensor), ".bias"))
+        return qn_fill(tensor, 0);
+    if (qn_tensor_shape(tensor).rank == 1)
+        return qn_fill(tensor, 1);
+    return qn_fill_normal(tensor, 0, deviation, seed);
+}
+
+/* ---- Nodes ---- */
+
+qn_node *parameter_beside(const qn_node *x, qn_tensor *tensor)
+{
+    qn_node *leaf = x ? qn_leaf(x->graph, tensor) : NULL;
+    return leaf && qn_node_type(leaf) != qn_node_type(x) ? qn_cast(leaf, qn_node_type(x)) : leaf;
+}
+
+qn_node *apply_linear(qn_node *x, const struct linear *linear)
+{
+    qn_node *y = qn_matmul_with(x, parameter_beside(x, linear->weight),
+                                (struct qn_matmul){.transpose_b = linear->is_transposed});
+    return linear->bias ? qn_add(y, parameter_beside(x, linear->bias)) : y;
+}
+
+qn_node *apply_norm(qn_node *x, const struct norm *norm, double epsilon)
+{
+    qn_node *weight = parameter_beside(x, norm->weight);
+    return norm->bias ? qn_layer_norm(x, weight, parameter_beside(x, norm->bias), epsilon)
+                      : qn_rms_norm(x, weight, epsilon);
+}
+
+qn_node *apply_dropout(qn_node *x, double p, struct dropout *dropout)
+{
+    return dropout->key ? qn_dropout(x, p, dropout->key, dropout->stream++) : x;
+}
+
+qn_node *apply_activation(qn_node *x, enum qn_activation activation)
+{
+    switch (activation) {
+    case QN_RELU:
+        return qn_relu(x);
+    case QN_GELU:
+        return qn_gelu(x);
+    case QN_GELU_ERF:
+        return qn_gelu_erf(x);
+    case QN_NO_ACTIVATION:
+        break;
+    }
+    return x;
+}

@@ -1,0 +1,53 @@
+/* Layers that models share: their parameters, by Hugging Face's names, and their nodes. */
+#ifndef QUERN_LAYERS_H
+#define QUERN_LAYERS_H
+
+#include <quern/nn.h>
+
+#include "device/context.h"
+
+enum { NAME_BYTES = 96 };
+
+/* ---- Parameters: "PREFIX" "NAME" and then ".weight" or ".bias" in a store.  Matrices and embeddings decay, vectors do not. ---- */
+
+/* "model.layers.3." of its format. */
+const char *layer_prefix(char prefix[NAME_BYTES], const char *format, size_t layer);
+
+struct linear {
+    qn_tensor *weight;  /* (in, out); or, as torch.nn.Linear has it, (out, in) */
+    qn_tensor *bias;    /* (out), or NULL */
+    bool is_transposed; /* weight is (out, in) */
+};
+struct linear add_linear(qn_store *store, const char *prefix, const char *name, size_t in,
+                         size_t out, bool has_bias);
+struct linear add_conv1d(qn_store *store, const char *prefix, const char *name, size_t in,
+                         size_t out); /* (in, out), as GPT-2 of Hugging Face has it */
+
+struct norm {
+    qn_tensor *weight, *bias; /* (width); bias NULL: RMS norm */
+};
+struct norm add_norm(qn_store *store, const char *prefix, const char *name, size_t width,
+                     bool has_bias);
+
+qn_tensor *add_embedding(qn_store *store, const char *prefix, const char *name, size_t count,
+                         size_t width);
+
+bool name_ends_with(const char *name, const char *end);
+
+/* Biases 0, weights of norms 1, all others normal of this deviation. */
+int initialise_parameter(qn_tensor *tensor, double deviation, uint64_t seed);
+
+/* ---- Nodes: of the type of x, whatever that of the parameters ---- */
+
+struct dropout {
+    qn_node *key;    /* NULL: none */
+    uint32_t stream; /* of the next one */
+};
+
+qn_node *parameter_beside(const qn_node *x, qn_tensor *tensor);
+qn_node *apply_linear(qn_node *x, const struct linear *linear);
+qn_node *apply_norm(qn_node *x, const struct norm *norm, double epsilon);
+qn_node *apply_dropout(qn_node *x, double p, struct dropout *dropout);
+qn_node *apply_activation(qn_node *x, enum qn_activation activation);
+
+#endif

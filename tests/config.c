@@ -1,0 +1,218 @@
+/* Configurations of models: what is read, written and refused.  Needs no device. */
+#include <quern/io.h>
+
+#include <string.h>
+
+#include "tap.h"
+#include "files.h"
+
+static qn_context *qn;
+
+/* Whether the context's error has `part` in it; forgets the error. */
+static bool says(const char *part)
+{
+    bool is_there = strstr(qn_error(qn), part) != NULL;
+    if (!is_there)
+        note("expected \"%s\" in: %s", part, qn_error(qn));
+    qn_clear_error(qn);
+    return is_there;
+}
+
+struct refusal {
+    const char *text, *message;
+};
+
+/* As a configuration of a decoder. */
+static void refuses(const struct refusal *cases, size_t count)
+{
+    struct qn_gpt_config config;
+    for (size_t i = 0; i < count; i++)
+        ok(qn_gpt_config_read(qn, write_text("config.json", cases[i].text), &config) < 0 &&
+               says(cases[i].message),
+           "config: %s", cases[i].message);
+}
+
+/* ---- GPT-2 ---- */
+
+#define GPT2                                                                                       \
+    "\"model_type\":\"gpt2\",\"vocab_size\":97,\"n_positions\":40,\"n_embd\":32,\"n_layer\":2,"    \
+    "\"n_head\":4"
+
+static void test_gpt2(void)
+{
+    struct qn_gpt_config config, again;
+    const char *golden = shared_path("golden/models/gpt2/config.json");
+    if (golden)
+        ok(qn_gpt_config_read(qn, golden, &config) == QN_OK && config.vocab_size == 97 &&
+               config.n_positions == 40 && config.n_embd == 32 && config.n_layer == 2 &&
+               config.n_head == 4 && config.n_inner == 0 && config.activation == QN_GELU &&
+               config.layer_norm_epsilon == 1e-5 && config.resid_pdrop == 0 &&
+               config.tie_word_embeddings && config.eos_token_id == 30 &&
+               qn_gpt_config_parameters(&config) == 29856,
+           "config: of a model that transformers wrote");
+    else
+        skip("the golden models are not in ../shared");
+
+    const char *path = in_folder("config.json");
+    config = (struct qn_gpt_config){.vocab_size = 65,
+                                    .n_positions = 64,
+                                    .n_embd = 128,
+                                    .n_layer = 4,
+                                    .n_head = 4,
+                                    .n_inner = 100,
+                                    .layer_norm_epsilon = 1e-5,
+                                    .resid_pdrop = 0.1,
+                                    .activation = QN_RELU,
+                                    .bos_token_id = -1,
+                                    .eos_token_id = 7};
+    ok(qn_gpt_config_write(qn, path, &config) == QN_OK &&
+           qn_gpt_config_read(qn, path, &again) == QN_OK && again.vocab_size == 65 &&
+           again.n_positions == 64 && again.n_embd == 128 && again.n_layer == 4 &&
+           again.n_head == 4 && again.n_inner == 100 && again.layer_norm_epsilon == 1e-5 &&
+           again.resid_pdrop == 0.1 && again.embd_pdrop == 0 && again.activation == QN_RELU &&
+           !again.tie_word_embeddings && again.bos_token_id == -1 && again.eos_token_id == 7,
+       "config: survives writing");
+
+    ok(qn_gpt_config_read(qn, write_text("config.json", "{" GPT2 ",\"other\":[1]}"), &config) ==
+               QN_OK &&
+           config.resid_pdrop == 0.1 && config.tie_word_embeddings,
+       "config: missing keys have the library's values, unknown ones are ignored");
+    ok(qn_gpt_config_read(qn, write_text("config.json", "{" GPT2 ",\"eos_token_id\":[5,6]}"),
+                          &config) == QN_OK &&
+           config.eos_token_id == 5,
+       "config: the first of several end tokens");
+
+    static const struct refusal cases[] = {
+        {"", "not JSON"},
+        {"{}", "model_type: missing; expected a string"},
+        {"{\"model_type\":\"bert\"}", "model_type: expected \"gpt2\" or \"llama\", found \"bert\""},
+        {"{\"model_type\":\"gpt2\",\"vocab_size\":\"97\"}",
+         "vocab_size: expected an integer from 1 to 16777216, found string \"97\""},
+        {"{\"model_type\":\"gpt2\",\"vocab_size\":97.5}",
+         "vocab_size: expected an integer from 1 to 16777216, found 97.5"},
+        {"{\"model_type\":\"gpt2\",\"vocab_size\":0}", "found 0"},
+        {"{\"model_type\":\"gpt2\",\"vocab_size\":-3}", "found -3"},
+        {"{\"model_type\":\"gpt2\",\"vocab_size\":null}", "found null"},
+        {"{\"model_type\":\"gpt2\",\"vocab_size\":99999999999}", "found 99999999999"},
+        {"{" GPT2 ",\"n_inner\":true}", "n_inner: expected an integer"},
+        {"{" GPT2 ",\"layer_norm_epsilon\":\"x\"}", "layer_norm_epsilon: expected a number"},
+        {"{" GPT2 ",\"layer_norm_epsilon\":0}", "layer_norm_epsilon: expected more than 0"},
+        {"{" GPT2 ",\"resid_pdrop\":1}", "dropout: expected numbers from 0 to less than 1"},
+        {"{" GPT2 ",\"tie_word_embeddings\":1}",
+         "tie_word_embeddings: expected true or false, found 1"},
+        {"{" GPT2 ",\"activation_function\":\"silu\"}", "found \"silu\""},
+        {"{" GPT2 ",\"reorder_and_upcast_attn\":true}", "only false is supported"},
+        {"{" GPT2 ",\"scale_attn_by_inverse_layer_idx\":true}", "only false is supported"},
+        {"{" GPT2 ",\"scale_attn_weights\":false}", "only true is supported"},
+        {"{" GPT2 ",\"eos_token_id\":\"x\"}", "eos_token_id: expected an integer"},
+        {"{\"model_type\":\"gpt2\",\"vocab_size\":97,\"n_positions\":40,\"n_embd\":33,\"n_layer\":"
+         "2,\"n_head\":4}",
+         "the width 33 (n_embd) must be a multiple of the 4 heads"},
+        {"{\"model_type\":\"gpt2\",\"vocab_size\":97,\"n_positions\":40,\"n_embd\":1048576,\"n_"
+         "layer\":4096,\"n_head\":4}",
+         "such a model would have 5.4e+16 parameters"},
+        {"{\"model_type\":\"gpt2\",\"vocab_size\":97,\"n_positions\":40,\"n_embd\":32,\"n_layer\":"
+         "5000,\"n_head\":4}",
+         "n_layer (layers): expected 1 to 4096, found 5000"},
+    };
+    refuses(cases, sizeof cases / sizeof *cases);
+    remove(path);
+}
+
+/* ---- Llama ---- */
+
+#define LLAMA                                                                                      \
+    "\"model_type\":\"llama\",\"vocab_size\":101,\"max_position_embeddings\":64,"                  \
+    "\"hidden_size\":32,\"num_hidden_layers\":2,\"num_attention_heads\":4,"                        \
+    "\"intermediate_size\":72"
+#define LLAMA3                                                                                     \
+    "\"factor\":8.0,\"low_freq_factor\":1.0,\"high_freq_factor\":4.0,"                             \
+    "\"original_max_position_embeddings\":8192"
+
+static bool is_scaled(const struct qn_rotary *rotary)
+{
+    return rotary->theta == 500000 && rotary->scaling.factor == 8 && rotary->scaling.low == 1 &&
+           rotary->scaling.high == 4 && rotary->scaling.length == 8192;
+}
+
+static void test_llama(void)
+{
+    struct qn_gpt_config config, again;
+    const char *golden = shared_path("golden/models/llama/config.json"),
+               *path = in_folder("config.json");
+    if (golden)
+        ok(qn_gpt_config_read(qn, golden, &config) == QN_OK && config.architecture == QN_LLAMA &&
+               config.vocab_size == 101 && config.n_positions == 64 && config.n_kv_head == 2 &&
+               config.head_size == 8 && config.n_inner == 72 && config.rotary.theta == 10000 &&
+               config.layer_norm_epsilon == 1e-5 && !config.tie_word_embeddings &&
+               qn_gpt_config_parameters(&config) == 26592,
+           "config: of a Llama that transformers wrote");
+    else
+        skip("the golden models are not in ../shared");
+
+    ok(qn_gpt_config_read(qn, write_text("config.json", "{" LLAMA "}"), &config) == QN_OK &&
+           config.n_kv_head == 0 && config.head_size == 0 && config.rotary.theta == 10000 &&
+           config.rotary.scaling.factor == 0 && config.layer_norm_epsilon == 1e-6 &&
+           !config.tie_word_embeddings && !config.attention_bias && config.eos_token_id == -1,
+       "config: missing keys of Llama have the library's values");
+    ok(qn_gpt_config_read(qn,
+                          write_text("config.json",
+                                     "{" LLAMA ",\"rope_theta\":500000.0,"
+                                     "\"rope_scaling\":{\"type\":\"llama3\"," LLAMA3 "}}"),
+                          &config) == QN_OK &&
+           is_scaled(&config.rotary),
+       "config: rope_theta and rope_scaling of older files");
+    ok(qn_gpt_config_read(qn,
+                          write_text("config.json",
+                                     "{" LLAMA ",\"rope_parameters\":{\"rope_type\":\"llama3\","
+                                     "\"rope_theta\":500000.0," LLAMA3 "}}"),
+                          &config) == QN_OK &&
+           is_scaled(&config.rotary),
+       "config: rope_parameters");
+    config.n_kv_head = 2;
+    config.head_size = 6;
+    config.attention_bias = config.tie_word_embeddings = true;
+    config.resid_pdrop = 0.1;
+    config.eos_token_id = 7;
+    ok(qn_gpt_config_write(qn, path, &config) == QN_OK &&
+           qn_gpt_config_read(qn, path, &again) == QN_OK &&
+           !qn_gpt_config_difference(&config, &again) && again.n_kv_head == 2 &&
+           again.head_size == 6 && again.mlp_bias == false && again.eos_token_id == 7,
+       "config: Llama's survives writing");
+    config.n_kv_head = 4;
+    ok(strcmp(qn_gpt_config_difference(&config, &again), "num_key_value_heads") == 0,
+       "config: other heads of keys");
+
+    static const struct refusal cases[] = {
+        {"{" LLAMA ",\"num_key_value_heads\":3}",
+         "the 4 heads (num_attention_heads) must be a multiple of the 3 heads of keys and values"},
+        {"{" LLAMA ",\"head_dim\":7}", "heads of 7 numbers: rotary positions turn pairs of them"},
+        {"{" LLAMA ",\"hidden_act\":\"gelu\"}", "hidden_act: expected \"silu\", found \"gelu\""},
+        {"{" LLAMA ",\"rope_theta\":0}", "rope_theta: expected a number"},
+        {"{" LLAMA ",\"rope_scaling\":{\"type\":\"yarn\"}}",
+         "type: expected \"default\" or \"llama3\", found \"yarn\""},
+        {"{" LLAMA ",\"rope_scaling\":{\"type\":\"llama3\"}}", "factor: missing"},
+        {"{" LLAMA ",\"rope_parameters\":{\"partial_rotary_factor\":0.5}}",
+         "partial_rotary_factor: only 1 is supported"},
+        {"{" LLAMA ",\"attention_bias\":1}", "attention_bias: expected true or false"},
+        {"{\"model_type\":\"llama\",\"vocab_size\":101}", "max_position_embeddings: missing"},
+    };
+    refuses(cases, sizeof cases / sizeof *cases);
+    config.rotary.size = 4;
+    ok(qn_gpt_config_check(qn, "here", &config) < 0 && says("here: rotary positions of Llama"),
+       "config: what Llama's cannot say");
+    remove(path);
+}
+
+int main(void)
+{
+    qn = qn_open("none");
+    if (!qn)
+        bail_out("%s", qn_error(NULL));
+    make_test_folder();
+    test_gpt2();
+    test_llama();
+    remove_test_folder();
+    qn_close(qn);
+    return done_testing();
+}
