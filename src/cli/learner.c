@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "device/context.h"
+
 struct qn_gpt_config learner_config(const struct settings *settings, size_t vocabulary,
                                     int32_t end_of_text)
 {
@@ -209,6 +211,7 @@ struct needs learner_needs(const struct qn_options *device, const struct qn_gpt_
         needs.intermediates = memory.arena;
         needs.unshared = memory.intermediates;
     } else {
+        needs.lacks_memory = qn && qn->status == QN_ERROR_DEVICE_MEMORY;
         snprintf(needs.problem, sizeof needs.problem, "%s", qn_error(qn));
     }
     learner_release(&learner);
