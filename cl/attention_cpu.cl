@@ -17,7 +17,14 @@
  * its row on.  Slopes: slope[head] * key is added to scores, less what makes it 0 where query and key are one (Press, Smith, Lewis:
  * "Train short, test long", 2022).
  *
- * The host defines D, BLOCK, a multiple of COLUMNS, and BACKWARD: which of the kernels is meant. */
+ * The host defines D, BLOCK, a multiple of COLUMNS, and BACKWARD: which of the kernels is meant; T, the type of q, k, v, out and their
+ * gradients, and IS_NARROW: T is less than a float, and dk and dv are added up elsewhere. */
+
+#if IS_NARROW
+#define SUMS_PARAMETER , global float *sums
+#else
+#define SUMS_PARAMETER
+#endif
 
 #if FLOAT_WIDTH == 16
 #define ROWS 12 /* 24 sums, 2 vectors of b and 1 of a: 27 of 32 registers */
@@ -36,8 +43,8 @@
 #define ALIGNED __attribute__((aligned(64)))
 
 /* Vectors in private memory, aligned. */
-#define load(i, p) (((const floatv *)(p))[i])
-#define store(v, i, p) (((floatv *)(p))[i] = (v))
+#define load_vector(i, p) (((const floatv *)(p))[i])
+#define store_vector(v, i, p) (((floatv *)(p))[i] = (v))
 
 /* The score of a key that a query does not see.  LEAST is below every other score, but so far above
  * that one that a row that sees nothing gets the sum 0. */
@@ -48,8 +55,7 @@
 
 #if FLOAT_WIDTH == 16
 #define FROM_ROWS(x, j)                                                                            \
-    (float16)(vload4(0, x + at[j]), vload4(0, x + at[j + 4]), vload4(0, x + at[j + 8]),            \
-              vload4(0, x + at[j + 12]))
+    (float16)(load4(x + at[j]), load4(x + at[j + 4]), load4(x + at[j + 8]), load4(x + at[j + 12]))
 #define LOW_NUMBERS(a, b)                                                                          \
     (float16)(a.s0, b.s0, a.s1, b.s1, a.s4, b.s4, a.s5, b.s5, a.s8, b.s8, a.s9, b.s9, a.sc, b.sc,  \
               a.sd, b.sd)
@@ -59,13 +65,13 @@
 #define LOW_PAIRS(a, b) (float16)(a.s01, b.s01, a.s45, b.s45, a.s89, b.s89, a.scd, b.scd)
 #define HIGH_PAIRS(a, b) (float16)(a.s23, b.s23, a.s67, b.s67, a.sab, b.sab, a.sef, b.sef)
 #elif FLOAT_WIDTH == 8
-#define FROM_ROWS(x, j) (float8)(vload4(0, x + at[j]), vload4(0, x + at[j + 4]))
+#define FROM_ROWS(x, j) (float8)(load4(x + at[j]), load4(x + at[j + 4]))
 #define LOW_NUMBERS(a, b) (float8)(a.s0, b.s0, a.s1, b.s1, a.s4, b.s4, a.s5, b.s5)
 #define HIGH_NUMBERS(a, b) (float8)(a.s2, b.s2, a.s3, b.s3, a.s6, b.s6, a.s7, b.s7)
 #define LOW_PAIRS(a, b) (float8)(a.s01, b.s01, a.s45, b.s45)
 #define HIGH_PAIRS(a, b) (float8)(a.s23, b.s23, a.s67, b.s67)
 #else
-#define FROM_ROWS(x, j) vload4(0, x + at[j])
+#define FROM_ROWS(x, j) load4(x + at[j])
 #define LOW_NUMBERS(a, b) (float4)(a.s0, b.s0, a.s1, b.s1)
 #define HIGH_NUMBERS(a, b) (float4)(a.s2, b.s2, a.s3, b.s3)
 #define LOW_PAIRS(a, b) (float4)(a.s01, b.s01)
@@ -80,8 +86,7 @@
     floatv y2 = LOW_PAIRS(u2, u3), y3 = HIGH_PAIRS(u2, u3);
 
 /* to[d][i] = scale x[i * row + d] for d < D, i < COLUMNS; rows beyond `count` repeat the last. */
-static inline void load_transposed(float *to, global const float *x, ulong row, uint count,
-                                   float scale)
+static inline void load_transposed(float *to, global const T *x, ulong row, uint count, float scale)
 {
     for (uint i = 0; i < COLUMNS; i += FLOAT_WIDTH) {
         ulong at[FLOAT_WIDTH];
@@ -93,54 +98,55 @@ static inline void load_transposed(float *to, global const float *x, ulong row, 
             floatv x2 = FROM_ROWS(x + d, 2), x3 = FROM_ROWS(x + d, 3);
             TRANSPOSE_QUARTERS
             float *block = to + d * COLUMNS + i;
-            store(y0 * scale, 0, block);
-            store(y1 * scale, 0, block + COLUMNS);
-            store(y2 * scale, 0, block + 2 * COLUMNS);
-            store(y3 * scale, 0, block + 3 * COLUMNS);
+            store_vector(y0 * scale, 0, block);
+            store_vector(y1 * scale, 0, block + COLUMNS);
+            store_vector(y2 * scale, 0, block + 2 * COLUMNS);
+            store_vector(y3 * scale, 0, block + 3 * COLUMNS);
         }
         for (; d < D; d++)
             for (uint lane = 0; lane < FLOAT_WIDTH; lane++)
-                to[d * COLUMNS + i + lane] = scale * x[at[lane] + d];
+                to[d * COLUMNS + i + lane] = scale * load(x + at[lane] + d);
     }
 }
 
 /* y[i * row + d] = scale[i] from[d][i] for d < D, i < count. */
-static inline void store_transposed(global float *y, ulong row, uint count, const float *from,
+static inline void store_transposed(global T *y, ulong row, uint count, const float *from,
                                     const float *scale)
 {
     for (uint i = 0; i < count; i += FLOAT_WIDTH) {
         uint lanes = min((uint)FLOAT_WIDTH, count - i), d = 0;
-        floatv factor = load(0, scale + i);
-        global float *y_rows = y + i * row;
+        floatv factor = load_vector(0, scale + i);
+        global T *y_rows = y + i * row;
         for (; d + 4 <= D; d += 4) {
             const float *block = from + d * COLUMNS + i;
-            floatv x0 = load(0, block) * factor, x1 = load(0, block + COLUMNS) * factor;
-            floatv x2 = load(0, block + 2 * COLUMNS) * factor,
-                   x3 = load(0, block + 3 * COLUMNS) * factor;
+            floatv x0 = load_vector(0, block) * factor,
+                   x1 = load_vector(0, block + COLUMNS) * factor;
+            floatv x2 = load_vector(0, block + 2 * COLUMNS) * factor,
+                   x3 = load_vector(0, block + 3 * COLUMNS) * factor;
             TRANSPOSE_QUARTERS
             float piece[4 * FLOAT_WIDTH] ALIGNED;
-            store(y0, 0, piece);
-            store(y1, 1, piece);
-            store(y2, 2, piece);
-            store(y3, 3, piece);
+            store_vector(y0, 0, piece);
+            store_vector(y1, 1, piece);
+            store_vector(y2, 2, piece);
+            store_vector(y3, 3, piece);
             for (uint lane = 0; lane < lanes; lane++)
-                vstore4(vload4(0, piece + lane % 4 * FLOAT_WIDTH + lane / 4 * 4), 0,
-                        y_rows + lane * row + d);
+                store4(vload4(0, piece + lane % 4 * FLOAT_WIDTH + lane / 4 * 4),
+                       y_rows + lane * row + d);
         }
         for (; d < D; d++)
             for (uint lane = 0; lane < lanes; lane++)
-                y_rows[lane * row + d] = from[d * COLUMNS + i + lane] * scale[i + lane];
+                store(from[d * COLUMNS + i + lane] * scale[i + lane], y_rows + lane * row + d);
     }
 }
 
 /* to[i][d] = x[i * row + d] for i < count, d < D, and zeros up to D_LANES. */
-static inline void load_rows(float *to, global const float *x, ulong row, uint count)
+static inline void load_rows(float *to, global const T *x, ulong row, uint count)
 {
     for (uint i = 0; i < count; i++, x += row, to += D_LANES) {
         for (uint d = 0; d + FLOAT_WIDTH <= D; d += FLOAT_WIDTH)
-            store(vloadv(0, x + d), 0, to + d);
+            store_vector(vloadv(0, x + d), 0, to + d);
         for (uint d = D / FLOAT_WIDTH * FLOAT_WIDTH; d < D_LANES; d++)
-            to[d] = d < D ? x[d] : 0.0f;
+            to[d] = d < D ? load(x + d) : 0.0f;
     }
 }
 
@@ -152,12 +158,12 @@ static inline void load_rows(float *to, global const float *x, ulong row, uint c
     high##i = fma((floatv)(a[(i)*row]), b_high, high##i);
 #define ADD_PRODUCTS(EACH)                                                                         \
     for (uint c = 0; c < depth; c++, a += step, b += b_row) {                                      \
-        floatv b_low = load(0, b), b_high = load(1, b);                                            \
+        floatv b_low = load_vector(0, b), b_high = load_vector(1, b);                              \
         EACH(ADD_PRODUCT)                                                                          \
     }
 #define STORE(i)                                                                                   \
-    store(low##i, 0, tile + (i)*tile_row);                                                         \
-    store(high##i, 1, tile + (i)*tile_row);
+    store_vector(low##i, 0, tile + (i)*tile_row);                                                  \
+    store_vector(high##i, 1, tile + (i)*tile_row);
 
 /* tile[r][lane] = sum over c < D of a[r][c] b[c][lane], for `rows` rows, or up to ROWS - 1 more.
  * Rows of tile are tile_row apart. */
@@ -174,8 +180,8 @@ static inline void multiply_keys(float *tile, uint tile_row, uint rows, const fl
 }
 
 #define LOAD_SCALED(i)                                                                             \
-    floatv low##i = load(0, tile + (i)*tile_row) * scale_low;                                      \
-    floatv high##i = load(1, tile + (i)*tile_row) * scale_high;
+    floatv low##i = load_vector(0, tile + (i)*tile_row) * scale_low;                               \
+    floatv high##i = load_vector(1, tile + (i)*tile_row) * scale_high;
 
 /* tile[d][lane] = scale[lane] tile[d][lane] + sum over c < depth of a[c][d] b[c][lane], for d < D.
  * Rows of b are b_row apart. */
@@ -215,18 +221,22 @@ static inline void mask_scores(float *scores, uint row, int key, uint keys, int 
         for (uint j = 0; j < keys; j++) {
             floatv behind_low = convert_floatv(key + (int)j - sees_low),
                    behind_high = convert_floatv(key + (int)j - sees_high);
-            store(load(0, scores + j * row) + mask.slope * behind_low, 0, scores + j * row);
-            store(load(1, scores + j * row) + mask.slope * behind_high, 1, scores + j * row);
+            store_vector(load_vector(0, scores + j * row) + mask.slope * behind_low, 0,
+                         scores + j * row);
+            store_vector(load_vector(1, scores + j * row) + mask.slope * behind_high, 1,
+                         scores + j * row);
         }
     }
     if (key + (int)keys - 1 <= sees && key > sees + COLUMNS - 1 - mask.window)
         return;
     for (uint j = 0; j < keys; j++, key++, scores += row) {
-        floatv low = load(0, scores), high = load(1, scores);
+        floatv low = load_vector(0, scores), high = load_vector(1, scores);
         low = SELECT(GT((intv)(key), sees_low), (floatv)(HIDDEN), low);
         high = SELECT(GT((intv)(key), sees_high), (floatv)(HIDDEN), high);
-        store(SELECT(LE((intv)(key), sees_low - mask.window), (floatv)(HIDDEN), low), 0, scores);
-        store(SELECT(LE((intv)(key), sees_high - mask.window), (floatv)(HIDDEN), high), 1, scores);
+        store_vector(SELECT(LE((intv)(key), sees_low - mask.window), (floatv)(HIDDEN), low), 0,
+                     scores);
+        store_vector(SELECT(LE((intv)(key), sees_high - mask.window), (floatv)(HIDDEN), high), 1,
+                     scores);
     }
 }
 
@@ -259,28 +269,29 @@ static inline void attend(float *out_t, struct softmax *softmax, float *scores, 
 {
     multiply_keys(scores, COLUMNS, keys, k_rows, q_t);
     mask_scores(scores, COLUMNS, key, keys, sees, mask);
-    floatv old_low = load(0, softmax->greatest), old_high = load(1, softmax->greatest);
+    floatv old_low = load_vector(0, softmax->greatest),
+           old_high = load_vector(1, softmax->greatest);
     floatv max_low = old_low, max_high = old_high;
     for (uint j = 0; j < keys; j++) {
-        max_low = greater(load(2 * j, scores), max_low);
-        max_high = greater(load(2 * j + 1, scores), max_high);
+        max_low = greater(load_vector(2 * j, scores), max_low);
+        max_high = greater(load_vector(2 * j + 1, scores), max_high);
     }
     floatv shrink_low = power_of_2(old_low - max_low);
     floatv shrink_high = power_of_2(old_high - max_high);
-    floatv sum_low = load(0, softmax->sum) * shrink_low;
-    floatv sum_high = load(1, softmax->sum) * shrink_high;
+    floatv sum_low = load_vector(0, softmax->sum) * shrink_low;
+    floatv sum_high = load_vector(1, softmax->sum) * shrink_high;
     for (uint j = 0; j < keys; j++) {
-        floatv p_low = power_of_2(load(2 * j, scores) - max_low);
-        floatv p_high = power_of_2(load(2 * j + 1, scores) - max_high);
+        floatv p_low = power_of_2(load_vector(2 * j, scores) - max_low);
+        floatv p_high = power_of_2(load_vector(2 * j + 1, scores) - max_high);
         sum_low += p_low;
         sum_high += p_high;
-        store(p_low, 2 * j, scores);
-        store(p_high, 2 * j + 1, scores);
+        store_vector(p_low, 2 * j, scores);
+        store_vector(p_high, 2 * j + 1, scores);
     }
-    store(max_low, 0, softmax->greatest);
-    store(max_high, 1, softmax->greatest);
-    store(sum_low, 0, softmax->sum);
-    store(sum_high, 1, softmax->sum);
+    store_vector(max_low, 0, softmax->greatest);
+    store_vector(max_high, 1, softmax->greatest);
+    store_vector(sum_low, 0, softmax->sum);
+    store_vector(sum_high, 1, softmax->sum);
     add_over_keys(out_t, shrink_low, shrink_high, v_rows, scores, COLUMNS, keys);
 }
 
@@ -288,8 +299,8 @@ static inline void attend(float *out_t, struct softmax *softmax, float *scores, 
  * (batch, heads, tq).  An item has `part` queries, at most BLOCK, and goes through blocks of keys,
  * with a running maximum. */
 kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_forward(
-    global const float *q, global const float *k, global const float *v, global const int *position,
-    global float *out, global float *lse, ulong q_offset, ulong q_batch, ulong q_row, ulong q_head,
+    global const T *q, global const T *k, global const T *v, global const int *position,
+    global T *out, global float *lse, ulong q_offset, ulong q_batch, ulong q_row, ulong q_head,
     ulong k_offset, ulong k_batch, ulong k_row, ulong k_head, ulong v_offset, ulong v_batch,
     ulong v_row, ulong v_head, uint batch, uint heads, uint kv_heads, uint tq, uint tk, float scale,
     int first_position, MASK_PARAMETERS uint has_position, uint keep_lse, uint part)
@@ -312,14 +323,14 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_forward(
         int sees = start + (int)query; /* the last key that query number 0 of the block sees */
         int end = min(KEYS_OF_ROW(b), sees + (int)queries);
         struct mask mask = {SLOPE_OF_HEAD(h), window};
-        global const float *k_head_rows = k + k_offset + b * k_batch + kv_h * k_head;
-        global const float *v_head_rows = v + v_offset + b * v_batch + kv_h * v_head;
-        global const float *q_rows = q + q_offset + b * q_batch + h * q_head + query * q_row;
+        global const T *k_head_rows = k + k_offset + b * k_batch + kv_h * k_head;
+        global const T *v_head_rows = v + v_offset + b * v_batch + kv_h * v_head;
+        global const T *q_rows = q + q_offset + b * q_batch + h * q_head + query * q_row;
         for (uint panel = 0; panel < panels; panel++) {
             load_transposed(q_t + panel * D * COLUMNS, q_rows + panel * COLUMNS * q_row, q_row,
                             queries - panel * COLUMNS, scale * LOG2_E);
             for (uint i = 0; i < D_ROWS * COLUMNS; i += FLOAT_WIDTH)
-                store((floatv)(0.0f), 0, out_t + panel * D_ROWS * COLUMNS + i);
+                store_vector((floatv)(0.0f), 0, out_t + panel * D_ROWS * COLUMNS + i);
             for (uint i = 0; i < COLUMNS; i++) {
                 softmax[panel].greatest[i] = LEAST;
                 softmax[panel].sum[i] = 0.0f;
@@ -342,10 +353,10 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_forward(
             uint first = query + panel * COLUMNS, count = min((uint)COLUMNS, tq - first);
             float row_lse[COLUMNS] ALIGNED, inverse[COLUMNS] ALIGNED;
             for (uint i = 0; i < COLUMNS; i += FLOAT_WIDTH) {
-                floatv sum = load(0, softmax[panel].sum + i);
-                floatv greatest = load(0, softmax[panel].greatest + i);
-                store(SELECT(EQ(sum, 0.0f), (floatv)(0.0f), 1.0f / sum), 0, inverse + i);
-                store((greatest + log2(sum)) * LN_2, 0, row_lse + i);
+                floatv sum = load_vector(0, softmax[panel].sum + i);
+                floatv greatest = load_vector(0, softmax[panel].greatest + i);
+                store_vector(SELECT(EQ(sum, 0.0f), (floatv)(0.0f), 1.0f / sum), 0, inverse + i);
+                store_vector((greatest + log2(sum)) * LN_2, 0, row_lse + i);
             }
             store_transposed(out + (((ulong)b * tq + first) * heads + h) * D, (ulong)heads * D,
                              count, out_t + panel * D_ROWS * COLUMNS, inverse);
@@ -360,34 +371,23 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_forward(
 #define PITCH (BLOCK + COLUMNS) /* from key to key; not a power of two, so that caches hold all */
 
 /* Vector d / FLOAT_WIDTH of a row of D numbers. */
-static inline floatv load_lanes(global const float *row, uint d)
-{
 #if D % COLUMNS
-    if (d + FLOAT_WIDTH > D)
-        return d < D ? load_part(row + d, D - d, 0.0f) : (floatv)(0.0f);
+#define load_lanes(row, d) ((d) < D ? load_row(row, d, D, 0.0f) : (floatv)(0.0f))
+#define store_lanes(x, row, d)                                                                     \
+    if ((d) < D)                                                                                   \
+    store_row(x, row, d, D)
+#else
+#define load_lanes(row, d) vloadv(0, (row) + (d))
+#define store_lanes(x, row, d) vstorev(x, 0, (row) + (d))
 #endif
-    return vloadv(0, row + d);
-}
-
-static inline void store_lanes(floatv x, global float *row, uint d)
-{
-#if D % COLUMNS
-    if (d + FLOAT_WIDTH > D) {
-        if (d < D)
-            store_part(x, row + d, D - d);
-        return;
-    }
-#endif
-    vstorev(x, 0, row + d);
-}
 
 /* to[d / COLUMNS][i][d % COLUMNS] = scale x[i * row + d] for i < count, d < D, and zeros beyond. */
-static inline void load_panels(float *to, global const float *x, ulong row, uint count, float scale)
+static inline void load_panels(float *to, global const T *x, ulong row, uint count, float scale)
 {
     for (uint i = 0; i < count; i++, x += row, to += COLUMNS) {
         for (uint d = 0; d < D; d += COLUMNS) {
-            store(load_lanes(x, d) * scale, 0, to + d * BLOCK);
-            store(load_lanes(x, d + FLOAT_WIDTH) * scale, 1, to + d * BLOCK);
+            store_vector(load_lanes(x, d) * scale, 0, to + d * BLOCK);
+            store_vector(load_lanes(x, d + FLOAT_WIDTH) * scale, 1, to + d * BLOCK);
         }
     }
 }
@@ -431,14 +431,15 @@ static inline void add_over_queries(global float *y, ulong y_row, uint keys, boo
 static inline void differentiate(float *p, float *ds, uint keys, const float *lse,
                                  const float *delta)
 {
-    floatv lse_low = load(0, lse), lse_high = load(1, lse);
-    floatv delta_low = load(0, delta), delta_high = load(1, delta);
+    floatv lse_low = load_vector(0, lse), lse_high = load_vector(1, lse);
+    floatv delta_low = load_vector(0, delta), delta_high = load_vector(1, delta);
     for (uint j = 0; j < keys; j++, p += PITCH, ds += PITCH) {
-        floatv p_low = power_of_2(load(0, p) - lse_low), p_high = power_of_2(load(1, p) - lse_high);
-        store(p_low, 0, p);
-        store(p_high, 1, p);
-        store(p_low * (load(0, ds) - delta_low), 0, ds);
-        store(p_high * (load(1, ds) - delta_high), 1, ds);
+        floatv p_low = power_of_2(load_vector(0, p) - lse_low),
+               p_high = power_of_2(load_vector(1, p) - lse_high);
+        store_vector(p_low, 0, p);
+        store_vector(p_high, 1, p);
+        store_vector(p_low * (load_vector(0, ds) - delta_low), 0, ds);
+        store_vector(p_high * (load_vector(1, ds) - delta_high), 1, ds);
     }
 }
 
@@ -448,11 +449,11 @@ static inline void add_products(float *delta, const float *out_t, const float *d
 {
     floatv low = (floatv)(0.0f), high = low;
     for (uint d = 0; d < D; d++) {
-        low = fma(load(2 * d, out_t), load(2 * d, d_out_t), low);
-        high = fma(load(2 * d + 1, out_t), load(2 * d + 1, d_out_t), high);
+        low = fma(load_vector(2 * d, out_t), load_vector(2 * d, d_out_t), low);
+        high = fma(load_vector(2 * d + 1, out_t), load_vector(2 * d + 1, d_out_t), high);
     }
-    store(low, 0, delta);
-    store(high, 1, delta);
+    store_vector(low, 0, delta);
+    store_vector(high, 1, delta);
 }
 
 /* Gradients.  An item is a part of the keys and a part of the queries of a head of k and v: with
@@ -463,14 +464,14 @@ static inline void add_products(float *delta, const float *out_t, const float *d
  * Blocks of queries come last first: with a mask, the last sees every key, and begins the sums of
  * dk and dv. */
 kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_backward(
-    global const float *q, global const float *k, global const float *v, global const float *out,
-    global const float *lse, global const float *d_out, global float *dq, global float *dk,
-    global float *dv, ulong q_offset, ulong q_batch, ulong q_row, ulong q_head, ulong k_offset,
-    ulong k_batch, ulong k_row, ulong k_head, ulong v_offset, ulong v_batch, ulong v_row,
-    ulong v_head, uint batch, uint heads, uint kv_heads, uint tq, uint tk, float scale,
-    int first_position, MASK_PARAMETERS ulong out_offset, ulong out_batch, ulong out_row,
-    ulong out_head, ulong d_out_offset, ulong d_out_batch, ulong d_out_row, ulong d_out_head,
-    uint key_part, uint query_part, uint want_dq, uint want_dkv, GRADIENT_PARAMETERS)
+    global const T *q, global const T *k, global const T *v, global const T *out,
+    global const float *lse, global const T *d_out, global T *dq, global T *dk, global T *dv,
+    ulong q_offset, ulong q_batch, ulong q_row, ulong q_head, ulong k_offset, ulong k_batch,
+    ulong k_row, ulong k_head, ulong v_offset, ulong v_batch, ulong v_row, ulong v_head, uint batch,
+    uint heads, uint kv_heads, uint tq, uint tk, float scale, int first_position,
+    MASK_PARAMETERS ulong out_offset, ulong out_batch, ulong out_row, ulong out_head,
+    ulong d_out_offset, ulong d_out_batch, ulong d_out_row, ulong d_out_head, uint key_part,
+    uint query_part, uint want_dq, uint want_dkv, GRADIENT_PARAMETERS SUMS_PARAMETER)
 {
     float q_panels[BLOCK * D_LANES] ALIGNED, q_t[PANELS * D * COLUMNS] ALIGNED;
     float d_out_panels[BLOCK * D_LANES] ALIGNED, d_out_t[PANELS * D * COLUMNS] ALIGNED;
@@ -493,17 +494,25 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_backward(
         uint query_end = min(tq, query_begin + query_part);
         ulong kv_item = item / key_parts / query_parts;
         uint b = kv_item / kv_heads, kv_h = kv_item % kv_heads;
-        global const float *k_head_rows = k + k_offset + b * k_batch + kv_h * k_head;
-        global const float *v_head_rows = v + v_offset + b * v_batch + kv_h * v_head;
-        global float *dk_rows = dk + dk_offset + (ulong)b * tk * dkv_row + kv_h * D;
-        global float *dv_rows = dv + dv_offset + (ulong)b * tk * dkv_row + kv_h * D;
+        global const T *k_head_rows = k + k_offset + b * k_batch + kv_h * k_head;
+        global const T *v_head_rows = v + v_offset + b * v_batch + kv_h * v_head;
+        global T *dk_rows = dk + dk_offset + (ulong)b * tk * dkv_row + kv_h * D;
+        global T *dv_rows = dv + dv_offset + (ulong)b * tk * dkv_row + kv_h * D;
+#if IS_NARROW
+        ulong sums_row = kv_heads * D;
+        global float *dk_sums = sums + (ulong)b * tk * sums_row + kv_h * D;
+        global float *dv_sums = dk_sums + (ulong)batch * tk * sums_row;
+#else
+        ulong sums_row = dkv_row;
+        global float *dk_sums = dk_rows, *dv_sums = dv_rows;
+#endif
 
         int keys_of_row = KEYS_OF_ROW(b);
         /* Where there is no one block of queries that sees all keys, sums begin with zeros. */
         bool add = has_lengths || window < (int)(tk + tq);
         for (int key = key_begin; want_dkv && add && key < key_end; key++)
             for (uint d = 0; d < D; d++)
-                dk_rows[key * dkv_row + d] = dv_rows[key * dkv_row + d] = 0.0f;
+                dk_sums[key * sums_row + d] = dv_sums[key * sums_row + d] = 0.0f;
         for (uint h = kv_h * group; h < (kv_h + 1) * group; h++) {
             for (uint query = (query_end - 1 - query_begin) / BLOCK * BLOCK + query_begin;;
                  query -= BLOCK) {
@@ -514,11 +523,10 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_backward(
                 if (end <= key_begin && !want_dq)
                     break; /* earlier queries see none of these keys either */
                 struct mask mask = {SLOPE_OF_HEAD(h), window};
-                global const float *q_block =
-                    q + q_offset + b * q_batch + h * q_head + query * q_row;
-                global const float *d_out_block =
+                global const T *q_block = q + q_offset + b * q_batch + h * q_head + query * q_row;
+                global const T *d_out_block =
                     d_out + d_out_offset + b * d_out_batch + h * d_out_head + query * d_out_row;
-                global const float *out_block =
+                global const T *out_block =
                     out + out_offset + b * out_batch + h * out_head + query * out_row;
                 global const float *lse_block = lse + ((ulong)b * heads + h) * tq + query;
                 for (uint panel = 0; panel < panels; panel++) {
@@ -531,7 +539,7 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_backward(
                     load_transposed(panel_dq_t, out_block + first * out_row, out_row, count, 1.0f);
                     add_products(delta + first, panel_dq_t, d_out_t + first * D);
                     for (uint i = 0; i < D_ROWS * COLUMNS; i += FLOAT_WIDTH)
-                        store((floatv)(0.0f), 0, panel_dq_t + i);
+                        store_vector((floatv)(0.0f), 0, panel_dq_t + i);
                 }
                 if (want_dkv) {
                     load_panels(d_out_panels, d_out_block, d_out_row, queries, 1.0f);
@@ -563,10 +571,10 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_backward(
                                           k_rows, ds + first, PITCH, seen);
                     }
                     if (want_dkv) {
-                        add_over_queries(dv_rows + key * dkv_row, dkv_row, keys, add, p,
+                        add_over_queries(dv_sums + key * sums_row, sums_row, keys, add, p,
                                          d_out_panels, key - sees, queries);
-                        add_over_queries(dk_rows + key * dkv_row, dkv_row, keys, add, ds, q_panels,
-                                         key - sees, queries);
+                        add_over_queries(dk_sums + key * sums_row, sums_row, keys, add, ds,
+                                         q_panels, key - sees, queries);
                     }
                 }
                 for (uint panel = 0; want_dq && panel < panels; panel++) {
@@ -580,6 +588,16 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_backward(
                     break;
             }
         }
+#if IS_NARROW
+        for (int key = key_begin; want_dkv && key < key_end; key++) {
+            for (uint d = 0; d < D; d += FLOAT_WIDTH) {
+                store_row(load_row(dk_sums + key * sums_row, d, D, 0.0f), dk_rows + key * dkv_row,
+                          d, D);
+                store_row(load_row(dv_sums + key * sums_row, d, D, 0.0f), dv_rows + key * dkv_row,
+                          d, D);
+            }
+        }
+#endif
     }
 }
 

@@ -8,7 +8,7 @@
  *
  * What a query sees, and slopes: see cl/attention_cpu.cl.
  *
- * The host defines D and HEADS. */
+ * The host defines D, HEADS and T, the type of q, k, v and out. */
 
 #define KEYS 32
 #define ALIGNED __attribute__((aligned(64)))
@@ -17,25 +17,9 @@
 #define HIDDEN -3e38f
 #define LEAST -1e30f /* below every score, far above HIDDEN */
 
-static inline floatv load_lanes(global const float *row, uint i)
-{
-#if D % FLOAT_WIDTH
-    if (i == VECTORS - 1)
-        return load_part(row + i * FLOAT_WIDTH, D % FLOAT_WIDTH, 0.0f);
-#endif
-    return vloadv(i, row);
-}
-
-static inline void store_lanes(floatv x, global float *row, uint i)
-{
-#if D % FLOAT_WIDTH
-    if (i == VECTORS - 1) {
-        store_part(x, row + i * FLOAT_WIDTH, D % FLOAT_WIDTH);
-        return;
-    }
-#endif
-    vstorev(x, i, row);
-}
+/* Vector i of a row of D numbers. */
+#define load_lanes(row, i) load_row(row, (i)*FLOAT_WIDTH, D, 0.0f)
+#define store_lanes(x, row, i) store_row(x, row, (i)*FLOAT_WIDTH, D)
 
 /* What is known of a head's softmax: the greatest score, the sum of what follows from it. */
 struct softmax {
@@ -64,8 +48,8 @@ static inline void weigh(float *scores, uint keys, struct softmax *softmax, floa
 }
 
 kernel __attribute__((reqd_work_group_size(1, 1, 1))) void
-attention_decode(global const float *q, global const float *k, global const float *v,
-                 global const int *position, global float *out, global float *lse, ulong q_offset,
+attention_decode(global const T *q, global const T *k, global const T *v,
+                 global const int *position, global T *out, global float *lse, ulong q_offset,
                  ulong q_batch, ulong q_row, ulong q_head, ulong k_offset, ulong k_batch,
                  ulong k_row, ulong k_head, ulong v_offset, ulong v_batch, ulong v_row,
                  ulong v_head, uint batch, uint heads, uint kv_heads, uint tq, uint tk, float scale,
@@ -90,10 +74,10 @@ attention_decode(global const float *q, global const float *k, global const floa
             end = min(min(KEYS_OF_ROW(b), sees + 1), chunk_begin + (int)chunk);
         if (end <= begin && c > 0)
             continue; /* nobody reads it */
-        global const float *k_rows = k + k_offset + b * k_batch;
-        global const float *v_rows = v + v_offset + b * v_batch;
+        global const T *k_rows = k + k_offset + b * k_batch;
+        global const T *v_rows = v + v_offset + b * v_batch;
         for (uint h = 0; h < count; h++) {
-            global const float *q_numbers =
+            global const T *q_numbers =
                 q + q_offset + b * q_batch + i * q_row + (first + h) * q_head;
             for (uint d = 0; d < VECTORS; d++) {
                 query[h][d] = load_lanes(q_numbers, d) * (scale * LOG2_E);
@@ -105,7 +89,7 @@ attention_decode(global const float *q, global const float *k, global const floa
             uint keys = min(KEYS, end - key);
             for (uint j = 0; j < keys; j++) {
                 for (uint h = 0; h < count; h++) {
-                    global const float *k_numbers =
+                    global const T *k_numbers =
                         k_rows + (key + j) * k_row + (first + h) / group * k_head;
                     floatv product = (floatv)(0.0f);
                     for (uint d = 0; d < VECTORS; d++)
@@ -118,7 +102,7 @@ attention_decode(global const float *q, global const float *k, global const floa
                 weigh(scores[h], keys, softmax + h, sums[h]);
             for (uint j = 0; j < keys; j++) {
                 for (uint h = 0; h < count; h++) {
-                    global const float *v_numbers =
+                    global const T *v_numbers =
                         v_rows + (key + j) * v_row + (first + h) / group * v_head;
                     for (uint d = 0; d < VECTORS; d++)
                         sums[h][d] =
@@ -129,17 +113,20 @@ attention_decode(global const float *q, global const float *k, global const floa
         for (uint h = 0; h < count; h++) {
             ulong row = ((ulong)b * heads + first + h) * tq + i;
             float total = sum_lanes(softmax[h].denominator), greatest = softmax[h].greatest;
-            float scale_of_sums = chunks > 1 ? 1.0f : total == 0.0f ? 0.0f : 1.0f / total;
-            global float *y = chunks > 1 ? partial + (row * chunks + c) * (D + 2)
-                                         : out + (((ulong)b * tq + i) * heads + first + h) * D;
-            for (uint d = 0; d < VECTORS; d++)
-                store_lanes(sums[h][d] * scale_of_sums, y, d);
             if (chunks > 1) {
-                y[D] = greatest;
-                y[D + 1] = total;
-            } else if (keep_lse) {
-                lse[row] = (greatest + log2(total)) * LN_2;
+                global float *part = partial + (row * chunks + c) * (D + 2);
+                for (uint d = 0; d < VECTORS; d++)
+                    store_lanes(sums[h][d], part, d);
+                part[D] = greatest;
+                part[D + 1] = total;
+                continue;
             }
+            global T *y = out + (((ulong)b * tq + i) * heads + first + h) * D;
+            float inverse = total == 0.0f ? 0.0f : 1.0f / total;
+            for (uint d = 0; d < VECTORS; d++)
+                store_lanes(sums[h][d] * inverse, y, d);
+            if (keep_lse)
+                lse[row] = (greatest + log2(total)) * LN_2;
         }
     }
 }

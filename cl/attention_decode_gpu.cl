@@ -8,7 +8,7 @@
  *
  * What a query sees, and slopes: see cl/attention_cpu.cl.
  *
- * The host defines D. */
+ * The host defines D and T, the type of q, k, v and out. */
 
 #define GROUP 64
 #define DEPTH 32 /* so many numbers of 64 rows of k are in local memory at a time */
@@ -18,8 +18,8 @@
 #define LEAST -1e30f /* below every score, far above HIDDEN */
 
 kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void
-attention_decode(global const float *q, global const float *k, global const float *v,
-                 global const int *position, global float *out, global float *lse, ulong q_offset,
+attention_decode(global const T *q, global const T *k, global const T *v,
+                 global const int *position, global T *out, global float *lse, ulong q_offset,
                  ulong q_batch, ulong q_row, ulong q_head, ulong k_offset, ulong k_batch,
                  ulong k_row, ulong k_head, ulong v_offset, ulong v_batch, ulong v_row,
                  ulong v_head, uint batch, uint heads, uint kv_heads, uint tq, uint tk, float scale,
@@ -45,15 +45,15 @@ attention_decode(global const float *q, global const float *k, global const floa
         int sees = start + (int)i, chunk_begin = c * chunk,
             begin = max(chunk_begin, sees - window + 1),
             end = min(min(KEYS_OF_ROW(b), sees + 1), chunk_begin + (int)chunk);
-        global const float *q_numbers = q + q_offset + b * q_batch + i * q_row + h * q_head;
-        global const float *k_rows = k + k_offset + b * k_batch + kv_h * k_head;
-        global const float *v_rows = v + v_offset + b * v_batch + kv_h * v_head;
+        global const T *q_numbers = q + q_offset + b * q_batch + i * q_row + h * q_head;
+        global const T *k_rows = k + k_offset + b * k_batch + kv_h * k_head;
+        global const T *v_rows = v + v_offset + b * v_batch + kv_h * v_head;
         float sums[OWNED], greatest = LEAST, total = 0.0f;
         for (uint j = 0; j < OWNED; j++)
             sums[j] = 0.0f;
         barrier(CLK_LOCAL_MEM_FENCE); /* the item before has been read */
         for (uint d = lane; d < D; d += GROUP)
-            query[d] = q_numbers[d] * (scale * LOG2_E);
+            query[d] = load(q_numbers + d) * (scale * LOG2_E);
         for (int key = begin; key < end; key += GROUP) {
             int keys = min(GROUP, end - key);
             float score = 0.0f;
@@ -62,7 +62,7 @@ attention_decode(global const float *q, global const float *k, global const floa
                 for (uint e = lane; e < GROUP * DEPTH; e += GROUP) {
                     uint j = e / DEPTH, d = depth + e % DEPTH;
                     k_block[j * PITCH + e % DEPTH] =
-                        (int)j < keys && d < D ? k_rows[(key + j) * k_row + d] : 0.0f;
+                        (int)j < keys && d < D ? load(k_rows + (key + j) * k_row + d) : 0.0f;
                 }
                 barrier(CLK_LOCAL_MEM_FENCE);
                 for (uint d = 0; d < min(DEPTH, (int)(D - depth)); d++)
@@ -89,19 +89,23 @@ attention_decode(global const float *q, global const float *k, global const floa
                     break;
                 float sum = sums[j] * shrink;
                 for (int n = 0; n < keys; n++)
-                    sum = fma(p[n], v_rows[(key + n) * v_row + d], sum);
+                    sum = fma(p[n], load(v_rows + (key + n) * v_row + d), sum);
                 sums[j] = sum;
             }
         }
-        float inverse = chunks > 1 ? 1.0f : total == 0.0f ? 0.0f : 1.0f / total;
-        global float *y = chunks > 1 ? partial + (row * chunks + c) * (D + 2)
-                                     : out + (((ulong)b * tq + i) * heads + h) * D;
-        for (uint j = 0; j < OWNED; j++)
-            if (lane + j * GROUP < D)
-                y[lane + j * GROUP] = sums[j] * inverse;
+        float inverse = total == 0.0f ? 0.0f : 1.0f / total;
+        global float *part = partial + (row * chunks + c) * (D + 2);
+        global T *y = out + (((ulong)b * tq + i) * heads + h) * D;
+        for (uint j = 0; j < OWNED; j++) {
+            uint d = lane + j * GROUP;
+            if (d < D && chunks > 1)
+                part[d] = sums[j];
+            else if (d < D)
+                store(sums[j] * inverse, y + d);
+        }
         if (lane == 0 && chunks > 1) {
-            y[D] = greatest;
-            y[D + 1] = total;
+            part[D] = greatest;
+            part[D + 1] = total;
         } else if (lane == 0 && keep_lse) {
             lse[row] = (greatest + log2(total)) * LN_2;
         }

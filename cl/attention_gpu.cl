@@ -7,8 +7,8 @@
  *
  * What a query sees, and slopes: see cl/attention_cpu.cl.
  *
- * The host defines D, BLOCK (by D: what 32 KiB hold) and BACKWARD: which of the kernels are meant.
- */
+ * The host defines D, BLOCK (by D: what 32 KiB hold), BACKWARD: which of the kernels are meant, and T, the type of q, k, v, out and their
+ * gradients. */
 
 #define GROUP 64
 #define SIDE 8
@@ -21,12 +21,11 @@
 #define LEAST -1e30f
 
 /* to[i][d] = scale x[i * row + d]; zeros for i >= count or d >= D. */
-static inline void load_block(local float *to, global const float *x, ulong row, int count,
-                              float scale)
+static inline void load_block(local float *to, global const T *x, ulong row, int count, float scale)
 {
     for (uint e = get_local_id(0); e < BLOCK * D_EACH * SIDE; e += GROUP) {
         uint i = e / (D_EACH * SIDE), d = e % (D_EACH * SIDE);
-        to[i * PITCH + d] = (int)i < count && d < D ? scale * x[i * row + d] : 0.0f;
+        to[i * PITCH + d] = (int)i < count && d < D ? scale * load(x + i * row + d) : 0.0f;
     }
 }
 
@@ -93,8 +92,8 @@ static inline void clear_sums(float sum[EACH][D_EACH])
 }
 
 /* to[(y + 8 i) * row + x + 8 j] = sum[i][j], for rows < count. */
-static inline void store_sums(global float *to, ulong row, int count, float sum[EACH][D_EACH],
-                              uint x, uint y)
+static inline void store_sums(global T *to, ulong row, int count, float sum[EACH][D_EACH], uint x,
+                              uint y)
 {
 #pragma unroll
     for (uint i = 0; i < EACH; i++) {
@@ -103,7 +102,7 @@ static inline void store_sums(global float *to, ulong row, int count, float sum[
 #pragma unroll
         for (uint j = 0; j < D_EACH; j++)
             if (x + j * SIDE < D)
-                to[(y + i * SIDE) * row + x + j * SIDE] = sum[i][j];
+                store(sum[i][j], to + (y + i * SIDE) * row + x + j * SIDE);
     }
 }
 
@@ -134,8 +133,8 @@ static inline int first_block(int sees, int window)
 
 /* out (batch, tq, heads, D) and, if keep_lse, lse (batch, heads, tq). */
 kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void
-attention_forward(global const float *q, global const float *k, global const float *v,
-                  global const int *position, global float *out, global float *lse, ulong q_offset,
+attention_forward(global const T *q, global const T *k, global const T *v,
+                  global const int *position, global T *out, global float *lse, ulong q_offset,
                   ulong q_batch, ulong q_row, ulong q_head, ulong k_offset, ulong k_batch,
                   ulong k_row, ulong k_head, ulong v_offset, ulong v_batch, ulong v_row,
                   ulong v_head, uint batch, uint heads, uint kv_heads, uint tq, uint tk,
@@ -154,8 +153,8 @@ attention_forward(global const float *q, global const float *k, global const flo
         int queries = min(BLOCK, (int)(tq - query)), sees = start + (int)query;
         int end = min(KEYS_OF_ROW(b), sees + queries);
         float slope = SLOPE_OF_HEAD(h);
-        global const float *k_rows = k + k_offset + b * k_batch + kv_h * k_head;
-        global const float *v_rows = v + v_offset + b * v_batch + kv_h * v_head;
+        global const T *k_rows = k + k_offset + b * k_batch + kv_h * k_head;
+        global const T *v_rows = v + v_offset + b * v_batch + kv_h * v_head;
         float sums[EACH][D_EACH], greatest[EACH], total[EACH];
         clear_sums(sums);
 #pragma unroll
@@ -252,16 +251,14 @@ static inline void differentiate(float s[EACH][EACH], float dp[EACH][EACH],
 }
 
 /* dq (batch, tq, heads, D), and delta (batch, heads, tq) = sums of d_out * out, for dk and dv. */
-kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void
-attention_backward_q(global const float *q, global const float *k, global const float *v,
-                     global const float *out, global const float *lse, global const float *d_out,
-                     global float *dq, ulong q_offset, ulong q_batch, ulong q_row, ulong q_head,
-                     ulong k_offset, ulong k_batch, ulong k_row, ulong k_head, ulong v_offset,
-                     ulong v_batch, ulong v_row, ulong v_head, uint batch, uint heads,
-                     uint kv_heads, uint tq, uint tk, float scale, int first_position,
-                     MASK_PARAMETERS ulong out_offset, ulong out_batch, ulong out_row,
-                     ulong out_head, ulong d_out_offset, ulong d_out_batch, ulong d_out_row,
-                     ulong d_out_head, global float *delta, GRADIENT_PARAMETERS)
+kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void attention_backward_q(
+    global const T *q, global const T *k, global const T *v, global const T *out,
+    global const float *lse, global const T *d_out, global T *dq, ulong q_offset, ulong q_batch,
+    ulong q_row, ulong q_head, ulong k_offset, ulong k_batch, ulong k_row, ulong k_head,
+    ulong v_offset, ulong v_batch, ulong v_row, ulong v_head, uint batch, uint heads, uint kv_heads,
+    uint tq, uint tk, float scale, int first_position, MASK_PARAMETERS ulong out_offset,
+    ulong out_batch, ulong out_row, ulong out_head, ulong d_out_offset, ulong d_out_batch,
+    ulong d_out_row, ulong d_out_head, global float *delta, GRADIENT_PARAMETERS)
 {
     local float q_block[BLOCK * PITCH], d_out_block[BLOCK * PITCH], kv_block[BLOCK * PITCH];
     local float ds[BLOCK * P_PITCH], row_lse[BLOCK], row_delta[BLOCK];
@@ -276,8 +273,8 @@ attention_backward_q(global const float *q, global const float *k, global const 
         int end = min(KEYS_OF_ROW(b), sees + queries);
         float slope = SLOPE_OF_HEAD(h);
         ulong row = ((ulong)b * heads + h) * tq + query;
-        global const float *k_rows = k + k_offset + b * k_batch + kv_h * k_head;
-        global const float *v_rows = v + v_offset + b * v_batch + kv_h * v_head;
+        global const T *k_rows = k + k_offset + b * k_batch + kv_h * k_head;
+        global const T *v_rows = v + v_offset + b * v_batch + kv_h * v_head;
         float sums[EACH][D_EACH];
         clear_sums(sums);
         barrier(CLK_LOCAL_MEM_FENCE); /* the item before has been read */
@@ -323,15 +320,13 @@ attention_backward_q(global const float *q, global const float *k, global const 
 
 /* dk and dv (batch, tk, kv_heads, D): a work-group owns a block of keys and adds up over queries.
  * q, d_out and q again take turns in one block of local memory. */
-kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void
-attention_backward_kv(global const float *q, global const float *k, global const float *v,
-                      global const float *lse, global const float *d_out, global float *dk,
-                      global float *dv, ulong q_offset, ulong q_batch, ulong q_row, ulong q_head,
-                      ulong k_offset, ulong k_batch, ulong k_row, ulong k_head, ulong v_offset,
-                      ulong v_batch, ulong v_row, ulong v_head, uint batch, uint heads,
-                      uint kv_heads, uint tq, uint tk, float scale, int first_position,
-                      MASK_PARAMETERS ulong d_out_offset, ulong d_out_batch, ulong d_out_row,
-                      ulong d_out_head, global const float *delta, GRADIENT_PARAMETERS)
+kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void attention_backward_kv(
+    global const T *q, global const T *k, global const T *v, global const float *lse,
+    global const T *d_out, global T *dk, global T *dv, ulong q_offset, ulong q_batch, ulong q_row,
+    ulong q_head, ulong k_offset, ulong k_batch, ulong k_row, ulong k_head, ulong v_offset,
+    ulong v_batch, ulong v_row, ulong v_head, uint batch, uint heads, uint kv_heads, uint tq,
+    uint tk, float scale, int first_position, MASK_PARAMETERS ulong d_out_offset, ulong d_out_batch,
+    ulong d_out_row, ulong d_out_head, global const float *delta, GRADIENT_PARAMETERS)
 {
     local float k_block[BLOCK * PITCH], v_block[BLOCK * PITCH], q_block[BLOCK * PITCH];
     local float p[BLOCK * P_PITCH], row_lse[BLOCK], row_delta[BLOCK];
@@ -359,8 +354,7 @@ attention_backward_kv(global const float *q, global const float *k, global const
             for (int query = first; query < last; query += BLOCK) {
                 int queries = min(BLOCK, (int)tq - query), sees = first_position + query;
                 ulong row = ((ulong)b * heads + h) * tq + query;
-                global const float *q_rows =
-                    q + q_offset + b * q_batch + h * q_head + query * q_row;
+                global const T *q_rows = q + q_offset + b * q_batch + h * q_head + query * q_row;
                 float s[EACH][EACH], dp[EACH][EACH];
                 barrier(CLK_LOCAL_MEM_FENCE);
                 load_block(q_block, q_rows, q_row, queries, scale * LOG2_E);

@@ -1,10 +1,12 @@
 /* Joins what was computed of a query's attention by chunks of keys (see cl/attention_decode_*.cl),
  * in their order.  A work-group takes a row after the other, its work-items the numbers of the row;
- * any size of work-group.
+ * one on a CPU, 64 elsewhere.
  *
- * The host defines D. */
+ * The host defines D and T, the type of out. */
 
-kernel void attention_merge(global const int *position, global float *out, global float *lse,
+#define MOST_OWNED (DEVICE_CPU ? D : (D + 63) / 64) /* numbers of a row that a work-item has */
+
+kernel void attention_merge(global const int *position, global T *out, global float *lse,
                             uint batch, uint heads, uint tq, uint tk, int first_position,
                             MASK_PARAMETERS uint has_position, uint keep_lse,
                             global const float *partial, uint chunk)
@@ -25,13 +27,18 @@ kernel void attention_merge(global const int *position, global float *out, globa
         for (uint c = 0; c < filled; c++)
             total += parts[c * (D + 2) + D + 1] * exp2(parts[c * (D + 2) + D] - greatest);
         float inverse = total == 0.0f ? 0.0f : 1.0f / total;
-        global float *y = out + (((ulong)b * tq + i) * heads + h) * D;
+        float sums[MOST_OWNED];
+        for (uint j = 0; j < MOST_OWNED; j++)
+            sums[j] = 0.0f;
         for (uint c = 0; c < filled; c++) {
             global const float *part = parts + c * (D + 2);
             float share = exp2(part[D] - greatest) * inverse;
-            for (uint d = get_local_id(0); d < D; d += get_local_size(0))
-                y[d] = c == 0 ? share * part[d] : y[d] + share * part[d];
+            for (uint d = get_local_id(0), j = 0; d < D; d += get_local_size(0), j++)
+                sums[j] += share * part[d];
         }
+        global T *y = out + (((ulong)b * tq + i) * heads + h) * D;
+        for (uint d = get_local_id(0), j = 0; d < D; d += get_local_size(0), j++)
+            store(sums[j], y + d);
         if (keep_lse && get_local_id(0) == 0)
             lse[row] = (greatest + log2(total)) * LN_2;
     }

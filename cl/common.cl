@@ -7,68 +7,90 @@
 typedef float floatv;
 typedef int intv;
 typedef uint uintv;
-#define vloadv(i, p) ((p)[i])
-#define vstorev(v, i, p) ((p)[i] = (v))
+typedef ushort ushortv;
 #define convert_floatv(v) ((float)(v))
 #define convert_intv(v) ((int)(v))
 #define convert_uintv(v) ((uint)(v))
+#define convert_ushortv(v) ((ushort)(v))
 #define as_floatv(v) as_float(v)
 #define as_intv(v) as_int(v)
+#define as_uintv(v) as_uint(v)
+#define vload_halfv(i, p) vload_half(i, p)
+#define vstore_halfv(v, i, p) vstore_half_rte(v, i, p)
 #define SELECT(condition, a, b) ((condition) ? (a) : (b))
 #define LANES 0
 #elif FLOAT_WIDTH == 4
 typedef float4 floatv;
 typedef int4 intv;
 typedef uint4 uintv;
+typedef ushort4 ushortv;
 #define convert_floatv(v) convert_float4(v)
 #define convert_intv(v) convert_int4(v)
 #define convert_uintv(v) convert_uint4(v)
+#define convert_ushortv(v) convert_ushort4(v)
 #define as_floatv(v) as_float4(v)
 #define as_intv(v) as_int4(v)
+#define as_uintv(v) as_uint4(v)
+#define vload_halfv(i, p) vload_half4(i, p)
+#define vstore_halfv(v, i, p) vstore_half4_rte(v, i, p)
 #define LANES (int4)(0, 1, 2, 3)
 #elif FLOAT_WIDTH == 8
 typedef float8 floatv;
 typedef int8 intv;
 typedef uint8 uintv;
+typedef ushort8 ushortv;
 #define convert_floatv(v) convert_float8(v)
 #define convert_intv(v) convert_int8(v)
 #define convert_uintv(v) convert_uint8(v)
+#define convert_ushortv(v) convert_ushort8(v)
 #define as_floatv(v) as_float8(v)
 #define as_intv(v) as_int8(v)
+#define as_uintv(v) as_uint8(v)
+#define vload_halfv(i, p) vload_half8(i, p)
+#define vstore_halfv(v, i, p) vstore_half8_rte(v, i, p)
 #define LANES (int8)(0, 1, 2, 3, 4, 5, 6, 7)
 #else
 typedef float16 floatv;
 typedef int16 intv;
 typedef uint16 uintv;
+typedef ushort16 ushortv;
 #define convert_floatv(v) convert_float16(v)
 #define convert_intv(v) convert_int16(v)
 #define convert_uintv(v) convert_uint16(v)
+#define convert_ushortv(v) convert_ushort16(v)
 #define as_floatv(v) as_float16(v)
 #define as_intv(v) as_int16(v)
+#define as_uintv(v) as_uint16(v)
+#define vload_halfv(i, p) vload_half16(i, p)
+#define vstore_halfv(v, i, p) vstore_half16_rte(v, i, p)
 #define LANES (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
 #endif
 
-#if FLOAT_WIDTH > 1
 /* vload8() and the like for any width, from anywhere.  PoCL's own store 8 lanes as twice 4, which a
  * load of 8 then waits for. */
-#define ACCESS_IN(space, type)                                                                     \
-    inline type##v __attribute__((overloadable)) vloadv(size_t i, space const type *p)             \
+#if FLOAT_WIDTH == 1
+#define UNALIGNED(type, bytes) typedef type unaligned_##type##v;
+#else
+#define UNALIGNED(type, bytes) typedef type##v unaligned_##type##v __attribute__((aligned(bytes)));
+#endif
+#define ACCESS_IN(space, type, vector)                                                             \
+    inline vector __attribute__((overloadable)) vloadv(size_t i, space const type *p)              \
     {                                                                                              \
         return *(space const unaligned_##type##v *)(p + i * FLOAT_WIDTH);                          \
     }                                                                                              \
-    inline void __attribute__((overloadable)) vstorev(type##v v, size_t i, space type *p)          \
+    inline void __attribute__((overloadable)) vstorev(vector v, size_t i, space type *p)           \
     {                                                                                              \
         *(space unaligned_##type##v *)(p + i * FLOAT_WIDTH) = v;                                   \
     }
-#define VECTOR_ACCESS(type)                                                                        \
-    typedef type##v unaligned_##type##v __attribute__((aligned(4)));                               \
-    ACCESS_IN(global, type)                                                                        \
-    ACCESS_IN(local, type)                                                                         \
-    ACCESS_IN(private, type)
-VECTOR_ACCESS(float)
-VECTOR_ACCESS(int)
-VECTOR_ACCESS(uint)
-#endif
+#define VECTOR_ACCESS(type, vector, bytes)                                                         \
+    UNALIGNED(type, bytes)                                                                         \
+    ACCESS_IN(global, type, vector)                                                                \
+    ACCESS_IN(local, type, vector)                                                                 \
+    ACCESS_IN(private, type, vector)
+VECTOR_ACCESS(float, floatv, 4)
+VECTOR_ACCESS(int, intv, 4)
+VECTOR_ACCESS(uint, uintv, 4)
+VECTOR_ACCESS(ushort, ushortv, 2)
 
 /* Comparisons give a condition for SELECT: at a width above 1 an intv of 0 and -1. */
 #define LT(a, b) ((a) < (b))
@@ -132,42 +154,178 @@ inline float max_lanes(floatv v)
 #endif
 }
 
-/* Part of a vector at the end of a row: `count` lanes are read, the others are `fill`; `count` lanes are written. */
-inline floatv load_part(global const float *p, uint count, float fill)
+/* ---- Numbers of 16 bits ----
+ *
+ * They are so in memory only: what is loaded is a float, what is stored is rounded to the nearest, ties to even, and an operation
+ * in the midst of others is rounded as if it had been stored. */
+
+typedef struct {
+    ushort bits;
+} f16;
+typedef struct {
+    ushort bits;
+} bf16; /* the upper half of a float */
+
+inline floatv floats_of_bf16(ushortv bits)
 {
-    float lane[FLOAT_WIDTH];
-    for (uint i = 0; i < FLOAT_WIDTH; i++)
-        lane[i] = i < count ? p[i] : fill;
-    return vloadv(0, lane);
+    return as_floatv(convert_uintv(bits) << 16);
 }
 
-inline void store_part(floatv v, global float *p, uint count)
+/* The bits of v rounded, in the upper half; the lower one is rubbish.  NaN stays NaN. */
+inline uintv bf16_above(floatv v)
 {
-    float lane[FLOAT_WIDTH];
-    vstorev(v, 0, lane);
-    for (uint i = 0; i < count; i++)
-        p[i] = lane[i];
+    uintv bits = as_uintv(v);
+    return as_uintv(
+        SELECT(NE(v, v), as_intv(bits | 0x10000u), as_intv(bits + 0x7FFFu + ((bits >> 16) & 1u))));
 }
 
-/* ---- Rows ----
+inline floatv rounded_to_bf16(floatv v)
+{
+    return as_floatv(bf16_above(v) & 0xFFFF0000u);
+}
+
+inline floatv __attribute__((overloadable)) vloadv(size_t i, global const bf16 *p)
+{
+    return floats_of_bf16(vloadv(i, (global const ushort *)p));
+}
+
+inline void __attribute__((overloadable)) vstorev(floatv v, size_t i, global bf16 *p)
+{
+    vstorev(convert_ushortv(bf16_above(v) >> 16), i, (global ushort *)p);
+}
+
+inline floatv __attribute__((overloadable)) vloadv(size_t i, global const f16 *p)
+{
+    return vload_halfv(i, (global const half *)p);
+}
+
+inline void __attribute__((overloadable)) vstorev(floatv v, size_t i, global f16 *p)
+{
+    vstore_halfv(v, i, (global half *)p);
+}
+
+inline floatv rounded_to_f16(floatv v)
+{
+    ushort bits[FLOAT_WIDTH];
+    vstore_halfv(v, 0, (private half *)bits);
+    return vload_halfv(0, (private const half *)bits);
+}
+
+/* One number. */
+inline float __attribute__((overloadable)) load(global const float *p)
+{
+    return *p;
+}
+
+inline float __attribute__((overloadable)) load(global const bf16 *p)
+{
+    return as_float((uint)p->bits << 16);
+}
+
+inline float __attribute__((overloadable)) load(global const f16 *p)
+{
+    return vload_half(0, (global const half *)p);
+}
+
+inline int __attribute__((overloadable)) load(global const int *p)
+{
+    return *p;
+}
+
+inline void __attribute__((overloadable)) store(float v, global float *p)
+{
+    *p = v;
+}
+
+inline void __attribute__((overloadable)) store(float v, global bf16 *p)
+{
+    uint bits = as_uint(v);
+    p->bits = (ushort)((isnan(v) ? bits | 0x10000u : bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16);
+}
+
+inline void __attribute__((overloadable)) store(float v, global f16 *p)
+{
+    vstore_half_rte(v, 0, (global half *)p);
+}
+
+inline void __attribute__((overloadable)) store(int v, global int *p)
+{
+    *p = v;
+}
+
+/* Four numbers. */
+inline float4 __attribute__((overloadable)) load4(global const float *p)
+{
+    return vload4(0, p);
+}
+
+inline float4 __attribute__((overloadable)) load4(global const bf16 *p)
+{
+    return as_float4(convert_uint4(vload4(0, (global const ushort *)p)) << 16);
+}
+
+inline float4 __attribute__((overloadable)) load4(global const f16 *p)
+{
+    return vload_half4(0, (global const half *)p);
+}
+
+inline void __attribute__((overloadable)) store4(float4 v, global float *p)
+{
+    vstore4(v, 0, p);
+}
+
+inline void __attribute__((overloadable)) store4(float4 v, global bf16 *p)
+{
+    uint4 bits = as_uint4(v);
+    bits = select(bits + 0x7FFFu + (bits >> 16 & 1u), bits | 0x10000u, isnan(v));
+    vstore4(convert_ushort4(bits >> 16), 0, (global ushort *)p);
+}
+
+inline void __attribute__((overloadable)) store4(float4 v, global f16 *p)
+{
+    vstore_half4_rte(v, 0, (global half *)p);
+}
+
+/* ---- Parts of vectors, and rows ----
  *
  * A work-group has a row; its work-items take vectors in turn.  On a CPU the group is one work-item, and the reductions are
  * over its lanes alone. */
 
-/* Lanes i to i + FLOAT_WIDTH - 1 of a row; those behind its end are `fill`. */
-inline floatv load_row(global const float *row, ulong i, ulong width, float fill)
-{
-    return i + FLOAT_WIDTH <= width ? vloadv(0, row + i)
-                                    : load_part(row + i, (uint)(width - i), fill);
-}
-
-inline void store_row(floatv v, global float *row, ulong i, ulong width)
-{
-    if (i + FLOAT_WIDTH <= width)
-        vstorev(v, 0, row + i);
-    else
-        store_part(v, row + i, (uint)(width - i));
-}
+/* Of a vector at the end of a row `count` lanes are read, the others are `fill`; `count` lanes are written.  Of a whole row
+ * lanes i to i + FLOAT_WIDTH - 1; those behind its end are `fill`. */
+#define PARTS_OF(type)                                                                             \
+    inline floatv __attribute__((overloadable))                                                    \
+    load_part(global const type *p, uint count, float fill)                                        \
+    {                                                                                              \
+        float lane[FLOAT_WIDTH];                                                                   \
+        for (uint i = 0; i < FLOAT_WIDTH; i++)                                                     \
+            lane[i] = i < count ? load(p + i) : fill;                                              \
+        return vloadv(0, lane);                                                                    \
+    }                                                                                              \
+    inline void __attribute__((overloadable)) store_part(floatv v, global type *p, uint count)     \
+    {                                                                                              \
+        float lane[FLOAT_WIDTH];                                                                   \
+        vstorev(v, 0, lane);                                                                       \
+        for (uint i = 0; i < count; i++)                                                           \
+            store(lane[i], p + i);                                                                 \
+    }                                                                                              \
+    inline floatv __attribute__((overloadable))                                                    \
+    load_row(global const type *row, ulong i, ulong width, float fill)                             \
+    {                                                                                              \
+        return i + FLOAT_WIDTH <= width ? vloadv(0, row + i)                                       \
+                                        : load_part(row + i, (uint)(width - i), fill);             \
+    }                                                                                              \
+    inline void __attribute__((overloadable))                                                      \
+    store_row(floatv v, global type *row, ulong i, ulong width)                                    \
+    {                                                                                              \
+        if (i + FLOAT_WIDTH <= width)                                                              \
+            vstorev(v, 0, row + i);                                                                \
+        else                                                                                       \
+            store_part(v, row + i, (uint)(width - i));                                             \
+    }
+PARTS_OF(float)
+PARTS_OF(f16)
+PARTS_OF(bf16)
 
 /* The vectors of a row that are this work-item's. */
 #define ROW_FIRST ((ulong)get_local_id(0) * FLOAT_WIDTH)
@@ -187,12 +345,16 @@ inline void store_row(floatv v, global float *row, ulong i, ulong width)
     }
 
 /* The greatest number of a row, for each lane; -infinity if there is none.  NaN is passed over. */
-inline floatv row_max(global const float *row, ulong width)
-{
-    floatv most = -INFINITY;
-    EACH_VECTOR(width, most = greater(load_row(row, i, width, -INFINITY), most);)
-    return most;
-}
+#define ROW_MAX_OF(type)                                                                           \
+    inline floatv __attribute__((overloadable)) row_max(global const type *row, ulong width)       \
+    {                                                                                              \
+        floatv most = -INFINITY;                                                                   \
+        EACH_VECTOR(width, most = greater(load_row(row, i, width, -INFINITY), most);)              \
+        return most;                                                                               \
+    }
+ROW_MAX_OF(float)
+ROW_MAX_OF(f16)
+ROW_MAX_OF(bf16)
 
 /* Buffers without rows: a work-item has FLAT_CHUNK elements side by side, so that a CPU reads on in memory. */
 #if DEVICE_CPU

@@ -1,13 +1,13 @@
-/* Cross-entropy of logits.  Only the logarithm of the sum of exponentials is kept of each row, not its probabilities. */
+/* Cross-entropy of logits of type T.  Only the logarithm of the sum of exponentials is kept of each row, not its probabilities. */
 
 /* loss[row] and log_sum[row]; a row whose target is `ignored` has loss 0, one whose target is no class NaN. */
 kernel void cross_entropy(global float *restrict loss, global float *restrict log_sum,
-                          global const float *restrict logits, global const int *restrict targets,
+                          global const T *restrict logits, global const int *restrict targets,
                           ulong rows, ulong width, int ignored, float smoothing)
 {
     GROUP_SCRATCH(scratch);
     for (ulong row = get_group_id(0); row < rows; row += get_num_groups(0)) {
-        global const float *in = logits + row * width;
+        global const T *in = logits + row * width;
         int target = targets[row];
         floatv sum = 0.0f, total = 0.0f;
         float m = group_max(max_lanes(row_max(in, width)), scratch);
@@ -21,7 +21,7 @@ kernel void cross_entropy(global float *restrict loss, global float *restrict lo
             continue;
         log_sum[row] = m + log_of_sum;
         bool is_class = target >= 0 && (ulong)target < width;
-        float of_target = is_class ? log_of_sum - (in[target] - m) : NAN;
+        float of_target = is_class ? log_of_sum - (load(in + target) - m) : NAN;
         float value = (1.0f - smoothing) * of_target;
         if (smoothing > 0)
             value += smoothing * (log_of_sum - mean);
@@ -58,7 +58,7 @@ inline floatv wanted(ulong i, int target, ulong width, float smoothing)
 }
 
 /* d_logits = (softmax(logits) - wanted) d_loss share.  May overwrite the logits. */
-kernel void cross_entropy_backward(global float *d_logits, global const float *logits,
+kernel void cross_entropy_backward(global T *d_logits, global const T *logits,
                                    global const int *restrict targets,
                                    global const float *restrict log_sum,
                                    global const float *restrict share,
@@ -66,7 +66,7 @@ kernel void cross_entropy_backward(global float *d_logits, global const float *l
                                    int ignored, float smoothing)
 {
     for (ulong row = get_group_id(0); row < rows; row += get_num_groups(0)) {
-        global const float *in = logits + row * width;
+        global const T *in = logits + row * width;
         int target = targets[row];
         float scale = target == ignored ? 0.0f : *share * *d_loss, of_sum = log_sum[row];
         if (target != ignored && (target < 0 || (ulong)target >= width))
@@ -79,12 +79,12 @@ kernel void cross_entropy_backward(global float *d_logits, global const float *l
 }
 
 /* right[row]: 1 where the target is the first of the greatest logits, else 0. */
-kernel void correct(global float *restrict right, global const float *restrict logits,
+kernel void correct(global float *restrict right, global const T *restrict logits,
                     global const int *restrict targets, ulong rows, ulong width)
 {
     GROUP_SCRATCH(scratch);
     for (ulong row = get_group_id(0); row < rows; row += get_num_groups(0)) {
-        global const float *in = logits + row * width;
+        global const T *in = logits + row * width;
         int target = targets[row];
         bool is_class = target >= 0 && (ulong)target < width;
         ulong before_end = is_class ? target : 0;
@@ -92,6 +92,6 @@ kernel void correct(global float *restrict right, global const float *restrict l
         float b = group_max(max_lanes(row_max(in, before_end)), scratch);
         if (get_local_id(0) == 0)
             right[row] =
-                is_class && in[target] >= m && (target == 0 || in[target] > b) ? 1.0f : 0.0f;
+                is_class && load(in + target) >= m && (target == 0 || load(in + target) > b) ? 1.0f : 0.0f;
     }
 }

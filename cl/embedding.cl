@@ -1,13 +1,13 @@
-/* Rows of a table, and the gradient of the table. */
+/* Rows of a table of type T, and the gradient of the table, in floats. */
 
 /* out[i] = table[ids[i]]; zeros for an id outside the table.  A work-group an id. */
-kernel void embedding(global float *restrict out, global const float *restrict table,
+kernel void embedding(global T *restrict out, global const T *restrict table,
                       global const int *restrict ids, ulong count, ulong rows, ulong width)
 {
     for (ulong item = get_group_id(0); item < count; item += get_num_groups(0)) {
         int id = ids[item];
         bool is_row = id >= 0 && (ulong)id < rows;
-        global const float *row = table + (is_row ? id : 0) * width;
+        global const T *row = table + (is_row ? id : 0) * width;
         for (ulong i = ROW_FIRST; i < width; i += ROW_STEP)
             store_row(is_row ? load_row(row, i, width, 0.0f) : (floatv)(0.0f), out + item * width,
                       i, width);
@@ -17,7 +17,7 @@ kernel void embedding(global float *restrict out, global const float *restrict t
 /* d_table[row] = the sum of dy[i] over all i with ids[i] = row, in the order of i.  A work-group has a block of rows of the
  * table, and walks all ids; a work-item has its columns of them, so that nothing is added twice or out of order. */
 kernel void embedding_backward(global float *restrict d_table, global const int *restrict ids,
-                               global const float *restrict dy, ulong count, ulong rows,
+                               global const T *restrict dy, ulong count, ulong rows,
                                ulong width, ulong block)
 {
     ulong blocks = (rows + block - 1) / block;

@@ -4,7 +4,7 @@
  * columns of a and rows of b in local memory.  A work-item holds BLOCK x BLOCK of them in
  * registers: in groups of four, SIDE groups apart, so that it reads local memory by fours next to
  * its neighbours'.  While a slice is multiplied the next is on its way to registers.  Each number
- * of y is one sum in the order of k: the choice of tile changes nothing in the numbers.
+ * of y is one sum in the order of k: the choice of tile changes nothing in the numbers.  a and b are of type T, y is of type Y.
  *
  * The host defines TILE, BLOCK (4 or 8), DEPTH, TRANSPOSE_A and TRANSPOSE_B such that GROUP is a
  * multiple of TILE and DEPTH.  Sums have names, not indices: arrays end up in memory with some
@@ -53,7 +53,7 @@
 enum { FOUR = FLOAT_WIDTH > 4 ? FLOAT_WIDTH : 4 };
 
 /* What comes after the product, and the edge, for up to four numbers of a row of n. */
-inline void finish(float4 sum, global float *restrict y, ulong n, ulong row, uint column,
+inline void finish(float4 sum, global Y *restrict y, ulong n, ulong row, uint column,
                    FUSED_PARAMETERS uint end)
 {
     float sums[FOUR];
@@ -67,8 +67,7 @@ inline void finish(float4 sum, global float *restrict y, ulong n, ulong row, uin
 }
 
 kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void
-gemm_tiled(global const float *restrict a, global const float *restrict b,
-           global float *restrict y, FUSED_PARAMETERS uint m, uint n, uint k, uint transpose_a,
+gemm_tiled(global const T *restrict a, global const T *restrict b, global Y *restrict y, FUSED_PARAMETERS uint m, uint n, uint k, uint transpose_a,
            uint transpose_b, ulong a_row, ulong b_row, ulong a_offset, ulong b_offset,
            ulong y_offset, uint batch, uint batch_inner, ulong a_outer, ulong a_inner,
            ulong b_outer, ulong b_inner)
@@ -90,10 +89,10 @@ gemm_tiled(global const float *restrict a, global const float *restrict b,
         ulong index = t / column_tiles / row_tiles, outer = index / batch_inner,
               inner = index % batch_inner;
         uint rows = m - row_begin, columns = n - column_begin;
-        global const float *a_from = a + a_offset + outer * a_outer + inner * a_inner +
+        global const T *a_from = a + a_offset + outer * a_outer + inner * a_inner +
                                      (TRANSPOSE_A ? a_step * a_row + row_begin + a_line
                                                   : (row_begin + a_line) * a_row + a_step);
-        global const float *b_from = b + b_offset + outer * b_outer + inner * b_inner +
+        global const T *b_from = b + b_offset + outer * b_outer + inner * b_inner +
                                      (TRANSPOSE_B ? (column_begin + b_line) * b_row + b_step
                                                   : b_step * b_row + column_begin + b_line);
 #define DECLARE_SUM(i, a_part) float4 low##i = 0.0f, high##i = 0.0f;
@@ -104,9 +103,9 @@ gemm_tiled(global const float *restrict a, global const float *restrict b,
 #define FETCH(i)                                                                                   \
     float a##i = 0.0f, b##i = 0.0f;                                                                \
     if (a_line + i * A_LINES < rows && begin + a_step + i * A_STEPS < k)                           \
-        a##i = a_from[i * (A_LINES + A_STEPS) * a_row];                                            \
+        a##i = load(a_from + i * (A_LINES + A_STEPS) * a_row);                                         \
     if (b_line + i * B_LINES < columns && begin + b_step + i * B_STEPS < k)                        \
-        b##i = b_from[i * (B_LINES + B_STEPS) * b_row];
+        b##i = load(b_from + i * (B_LINES + B_STEPS) * b_row);
             EACH_FETCHED(FETCH)
             a_from += TRANSPOSE_A ? DEPTH * a_row : DEPTH;
             b_from += TRANSPOSE_B ? DEPTH : DEPTH * b_row;

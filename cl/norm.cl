@@ -1,5 +1,7 @@
 /* Layer normalisation (Ba, Kiros, Hinton: "Layer normalization", 2016) and, if not CENTERED, RMS normalisation, which
- * has neither mean nor bias (Zhang, Sennrich: "Root mean square layer normalization", 2019).  A work-group a row, or a stripe of rows. */
+ * has neither mean nor bias (Zhang, Sennrich: "Root mean square layer normalization", 2019).  A work-group a row, or a stripe of rows.
+ *
+ * x, weight, bias and y are of type T; statistics and sums are floats. */
 
 #if CENTERED
 #define IF_CENTERED(...) __VA_ARGS__
@@ -21,7 +23,7 @@ struct deviations {
     floatv sum, squares;
 };
 
-inline struct deviations deviations(global const float *row, ulong width, float shift)
+inline struct deviations deviations(global const T *row, ulong width, float shift)
 {
     floatv sum0 = 0.0f, sum1 = 0.0f, sum2 = 0.0f, sum3 = 0.0f;
     floatv squares0 = 0.0f, squares1 = 0.0f, squares2 = 0.0f, squares3 = 0.0f;
@@ -46,15 +48,15 @@ inline struct deviations deviations(global const float *row, ulong width, float 
  * The row is read once for both: var = mean(d^2) - mean(d)^2 with d = x - shift.  A shift of 0 would lose all digits where the
  * mean is large.  The mean of the first k numbers loses few of them: k (shift - mean)^2 is at most the sum of squares about
  * the mean, so mean(d^2) is at most (1 + width / k) var, and width / k at most about 32. */
-kernel void norm(global float *restrict y, IF_CENTERED(global float *restrict mean,)
-                 global float *restrict rstd, global const float *restrict x,
-                 global const float *restrict weight, IF_CENTERED(global const float *restrict bias,)
+kernel void norm(global T *restrict y, IF_CENTERED(global float *restrict mean,)
+                 global float *restrict rstd, global const T *restrict x,
+                 global const T *restrict weight, IF_CENTERED(global const T *restrict bias,)
                  ulong rows, ulong width, float epsilon)
 {
     GROUP_SCRATCH(scratch);
     for (ulong row = get_group_id(0); row < rows; row += get_num_groups(0)) {
-        global const float *in = x + row * width;
-        global float *out = y + row * width;
+        global const T *in = x + row * width;
+        global T *out = y + row * width;
 #if CENTERED
         ulong first = min(width, max(4 * ROW_STEP, width / 32));
         float shift = group_sum(sum_lanes(deviations(in, first, 0.0f).sum), scratch) / first;
@@ -88,7 +90,7 @@ kernel void norm(global float *restrict y, IF_CENTERED(global float *restrict me
 #define WHOLE(row) vloadv(0, row + i)
 
 #define BEGIN_ROW(e)                                                                               \
-    global const float *in##e = x + (row + e) * width, *grad##e = dy + (row + e) * width;          \
+    global const T *in##e = x + (row + e) * width, *grad##e = dy + (row + e) * width;          \
     float mean##e = 0.0f, rstd##e = rstd[row + e];                                                 \
     IF_CENTERED(mean##e = mean[row + e]; floatv sum_g##e = 0.0f;)                                  \
     floatv sum_gv##e = 0.0f;
@@ -129,11 +131,11 @@ kernel void norm(global float *restrict y, IF_CENTERED(global float *restrict me
         ROWS(END_ROW)                                                                              \
     }
 
-kernel void norm_backward(global float *restrict dx, global float *restrict partial,
-                          global const float *restrict x,
+kernel void norm_backward(global T *restrict dx, global float *restrict partial,
+                          global const T *restrict x,
                           IF_CENTERED(global const float *restrict mean,)
-                          global const float *restrict rstd, global const float *restrict weight,
-                          global const float *restrict dy, ulong rows, ulong width, ulong stripe)
+                          global const float *restrict rstd, global const T *restrict weight,
+                          global const T *restrict dy, ulong rows, ulong width, ulong stripe)
 {
     GROUP_SCRATCH(scratch);
     ulong stripes = (rows + stripe - 1) / stripe;

@@ -29,25 +29,25 @@ inline floatv turns_of(int position, ulong i, ulong count)
 }
 
 /* Entry `second` (0 or 1) of the pairs i, i + 1, ... of a vector. */
-inline floatv load_pairs(global const float *x, ulong i, ulong pairs, uint second)
+inline floatv load_pairs(global const T *x, ulong i, ulong pairs, uint second)
 {
 #if IS_INTERLEAVED
     float lane[FLOAT_WIDTH];
     for (uint j = 0; j < FLOAT_WIDTH; j++)
-        lane[j] = x[2 * min(i + j, pairs - 1) + second];
+        lane[j] = load(x + 2 * min(i + j, pairs - 1) + second);
     return vloadv(0, lane);
 #else
     return load_row(x + second * pairs, i, pairs, 0.0f);
 #endif
 }
 
-inline void store_pairs(floatv v, global float *y, ulong i, ulong pairs, uint second)
+inline void store_pairs(floatv v, global T *y, ulong i, ulong pairs, uint second)
 {
 #if IS_INTERLEAVED
     float lane[FLOAT_WIDTH];
     vstorev(v, 0, lane);
     for (uint j = 0; j < FLOAT_WIDTH && i + j < pairs; j++)
-        y[2 * (i + j) + second] = lane[j];
+        store(lane[j], y + 2 * (i + j) + second);
 #else
     store_row(v, y + second * pairs, i, pairs);
 #endif
@@ -55,7 +55,7 @@ inline void store_pairs(floatv v, global float *y, ulong i, ulong pairs, uint se
 
 /* A work-item has a vector of pairs of one token, or of entries that do not turn, in all heads.  direction: 1, or -1 to turn
  * back. */
-kernel void rotary(global float *y, global const float *x, global const int *positions, ulong batch,
+kernel void rotary(global T *y, global const T *x, global const int *positions, ulong batch,
                    ulong length, ulong heads, ulong width, ulong pairs, ulong x_offset,
                    ulong x_batch, ulong x_token, ulong x_head, ulong n_positions, float direction)
 {
@@ -64,8 +64,8 @@ kernel void rotary(global float *y, global const float *x, global const int *pos
     for (ulong item = get_global_id(0); item < batch * length * vectors;
          item += get_global_size(0)) {
         ulong vector = item % vectors, token = item / vectors;
-        global const float *in = x + x_offset + token / length * x_batch + token % length * x_token;
-        global float *out = y + token * heads * width;
+        global const T *in = x + x_offset + token / length * x_batch + token % length * x_token;
+        global T *out = y + token * heads * width;
         if (vector >= turning) {
             ulong i = 2 * pairs + (vector - turning) * FLOAT_WIDTH;
             for (ulong head = 0; head < heads; head++)

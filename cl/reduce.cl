@@ -1,4 +1,4 @@
-/* Sums, greatest values and sums of squares.  KIND: 0, 1, 2.  Long runs are cut into parts of a constant length; a second
+/* Sums, greatest values and sums of squares of numbers of type T, in floats.  KIND: 0, 1, 2.  Long runs are cut into parts of a constant length; a second
  * launch of the same kernel reduces the parts, so that the order of additions depends on sizes alone. */
 
 #if KIND == 1
@@ -22,7 +22,7 @@
     if ((column) + FLOAT_WIDTH > (end))                                                            \
         v = first_lanes(v, (uint)((end) - (column)));
 #else
-#define SOURCE global const float *restrict x,
+#define SOURCE global const T *restrict x,
 #define LOAD(v, row, column, end) v = load_row(x + (row)*width, column, end, START);
 #endif
 

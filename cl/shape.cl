@@ -1,7 +1,7 @@
-/* Copies between layouts, bit by bit: any type of four bytes. */
+/* Copies between layouts, bit by bit: ELEMENT is an unsigned number as long as one of the values. */
 
 /* out[row * out_width + out_offset + i] = x[row * width + i].  A work-item has a chunk of a row. */
-kernel void copy_rows(global uint *restrict out, global const uint *restrict x, ulong rows,
+kernel void copy_rows(global ELEMENT *restrict out, global const ELEMENT *restrict x, ulong rows,
                       ulong width, ulong out_width, ulong out_offset)
 {
     ulong chunks = (width + FLAT_CHUNK - 1) / FLAT_CHUNK;
@@ -14,7 +14,7 @@ kernel void copy_rows(global uint *restrict out, global const uint *restrict x, 
 }
 
 /* out[offset + i] = 0 for i < count. */
-kernel void zero(global uint *out, ulong offset, ulong count)
+kernel void zero(global ELEMENT *out, ulong offset, ulong count)
 {
     for (ulong begin = get_global_id(0) * FLAT_CHUNK; begin < count;
          begin += get_global_size(0) * FLAT_CHUNK)
@@ -24,7 +24,7 @@ kernel void zero(global uint *out, ulong offset, ulong count)
 
 /* State[..., at + i, ...] = x[..., i, ...]: `outer` blocks of `length` runs of `inner` elements into blocks of `size` runs.
  * `at` is clamped so that the slice fits. */
-kernel void write_slice(global uint *restrict state, global const uint *restrict x,
+kernel void write_slice(global ELEMENT *restrict state, global const ELEMENT *restrict x,
                         global const int *at, ulong outer, ulong length, ulong inner, ulong size)
 {
     ulong begin = (ulong)clamp((long)at[0], 0L, (long)(size - length));

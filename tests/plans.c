@@ -1,5 +1,5 @@
-/* Plans that are large or many, in a context without a device: of a step of training, of random
- * graphs, and with each allocation failing in turn. */
+/* Plans that are large or many, in a context without a device: of a step of training and of
+ * random graphs. */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -9,7 +9,6 @@
 #include "device/philox.h"
 #include "graph/plan.h"
 
-#include "allocations.h"
 #include "tap.h"
 #include "planning.h"
 
@@ -280,48 +279,9 @@ static void test_random(void)
     }
 }
 
-/* ---- No memory: each allocation fails in turn ---- */
-
-/* Whether all went well; if not, there must be an error and no plan. */
-static bool survives(bool *has_plan, bool *has_error_text)
-{
-    struct model model = {0};
-    qn_node *roots[16];
-    qn_plan *plan = NULL;
-    *has_error_text = true;
-    at.qn = qn_open("none");
-    at.graph = qn_graph_new(at.qn);
-    if (at.graph) {
-        size_t count = training_step(&model, 1, roots);
-        plan = count ? qn_plan_new(at.graph, roots, count) : NULL;
-    }
-    *has_plan = plan != NULL;
-    bool none_failed = allocations.made <= allocations.fails;
-    allocations.fails = LONG_MAX;
-    if (!plan)
-        *has_error_text = *qn_error(at.qn);
-    qn_plan_free(plan);
-    model_free(&model);
-    end();
-    return none_failed;
-}
-
-static void test_no_memory(void)
-{
-    long failed = 0;
-    bool has_plan, has_error_text = true, is_done = false;
-    while (!is_done && has_error_text) {
-        allocations.made = 0;
-        allocations.fails = failed++;
-        is_done = survives(&has_plan, &has_error_text);
-    }
-    ok(is_done && has_plan, "each of %ld allocations fails: an error, and no plan", failed - 1);
-}
-
 int main(void)
 {
     test_training_step();
     test_random();
-    test_no_memory();
     return done_testing();
 }

@@ -42,6 +42,9 @@ qn_gpt_cache *qn_gpt_cache_new(const qn_gpt *gpt, size_t rows);
 void qn_gpt_cache_free(qn_gpt_cache *cache);
 
 struct qn_gpt_forward {
+    /* In what type all is computed but the embeddings and the loss: f32, or f16 or bf16, of which the parameters are then copied. */
+    enum qn_type type;
+    qn_node *loss_scale;  /* qn_gpt_loss(): as for qn_cross_entropy.gradient_scale */
     qn_node *dropout_key; /* as for qn_dropout(); NULL: no dropout */
     qn_gpt_cache *cache;  /* NULL: the tokens are all there is */
     qn_node *position;    /* with a cache: i32 (1), where the first token stands */

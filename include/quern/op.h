@@ -93,6 +93,10 @@ void qn_launch_kernel(struct qn_launch *launch, const struct qn_source *source, 
 void qn_launch_define(struct qn_launch *launch, const char *macro, long value);
 void qn_launch_define_text(struct qn_launch *launch, const char *macro,
                            const char *text); /* NULL: there was no memory for it */
+/* Defines a macro as the type of numbers in memory: float, f16, bf16 or int.  The functions of cl/common.cl that read and write one number
+ * (load, store), a vector (vloadv, vstorev) or a part of a row (load_row, store_row) take pointers to any real type, and compute in
+ * floats. */
+void qn_launch_type(struct qn_launch *launch, const char *macro, enum qn_type type);
 
 /* The next argument.  Buffers of inputs and outputs are passed with the element offset of their layout left out: pass
  * qn_launch_layout(...)->offset where it can be other than 0. */
@@ -129,6 +133,8 @@ bool qn_launch_fused(struct qn_launch *launch);
 
 const struct qn_caps *qn_launch_caps(const struct qn_launch *launch);
 const struct qn_layout *qn_launch_layout(const struct qn_launch *launch, size_t input);
+enum qn_type qn_launch_result(
+    const struct qn_launch *launch); /* type of output 0, or of what an epilogue makes of it */
 bool qn_launch_output_used(const struct qn_launch *launch,
                            int index); /* someone reads it; else do not write it */
 bool qn_launch_in_place(const struct qn_launch *launch,

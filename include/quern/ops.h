@@ -146,6 +146,9 @@ struct qn_cross_entropy {
     int32_t ignore_index;  /* targets that count for nothing */
     float label_smoothing; /* e */
     bool sum;              /* add up instead of dividing by the number of targets that count */
+    qn_node *
+        gradient_scale; /* qn_linear_cross_entropy(): an f32 number by which the gradients that are computed with the loss are
+                              * multiplied as long as they are stored, so that f16 can hold them; NULL: 1 */
 };
 
 /* -log softmax(logits)[target], or with smoothing (1 - e) (that) + e/V sum_c -log softmax(logits)[c]: logits (..., V),

@@ -89,6 +89,9 @@ struct qn_training {
     double clip;       /* largest norm of all gradients together; 0: no limit */
     size_t accumulate; /* batches a step; 0: 1 */
     uint64_t seed;     /* of dropout */
+    /* By what the loss is multiplied at first, for gradients in f16; 0: it is not.  Halved after a step whose gradient is not finite,
+     * doubled after 2000 others in a row (Micikevicius et al., "Mixed precision training", 2018). */
+    double loss_scale;
 };
 
 /* A trainer minimises a loss over a store.  Step number, moments and counts are on the device; a step
@@ -102,6 +105,7 @@ void qn_trainer_free(qn_trainer *trainer);
 /* Build the loss in this graph, with this key for dropout; then qn_trainer_minimise() makes the plans. */
 qn_graph *qn_trainer_graph(qn_trainer *trainer);
 qn_node *qn_trainer_key(qn_trainer *trainer);
+qn_node *qn_trainer_loss_scale(qn_trainer *trainer); /* NULL: there is none */
 int qn_trainer_minimise(qn_trainer *trainer, qn_node *loss);
 
 /* The plan that takes batches: its inputs are those of the loss. */
@@ -116,7 +120,8 @@ int qn_trainer_undo(qn_trainer *trainer);
 /* What a step did; steps are numbered from 1. */
 struct qn_step {
     double loss, gradient_norm, learning_rate;
-    uint64_t skipped; /* so far: steps whose gradient was not finite */
+    uint64_t skipped;  /* so far: steps whose gradient was not finite */
+    double loss_scale; /* after the step; 0: there is none */
 };
 
 /* The report of one of the last few steps; waits for it if `wait` is true, else QN_NOT_READY if it has not ended. */

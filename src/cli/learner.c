@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "device/context.h"
+
 struct qn_gpt_config learner_config(const struct settings *settings, size_t vocabulary,
                                     int32_t end_of_text)
 {
@@ -35,6 +37,13 @@ struct qn_gpt_config learner_config(const struct settings *settings, size_t voca
 
 /* ---- Making ---- */
 
+static enum qn_type type_of(const struct settings *settings)
+{
+    enum qn_type type;
+    type_named(settings->dtype, &type);
+    return type;
+}
+
 static struct qn_training training_of(const struct settings *settings)
 {
     enum qn_optimizer_kind optimizer;
@@ -49,6 +58,7 @@ static struct qn_training training_of(const struct settings *settings)
         .clip = settings->clip,
         .accumulate = settings->accumulate,
         .seed = settings->seed,
+        .loss_scale = type_of(settings) == QN_F16 ? settings->loss_scale : 0,
     };
     schedule_named(settings->schedule, &training.schedule.kind);
     optimizer_named(settings->optimizer, &optimizer);
@@ -73,7 +83,9 @@ static int make_trainer(struct learner *learner, const struct settings *settings
     learner->trainer = trainer;
     learner->inputs = qn_input(graph, "inputs", QN_I32, shape);
     learner->targets = qn_input(graph, "targets", QN_I32, shape);
-    struct qn_gpt_forward forward = {.checkpoint = settings->checkpoint};
+    struct qn_gpt_forward forward = {.type = type_of(settings),
+                                     .loss_scale = qn_trainer_loss_scale(trainer),
+                                     .checkpoint = settings->checkpoint};
     if (settings->dropout > 0)
         forward.dropout_key = qn_trainer_key(trainer);
     return qn_trainer_minimise(
@@ -203,6 +215,7 @@ struct needs learner_needs(const struct qn_options *device, const struct qn_gpt_
         if (settings->accumulate > 1)
             needs.gradients *= 2; /* and their sums */
     } else {
+        needs.lacks_memory = qn && qn->status == QN_ERROR_DEVICE_MEMORY;
         snprintf(needs.problem, sizeof needs.problem, "%s", qn_error(qn));
     }
     learner_release(&learner);

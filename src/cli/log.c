@@ -155,6 +155,9 @@ bool log_append(struct log *log, const struct log_entry *entry, char message[LOG
     print_number(file, "grad_norm", entry->gradient_norm);
     print_number(file, "tokens_per_second", entry->tokens_per_second);
     print_number(file, "seconds", entry->seconds);
+    fprintf(file, ", \"skipped\": %" PRIu64, entry->skipped);
+    if (entry->loss_scale > 0)
+        print_number(file, "loss_scale", entry->loss_scale);
     if (!isnan(entry->valid_loss))
         print_number(file, "valid_loss", entry->valid_loss);
     fputs("}\n", file);

@@ -163,6 +163,8 @@ static int open_device(struct session *session)
 static int fail_memory(struct session *session, const struct qn_gpt_config *config,
                        const struct needs *needs)
 {
+    if (!needs->lacks_memory)
+        return session_fail(session, "%s", needs->problem);
     struct qn_options device = device_options(session);
     const struct settings *settings = &session->run.settings;
     size_t batch = learner_largest_batch(&device, config, settings, session->corpus.valid != NULL);

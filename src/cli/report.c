@@ -61,10 +61,14 @@ static void take_report(struct session *session, const struct qn_step *step)
         .tokens_per_second = tokens * (double)steps / fmax(now - since, 1e-9),
         .seconds = session->seconds_before + seconds_now() - session->started,
         .valid_loss = NAN,
+        .skipped = step->skipped,
+        .loss_scale = step->loss_scale,
     };
     session->is_latest_logged = false;
     session->skipped = step->skipped;
-    session->skipped_in_a_row = isfinite(step->gradient_norm) ? 0 : session->skipped_in_a_row + 1;
+    bool is_finite = isfinite(step->gradient_norm),
+         may_recover = isfinite(step->loss) && step->loss_scale > 1;
+    session->skipped_in_a_row = is_finite || may_recover ? 0 : session->skipped_in_a_row + 1;
     session->shown_loss += session->latest.loss;
 }
 

@@ -57,6 +57,8 @@ static const struct setting {
     SETTING("beta2", REAL, beta2, false),
     SETTING("momentum", REAL, momentum, false),
     SETTING("clip", REAL, clip, false),
+    SETTING("dtype", TEXT, dtype, false),
+    SETTING("loss-scale", REAL, loss_scale, false),
     SETTING("seed", WHOLE, seed, false),
     SETTING("patience", WHOLE, patience, false),
     SETTING("eval-every", WHOLE, eval_every, true),
@@ -144,9 +146,11 @@ static const char *const schedules[] = {
     [QN_COSINE] = "cosine",     [QN_LINEAR] = "linear",
     [QN_CONSTANT] = "constant", [QN_INVERSE_SQRT] = "inverse-sqrt",
     [QN_STEPS] = "step",        [QN_NOAM] = "noam"};
+static const char *const types[] = {[QN_F32] = "f32", [QN_F16] = "f16", [QN_BF16] = "bf16"};
 enum {
     OPTIMIZERS = sizeof optimizers / sizeof *optimizers,
     SCHEDULES = sizeof schedules / sizeof *schedules,
+    DTYPES = sizeof types / sizeof *types,
     NAMES_TEXT = 128
 };
 
@@ -181,6 +185,13 @@ bool schedule_named(const char *name, enum qn_schedule_kind *kind)
     return found < SCHEDULES;
 }
 
+bool type_named(const char *name, enum qn_type *type)
+{
+    size_t found = find_name(name, types, DTYPES);
+    *type = (enum qn_type)found;
+    return found < DTYPES;
+}
+
 static bool check_name(const char *option, const char *name, const char *const *names, size_t count,
                        const struct options *options)
 {
@@ -193,29 +204,28 @@ static bool check_name(const char *option, const char *name, const char *const *
     return false;
 }
 
-/* Options that one optimizer or schedule reads and another does not. */
+/* Options that one optimizer, schedule or type reads and another does not. */
 static bool check_meaning(const struct settings *settings, const struct options *options)
 {
-    static const struct {
+    const struct {
         const char *option, *readers; /* names, with a blank before and behind each */
-        bool of_schedule;
+        const char *of, *name;        /* the option that names one of them, and its value */
     } meanings[] = {
-        {"momentum", " sgd rmsprop muon ", false},
-        {"beta1", " adamw adam ", false},
-        {"beta2", " adamw adam rmsprop ", false},
-        {"step-size", " step ", true},
-        {"gamma", " step ", true},
-        {"min-lr", " cosine linear ", true},
+        {"momentum", " sgd rmsprop muon ", "optimizer", settings->optimizer},
+        {"beta1", " adamw adam ", "optimizer", settings->optimizer},
+        {"beta2", " adamw adam rmsprop ", "optimizer", settings->optimizer},
+        {"step-size", " step ", "schedule", settings->schedule},
+        {"gamma", " step ", "schedule", settings->schedule},
+        {"min-lr", " cosine linear ", "schedule", settings->schedule},
+        {"loss-scale", " f16 ", "dtype", settings->dtype},
     };
     for (size_t i = 0; i < sizeof meanings / sizeof *meanings; i++) {
-        const char *reader = meanings[i].of_schedule ? settings->schedule : settings->optimizer;
         char word[NAMES_TEXT];
-        snprintf(word, sizeof word, " %s ", reader);
+        snprintf(word, sizeof word, " %s ", meanings[i].name);
         if (!options_given(options, meanings[i].option) || strstr(meanings[i].readers, word))
             continue;
         usage_error(options, "--%s means nothing to --%s %s; it is for%s", meanings[i].option,
-                    meanings[i].of_schedule ? "schedule" : "optimizer", reader,
-                    meanings[i].readers);
+                    meanings[i].of, meanings[i].name, meanings[i].readers);
         return false;
     }
     return true;
@@ -301,6 +311,7 @@ bool run_configure(struct run *run, const struct options *options,
     settings->checkpoint = options_flag(options, "checkpoint-activations");
     if (!check_name("optimizer", settings->optimizer, optimizers, OPTIMIZERS, options) ||
         !check_name("schedule", settings->schedule, schedules, SCHEDULES, options) ||
+        !check_name("dtype", settings->dtype, types, DTYPES, options) ||
         !check_meaning(settings, options))
         return false;
     if (!options_given(options, "min-lr"))
@@ -533,9 +544,12 @@ static void read_settings(struct reader *reader, struct settings *settings, cons
         fail_field(reader, "embeddings", "a string", NULL);
     enum qn_optimizer_kind optimizer;
     enum qn_schedule_kind schedule;
+    enum qn_type type;
     if (!reader->failed &&
         (!settings->optimizer || !optimizer_named(settings->optimizer, &optimizer)))
         fail_field(reader, "optimizer", "the name of one", json_object_get(object, "optimizer"));
+    if (!reader->failed && (!settings->dtype || !type_named(settings->dtype, &type)))
+        fail_field(reader, "dtype", "the name of one", json_object_get(object, "dtype"));
     if (!reader->failed && (!settings->schedule || !schedule_named(settings->schedule, &schedule)))
         fail_field(reader, "schedule", "the name of one", json_object_get(object, "schedule"));
 }

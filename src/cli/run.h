@@ -28,6 +28,8 @@ struct settings {
     double gamma;
     const char *optimizer; /* see optimizer_named() */
     double weight_decay, beta1, beta2, momentum, clip;
+    const char *dtype; /* see type_named() */
+    double loss_scale; /* of f16, at first */
     uint64_t seed, eval_every, eval_batches, patience;
 };
 
@@ -59,7 +61,8 @@ void run_release(struct run *run);
 /* As `quern train` calls it: "gpt", "llama". */
 const char *architecture_name(enum qn_architecture architecture);
 
-/* The names that --optimizer and --schedule take; false: it is none. */
+/* The names that --dtype, --optimizer and --schedule take; false: it is none. */
+bool type_named(const char *name, enum qn_type *type);
 bool optimizer_named(const char *name, enum qn_optimizer_kind *kind);
 bool schedule_named(const char *name, enum qn_schedule_kind *kind);
 

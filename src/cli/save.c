@@ -61,8 +61,6 @@ static int save(struct session *session, bool is_best)
         folder ? write_checkpoint(session, folder, is_best) : session_fail_library(session);
     if (status != EXIT_SUCCESS) {
         qn_checkpoints_abandon(session->checkpoints);
-        if (session->saved && !session->has_diverged)
-            session_say_saved(session);
         return status;
     }
     session->saved = run->step;

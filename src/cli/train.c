@@ -226,16 +226,10 @@ static int conclude(struct session *session, enum stop stop)
         return 128 + signal_caught(); /* before the first step: there is nothing to save */
     if (session_settle(session, stop != SIGNALLED && stop != LOG_LOST) != EXIT_SUCCESS)
         return EXIT_FAILED;
-    if (*session->log_problem) {
-        session_fail(session, "%s", session->log_problem);
-        session_say_saved(session);
-        return EXIT_FAILED;
-    }
-    if (options_given(session->options, "trace") && qn_profile_trace_end(session->qn) != QN_OK) {
-        session_fail_library(session);
-        session_say_saved(session);
-        return EXIT_FAILED;
-    }
+    if (*session->log_problem)
+        return session_fail(session, "%s", session->log_problem);
+    if (options_given(session->options, "trace") && qn_profile_trace_end(session->qn) != QN_OK)
+        return session_fail_library(session);
     if (stop == SIGNALLED) {
         say_stop(session, "by a signal");
         return 128 + signal_caught();
@@ -309,6 +303,8 @@ static int train_decoder(const struct options *options, enum qn_architecture arc
     session.ignores_hangup = is_hangup_ignored();
     signals_ignore();
     int status = run_session(&session);
+    if (status == EXIT_FAILED && session.saved && !session.has_diverged)
+        session_say_saved(&session);
     log_close(&session.log);
     free(session.curves);
     learner_release(&session.learner);

@@ -130,11 +130,20 @@ static void apply_quirks(struct device_info *info)
 
 /* ---- What the driver reports ---- */
 
-static uint64_t query_number(cl_device_id id, cl_device_info what)
+void query_check(struct device_info *info, cl_device_info what, cl_int code)
+{
+    if (code != CL_SUCCESS && !info->problem[0])
+        snprintf(info->problem, sizeof info->problem,
+                 "its driver fails when asked for number 0x%X: %s", (unsigned)what,
+                 cl_error_name(code));
+}
+
+static uint64_t query_number(struct device_info *info, cl_device_info what)
 {
     /* Answers are of 4 or 8 bytes, by what is asked: little-endian, so the rest stays 0. */
     uint64_t number = 0;
-    return clGetDeviceInfo(id, what, sizeof number, &number, NULL) == CL_SUCCESS ? number : 0;
+    query_check(info, what, clGetDeviceInfo(info->id, what, sizeof number, &number, NULL));
+    return number;
 }
 
 static bool has_extension(const char *extensions, const char *name)
@@ -146,15 +155,28 @@ static bool has_extension(const char *extensions, const char *name)
     return false;
 }
 
-static char *query_extensions(cl_device_id id)
+/* NULL: they are not known, and info->problem says why. */
+static char *query_extensions(struct device_info *info)
 {
     size_t bytes = 0;
-    if (clGetDeviceInfo(id, CL_DEVICE_EXTENSIONS, 0, NULL, &bytes) != CL_SUCCESS || bytes == 0)
-        return NULL;
+    cl_int code = clGetDeviceInfo(info->id, CL_DEVICE_EXTENSIONS, 0, NULL, &bytes);
     char *extensions = calloc(bytes + 1, 1);
-    if (extensions)
-        clGetDeviceInfo(id, CL_DEVICE_EXTENSIONS, bytes, extensions, NULL);
+    if (!extensions)
+        code = CL_OUT_OF_HOST_MEMORY;
+    else if (code == CL_SUCCESS)
+        code = clGetDeviceInfo(info->id, CL_DEVICE_EXTENSIONS, bytes, extensions, NULL);
+    query_check(info, CL_DEVICE_EXTENSIONS, code);
     return extensions;
+}
+
+/* Of OpenCL 3.0; a driver that does not answer has none. */
+static bool has_subgroups(const struct device_info *info)
+{
+    cl_uint most = 0;
+    return info->version >= 30 &&
+           clGetDeviceInfo(info->id, CL_DEVICE_MAX_NUM_SUB_GROUPS, sizeof most, &most, NULL) ==
+               CL_SUCCESS &&
+           most > 0;
 }
 
 /* Vectors of 1, 4, 8 or 16 floats. */
@@ -178,46 +200,44 @@ static void find_problem(struct device_info *info)
         problem = "it is older than OpenCL 1.2";
     else if (info->type & CL_DEVICE_TYPE_CUSTOM)
         problem = "it runs no OpenCL C";
-    else if (!query_number(info->id, CL_DEVICE_AVAILABLE))
+    else if (!query_number(info, CL_DEVICE_AVAILABLE))
         problem = "its driver says that it is not available";
-    else if (!query_number(info->id, CL_DEVICE_COMPILER_AVAILABLE))
+    else if (!query_number(info, CL_DEVICE_COMPILER_AVAILABLE))
         problem = "its driver has no compiler";
-    else if (!query_number(info->id, CL_DEVICE_ENDIAN_LITTLE))
+    else if (!query_number(info, CL_DEVICE_ENDIAN_LITTLE))
         problem = "it is big-endian";
-    if (problem)
+    if (problem && !info->problem[0])
         snprintf(info->problem, sizeof info->problem, "%s", problem);
 }
 
 void caps_query(struct device_info *info)
 {
-    cl_device_id id = info->id;
-    size_t native = query_number(id, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT);
+    find_problem(info);
+    size_t native = query_number(info, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT);
     bool is_cpu = (info->type & CL_DEVICE_TYPE_CPU) && native >= 4;
-    char *extensions = query_extensions(id);
+    char *extensions = query_extensions(info);
     const char *list = extensions ? extensions : "";
     struct qn_caps *caps = &info->caps;
     *caps = (struct qn_caps){
         .device_class = is_cpu ? QN_CPU : QN_GPU,
         .is_cpu = (info->type & CL_DEVICE_TYPE_CPU) != 0,
-        .compute_units = query_number(id, CL_DEVICE_MAX_COMPUTE_UNITS),
-        .clock_mhz = query_number(id, CL_DEVICE_MAX_CLOCK_FREQUENCY),
-        .global_memory = query_number(id, CL_DEVICE_GLOBAL_MEM_SIZE),
-        .max_allocation = query_number(id, CL_DEVICE_MAX_MEM_ALLOC_SIZE),
-        .local_memory = query_number(id, CL_DEVICE_LOCAL_MEM_SIZE),
-        .max_work_group = query_number(id, CL_DEVICE_MAX_WORK_GROUP_SIZE),
+        .compute_units = query_number(info, CL_DEVICE_MAX_COMPUTE_UNITS),
+        .clock_mhz = query_number(info, CL_DEVICE_MAX_CLOCK_FREQUENCY),
+        .global_memory = query_number(info, CL_DEVICE_GLOBAL_MEM_SIZE),
+        .max_allocation = query_number(info, CL_DEVICE_MAX_MEM_ALLOC_SIZE),
+        .local_memory = query_number(info, CL_DEVICE_LOCAL_MEM_SIZE),
+        .max_work_group = query_number(info, CL_DEVICE_MAX_WORK_GROUP_SIZE),
         .alignment =
-            size_max(query_number(id, CL_DEVICE_MEM_BASE_ADDR_ALIGN) / 8, 1), /* from bits */
+            size_max(query_number(info, CL_DEVICE_MEM_BASE_ADDR_ALIGN) / 8, 1), /* from bits */
         .float_width = width_of_class(is_cpu ? QN_CPU : QN_GPU, native),
         .fp16 = has_extension(list, "cl_khr_fp16"),
         .fp64 = has_extension(list, "cl_khr_fp64"),
         .subgroups = has_extension(list, "cl_khr_subgroups") ||
-                     has_extension(list, "cl_intel_subgroups") ||
-                     (info->version >= 30 && query_number(id, CL_DEVICE_MAX_NUM_SUB_GROUPS) > 0),
+                     has_extension(list, "cl_intel_subgroups") || has_subgroups(info),
         .clblast = CLBLAST_BUILT_IN,
     };
     free(extensions);
     apply_quirks(info);
-    find_problem(info);
 }
 
 struct qn_caps caps_none(void)

@@ -150,16 +150,27 @@ struct qn_counters qn_counters(const qn_context *context)
 /* ---- Types ---- */
 
 static const struct {
-    const char *name;
+    const char *name, *in_kernels; /* see cl/common.cl */
     size_t block_elements, block_bytes;
 } types[QN_TYPES] = {
-    [QN_F32] = {"f32", 1, 4}, [QN_F16] = {"f16", 1, 2}, [QN_BF16] = {"bf16", 1, 2},
-    [QN_I32] = {"i32", 1, 4}, [QN_U8] = {"u8", 1, 1},
+    [QN_F32] = {"f32", "float", 1, 4},  [QN_F16] = {"f16", "f16", 1, 2},
+    [QN_BF16] = {"bf16", "bf16", 1, 2}, [QN_I32] = {"i32", "int", 1, 4},
+    [QN_U8] = {"u8", "uchar", 1, 1},
 };
 
 const char *qn_type_name(enum qn_type type)
 {
     return types[type].name;
+}
+
+const char *type_in_kernels(enum qn_type type)
+{
+    return types[type].in_kernels;
+}
+
+bool type_is_real(enum qn_type type)
+{
+    return type == QN_F32 || type == QN_F16 || type == QN_BF16;
 }
 
 size_t qn_type_bytes(enum qn_type type, size_t count)

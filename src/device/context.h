@@ -44,6 +44,10 @@ void *context_grow(qn_context *context, void *array, size_t count, size_t *capac
 /* a * b into *product; false if it does not fit. */
 bool size_product(size_t *product, size_t a, size_t b);
 
+/* How kernels name the type of a number in memory; whether a kernel computes with it as a float. */
+const char *type_in_kernels(enum qn_type type);
+bool type_is_real(enum qn_type type);
+
 static inline size_t size_min(size_t a, size_t b)
 {
     return a < b ? a : b;

@@ -22,7 +22,8 @@ static const struct {
     {CL_MEM_OBJECT_ALLOCATION_FAILURE, "CL_MEM_OBJECT_ALLOCATION_FAILURE", QN_ERROR_DEVICE_MEMORY,
      "the device is out of memory: use a smaller batch, a shorter context or a smaller model"},
     {CL_OUT_OF_RESOURCES, "CL_OUT_OF_RESOURCES", 0,
-     "the device is out of memory or registers, or a kernel failed on it: try a smaller batch"},
+     "the device is out of memory or registers, or was lost, or a kernel failed on it: try a "
+     "smaller batch"},
     {CL_OUT_OF_HOST_MEMORY, "CL_OUT_OF_HOST_MEMORY", QN_ERROR_MEMORY, "the host is out of memory"},
     {CL_PROFILING_INFO_NOT_AVAILABLE, "CL_PROFILING_INFO_NOT_AVAILABLE", 0, NULL},
     {CL_MEM_COPY_OVERLAP, "CL_MEM_COPY_OVERLAP", 0, NULL},

@@ -47,8 +47,11 @@ void device_close(struct device *device);
 
 /* ---- Capabilities: caps.c ---- */
 
-/* Fills in version, caps, quirks and, where it cannot be used, problem. */
+/* Fills in caps, quirks and, where it cannot be used, problem. */
 void caps_query(struct device_info *info);
+
+/* Makes it the device's problem if a query of it has failed: what is not known is not guessed. */
+void query_check(struct device_info *info, cl_device_info what, cl_int code);
 
 /* Those of a plain device that is not there: what plans are made for without one. */
 struct qn_caps caps_none(void);

@@ -42,13 +42,13 @@ int tensor_place(qn_tensor *tensor, struct storage *storage, size_t offset)
     storage->references++;
     if (!storage->buffer)
         return QN_OK;
+    cl_int code;
     cl_buffer_region region = {offset, qn_tensor_bytes(tensor)};
     if (region.origin == 0 && region.size == storage->bytes) {
-        tensor->view = storage->buffer;
-        return device_check(tensor->context, clRetainMemObject(storage->buffer), "tensor %s",
-                            tensor->name);
+        code = clRetainMemObject(storage->buffer);
+        tensor->view = code == CL_SUCCESS ? storage->buffer : NULL;
+        return device_check(tensor->context, code, "tensor %s", tensor->name);
     }
-    cl_int code;
     tensor->view = clCreateSubBuffer(storage->buffer, CL_MEM_READ_WRITE,
                                      CL_BUFFER_CREATE_TYPE_REGION, &region, &code);
     return device_check(tensor->context, code, "tensor %s", tensor->name);

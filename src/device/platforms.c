@@ -12,6 +12,9 @@
 #define CL_PLATFORM_ICD_SUFFIX_KHR 0x0920
 #endif
 
+/* cl_khr_icd: what the loader says when there is no driver. */
+enum { NO_PLATFORM = -1001 };
+
 /* ---- Platforms ---- */
 
 /* Copies what a query gives, without blanks around it; "" if it fails. */
@@ -24,20 +27,20 @@ static void copy_text(char *text, size_t size, const char *found)
     snprintf(text, size, "%.*s", (int)length, found);
 }
 
-static void query_platform(cl_platform_id id, cl_platform_info what, char *text, size_t size)
+static cl_int query_platform(cl_platform_id id, cl_platform_info what, char *text, size_t size)
 {
     char found[1024] = "";
-    if (clGetPlatformInfo(id, what, sizeof found - 1, found, NULL) != CL_SUCCESS)
-        found[0] = '\0';
-    copy_text(text, size, found);
+    cl_int code = clGetPlatformInfo(id, what, sizeof found - 1, found, NULL);
+    copy_text(text, size, code == CL_SUCCESS ? found : "");
+    return code;
 }
 
-static void query_device(cl_device_id id, cl_device_info what, char *text, size_t size)
+static void query_device(struct device_info *info, cl_device_info what, char *text, size_t size)
 {
     char found[1024] = "";
-    if (clGetDeviceInfo(id, what, sizeof found - 1, found, NULL) != CL_SUCCESS)
-        found[0] = '\0';
-    copy_text(text, size, found);
+    cl_int code = clGetDeviceInfo(info->id, what, sizeof found - 1, found, NULL);
+    copy_text(text, size, code == CL_SUCCESS ? found : "");
+    query_check(info, what, code);
 }
 
 /* 12 of "OpenCL 1.2 and more". */
@@ -56,15 +59,23 @@ static void query_info(struct device_info *info, const struct platform *platform
                                  .device_number = number};
     memcpy(info->platform_name, platform->name, sizeof info->platform_name);
     memcpy(info->platform_version, platform->version, sizeof info->platform_version);
-    query_device(id, CL_DEVICE_NAME, info->name, sizeof info->name);
-    query_device(id, CL_DRIVER_VERSION, info->driver, sizeof info->driver);
-    query_device(id, CL_DEVICE_OPENCL_C_VERSION, info->opencl_c, sizeof info->opencl_c);
-    clGetDeviceInfo(id, CL_DEVICE_TYPE, sizeof info->type, &info->type, NULL);
+    query_device(info, CL_DEVICE_NAME, info->name, sizeof info->name);
+    query_device(info, CL_DRIVER_VERSION, info->driver, sizeof info->driver);
+    query_device(info, CL_DEVICE_OPENCL_C_VERSION, info->opencl_c, sizeof info->opencl_c);
+    query_check(info, CL_DEVICE_TYPE,
+                clGetDeviceInfo(id, CL_DEVICE_TYPE, sizeof info->type, &info->type, NULL));
     char version[192];
-    query_device(id, CL_DEVICE_VERSION, version, sizeof version);
+    query_device(info, CL_DEVICE_VERSION, version, sizeof version);
     int device = version_number(version), of_platform = version_number(platform->version);
     info->version = device < of_platform ? device : of_platform;
     caps_query(info);
+}
+
+static void platform_check(struct platform *platform, cl_int code)
+{
+    if (code != CL_SUCCESS && !platform->problem[0])
+        snprintf(platform->problem, sizeof platform->problem, "its driver fails: %s",
+                 cl_error_name(code));
 }
 
 /* Fills in the platform's devices, once. */
@@ -74,10 +85,8 @@ static int query_devices(qn_context *context, struct platform *platform)
         return QN_OK;
     cl_uint count = 0;
     cl_int code = clGetDeviceIDs(platform->id, CL_DEVICE_TYPE_ALL, 0, NULL, &count);
-    if (code != CL_SUCCESS && code != CL_DEVICE_NOT_FOUND)
-        snprintf(platform->problem, sizeof platform->problem, "its driver fails: %s",
-                 cl_error_name(code));
-    else if (count == 0)
+    platform_check(platform, code == CL_DEVICE_NOT_FOUND ? CL_SUCCESS : code);
+    if (!platform->problem[0] && count == 0)
         snprintf(platform->problem, sizeof platform->problem, "it has no devices");
     platform->queried = true;
     if (platform->problem[0])
@@ -86,7 +95,9 @@ static int query_devices(qn_context *context, struct platform *platform)
     platform->devices = context_alloc(context, count, sizeof *platform->devices);
     if (ids && platform->devices) {
         cl_uint filled = count;
-        if (clGetDeviceIDs(platform->id, CL_DEVICE_TYPE_ALL, count, ids, &filled) == CL_SUCCESS)
+        code = clGetDeviceIDs(platform->id, CL_DEVICE_TYPE_ALL, count, ids, &filled);
+        platform_check(platform, code);
+        if (code == CL_SUCCESS)
             platform->count = size_min(count, filled);
         for (size_t i = 0; i < platform->count; i++)
             query_info(&platform->devices[i], platform, ids[i], i);
@@ -107,8 +118,11 @@ int platforms_find(qn_context *context, struct platforms *platforms)
 {
     *platforms = (struct platforms){0};
     cl_uint count = 0;
-    if (clGetPlatformIDs(0, NULL, &count) != CL_SUCCESS || count == 0)
+    cl_int code = clGetPlatformIDs(0, NULL, &count);
+    if (code == NO_PLATFORM || (code == CL_SUCCESS && count == 0))
         return QN_OK;
+    if (code != CL_SUCCESS)
+        return device_check(context, code, "looking for OpenCL platforms");
     cl_platform_id *ids = context_alloc(context, count, sizeof *ids);
     platforms->platform = context_alloc(context, count, sizeof *platforms->platform);
     if (!ids || !platforms->platform) {
@@ -117,20 +131,23 @@ int platforms_find(qn_context *context, struct platforms *platforms)
         return QN_ERROR_MEMORY;
     }
     cl_uint filled = count;
-    if (clGetPlatformIDs(count, ids, &filled) == CL_SUCCESS)
+    code = clGetPlatformIDs(count, ids, &filled);
+    if (code == CL_SUCCESS)
         platforms->count = size_min(count, filled);
     for (size_t i = 0; i < platforms->count; i++) {
         struct platform *platform = &platforms->platform[i];
         platform->id = ids[i];
         platform->number = i;
-        query_platform(ids[i], CL_PLATFORM_NAME, platform->name, sizeof platform->name);
-        query_platform(ids[i], CL_PLATFORM_VERSION, platform->version, sizeof platform->version);
+        platform_check(platform, query_platform(ids[i], CL_PLATFORM_NAME, platform->name,
+                                                sizeof platform->name));
+        platform_check(platform, query_platform(ids[i], CL_PLATFORM_VERSION, platform->version,
+                                                sizeof platform->version));
         query_platform(ids[i], CL_PLATFORM_VENDOR, platform->vendor, sizeof platform->vendor);
         query_platform(ids[i], CL_PLATFORM_ICD_SUFFIX_KHR, platform->suffix,
                        sizeof platform->suffix);
     }
     free(ids);
-    return QN_OK;
+    return device_check(context, code, "looking for OpenCL platforms");
 }
 
 /* ---- Choosing ---- */

@@ -257,8 +257,9 @@ int profile_collect(qn_context *context)
         if (code == CL_SUCCESS)
             trace_command(profile, pending, start, seconds);
         if (status == QN_OK)
-            status = device_check(context, code, "%s (%s): running kernel %s", pending->node,
-                                  row->op, row->kernel);
+            status = device_check(context, code, "%s%s%s%s: running kernel %s", pending->node,
+                                  *pending->node ? " (" : "", row->op, *pending->node ? ")" : "",
+                                  row->kernel);
         release_event(pending->start);
         release_event(pending->end);
     }

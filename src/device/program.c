@@ -352,7 +352,7 @@ static int report_failure(qn_context *context, const struct instance *const *ins
     }
     if (own_log)
         log = own_log;
-    log = log && *log ? log : "(the driver gives no log)";
+    log = log && *log ? log : "(CL_BUILD_PROGRAM_FAILURE, and the driver gives no log)";
     char defines[160] = "";
     if (culprit && *culprit->defines) {
         snprintf(defines, sizeof defines, " with %s", culprit->defines);

@@ -40,6 +40,12 @@ bool gemm_cpu_fits(const struct gemm_problem *problem, const struct qn_caps *cap
            caps->local_memory >= LEAST_LOCAL_MEMORY;
 }
 
+/* Sums of results that are narrower than they. */
+size_t gemm_cpu_workspace(enum qn_type type, size_t count)
+{
+    return type == QN_F32 ? 0 : count * sizeof(float);
+}
+
 /* How y is cut, and floats of local memory. */
 struct tiling {
     size_t rows, columns, row_part, k_block; /* rows 0: all */
@@ -51,6 +57,9 @@ static void launch_tiles(struct qn_launch *launch, const struct gemm_problem *p,
 {
     qn_launch_kernel(launch, &source_gemm_cpu, "gemm_cpu");
     qn_launch_define(launch, "B_IS_PACKED", p->b_is_packed);
+    bool is_narrow = qn_launch_result(launch) != QN_F32;
+    qn_launch_define(launch, "IS_NARROW", is_narrow);
+    gemm_launch_types(launch);
     gemm_launch_arguments(launch, p);
     qn_launch_uint(launch, tiling.rows);
     qn_launch_uint(launch, tiling.columns);
@@ -59,6 +68,8 @@ static void launch_tiles(struct qn_launch *launch, const struct gemm_problem *p,
     qn_launch_local(launch, size_max(tiling.a_panels, 1) * sizeof(float));
     qn_launch_local(launch, size_max(tiling.b_panels, 1) * sizeof(float));
     qn_launch_local(launch, tiling.tile * sizeof(float));
+    if (is_narrow)
+        qn_launch_workspace(launch);
     qn_launch_range(launch, (size_t[3]){size_min(tiles, QN_MAX_ITEMS)}, (size_t[3]){1});
 }
 
@@ -165,6 +176,8 @@ void gemm_cpu_pack(struct qn_launch *launch, const struct gemm_problem *p)
     size_t k_block = block_of_k(p->k, caps, panel);
     qn_launch_kernel(launch, &source_gemm_cpu, "gemm_pack");
     qn_launch_define(launch, "B_IS_PACKED", true);
+    qn_launch_define(launch, "IS_NARROW", false);
+    gemm_launch_types(launch);
     qn_launch_output(launch, 0);
     qn_launch_input(launch, 0);
     qn_launch_uint(launch, p->n);

@@ -6,6 +6,12 @@ size_t gemm_batch_count(const struct gemm_problem *problem)
     return problem->batch[0] * problem->batch[1];
 }
 
+void gemm_launch_types(struct qn_launch *launch)
+{
+    qn_launch_type(launch, "T", qn_launch_layout(launch, 0)->type);
+    qn_launch_type(launch, "Y", qn_launch_result(launch));
+}
+
 void gemm_launch_arguments(struct qn_launch *launch, const struct gemm_problem *p)
 {
     qn_launch_input(launch, 0);

@@ -27,6 +27,8 @@ struct gemm_problem {
 /* CPUs: one work-item a group, packed panels, explicit vectors; few rows (generating text) at the
  * speed of memory.  cl/gemm_cpu.cl */
 bool gemm_cpu_fits(const struct gemm_problem *problem, const struct qn_caps *caps);
+size_t gemm_cpu_workspace(enum qn_type type,
+                          size_t count); /* bytes, for so many results of a type */
 void gemm_cpu_record(struct qn_launch *launch, const struct gemm_problem *problem);
 
 /* b (k x n), made ready once for many products: whether it pays for products of so many rows, the floats that it takes, and how it is
@@ -46,6 +48,9 @@ void gemm_clblast_record(struct qn_launch *launch, const struct gemm_problem *pr
 /* ---- For the providers ---- */
 
 size_t gemm_batch_count(const struct gemm_problem *problem);
+
+/* Defines T, the type of the operands, and Y, that of the results. */
+void gemm_launch_types(struct qn_launch *launch);
 
 /* The arguments with which every kernel of ours begins (see cl/gemm_*.cl): a, b, y; what the
  * epilogue needs; sizes, strides and offsets. */

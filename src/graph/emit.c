@@ -132,6 +132,7 @@ static bool is_scalar(const struct emitter *emitter, size_t input)
 
 /* ---- Expressions ---- */
 
+/* A value in registers; in memory it is a type_in_kernels(). */
 static const char *type_word(enum qn_type type)
 {
     return type == QN_I32 ? "int" : "float";
@@ -208,14 +209,29 @@ static void put_expression(struct emitter *emitter, const qn_node *member)
     }
 }
 
+/* Numbers of 16 bits are rounded where they are computed, stored or not: so fusion changes nothing in them. */
+static const char *rounding(enum qn_type type)
+{
+    return type == QN_F16 ? "rounded_to_f16" : type == QN_BF16 ? "rounded_to_bf16" : "";
+}
+
 /* A cast says only "x0": what it does is in its types. */
 static const char *conversion(const qn_node *member)
 {
     enum qn_type to = member->outputs[0].type;
     enum qn_type from = member->n_inputs ? member->inputs[0]->outputs[0].type : to;
-    if (from == to || strcmp(node_expression(member), "x0") != 0)
+    if (strcmp(node_expression(member), "x0") != 0 || (from == QN_I32) == (to == QN_I32))
         return "";
     return to == QN_I32 ? "convert_intv" : "convert_floatv";
+}
+
+/* What the value of a member goes through: a number that is only handed on is rounded already. */
+static const char *rounding_of(const qn_node *member)
+{
+    enum qn_type to = member->outputs[0].type;
+    bool is_same = member->n_inputs && member->inputs[0]->outputs[0].type == to &&
+                   strcmp(node_expression(member), "x0") == 0;
+    return is_same ? "" : rounding(to);
 }
 
 /* ---- The kernel ---- */
@@ -226,12 +242,13 @@ static void put_parameters(struct emitter *emitter)
     put(text, "kernel void fused(ulong rows, ulong inner");
     for (size_t i = 0; i < emitter->n_members; i++)
         if (is_stored(emitter, i))
-            put(text, ", global %s *y%zu", type_word(emitter->members[i]->outputs[0].type), i);
+            put(text, ", global %s *y%zu", type_in_kernels(emitter->members[i]->outputs[0].type),
+                i);
     for (int axis = 0; axis < emitter->rank - 1; axis++)
         put(text, ", ulong n%d", axis);
     for (size_t i = 0; i < emitter->n_inputs; i++) {
         put(text, ", global const %s *x%zu, ulong o%zu",
-            type_word(emitter->inputs[i]->outputs[0].type), i, i);
+            type_in_kernels(emitter->inputs[i]->outputs[0].type), i, i);
         for (int axis = 0; axis < emitter->rank; axis++)
             put(text, ", long s%zu_%d", i, axis);
     }
@@ -268,14 +285,15 @@ static void put_load(struct emitter *emitter, size_t i, bool is_part)
     int inner = emitter->rank - 1;
     const char *type = type_word(emitter->inputs[i]->outputs[0].type);
     if (emitter->stride[i][inner] == 0)
-        put(&emitter->text, "            %sv u%zu = (%sv)(x%zu[p%zu]);\n", type, i, type, i, i);
+        put(&emitter->text, "            %sv u%zu = (%sv)(load(x%zu + p%zu));\n", type, i, type, i,
+            i);
     else if (emitter->stride[i][inner] == 1 && !is_part)
         put(&emitter->text, "            %sv u%zu = vloadv(0, x%zu + p%zu + i);\n", type, i, i, i);
     else
         put(&emitter->text,
             "            %s l%zu[FLOAT_WIDTH];\n"
             "            for (uint j = 0; j < FLOAT_WIDTH; j++)\n"
-            "                l%zu[j] = x%zu[p%zu + min(i + j, inner - 1) * s%zu_%d];\n"
+            "                l%zu[j] = load(x%zu + p%zu + min(i + j, inner - 1) * s%zu_%d);\n"
             "            %sv u%zu = vloadv(0, l%zu);\n",
             type, i, i, i, i, i, inner, type, i, i);
 }
@@ -289,7 +307,7 @@ static void put_store(struct emitter *emitter, size_t i, bool is_part)
             "            %s m%zu[FLOAT_WIDTH];\n"
             "            vstorev(v%zu, 0, m%zu);\n"
             "            for (uint j = 0; i + j < end; j++)\n"
-            "                y%zu[row * inner + i + j] = m%zu[j];\n",
+            "                store(m%zu[j], y%zu + row * inner + i + j);\n",
             type_word(emitter->members[i]->outputs[0].type), i, i, i, i, i);
 }
 
@@ -305,10 +323,11 @@ static bool uses_index(const struct emitter *emitter)
 static void put_members(struct emitter *emitter, const char *begin, const char *end)
 {
     for (size_t i = 0; i < emitter->n_members; i++) {
-        put(&emitter->text, "%s%sv v%zu = %s(", begin,
-            type_word(emitter->members[i]->outputs[0].type), i, conversion(emitter->members[i]));
-        put_expression(emitter, emitter->members[i]);
-        put(&emitter->text, ");%s", end);
+        const qn_node *member = emitter->members[i];
+        put(&emitter->text, "%s%sv v%zu = %s(%s(", begin, type_word(member->outputs[0].type), i,
+            rounding_of(member), conversion(member));
+        put_expression(emitter, member);
+        put(&emitter->text, "));%s", end);
     }
 }
 
@@ -335,7 +354,7 @@ static void put_kernel(struct emitter *emitter)
     for (size_t i = 0; i < emitter->n_inputs; i++) {
         const char *type = type_word(emitter->inputs[i]->outputs[0].type);
         if (is_scalar(emitter, i))
-            put(text, "    %sv u%zu = (%sv)(x%zu[o%zu]);\n", type, i, type, i, i);
+            put(text, "    %sv u%zu = (%sv)(load(x%zu + o%zu));\n", type, i, type, i, i);
     }
     put(text, "    ulong chunks = (inner + FLAT_CHUNK - 1) / FLAT_CHUNK;\n"
               "    for (ulong item = get_global_id(0); item < rows * chunks; item += "
@@ -352,13 +371,21 @@ static void put_kernel(struct emitter *emitter)
 
 /* ---- The macros ---- */
 
+static void put_result(struct text *text, const char *name, const qn_node *node, bool is_parameter)
+{
+    if (is_parameter)
+        put(text, "global %s *y%s, ", type_in_kernels(node->outputs[0].type), name);
+    else
+        put(text, "y%s, ", name);
+}
+
 /* The parameters of an operation's kernel for its fused nodes, or the same as arguments. */
 static void put_list(struct emitter *emitter, bool is_parameters)
 {
     struct text *text = &emitter->text;
     put(text, is_parameters ? "ulong fused_width, " : "fused_width, ");
     for (size_t i = 0; i < emitter->n_inputs; i++) {
-        const char *type = type_word(emitter->inputs[i]->outputs[0].type);
+        const char *type = type_in_kernels(emitter->inputs[i]->outputs[0].type);
         if (is_parameters)
             put(text, "global const %s *x%zu, ulong o%zu, long s%zu_0, long s%zu_1, ", type, i, i,
                 i, i);
@@ -368,10 +395,13 @@ static void put_list(struct emitter *emitter, bool is_parameters)
     for (size_t i = 0; i < emitter->n_constants; i++)
         put(text, is_parameters ? "float c%zu, " : "c%zu, ", i);
     if (stores_product(emitter))
-        put(text, is_parameters ? "global float *y_product, " : "y_product, ");
-    for (size_t i = 0; i + 1 < emitter->n_members; i++)
+        put_result(text, "_product", emitter->step->node, is_parameters);
+    for (size_t i = 0; i + 1 < emitter->n_members; i++) {
+        char number[24];
+        snprintf(number, sizeof number, "%zu", i);
         if (is_stored(emitter, i))
-            put(text, is_parameters ? "global float *y%zu, " : "y%zu, ", i);
+            put_result(text, number, emitter->members[i], is_parameters);
+    }
 }
 
 static void put_row_load(struct emitter *emitter, size_t i)
@@ -381,16 +411,17 @@ static void put_row_load(struct emitter *emitter, size_t i)
     const char *word = type_word(type);
     ptrdiff_t stride = emitter->stride[i][1];
     if (stride == 0)
-        put(text, "%sv u%zu = (%sv)(x%zu[o%zu + at_row * s%zu_0]); ", word, i, word, i, i, i);
-    else if (stride == 1 && type == QN_F32)
+        put(text, "%sv u%zu = (%sv)(load(x%zu + o%zu + at_row * s%zu_0)); ", word, i, word, i, i,
+            i);
+    else if (stride == 1 && type != QN_I32)
         put(text,
             "floatv u%zu = load_row(x%zu + o%zu + at_row * s%zu_0, at_column, at_end, 0.0f); ", i,
             i, i, i);
     else
         put(text,
             "%s l%zu[FLOAT_WIDTH]; for (uint j = 0; j < FLOAT_WIDTH; j++) "
-            "l%zu[j] = x%zu[o%zu + at_row * s%zu_0 + min(at_column + j, at_end - 1) * "
-            "s%zu_1]; %sv u%zu = vloadv(0, l%zu); ",
+            "l%zu[j] = load(x%zu + o%zu + at_row * s%zu_0 + min(at_column + j, at_end - 1) * "
+            "s%zu_1); %sv u%zu = vloadv(0, l%zu); ",
             word, i, i, i, i, i, i, word, i, i);
 }
 
@@ -405,7 +436,7 @@ static void put_fused(struct emitter *emitter)
         put(text,
             "uintv index = (uint)(at_row * fused_width + at_column) + convert_uintv(LANES); ");
     if (has_epilogue(emitter->step))
-        put(text, "floatv product = v; ");
+        put(text, "floatv product = %s(v); ", rounding(emitter->step->node->outputs[0].type));
     put_members(emitter, "", " ");
     if (stores_product(emitter))
         put(text, "store_row(product, y_product + at_row * fused_width, at_column, at_end); ");

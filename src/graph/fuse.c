@@ -131,6 +131,14 @@ static bool may_share(const qn_node *a, const qn_node *b)
     return a->segment == b->segment || (!is_computed_again(a) && !is_computed_again(b));
 }
 
+/* Whether an epilogue that ends in `last` has the type of the operation's results, or a wider one: sums that a kernel keeps where its
+ * results will be have room there. */
+static bool suits_type(const qn_node *operation, const qn_node *last)
+{
+    enum qn_type from = operation->outputs[0].type, to = last->outputs[0].type;
+    return type_is_real(to) && (to == QN_F32 || to == from);
+}
+
 /* Whether the node can be an epilogue of what computes the latest of its inputs.  Then it waits for no one else. */
 static bool is_epilogue(const struct fusion *fusion, const qn_node *node)
 {
@@ -143,8 +151,8 @@ static bool is_epilogue(const struct fusion *fusion, const qn_node *node)
             latest = source;
     }
     const struct qn_variant *variant = latest ? plan->variants[latest->id] : NULL;
-    return variant && variant->epilogue && node->outputs[0].type == QN_F32 &&
-           may_share(node, latest) && contains(node->inputs, node->n_inputs, latest) &&
+    return variant && variant->epilogue && suits_type(latest, node) && may_share(node, latest) &&
+           contains(node->inputs, node->n_inputs, latest) &&
            fusion->is_fixed[latest->id] == fusion->is_fixed[node->id] &&
            qn_shape_equal(*qn_out(node, 0), *qn_out(latest, 0)) &&
            suit_rows(plan, node->inputs, node->n_inputs, latest, variant->epilogue(latest));
@@ -258,7 +266,7 @@ static bool has_room_for(const struct fusion *fusion, const struct step *step,
         fusion->is_fixed[step->node->id] != fusion->is_fixed[group->node->id] ||
         !qn_shape_equal(*qn_out(step->node, 0), *qn_out(group->node, 0)))
         return false;
-    return is_group(step) || (step->variant->epilogue && group->node->outputs[0].type == QN_F32 &&
+    return is_group(step) || (step->variant->epilogue && suits_type(step->node, group->node) &&
                               !updates_in_place(fusion, group) &&
                               suit_rows(fusion->plan, inputs, count, step->node,
                                         step->variant->epilogue(step->node)));

@@ -113,7 +113,8 @@ static qn_node *derivative_node(qn_node *node, size_t i, qn_node *dy)
     const char *text = node->op->derivative[i];
     if (!text)
         return NULL;
-    struct derivative_attributes attributes = {.of = node->op, .input = (uint32_t)i};
+    struct derivative_attributes attributes = {
+        .of = node->op, .input = (uint16_t)i, .type = (uint16_t)node->inputs[i]->outputs[0].type};
     if (node->op->attributes)
         memcpy(attributes.a, node->attributes, node->op->attributes);
     qn_node *operands[QN_MAX_OPERANDS + 2];
@@ -133,6 +134,14 @@ static qn_node *derivative_node(qn_node *node, size_t i, qn_node *dy)
         operands[count++] = dy;
     }
     return qn_node_new(&derivative_op, &attributes, operands, count);
+}
+
+/* The gradient of an output in the type that it has. */
+static qn_node *in_own_type(const qn_node *node, int output, qn_node *gradient)
+{
+    enum qn_type type = output ? node->outputs[output].type : gradient_type(node);
+    bool differs = gradient && type_is_real(type) && qn_node_type(gradient) != type;
+    return differs ? qn_cast(gradient, type) : gradient;
 }
 
 /* Adds to the gradients of the node's inputs what comes through the node. */
@@ -157,6 +166,8 @@ static bool node_back(struct walk *walk, qn_node *node)
     if (!d_in)
         return false;
     walk->graph->origin = origin_copy(walk->graph, node->origin, true);
+    for (int i = 0; i < node->n_outputs; i++)
+        d_out[i] = in_own_type(node, i, d_out[i]);
     if (node->op->gradient)
         node->op->gradient(there, d_out, d_in);
     else

@@ -423,9 +423,56 @@ qn_node *qn_output(qn_node *node, int index)
 
 /* ---- Element-wise text ---- */
 
+bool node_promote(qn_node *node, size_t first, bool allows_i32)
+{
+    bool found[QN_TYPES] = {false};
+    for (size_t i = first; i < node->n_inputs; i++) {
+        enum qn_type type = node->inputs[i]->outputs[0].type;
+        float value;
+        if (!type_is_real(type) && !(allows_i32 && type == QN_I32))
+            return qn_node_fail(node, "input %zu is %s; it must be f32, f16 or bf16%s", i,
+                                qn_type_name(type), allows_i32 ? ", or all are i32" : "");
+        if (!node_is_constant(node->inputs[i], &value))
+            found[type] = true;
+    }
+    enum qn_type a = node->inputs[first]->outputs[0].type,
+                 b = node->inputs[node->n_inputs - 1]->outputs[0].type;
+    bool is_mixed = (found[QN_F16] && found[QN_BF16]) || ((a == QN_I32) != (b == QN_I32));
+    if (is_mixed)
+        return qn_node_fail(node, "inputs are %s and %s: cast one of them", qn_type_name(a),
+                            qn_type_name(b));
+    enum qn_type type = found[QN_I32]    ? QN_I32
+                        : found[QN_F32]  ? QN_F32
+                        : found[QN_F16]  ? QN_F16
+                        : found[QN_BF16] ? QN_BF16
+                                         : QN_F32;
+    node->outputs[0] = (struct qn_value){type, *qn_in(node, first)};
+    return true;
+}
+
+enum qn_type gradient_type(const qn_node *node)
+{
+    const qn_node *origin = node;
+    while (origin->n_inputs == 1 && (origin->op->view || origin->op == &cast_op))
+        origin = origin->inputs[0];
+    return origin->op == &leaf_op ? QN_F32 : node->outputs[0].type;
+}
+
+double bytes_of(const qn_node *node)
+{
+    double bytes = 0;
+    for (size_t i = 0; i < node->n_inputs; i++)
+        bytes += (double)qn_type_bytes(node->inputs[i]->outputs[0].type,
+                                       qn_shape_count(*qn_in(node, i)));
+    for (int i = 0; i < node->n_outputs; i++)
+        bytes += (double)qn_type_bytes(node->outputs[i].type, qn_shape_count(*qn_out(node, i)));
+    return bytes;
+}
+
 static bool derivative_infer(qn_node *node)
 {
-    node->outputs[0] = (struct qn_value){.type = QN_F32, .shape = *qn_in(node, 0)};
+    const struct derivative_attributes *derivative = node->attributes;
+    node->outputs[0] = (struct qn_value){(enum qn_type)derivative->type, *qn_in(node, 0)};
     return true;
 }
 

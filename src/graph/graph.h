@@ -59,12 +59,13 @@ struct assign_attributes {
 enum { MAX_FLOATS = 4 };
 struct derivative_attributes {
     const struct qn_op *of;
-    uint32_t input;
+    uint16_t input, type; /* and the type of that input */
     uint32_t
         operands; /* which of x0, x1, ..., then y, dy the text uses: these are the node's inputs */
     float a[MAX_FLOATS];
 };
 extern const struct qn_op derivative_op;
+extern const struct qn_op cast_op; /* to another type */
 
 /* The text of an element-wise node in the names x0..., y, dy, or NULL if it is none; and its constants. */
 const char *node_expression(const qn_node *node);
@@ -102,5 +103,16 @@ bool layout_is_rows(const struct qn_layout *layout);
 
 /* A constant's value, seen through views. */
 bool node_is_constant(const qn_node *node, float *value);
+
+/* Gives output 0 the shape of input `first`, and the type that it and those behind it have together: f32 if one is f32 and another
+ * of 16 bits; constants have the others'.  False and an error if there is none. */
+bool node_promote(qn_node *node, size_t first, bool allows_i32);
+
+/* The type of a node's gradient: its own, but f32 for parameters (leaves, and views and copies of them in other types), where gradients
+ * end and are added up. */
+enum qn_type gradient_type(const qn_node *node);
+
+/* Bytes of all inputs and outputs: what a run moves at least. */
+double bytes_of(const qn_node *node);
 
 #endif

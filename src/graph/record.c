@@ -74,6 +74,11 @@ void qn_launch_define(struct qn_launch *launch, const char *macro, long value)
     qn_launch_define_text(launch, macro, text);
 }
 
+void qn_launch_type(struct qn_launch *launch, const char *macro, enum qn_type type)
+{
+    qn_launch_define_text(launch, macro, type_in_kernels(type));
+}
+
 static void add_argument(struct qn_launch *launch, const struct argument *argument)
 {
     if (launch->status != QN_OK)
@@ -119,11 +124,21 @@ void qn_launch_input(struct qn_launch *launch, size_t index)
               variant && index < QN_MAX_OPERANDS ? variant->strides[index] : QN_CONTIGUOUS);
 }
 
+/* The node whose value output 0 of the step's kernels is. */
+static const qn_node *result_node(const struct step *step)
+{
+    return has_epilogue(step) ? step->members[step->n_members - 1] : step->node;
+}
+
+enum qn_type qn_launch_result(const struct qn_launch *launch)
+{
+    return result_node(launch->step)->outputs[0].type;
+}
+
 void qn_launch_output(struct qn_launch *launch, int index)
 {
     struct step *step = launch->step;
-    const qn_node *node =
-        index == 0 && has_epilogue(step) ? step->members[step->n_members - 1] : step->node;
+    const qn_node *node = index == 0 ? result_node(step) : step->node;
     struct slot *slot = step->target ? step->target : value_of(launch->plan, node, index)->slot;
     add_argument(launch,
                  &(struct argument){.kind = ARGUMENT_SLOT, .slot = slot, .size = slot->bytes});
@@ -252,8 +267,7 @@ static void record_copy(struct qn_launch *launch)
 {
     const qn_node *node = launch->step->node;
     size_t count = qn_shape_count(*qn_out(node, 0));
-    size_t words = divide_up(qn_type_bytes(node->outputs[0].type, count), 4);
-    record_copy_rows(launch, 0, 1, words, words, 0);
+    record_copy_rows(launch, 0, 1, count, count, 0);
 }
 
 int plan_record(qn_plan *plan)

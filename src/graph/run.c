@@ -366,11 +366,12 @@ static int start_results(qn_plan *plan, uint64_t run)
         struct plan_root *root = &plan->roots[i];
         if (root->ring == SIZE_MAX)
             continue;
+        char label[LABEL_TEXT];
         int status = device_check(
             plan->context,
             clEnqueueReadBuffer(plan->context->device->queue, root_buffer(plan, root), CL_FALSE, 0,
                                 node_bytes(root->node), results + root->ring, 0, NULL, NULL),
-            "reading %s", qn_node_name(root->node));
+            "reading %s", node_label(root->node, label, sizeof label));
         if (status != QN_OK)
             return status;
     }
@@ -476,11 +477,12 @@ int qn_get(qn_plan *plan, const qn_node *node, void *values)
         return context_fail(
             context, QN_ERROR_INVALID,
             "qn_get: another plan has run since, and may have overwritten the value");
+    char label[LABEL_TEXT];
     return device_check(context,
                         clEnqueueReadBuffer(context->device->queue, root_buffer(plan, root),
                                             CL_TRUE, 0, node_bytes(root->node), values, 0, NULL,
                                             NULL),
-                        "reading %s", qn_node_name(root->node));
+                        "reading %s", node_label(root->node, label, sizeof label));
 }
 
 float qn_get_f32(qn_plan *plan, const qn_node *node)

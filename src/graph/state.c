@@ -18,9 +18,7 @@ static bool check_tensor(const qn_node *node, const qn_tensor *tensor, const qn_
     if (tensor->type != value->outputs[0].type)
         return qn_node_fail(node, "tensor %s is %s, the value %s", tensor->name,
                             qn_type_name(tensor->type), qn_type_name(value->outputs[0].type));
-    return qn_type_bytes(tensor->type, 1) == 4 ||
-           qn_node_fail(node, "tensor %s is %s: only types of four bytes are written", tensor->name,
-                        qn_type_name(tensor->type));
+    return true;
 }
 
 static bool infer_assign(qn_node *node)
@@ -80,7 +78,7 @@ static void record_write(struct qn_launch *launch, const qn_node *node)
     for (size_t i = 0; i < (size_t)whole->rank; i++)
         if (i != write->axis)
             *(i < write->axis ? &outer : &inner) *= whole->size[i];
-    qn_launch_kernel(launch, &source_shape, "write_slice");
+    begin_copy(launch, "write_slice", write->tensor->type);
     qn_launch_output(launch, 0);
     qn_launch_input(launch, 0);
     qn_launch_input(launch, 1);
@@ -121,10 +119,8 @@ qn_tensor *tensor_written(const qn_node *node)
 static bool infer_copy(qn_node *node)
 {
     node->outputs[0] = node->inputs[0]->outputs[0];
-    return qn_type_bytes(node->outputs[0].type, 1) == 4 ||
-           qn_node_fail(node,
-                        "of %s: only types of four bytes are copied, as a result or for strides",
-                        qn_type_name(node->outputs[0].type));
+    return node->outputs[0].type != QN_U8 ||
+           qn_node_fail(node, "of u8, which is not copied, as a result or for strides");
 }
 
 const struct qn_op copy_op = {
@@ -180,7 +176,7 @@ static void record_pack(struct qn_launch *launch, const qn_node *node)
         const struct store_entry *entry = next_entry(pack, &index);
         size_t begin = entry ? entry->offset / sizeof(float) : total;
         if (begin > end) {
-            qn_launch_kernel(launch, &source_shape, "zero");
+            begin_copy(launch, "zero", QN_F32);
             qn_launch_output(launch, 0);
             qn_launch_ulong(launch, end);
             qn_launch_ulong(launch, begin - end);

@@ -76,6 +76,8 @@ static qn_node *embeddings(struct forward *forward, qn_node *tokens)
     /* Not a slice of the positions' embeddings: its gradient would need one more kernel where the length is not n_positions. */
     if (gpt->positions)
         x = qn_add(x, qn_embedding(qn_leaf(tokens->graph, gpt->positions), forward->positions));
+    if (forward->options->type != QN_F32)
+        x = qn_cast(x, forward->options->type);
     return apply_dropout(x, gpt->config.embd_pdrop, &forward->dropout);
 }
 
@@ -114,7 +116,7 @@ static qn_node *last_hidden(const qn_gpt *gpt, qn_node *tokens,
 qn_node *qn_gpt_logits(const qn_gpt *gpt, qn_node *tokens, struct qn_gpt_forward options)
 {
     qn_node *x = last_hidden(gpt, tokens, &options);
-    return x ? qn_matmul_with(x, qn_leaf(x->graph, gpt->head),
+    return x ? qn_matmul_with(x, parameter_beside(x, gpt->head),
                               (struct qn_matmul){.transpose_b = true})
              : NULL;
 }
@@ -127,7 +129,8 @@ qn_node *qn_gpt_loss(const qn_gpt *gpt, qn_node *tokens, qn_node *targets,
     if (!x)
         return NULL;
     size_t rows = MOST_BYTES / (gpt->config.vocab_size * sizeof(float));
-    return qn_linear_cross_entropy(x, qn_leaf(x->graph, gpt->head), targets,
-                                   (struct qn_cross_entropy){.ignore_index = QN_IGNORE},
-                                   options.loss_rows ? options.loss_rows : size_max(rows, 1));
+    return qn_linear_cross_entropy(
+        x, parameter_beside(x, gpt->head), targets,
+        (struct qn_cross_entropy){.ignore_index = QN_IGNORE, .gradient_scale = options.loss_scale},
+        options.loss_rows ? options.loss_rows : size_max(rows, 1));
 }

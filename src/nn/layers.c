@@ -73,22 +73,23 @@ int initialise_parameter(qn_tensor *tensor, double deviation, uint64_t seed)
 
 /* ---- Nodes ---- */
 
-static qn_node *leaf_beside(const qn_node *x, qn_tensor *tensor)
+qn_node *parameter_beside(const qn_node *x, qn_tensor *tensor)
 {
-    return x ? qn_leaf(x->graph, tensor) : NULL;
+    qn_node *leaf = x ? qn_leaf(x->graph, tensor) : NULL;
+    return leaf && qn_node_type(leaf) != qn_node_type(x) ? qn_cast(leaf, qn_node_type(x)) : leaf;
 }
 
 qn_node *apply_linear(qn_node *x, const struct linear *linear)
 {
-    qn_node *y = qn_matmul_with(x, leaf_beside(x, linear->weight),
+    qn_node *y = qn_matmul_with(x, parameter_beside(x, linear->weight),
                                 (struct qn_matmul){.transpose_b = linear->is_transposed});
-    return linear->bias ? qn_add(y, leaf_beside(x, linear->bias)) : y;
+    return linear->bias ? qn_add(y, parameter_beside(x, linear->bias)) : y;
 }
 
 qn_node *apply_norm(qn_node *x, const struct norm *norm, double epsilon)
 {
-    qn_node *weight = leaf_beside(x, norm->weight);
-    return norm->bias ? qn_layer_norm(x, weight, leaf_beside(x, norm->bias), epsilon)
+    qn_node *weight = parameter_beside(x, norm->weight);
+    return norm->bias ? qn_layer_norm(x, weight, parameter_beside(x, norm->bias), epsilon)
                       : qn_rms_norm(x, weight, epsilon);
 }
 

@@ -37,13 +37,14 @@ bool name_ends_with(const char *name, const char *end);
 /* Biases 0, weights of norms 1, all others normal of this deviation. */
 int initialise_parameter(qn_tensor *tensor, double deviation, uint64_t seed);
 
-/* ---- Nodes ---- */
+/* ---- Nodes: of the type of x, whatever that of the parameters ---- */
 
 struct dropout {
     qn_node *key;    /* NULL: none */
     uint32_t stream; /* of the next one */
 };
 
+qn_node *parameter_beside(const qn_node *x, qn_tensor *tensor);
 qn_node *apply_linear(qn_node *x, const struct linear *linear);
 qn_node *apply_norm(qn_node *x, const struct norm *norm, double epsilon);
 qn_node *apply_dropout(qn_node *x, double p, struct dropout *dropout);

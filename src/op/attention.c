@@ -37,6 +37,12 @@ struct attention_attributes {
     float scale;
 };
 
+/* Of q, k, v, out and their gradients. */
+static enum qn_type type_of(const qn_node *node)
+{
+    return node->inputs[0]->outputs[0].type;
+}
+
 /* The axes of q, k and v. */
 struct sizes {
     size_t batch, heads, kv_heads, queries, keys, head_size;
@@ -101,8 +107,9 @@ static bool check_operands(qn_node *node)
 {
     static const char *const names[] = {"q", "k", "v"};
     for (size_t i = 0; i < 3; i++) {
-        if (node->inputs[i]->outputs[0].type != QN_F32)
-            return qn_node_fail(node, "%s is not f32", names[i]);
+        if (!type_is_real(type_of(node)) || node->inputs[i]->outputs[0].type != type_of(node))
+            return qn_node_fail(node, "%s is %s; q, k and v must all be f32, f16 or bf16", names[i],
+                                qn_type_name(node->inputs[i]->outputs[0].type));
         if (qn_in(node, i)->rank != 4)
             return qn_node_fail(node, "%s has %d axes, not 4: (B, T, H, D)", names[i],
                                 qn_in(node, i)->rank);
@@ -136,7 +143,7 @@ static bool infer_attention(qn_node *node)
     if (attributes->has_position && !attributes->is_causal)
         return qn_node_fail(node, "a position means nothing where is_causal is false");
     struct sizes s = sizes_of(node);
-    node->outputs[0] = (struct qn_value){QN_F32, *qn_in(node, 0)};
+    node->outputs[0] = node->inputs[0]->outputs[0];
     node->outputs[1] = (struct qn_value){QN_F32, QN_SHAPE(s.batch, s.heads, s.queries)};
     return true;
 }
@@ -154,11 +161,11 @@ static bool infer_attention_backward(qn_node *node)
     if (is_joined(node)) {
         struct sizes s = sizes_of(node);
         node->outputs[0] = (struct qn_value){
-            QN_F32, QN_SHAPE(s.batch, s.queries, (s.heads + 2 * s.kv_heads) * s.head_size)};
+            type_of(node), QN_SHAPE(s.batch, s.queries, (s.heads + 2 * s.kv_heads) * s.head_size)};
         return true;
     }
     for (int i = 0; i < 3; i++)
-        node->outputs[i] = (struct qn_value){QN_F32, *qn_in(node, (size_t)i)};
+        node->outputs[i] = node->inputs[i]->outputs[0];
     return true;
 }
 
@@ -216,6 +223,14 @@ static void launch_forward(struct qn_launch *launch, const qn_node *node)
     qn_launch_uint(launch, keep_lse);
 }
 
+/* What kernels are compiled for: numbers of a head, and their type. */
+static void define_heads(struct qn_launch *launch, const qn_node *node)
+{
+    qn_launch_define(launch, "D", (long)sizes_of(node).head_size);
+    qn_launch_type(launch, "T", type_of(node));
+    qn_launch_define(launch, "IS_NARROW", type_of(node) != QN_F32);
+}
+
 static void launch_range(struct qn_launch *launch, size_t items, size_t group)
 {
     qn_launch_range(launch, (size_t[3]){size_min(items, QN_MAX_ITEMS / group)}, (size_t[3]){group});
@@ -245,7 +260,7 @@ static void begin_forward(struct qn_launch *launch, const qn_node *node,
                           const struct qn_source *source, size_t block)
 {
     qn_launch_kernel(launch, source, "attention_forward");
-    qn_launch_define(launch, "D", (long)sizes_of(node).head_size);
+    define_heads(launch, node);
     qn_launch_define(launch, "BACKWARD", 0);
     qn_launch_define(launch, "BLOCK", (long)block);
     launch_forward(launch, node);
@@ -311,7 +326,7 @@ static void record_decode(struct qn_launch *launch, const qn_node *node,
     bool keep_lse = qn_launch_output_used(launch, 1);
 
     qn_launch_kernel(launch, source, "attention_decode");
-    qn_launch_define(launch, "D", (long)s.head_size);
+    define_heads(launch, node);
     qn_launch_define(launch, "HEADS", (long)heads);
     launch_forward(launch, node);
     if (chunks > 1)
@@ -324,7 +339,7 @@ static void record_decode(struct qn_launch *launch, const qn_node *node,
         return;
 
     qn_launch_kernel(launch, &source_attention_merge, "attention_merge");
-    qn_launch_define(launch, "D", (long)s.head_size);
+    define_heads(launch, node);
     qn_launch_input(launch, attributes->has_position ? 3 : 0);
     qn_launch_output(launch, 0);
     qn_launch_output(launch, keep_lse ? 1 : 0);
@@ -379,7 +394,7 @@ static void record_backward_part(struct qn_launch *launch, const qn_node *node, 
 {
     struct sizes s = sizes_of(node);
     qn_launch_kernel(launch, &source_attention_cpu, "attention_backward");
-    qn_launch_define(launch, "D", (long)s.head_size);
+    define_heads(launch, node);
     qn_launch_define(launch, "BACKWARD", 1);
     qn_launch_define(launch, "BLOCK", (long)cpu_block(s.head_size));
     for (size_t input = Q; input <= D_OUT; input++)
@@ -394,6 +409,8 @@ static void record_backward_part(struct qn_launch *launch, const qn_node *node, 
     qn_launch_uint(launch, want_dq);
     qn_launch_uint(launch, want_dkv);
     launch_gradient_rows(launch, node);
+    if (type_of(node) != QN_F32)
+        qn_launch_workspace(launch);
     launch_range(
         launch,
         s.batch * s.kv_heads * divide_up(s.keys, key_part) * divide_up(s.queries, query_part), 1);
@@ -414,6 +431,13 @@ static void record_backward_cpu(struct qn_launch *launch, const qn_node *node)
     }
 }
 
+/* Where dk and dv are added up, if they are narrower than sums. */
+static size_t backward_workspace_cpu(const qn_node *node, const struct qn_caps *caps)
+{
+    (void)caps;
+    return type_of(node) == QN_F32 ? 0 : 2 * qn_shape_count(*qn_in(node, K)) * sizeof(float);
+}
+
 static size_t backward_workspace_gpu(const qn_node *node, const struct qn_caps *caps)
 {
     (void)caps;
@@ -424,7 +448,7 @@ static void launch_backward_gpu(struct qn_launch *launch, const qn_node *node, c
 {
     size_t head_size = sizes_of(node).head_size;
     qn_launch_kernel(launch, &source_attention_gpu, name);
-    qn_launch_define(launch, "D", (long)head_size);
+    define_heads(launch, node);
     qn_launch_define(launch, "BACKWARD", 1);
     qn_launch_define(launch, "BLOCK", gpu_block(head_size));
     for (size_t input = Q; input <= V; input++)
@@ -474,10 +498,7 @@ static struct qn_cost cost_of(const qn_node *node, int products)
         pairs = fmin(pairs, queries * attributes->window);
     struct qn_cost cost = {.flops =
                                2.0 * products * pairs * (double)(s.batch * s.heads * s.head_size)};
-    for (size_t i = 0; i < node->n_inputs; i++)
-        cost.bytes += (double)qn_shape_count(*qn_in(node, i)) * sizeof(float);
-    for (int i = 0; i < node->n_outputs; i++)
-        cost.bytes += (double)qn_shape_count(*qn_out(node, i)) * sizeof(float);
+    cost.bytes = bytes_of(node);
     return cost;
 }
 
@@ -498,6 +519,7 @@ static const struct qn_variant backward_variants[] = {
      .needs = "a CPU with vectors",
      .fits = fits_cpu,
      .strides = {QN_ROWS, QN_ROWS, QN_ROWS, QN_ROWS, QN_CONTIGUOUS, QN_ROWS},
+     .workspace = backward_workspace_cpu,
      .record = record_backward_cpu},
     {.name = "gpu",
      .strides = {QN_ROWS, QN_ROWS, QN_ROWS, QN_ROWS, QN_CONTIGUOUS, QN_ROWS},

@@ -18,8 +18,10 @@ static bool check_targets(qn_node *node)
 {
     qn_shape rows = *qn_in(node, 0);
     char logits[SHAPE_TEXT], targets[SHAPE_TEXT];
-    if (node->inputs[0]->outputs[0].type != QN_F32 || node->inputs[1]->outputs[0].type != QN_I32)
-        return qn_node_fail(node, "logits are %s and targets %s; they must be f32 and i32",
+    if (!type_is_real(node->inputs[0]->outputs[0].type) ||
+        node->inputs[1]->outputs[0].type != QN_I32)
+        return qn_node_fail(node,
+                            "logits are %s and targets %s; they must be f32, f16 or bf16, and i32",
                             qn_type_name(node->inputs[0]->outputs[0].type),
                             qn_type_name(node->inputs[1]->outputs[0].type));
     if (rows.rank == 0)
@@ -35,6 +37,13 @@ static bool check_targets(qn_node *node)
 static const struct cross_entropy_attributes *attributes_of(const qn_node *node)
 {
     return node->attributes;
+}
+
+/* The logits are input 0 of all operations here. */
+static void begin_kernel(struct qn_launch *launch, const qn_node *node, const char *name)
+{
+    qn_launch_kernel(launch, &source_cross_entropy, name);
+    qn_launch_type(launch, "T", node->inputs[0]->outputs[0].type);
 }
 
 /* ---- Forward: logits, targets -> result, log of the sum of exponentials by row, share of a row ---- */
@@ -62,7 +71,7 @@ static void record_cross_entropy(struct qn_launch *launch, const qn_node *node)
     const struct cross_entropy_attributes *attributes = attributes_of(node);
     size_t rows, width;
     rows_of(qn_in(node, 0), &rows, &width);
-    qn_launch_kernel(launch, &source_cross_entropy, "cross_entropy");
+    begin_kernel(launch, node, "cross_entropy");
     qn_launch_workspace(launch);
     qn_launch_output(launch, 1);
     qn_launch_input(launch, 0);
@@ -73,7 +82,7 @@ static void record_cross_entropy(struct qn_launch *launch, const qn_node *node)
     qn_launch_float(launch, attributes->label_smoothing);
     qn_launch_rows(launch, rows);
 
-    qn_launch_kernel(launch, &source_cross_entropy, "cross_entropy_sum");
+    begin_kernel(launch, node, "cross_entropy_sum");
     qn_launch_output(launch, 0);
     qn_launch_output(launch, 2);
     qn_launch_workspace(launch);
@@ -90,7 +99,7 @@ static const struct qn_variant variants[] = {
 static struct qn_cost cost(const qn_node *node)
 {
     double count = (double)qn_shape_count(*qn_in(node, 0));
-    return (struct qn_cost){.flops = 4 * count, .bytes = 4 * count};
+    return (struct qn_cost){.flops = 4 * count, .bytes = bytes_of(node)};
 }
 
 /* ---- Backward: logits, targets, log of the sum, share, d_loss -> d_logits ---- */
@@ -106,7 +115,7 @@ static void record_backward(struct qn_launch *launch, const qn_node *node)
     const struct cross_entropy_attributes *attributes = attributes_of(node);
     size_t rows, width;
     rows_of(qn_in(node, 0), &rows, &width);
-    qn_launch_kernel(launch, &source_cross_entropy, "cross_entropy_backward");
+    begin_kernel(launch, node, "cross_entropy_backward");
     qn_launch_output(launch, 0);
     for (size_t i = 0; i < 5; i++)
         qn_launch_input(launch, i);
@@ -120,7 +129,7 @@ static void record_backward(struct qn_launch *launch, const qn_node *node)
 static struct qn_cost cost_backward(const qn_node *node)
 {
     double count = (double)qn_shape_count(*qn_in(node, 0));
-    return (struct qn_cost){.flops = 4 * count, .bytes = 8 * count};
+    return (struct qn_cost){.flops = 4 * count, .bytes = bytes_of(node)};
 }
 
 static const struct qn_variant backward_variants[] = {{.name = "rows", .record = record_backward}};
@@ -188,11 +197,12 @@ static bool view_attached(const qn_node *node, int output, const struct qn_layou
 
 static void gradient_attached(qn_node *node, qn_node *const *d_out, qn_node **d_in)
 {
-    d_in[1] = qn_mul(node->inputs[3], d_out[0]);
-    d_in[2] = qn_mul(node->inputs[4], d_out[0]);
+    qn_node *factor = node->n_inputs > 5 ? qn_div(d_out[0], node->inputs[5]) : d_out[0];
+    d_in[1] = qn_mul(node->inputs[3], factor);
+    d_in[2] = qn_mul(node->inputs[4], factor);
 }
 
-/* A loss, two that it depends on, and its gradients with respect to them: the loss. */
+/* A loss, two that it depends on, its gradients with respect to them, and perhaps by what these were multiplied: the loss. */
 static const struct qn_op attached_op = {.name = "gradients_attached",
                                          .outputs = 1,
                                          .infer = infer_attached,
@@ -233,7 +243,7 @@ qn_node *qn_linear_cross_entropy(qn_node *x, qn_node *weight, qn_node *targets,
                                              qn_slice(all, 0, begin, end), summed);
         if (share)
             one = qn_mul(one, share);
-        if (qn_gradients(one, NULL, of, 2, d) != QN_OK)
+        if (qn_gradients(one, options.gradient_scale, of, 2, d) != QN_OK)
             break;
         loss = i ? qn_add(loss, one) : one;
         d_weight = i ? qn_add(d_weight, d[1]) : d[1];
@@ -241,7 +251,8 @@ qn_node *qn_linear_cross_entropy(qn_node *x, qn_node *weight, qn_node *targets,
     }
     qn_node *d_x = d_parts ? qn_reshape(qn_concat(d_parts, chunks, 0), shape) : NULL;
     free(d_parts);
-    return qn_node_new(&attached_op, NULL, (qn_node *[]){loss, x, weight, d_x, d_weight}, 5);
+    qn_node *inputs[] = {loss, x, weight, d_x, d_weight, options.gradient_scale};
+    return qn_node_new(&attached_op, NULL, inputs, options.gradient_scale ? 6 : 5);
 }
 
 /* ---- Correct: logits, targets -> 1 or 0 by row ---- */
@@ -258,7 +269,7 @@ static void record_correct(struct qn_launch *launch, const qn_node *node)
 {
     size_t rows, width;
     rows_of(qn_in(node, 0), &rows, &width);
-    qn_launch_kernel(launch, &source_cross_entropy, "correct");
+    begin_kernel(launch, node, "correct");
     qn_launch_output(launch, 0);
     qn_launch_input(launch, 0);
     qn_launch_input(launch, 1);

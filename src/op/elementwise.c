@@ -7,34 +7,22 @@
 
 /* ---- What all have in common ---- */
 
-static bool infer_f32(qn_node *node)
+static bool infer_real(qn_node *node)
 {
-    for (size_t i = 0; i < node->n_inputs; i++)
-        if (node->inputs[i]->outputs[0].type != QN_F32)
-            return qn_node_fail(node, "input %zu is %s, not f32", i,
-                                qn_type_name(node->inputs[i]->outputs[0].type));
-    node->outputs[0] = node->inputs[0]->outputs[0];
-    return true;
+    return node_promote(node, 0, false);
 }
 
-static bool infer_same_type(qn_node *node)
+static bool infer_number(qn_node *node)
 {
-    for (size_t i = 0; i < node->n_inputs; i++) {
-        enum qn_type type = node->inputs[i]->outputs[0].type,
-                     first = node->inputs[0]->outputs[0].type;
-        if (type != first || (type != QN_F32 && type != QN_I32))
-            return qn_node_fail(node, "its inputs are %s and %s; they must be both f32 or both i32",
-                                qn_type_name(first), qn_type_name(type));
-    }
-    node->outputs[0] = node->inputs[0]->outputs[0];
-    return true;
+    return node_promote(node, 0, true);
 }
 
 static bool infer_comparison(qn_node *node)
 {
-    if (!infer_same_type(node))
+    if (!infer_number(node))
         return false;
-    node->outputs[0].type = QN_F32;
+    if (node->outputs[0].type == QN_I32)
+        node->outputs[0].type = QN_F32;
     return true;
 }
 
@@ -109,42 +97,42 @@ static void gradient_div(qn_node *node, qn_node *const *d_out, qn_node **d_in)
 
 static const struct qn_op add_op = {.name = "add",
                                     .outputs = 1,
-                                    .infer = infer_same_type,
+                                    .infer = infer_number,
                                     .expression = "x0 + x1",
                                     .gradient = gradient_add,
                                     .simplify = simplify_add,
                                     .cost = cost_of_one};
 static const struct qn_op sub_op = {.name = "sub",
                                     .outputs = 1,
-                                    .infer = infer_same_type,
+                                    .infer = infer_number,
                                     .expression = "x0 - x1",
                                     .gradient = gradient_sub,
                                     .simplify = simplify_sub_or_div,
                                     .cost = cost_of_one};
 static const struct qn_op mul_op = {.name = "mul",
                                     .outputs = 1,
-                                    .infer = infer_same_type,
+                                    .infer = infer_number,
                                     .expression = "x0 * x1",
                                     .gradient = gradient_mul,
                                     .simplify = simplify_mul,
                                     .cost = cost_of_one};
 static const struct qn_op div_op = {.name = "div",
                                     .outputs = 1,
-                                    .infer = infer_f32,
+                                    .infer = infer_real,
                                     .expression = "x0 / x1",
                                     .gradient = gradient_div,
                                     .simplify = simplify_sub_or_div,
                                     .cost = cost_of_one};
 static const struct qn_op maximum_op = {.name = "maximum",
                                         .outputs = 1,
-                                        .infer = infer_same_type,
+                                        .infer = infer_number,
                                         .expression = "GREATER(x0, x1)",
                                         .derivative = {"SELECT(GE(x0, x1), dy, (floatv)(0.0f))",
                                                        "SELECT(GE(x0, x1), (floatv)(0.0f), dy)"},
                                         .cost = cost_of_one};
 static const struct qn_op minimum_op = {.name = "minimum",
                                         .outputs = 1,
-                                        .infer = infer_same_type,
+                                        .infer = infer_number,
                                         .expression = "LESSER(x0, x1)",
                                         .derivative = {"SELECT(LE(x0, x1), dy, (floatv)(0.0f))",
                                                        "SELECT(LE(x0, x1), (floatv)(0.0f), dy)"},
@@ -154,7 +142,7 @@ static const struct qn_op minimum_op = {.name = "minimum",
 static const struct qn_op pow_op = {
     .name = "pow",
     .outputs = 1,
-    .infer = infer_f32,
+    .infer = infer_real,
     .expression = "pow(x0, x1)",
     .derivative = {"SELECT(EQ(x1, 0.0f), (floatv)(0.0f), dy * x1 * pow(x0, x1 - 1.0f))",
                    "SELECT(EQ(x0, 0.0f), (floatv)(0.0f), dy * y * log(x0))"},
@@ -223,12 +211,7 @@ COMPARISON(not_equal, "not_equal", "NE")
 
 static bool infer_where(qn_node *node)
 {
-    enum qn_type a = node->inputs[1]->outputs[0].type, b = node->inputs[2]->outputs[0].type;
-    if (a != b || (a != QN_F32 && a != QN_I32))
-        return qn_node_fail(node, "the choices are %s and %s; they must be both f32 or both i32",
-                            qn_type_name(a), qn_type_name(b));
-    node->outputs[0] = node->inputs[1]->outputs[0];
-    return true;
+    return node_promote(node, 1, true);
 }
 
 static const struct qn_op where_op = {.name = "where",
@@ -252,7 +235,7 @@ qn_node *qn_where(qn_node *condition, qn_node *a, qn_node *b)
 #define UNARY(function, text, slope)                                                               \
     static const struct qn_op function##_op = {.name = #function,                                  \
                                                .outputs = 1,                                       \
-                                               .infer = infer_f32,                                 \
+                                               .infer = infer_real,                                \
                                                .expression = text,                                 \
                                                .derivative = {slope},                              \
                                                .cost = cost_of_one};                               \
@@ -305,7 +288,7 @@ static void gradient_scale(qn_node *node, qn_node *const *d_out, qn_node **d_in)
 static const struct qn_op scale_op = {.name = "scale",
                                       .outputs = 1,
                                       .attributes = sizeof(float),
-                                      .infer = infer_f32,
+                                      .infer = infer_real,
                                       .expression = "a0 * x0",
                                       .gradient = gradient_scale,
                                       .simplify = simplify_scale,
@@ -313,7 +296,7 @@ static const struct qn_op scale_op = {.name = "scale",
 static const struct qn_op offset_op = {.name = "offset",
                                        .outputs = 1,
                                        .attributes = sizeof(float),
-                                       .infer = infer_f32,
+                                       .infer = infer_real,
                                        .expression = "x0 + a0",
                                        .derivative = {"dy"},
                                        .simplify = simplify_offset,
@@ -322,7 +305,7 @@ static const struct qn_op clamp_op = {
     .name = "clamp",
     .outputs = 1,
     .attributes = 2 * sizeof(float),
-    .infer = infer_f32,
+    .infer = infer_real,
     .expression = "SELECT(LT(x0, (floatv)(a0)), (floatv)(a0), SELECT(GT(x0, (floatv)(a1)), "
                   "(floatv)(a1), x0))",
     .derivative = {"SELECT(LT(x0, (floatv)(a0)), (floatv)(0.0f), SELECT(GT(x0, (floatv)(a1)), "
@@ -354,9 +337,9 @@ static bool infer_cast(qn_node *node)
 {
     enum qn_type from = node->inputs[0]->outputs[0].type;
     enum qn_type to = ((const struct cast_attributes *)node->attributes)->type;
-    if ((from != QN_F32 && from != QN_I32) || (to != QN_F32 && to != QN_I32))
-        return qn_node_fail(node, "%s to %s: only f32 and i32 are cast", qn_type_name(from),
-                            qn_type_name(to));
+    if ((!type_is_real(from) && from != QN_I32) || (!type_is_real(to) && to != QN_I32))
+        return qn_node_fail(node, "%s to %s: only f32, f16, bf16 and i32 are cast",
+                            qn_type_name(from), qn_type_name(to));
     node->outputs[0] = (struct qn_value){to, *qn_in(node, 0)};
     return true;
 }
@@ -368,11 +351,12 @@ static qn_node *simplify_cast(qn_node *node)
 
 static void gradient_cast(qn_node *node, qn_node *const *d_out, qn_node **d_in)
 {
-    bool is_real = node->outputs[0].type == QN_F32 && node->inputs[0]->outputs[0].type == QN_F32;
+    bool is_real =
+        type_is_real(node->outputs[0].type) && type_is_real(node->inputs[0]->outputs[0].type);
     d_in[0] = is_real ? d_out[0] : NULL; /* whole numbers have no gradient */
 }
 
-static const struct qn_op cast_op = {.name = "cast",
+const struct qn_op cast_op = {.name = "cast",
                                      .outputs = 1,
                                      .attributes = sizeof(struct cast_attributes),
                                      .infer = infer_cast,
@@ -494,8 +478,8 @@ qn_node *qn_normal(qn_shape shape, qn_node *key, uint32_t stream)
 static bool infer_dropout(qn_node *node)
 {
     node->outputs[0] = node->inputs[0]->outputs[0];
-    return node->outputs[0].type == QN_F32 ||
-           qn_node_fail(node, "of %s, not f32", qn_type_name(node->outputs[0].type));
+    return type_is_real(node->outputs[0].type) ||
+           qn_node_fail(node, "of %s, not of real numbers", qn_type_name(node->outputs[0].type));
 }
 
 static qn_node *dropout(qn_node *x, const float *attributes, qn_node *seed, qn_node *step);

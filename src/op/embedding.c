@@ -12,17 +12,17 @@
 static bool infer_embedding(qn_node *node)
 {
     char text[SHAPE_TEXT];
-    if (node->inputs[0]->outputs[0].type != QN_F32 || qn_in(node, 0)->rank != 2)
-        return qn_node_fail(node, "the table is %s %s; it must be an f32 matrix",
-                            qn_type_name(node->inputs[0]->outputs[0].type),
-                            shape_text(qn_in(node, 0), text, sizeof text));
+    enum qn_type type = node->inputs[0]->outputs[0].type;
+    if (!type_is_real(type) || qn_in(node, 0)->rank != 2)
+        return qn_node_fail(node, "the table is %s %s; it must be a matrix of f32, f16 or bf16",
+                            qn_type_name(type), shape_text(qn_in(node, 0), text, sizeof text));
     if (node->inputs[1]->outputs[0].type != QN_I32 || qn_in(node, 1)->rank >= QN_MAX_RANK)
         return qn_node_fail(node, "ids are %s %s; they must be i32, of rank below %d",
                             qn_type_name(node->inputs[1]->outputs[0].type),
                             shape_text(qn_in(node, 1), text, sizeof text), QN_MAX_RANK);
     qn_shape shape = *qn_in(node, 1);
     shape.size[shape.rank++] = qn_in(node, 0)->size[1];
-    node->outputs[0] = (struct qn_value){QN_F32, shape};
+    node->outputs[0] = (struct qn_value){type, shape};
     return true;
 }
 
@@ -30,6 +30,7 @@ static void record_embedding(struct qn_launch *launch, const qn_node *node)
 {
     size_t count = qn_shape_count(*qn_in(node, 1));
     qn_launch_kernel(launch, &source_embedding, "embedding");
+    qn_launch_type(launch, "T", node->outputs[0].type);
     qn_launch_output(launch, 0);
     qn_launch_input(launch, 0);
     qn_launch_input(launch, 1);
@@ -41,7 +42,8 @@ static void record_embedding(struct qn_launch *launch, const qn_node *node)
 
 static struct qn_cost cost(const qn_node *node)
 {
-    return (struct qn_cost){.bytes = 8 * (double)qn_shape_count(*qn_out(node, 0))};
+    size_t count = qn_shape_count(*qn_out(node, 0));
+    return (struct qn_cost){.bytes = 2 * (double)qn_type_bytes(node->outputs[0].type, count)};
 }
 
 /* ---- Backward: ids, dy -> d_table ---- */
@@ -63,6 +65,7 @@ static void record_backward(struct qn_launch *launch, const qn_node *node)
     const struct backward_attributes *table = node->attributes;
     size_t block = qn_launch_caps(launch)->device_class == QN_CPU ? CPU_BLOCK : GPU_BLOCK;
     qn_launch_kernel(launch, &source_embedding, "embedding_backward");
+    qn_launch_type(launch, "T", node->inputs[1]->outputs[0].type);
     qn_launch_output(launch, 0);
     qn_launch_input(launch, 0);
     qn_launch_input(launch, 1);

@@ -13,6 +13,7 @@ struct attributes {
     uint32_t transpose_a, transpose_b;
     uint32_t keep_b;
     uint32_t packed_columns; /* of b, which is a pack node; 0: it is a matrix */
+    uint32_t type;           /* of the result */
 };
 
 static const struct attributes *attributes_of(const qn_node *node)
@@ -64,11 +65,11 @@ static bool infer(qn_node *node)
     operand_text(a, attributes->transpose_a, a_text);
     operand_text(b, attributes->transpose_b, b_text);
 
-    for (size_t i = 0; i < node->n_inputs; i++) {
-        enum qn_type type = node->inputs[i]->outputs[0].type;
-        if (type != QN_F32)
-            return qn_node_fail(node, "input %zu is %s, not f32", i, qn_type_name(type));
-    }
+    enum qn_type a_type = node->inputs[0]->outputs[0].type,
+                 b_type = node->inputs[1]->outputs[0].type;
+    if (!type_is_real(a_type) || (a_type != b_type && !attributes->packed_columns))
+        return qn_node_fail(node, "of %s and %s; both must be f32, f16 or bf16",
+                            qn_type_name(a_type), qn_type_name(b_type));
     if (a->rank < 2 || (b->rank < 2 && !attributes->packed_columns))
         return qn_node_fail(node, "operands need two axes (%s times %s)", a_text, b_text);
 
@@ -90,19 +91,15 @@ static bool infer(qn_node *node)
     y.size[y.rank - 1] = right.columns;
     if (qn_shape_count(y) == SIZE_MAX)
         return qn_node_fail(node, "the result is too large (%s times %s)", a_text, b_text);
-    node->outputs[0] = (struct qn_value){QN_F32, y};
+    node->outputs[0] = (struct qn_value){(enum qn_type)attributes->type, y};
     return true;
 }
 
 static struct qn_cost cost(const qn_node *node)
 {
     double y = (double)qn_shape_count(*qn_out(node, 0));
-    double elements = y;
-    for (size_t i = 0; i < node->n_inputs; i++)
-        elements += (double)qn_shape_count(*qn_in(node, i));
     struct matrix left = matrix_of(qn_in(node, 0), attributes_of(node)->transpose_a);
-    return (struct qn_cost){.flops = 2 * y * (double)left.columns,
-                            .bytes = sizeof(float) * elements};
+    return (struct qn_cost){.flops = 2 * y * (double)left.columns, .bytes = bytes_of(node)};
 }
 
 /* ---- From strides to problems ---- */
@@ -201,7 +198,8 @@ static void record(struct qn_launch *launch, const qn_node *node,
 static bool fits(const qn_node *node, const struct qn_caps *caps,
                  bool (*provider)(const struct gemm_problem *, const struct qn_caps *))
 {
-    struct qn_layout a = layout_of(QN_F32, qn_in(node, 0)), b = layout_of(QN_F32, qn_in(node, 1));
+    struct qn_layout a = layout_of(node->inputs[0]->outputs[0].type, qn_in(node, 0)),
+                     b = layout_of(node->inputs[1]->outputs[0].type, qn_in(node, 1));
     struct axis axes[QN_MAX_RANK];
     size_t n_axes;
     struct gemm_problem problem = problem_of(node, &a, &b, axes, &n_axes);
@@ -217,7 +215,8 @@ static bool has_matrix(const qn_node *node, const struct qn_caps *caps)
 
 static bool clblast_fits(const qn_node *node, const struct qn_caps *caps)
 {
-    return has_matrix(node, caps) && fits(node, caps, gemm_clblast_fits);
+    return node->inputs[0]->outputs[0].type == QN_F32 && has_matrix(node, caps) &&
+           fits(node, caps, gemm_clblast_fits);
 }
 static void clblast_record(struct qn_launch *launch, const qn_node *node)
 {
@@ -227,6 +226,11 @@ static void clblast_record(struct qn_launch *launch, const qn_node *node)
 static bool cpu_fits(const qn_node *node, const struct qn_caps *caps)
 {
     return fits(node, caps, gemm_cpu_fits);
+}
+static size_t cpu_workspace(const qn_node *node, const struct qn_caps *caps)
+{
+    (void)caps;
+    return gemm_cpu_workspace(node->outputs[0].type, qn_shape_count(*qn_out(node, 0)));
 }
 static void cpu_record(struct qn_launch *launch, const qn_node *node)
 {
@@ -255,6 +259,7 @@ static const struct qn_variant variants[] = {
      .fits = cpu_fits,
      .strides = {QN_ROWS, QN_ROWS},
      .epilogue = epilogue_rows,
+     .workspace = cpu_workspace,
      .record = cpu_record},
     {.name = "tiled",
      .needs = "a b that is not packed",
@@ -266,10 +271,13 @@ static const struct qn_variant variants[] = {
 
 /* ---- Gradients ---- */
 
-static qn_node *product(qn_node *a, bool transpose_a, qn_node *b, bool transpose_b)
+static qn_node *matmul(qn_node *a, qn_node *b, struct qn_matmul options, enum qn_type type);
+
+static qn_node *product(qn_node *a, bool transpose_a, qn_node *b, bool transpose_b,
+                        enum qn_type type)
 {
-    return qn_matmul_with(
-        a, b, (struct qn_matmul){.transpose_a = transpose_a, .transpose_b = transpose_b});
+    return matmul(a, b, (struct qn_matmul){.transpose_a = transpose_a, .transpose_b = transpose_b},
+                  type);
 }
 
 /* (..., rows, columns) as one matrix: its leading axes become rows. */
@@ -295,9 +303,9 @@ static void gradient(qn_node *node, qn_node *const *d_out, qn_node **d_in)
             shape.size[shape.rank - 1] = b_shape->size[1];
             b_for_all = qn_broadcast(b, shape);
         }
-        d_in[0] = product(b_for_all, transpose_b, dy, true);
+        d_in[0] = product(b_for_all, transpose_b, dy, true, gradient_type(a));
     } else {
-        d_in[0] = product(dy, false, b, !transpose_b);
+        d_in[0] = product(dy, false, b, !transpose_b, gradient_type(a));
     }
 
     /* One b for all: its gradient is the sum over the batch, which is one long product if the batch
@@ -308,8 +316,9 @@ static void gradient(qn_node *node, qn_node *const *d_out, qn_node **d_in)
         left = folded(a);
         right = folded(dy);
     }
-    qn_node *d_b = transpose_b ? product(right, true, left, transpose_a)
-                               : product(left, !transpose_a, right, false);
+    enum qn_type type = sum ? QN_F32 : gradient_type(b);
+    qn_node *d_b = transpose_b ? product(right, true, left, transpose_a, type)
+                               : product(left, !transpose_a, right, false, type);
     d_in[1] = sum && d_b ? qn_sum(d_b, QN_AXIS(a_shape->rank - 2) - 1) : d_b;
 }
 
@@ -411,10 +420,18 @@ static qn_node *simplify(qn_node *node)
     return changed ? qn_node_new(&matmul_op, &attributes, inputs, 2) : node;
 }
 
+static qn_node *matmul(qn_node *a, qn_node *b, struct qn_matmul options, enum qn_type type)
+{
+    struct attributes attributes = {.transpose_a = options.transpose_a,
+                                    .transpose_b = options.transpose_b,
+                                    .keep_b = options.keep_b,
+                                    .type = type};
+    return qn_node_new(&matmul_op, &attributes, (qn_node *[]){a, b}, 2);
+}
+
 qn_node *qn_matmul_with(qn_node *a, qn_node *b, struct qn_matmul options)
 {
-    struct attributes attributes = {options.transpose_a, options.transpose_b, options.keep_b, 0};
-    return qn_node_new(&matmul_op, &attributes, (qn_node *[]){a, b}, 2);
+    return a ? matmul(a, b, options, qn_node_type(a)) : NULL;
 }
 
 qn_node *qn_matmul(qn_node *a, qn_node *b)

@@ -4,6 +4,7 @@
 
 #include "cl_sources.h"
 #include "device/context.h"
+#include "graph/graph.h"
 #include "op/shape.h"
 
 struct norm_attributes {
@@ -21,10 +22,13 @@ static bool infer_norm(qn_node *node)
 {
     static const char *const names[] = {"x", "weight", "bias"};
     size_t rows, width;
-    for (size_t i = 0; i < node->n_inputs; i++)
-        if (node->inputs[i]->outputs[0].type != QN_F32)
-            return qn_node_fail(node, "%s is %s, not f32", names[i],
-                                qn_type_name(node->inputs[i]->outputs[0].type));
+    enum qn_type type = node->inputs[0]->outputs[0].type;
+    if (!type_is_real(type))
+        return qn_node_fail(node, "x is %s; it must be f32, f16 or bf16", qn_type_name(type));
+    for (size_t i = 1; i < node->n_inputs; i++)
+        if (node->inputs[i]->outputs[0].type != type)
+            return qn_node_fail(node, "%s is %s, x %s", names[i],
+                                qn_type_name(node->inputs[i]->outputs[0].type), qn_type_name(type));
     if (qn_in(node, 0)->rank == 0)
         return qn_node_fail(node, "of one number; it needs an axis");
     rows_of(qn_in(node, 0), &rows, &width);
@@ -44,6 +48,7 @@ static bool infer_norm(qn_node *node)
 static void begin_kernel(struct qn_launch *launch, const char *kernel, bool centered, bool save)
 {
     qn_launch_kernel(launch, &source_norm, kernel);
+    qn_launch_type(launch, "T", qn_launch_layout(launch, 0)->type);
     qn_launch_define(launch, "CENTERED", centered);
     qn_launch_define(launch, "SAVE_STATISTICS", save);
 }
@@ -71,7 +76,7 @@ static const struct qn_variant variants[] = {{.name = "rows", .record = record_n
 static struct qn_cost cost_norm(const qn_node *node)
 {
     double count = (double)qn_shape_count(*qn_in(node, 0));
-    return (struct qn_cost){.flops = 8 * count, .bytes = 8 * count};
+    return (struct qn_cost){.flops = 8 * count, .bytes = bytes_of(node)};
 }
 
 static void gradient_norm(qn_node *node, qn_node *const *d_out, qn_node **d_in);
@@ -103,7 +108,7 @@ static bool infer_backward(qn_node *node)
 {
     node->outputs[0] = node->inputs[0]->outputs[0];
     for (int i = 1; i < node->op->outputs; i++)
-        node->outputs[i] = node->inputs[node->n_inputs - 2]->outputs[0];
+        node->outputs[i] = (struct qn_value){QN_F32, *qn_in(node, node->n_inputs - 2)};
     return true;
 }
 
@@ -152,7 +157,7 @@ static void record_backward(struct qn_launch *launch, const qn_node *node)
 static struct qn_cost cost_backward(const qn_node *node)
 {
     double count = (double)qn_shape_count(*qn_in(node, 0));
-    return (struct qn_cost){.flops = 16 * count, .bytes = 12 * count};
+    return (struct qn_cost){.flops = 16 * count, .bytes = bytes_of(node)};
 }
 
 static const struct qn_variant backward_variants[] = {

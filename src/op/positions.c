@@ -57,8 +57,8 @@ static bool infer_rotary(qn_node *node)
     const struct rotary_attributes *rotary = node->attributes;
     const qn_shape *x = qn_in(node, 0), *positions = qn_in(node, 1);
     char text[SHAPE_TEXT], positions_text[SHAPE_TEXT];
-    if (node->inputs[0]->outputs[0].type != QN_F32 || x->rank != 4)
-        return qn_node_fail(node, "of %s %s; it must be f32 (batch, length, heads, size)",
+    if (!type_is_real(node->inputs[0]->outputs[0].type) || x->rank != 4)
+        return qn_node_fail(node, "of %s %s; it must be real (batch, length, heads, size)",
                             qn_type_name(node->inputs[0]->outputs[0].type),
                             shape_text(x, text, sizeof text));
     bool matches = node->inputs[1]->outputs[0].type == QN_I32 &&
@@ -96,6 +96,7 @@ static void record_rotary(struct qn_launch *launch, const qn_node *node)
     size_t pairs = rotary->size / 2, width = x->shape.size[3],
            lanes = qn_launch_caps(launch)->float_width;
     qn_launch_kernel(launch, &source_positions, "rotary");
+    qn_launch_type(launch, "T", node->outputs[0].type);
     qn_launch_define(launch, "IS_INTERLEAVED", rotary->is_interleaved);
     define_frequencies(launch, rotary->theta, rotary->scaling, rotary->size, pairs);
     qn_launch_output(launch, 0);
@@ -173,6 +174,7 @@ static void record_sinusoidal(struct qn_launch *launch, const qn_node *node)
     const struct sinusoidal_attributes *attributes = node->attributes;
     size_t tokens = qn_shape_count(*qn_in(node, 0)), sines = divide_up(attributes->size, 2);
     qn_launch_kernel(launch, &source_positions, "sinusoidal");
+    qn_launch_type(launch, "T", QN_F32);
     qn_launch_define(launch, "IS_INTERLEAVED", false);
     define_frequencies(launch, 10000, (struct qn_rotary_scaling){0}, attributes->size, sines);
     qn_launch_output(launch, 0);

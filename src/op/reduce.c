@@ -25,8 +25,8 @@ static bool infer_reduce(qn_node *node)
 {
     const struct reduce_attributes *reduce = node->attributes;
     const qn_shape *from = qn_in(node, 0);
-    if (node->inputs[0]->outputs[0].type != QN_F32)
-        return qn_node_fail(node, "of %s; only f32 is reduced",
+    if (!type_is_real(node->inputs[0]->outputs[0].type))
+        return qn_node_fail(node, "of %s; only f32, f16 and bf16 are reduced",
                             qn_type_name(node->inputs[0]->outputs[0].type));
     qn_shape to = {0};
     for (size_t i = 0; i < (size_t)from->rank; i++)
@@ -64,6 +64,7 @@ static void launch_reduce(struct qn_launch *launch, enum kind kind, size_t outer
 {
     qn_launch_kernel(launch, &source_reduce, inner == 1 ? "reduce_rows" : "reduce_columns");
     qn_launch_define(launch, "KIND", (long)kind);
+    qn_launch_type(launch, "T", from_workspace ? QN_F32 : qn_launch_layout(launch, 0)->type);
     if (to_workspace)
         qn_launch_workspace(launch);
     else
@@ -156,9 +157,8 @@ static void gradient_sum_squares(qn_node *node, qn_node *const *d_out, qn_node *
 
 static struct qn_cost cost_reduce(const qn_node *node)
 {
-    double in = (double)qn_shape_count(*qn_in(node, 0)),
-           out = (double)qn_shape_count(*qn_out(node, 0));
-    return (struct qn_cost){.flops = in, .bytes = 4 * (in + out)};
+    double in = (double)qn_shape_count(*qn_in(node, 0));
+    return (struct qn_cost){.flops = in, .bytes = bytes_of(node)};
 }
 
 #define REDUCTION(title, slope)                                                                    \
@@ -270,8 +270,8 @@ static bool infer_logsumexp(qn_node *node)
 {
     unsigned axes = ((const struct logsumexp_attributes *)node->attributes)->axes;
     const qn_shape *from = qn_in(node, 0);
-    if (node->inputs[0]->outputs[0].type != QN_F32)
-        return qn_node_fail(node, "of %s; only f32 is reduced",
+    if (!type_is_real(node->inputs[0]->outputs[0].type))
+        return qn_node_fail(node, "of %s; only f32, f16 and bf16 are reduced",
                             qn_type_name(node->inputs[0]->outputs[0].type));
     if (axes >> from->rank != 0)
         return qn_node_fail(node, "axes %#x of a value of rank %d", axes, from->rank);

@@ -221,12 +221,18 @@ static bool view_slice(const qn_node *node, int output, const struct qn_layout *
     return true;
 }
 
-/* Zeros of the shape of x, but `size` along `axis`. */
-static qn_node *zeros(qn_node *x, size_t axis, size_t size)
+/* Zeros of the shape of node, but `size` along `axis`, for the gradient of what it is a part of. */
+static qn_node *zeros(qn_node *node, size_t axis, size_t size)
 {
-    qn_shape shape = *qn_out(x, 0);
+    qn_shape shape = *qn_out(node, 0);
     shape.size[axis] = size;
-    return qn_broadcast(qn_constant(x->graph, 0), shape);
+    qn_node *zero = qn_cast(qn_constant(node->graph, 0), gradient_type(node->inputs[0]));
+    return qn_broadcast(zero, shape);
+}
+
+static qn_node *gradient_part(const qn_node *node, qn_node *gradient)
+{
+    return qn_cast(gradient, gradient_type(node->inputs[0]));
 }
 
 static void gradient_slice(qn_node *node, qn_node *const *d_out, qn_node **d_in)
@@ -236,7 +242,7 @@ static void gradient_slice(qn_node *node, qn_node *const *d_out, qn_node **d_in)
     qn_node *parts[3];
     if (slice->begin > 0)
         parts[count++] = zeros(node, slice->axis, slice->begin);
-    parts[count++] = d_out[0];
+    parts[count++] = gradient_part(node, d_out[0]);
     if (slice->end < size)
         parts[count++] = zeros(node, slice->axis, size - slice->end);
     d_in[0] = qn_concat(parts, count, (int)slice->axis);
@@ -342,8 +348,8 @@ static void gradient_split(qn_node *node, qn_node *const *d_out, qn_node **d_in)
     const struct split_attributes *split = node->attributes;
     qn_node *parts[QN_MAX_OUTPUTS];
     for (size_t i = 0; i < split->count; i++)
-        parts[i] =
-            d_out[i] ? d_out[i] : zeros(node, split->axis, qn_out(node, 0)->size[split->axis]);
+        parts[i] = d_out[i] ? gradient_part(node, d_out[i])
+                            : zeros(node, split->axis, qn_out(node, 0)->size[split->axis]);
     d_in[0] = qn_concat(parts, split->count, (int)split->axis);
 }
 
@@ -494,9 +500,7 @@ static bool infer_concat(qn_node *node)
     }
     node->outputs[0] = node->inputs[0]->outputs[0];
     node->outputs[0].shape.size[axis] = total;
-    return qn_type_bytes(node->outputs[0].type, 1) == 4 ||
-           qn_node_fail(node, "of %s: only types of four bytes are joined",
-                        qn_type_name(node->outputs[0].type));
+    return true;
 }
 
 /* How a part lies in the whole: `rows` runs of `width` elements. */
@@ -520,10 +524,17 @@ static bool place_concat(const qn_node *node, size_t input, size_t *offset)
     return rows == 1;
 }
 
+void begin_copy(struct qn_launch *launch, const char *kernel, enum qn_type type)
+{
+    static const char *const elements[] = {[1] = "uchar", [2] = "ushort", [4] = "uint"};
+    qn_launch_kernel(launch, &source_shape, kernel);
+    qn_launch_define_text(launch, "ELEMENT", elements[qn_type_bytes(type, 1)]);
+}
+
 void record_copy_rows(struct qn_launch *launch, size_t input, size_t rows, size_t width,
                       size_t out_width, size_t out_offset)
 {
-    qn_launch_kernel(launch, &source_shape, "copy_rows");
+    begin_copy(launch, "copy_rows", qn_launch_layout(launch, input)->type);
     qn_launch_output(launch, 0);
     qn_launch_input(launch, input);
     qn_launch_ulong(launch, rows);

@@ -3,12 +3,15 @@
 #include <quern/ops.h>
 
 #include "cl_sources.h"
+#include "device/context.h"
+#include "graph/graph.h"
 #include "op/shape.h"
 
 static bool infer_softmax(qn_node *node)
 {
-    if (node->inputs[0]->outputs[0].type != QN_F32)
-        return qn_node_fail(node, "of %s, not f32", qn_type_name(node->inputs[0]->outputs[0].type));
+    if (!type_is_real(node->inputs[0]->outputs[0].type))
+        return qn_node_fail(node, "of %s; it must be f32, f16 or bf16",
+                            qn_type_name(node->inputs[0]->outputs[0].type));
     node->outputs[0] = node->inputs[0]->outputs[0];
     return true;
 }
@@ -18,6 +21,7 @@ static void record(struct qn_launch *launch, const qn_node *node, const char *ke
     size_t rows, width;
     rows_of(qn_in(node, 0), &rows, &width);
     qn_launch_kernel(launch, &source_softmax, kernel);
+    qn_launch_type(launch, "T", qn_launch_layout(launch, 0)->type);
     qn_launch_output(launch, 0);
     for (size_t i = 0; i < node->n_inputs; i++)
         qn_launch_input(launch, i);
@@ -39,7 +43,7 @@ static void record_backward(struct qn_launch *launch, const qn_node *node)
 static struct qn_cost cost(const qn_node *node)
 {
     double count = (double)qn_shape_count(*qn_in(node, 0));
-    return (struct qn_cost){.flops = 4 * count, .bytes = 4 * count * (double)(node->n_inputs + 1)};
+    return (struct qn_cost){.flops = 4 * count, .bytes = bytes_of(node)};
 }
 
 static const struct qn_variant backward_variants[] = {{.name = "rows", .record = record_backward}};

@@ -105,6 +105,12 @@ qn_trainer *qn_trainer_new(qn_store *parameters, const struct qn_training *optio
     trainer->state.step = number(trainer, "step", QN_I32, 1);
     trainer->state.skipped = number(trainer, "skipped", QN_I32, 1);
     trainer->state.key = number(trainer, "key", QN_I32, 2);
+    if (trainer->options.loss_scale > 0) {
+        trainer->state.scale = number(trainer, "loss_scale", QN_F32, 1);
+        trainer->state.passed = number(trainer, "passed", QN_I32, 1);
+        if (context->device)
+            qn_fill(trainer->state.scale, trainer->options.loss_scale);
+    }
     trainer->graph = qn_graph_new(context);
     if (trainer->options.accumulate > 1) {
         trainer->sum = qn_store_like(parameters, "gradients");
@@ -133,6 +139,8 @@ void qn_trainer_free(qn_trainer *trainer)
     qn_tensor_free(trainer->state.step);
     qn_tensor_free(trainer->state.skipped);
     qn_tensor_free(trainer->state.key);
+    qn_tensor_free(trainer->state.scale);
+    qn_tensor_free(trainer->state.passed);
     qn_tensor_free(trainer->loss_sum);
     qn_store_free(trainer->sum);
     for (size_t i = 0; i < trainer->n_kept; i++)
@@ -148,6 +156,12 @@ qn_graph *qn_trainer_graph(qn_trainer *trainer)
 qn_node *qn_trainer_key(qn_trainer *trainer)
 {
     return trainer ? trainer->key : NULL;
+}
+
+qn_node *qn_trainer_loss_scale(qn_trainer *trainer)
+{
+    bool has_scale = trainer && trainer->state.scale;
+    return has_scale ? qn_leaf(trainer->graph, trainer->state.scale) : NULL;
 }
 
 /* ---- Nodes ---- */
@@ -174,6 +188,24 @@ static qn_node *plus_one(qn_node *number)
     return number ? qn_add(number, qn_cast(qn_constant(qn_node_graph(number), 1), QN_I32)) : NULL;
 }
 
+/* What the loss is multiplied by after a step: half of it after one that is skipped, twice as much after many that are not. */
+static void update_loss_scale(qn_trainer *trainer, qn_graph *graph, qn_node *gate,
+                              struct roots *roots)
+{
+    enum { MANY = 2000 };
+    qn_node *scale = qn_leaf(graph, trainer->state.scale),
+            *passed = plus_one(qn_leaf(graph, trainer->state.passed)),
+            *many = qn_cast(qn_constant(graph, MANY), QN_I32),
+            *none = qn_cast(qn_constant(graph, 0), QN_I32), *is_full = qn_equal(passed, many);
+    qn_node *next = qn_where(gate, qn_where(is_full, qn_scale(scale, 2), scale),
+                             qn_maximum(qn_scale(scale, 0.5), qn_constant(graph, 1)));
+    trainer->scale = qn_named(next, "loss_scale");
+    passed = qn_where(gate, qn_where(is_full, none, passed), none);
+    add_root(roots, qn_assign(trainer->state.scale, trainer->scale));
+    add_root(roots, qn_assign(trainer->state.passed, passed));
+    add_root(roots, trainer->scale);
+}
+
 /* The numbers of an update, and what they become. */
 static struct qn_update control(qn_trainer *trainer, qn_graph *graph, qn_node *const *gradients,
                                 struct roots *roots)
@@ -184,11 +216,18 @@ static struct qn_update control(qn_trainer *trainer, qn_graph *graph, qn_node *c
     qn_node *squares = NULL;
     for (size_t i = 0; gradients[i]; i++)
         squares = i ? qn_add(squares, qn_sum_squares(gradients[i])) : qn_sum_squares(gradients[i]);
-    trainer->norm = qn_named(qn_sqrt(squares), "gradient_norm");
+    qn_node *norm = qn_sqrt(squares);
+    if (trainer->state.scale)
+        norm = qn_div(norm, qn_leaf(graph, trainer->state.scale));
+    trainer->norm = qn_named(norm, "gradient_norm");
     qn_node *gate = qn_named(qn_is_finite(trainer->norm), "gate"), *scale = qn_constant(graph, 1);
     if (options->clip > 0)
         scale = qn_minimum(
             qn_div(qn_constant(graph, options->clip), qn_offset(trainer->norm, 1e-6)), scale);
+    if (trainer->state.scale) {
+        scale = qn_div(scale, qn_leaf(graph, trainer->state.scale));
+        update_loss_scale(trainer, graph, gate, roots);
+    }
     trainer->rate =
         qn_named(qn_learning_rate(qn_cast(step, QN_F32), options->schedule), "learning_rate");
     qn_node *passed = qn_cast(gate, QN_I32);
@@ -278,7 +317,7 @@ static int packed_gradients(qn_trainer *trainer, qn_node *loss, qn_node **packed
     for (size_t i = 0; status == QN_OK && i < count; i++)
         leaves[i] = qn_leaf(trainer->graph, qn_store_tensor(trainer->parameters, i));
     if (status == QN_OK)
-        status = qn_gradients(loss, NULL, leaves, count, gradients);
+        status = qn_gradients(loss, qn_trainer_loss_scale(trainer), leaves, count, gradients);
     size_t trained = 0;
     for (size_t i = 0; status == QN_OK && i < qn_store_buffers(trainer->parameters); i++)
         if (qn_store_buffer_group(trainer->parameters, i) != QN_FROZEN)
@@ -407,7 +446,7 @@ int qn_trainer_report(qn_trainer *trainer, uint64_t step, bool wait, struct qn_s
         return context_fail(trainer->context, QN_ERROR_INVALID,
                             "trainer: there is no step %llu to report", (unsigned long long)step);
     uint64_t run = step - trainer->first_step + trainer->first_run;
-    float loss, norm, rate;
+    float loss, norm, rate, scale = 0;
     int32_t skipped;
     int status = QN_OK;
     if (wait)
@@ -420,8 +459,10 @@ int qn_trainer_report(qn_trainer *trainer, uint64_t step, bool wait, struct qn_s
         status = qn_result(trainer->update, trainer->rate, run, &rate);
     if (status == QN_OK)
         status = qn_result(trainer->update, trainer->skipped, run, &skipped);
+    if (status == QN_OK && trainer->scale)
+        status = qn_result(trainer->update, trainer->scale, run, &scale);
     if (status == QN_OK)
-        *report = (struct qn_step){loss, norm, rate, (uint64_t)skipped};
+        *report = (struct qn_step){loss, norm, rate, (uint64_t)skipped, scale};
     return status;
 }
 

@@ -9,6 +9,8 @@ struct state {
     qn_tensor *step;    /* i32: steps done */
     qn_tensor *skipped; /* i32: of those, steps whose gradient was not finite */
     qn_tensor *key;     /* i32 (2): the seed of dropout, and the number of passes done */
+    qn_tensor *scale;   /* f32: of the loss; NULL: none */
+    qn_tensor *passed;  /* i32: steps since it was last changed; NULL: none */
 };
 
 struct qn_trainer {
@@ -25,8 +27,8 @@ struct qn_trainer {
     qn_graph *graph, *update_graph; /* the second one only while accumulating */
     qn_plan *pass, *update;         /* the same */
     qn_node *key;
-    qn_node *loss, *norm, *rate, *skipped; /* roots of the plan that updates */
-    uint64_t passes;                       /* started */
+    qn_node *loss, *norm, *rate, *skipped, *scale; /* roots of the plan that updates */
+    uint64_t passes;                               /* started */
     uint64_t first_step,
         first_run; /* steps done before those passes, and runs of the plan that updates */
 };

@@ -6,12 +6,26 @@
 #include "device/store.h"
 #include "train/trainer.h"
 
-enum { STATE_TENSORS = 3 };
+enum { STATE_TENSORS = 5 };
+
+/* The numbers of the trainer, as many as there are. */
+static size_t number_tensors(const qn_trainer *trainer, qn_tensor *numbers[STATE_TENSORS])
+{
+    const struct state *state = &trainer->state;
+    qn_tensor *all[STATE_TENSORS] = {state->step, state->skipped, state->key, state->scale,
+                                     state->passed};
+    size_t count = 0;
+    for (size_t i = 0; i < STATE_TENSORS; i++)
+        if (all[i])
+            numbers[count++] = all[i];
+    return count;
+}
 
 /* How many tensors a file has. */
 static size_t file_count(const qn_trainer *trainer)
 {
-    size_t count = STATE_TENSORS;
+    qn_tensor *numbers[STATE_TENSORS];
+    size_t count = number_tensors(trainer, numbers);
     for (size_t i = 0; i < trainer->n_kept; i++)
         count += qn_store_count(trainer->kept[i]);
     return count;
@@ -20,12 +34,12 @@ static size_t file_count(const qn_trainer *trainer)
 /* Tensor number `index` of the file, and the state of which it is one of many, or NULL. */
 static qn_tensor *file_tensor(const qn_trainer *trainer, size_t index, const char **state)
 {
-    qn_tensor *const numbers[STATE_TENSORS] = {trainer->state.step, trainer->state.skipped,
-                                               trainer->state.key};
+    qn_tensor *numbers[STATE_TENSORS];
+    size_t count = number_tensors(trainer, numbers);
     *state = NULL;
-    if (index < STATE_TENSORS)
+    if (index < count)
         return numbers[index];
-    index -= STATE_TENSORS;
+    index -= count;
     size_t store = 0;
     for (; index >= qn_store_count(trainer->kept[store]); store++)
         index -= qn_store_count(trainer->kept[store]);
