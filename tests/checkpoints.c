@@ -21,6 +21,7 @@ static const struct model_case {
     const char *name;
     struct qn_gpt_config config;
     size_t accumulate;
+    enum qn_type type;
 } cases[] = {
     {"gpt2",
      {.n_layer = 3,
@@ -44,6 +45,30 @@ static const struct model_case {
       .layer_norm_epsilon = 1e-5,
       .resid_pdrop = 0.3},
      .accumulate = 2},
+    {"gpt2 in bf16",
+     {.n_layer = 2,
+      .n_head = 2,
+      .n_embd = 48,
+      .n_positions = LENGTH,
+      .vocab_size = VOCABULARY,
+      .activation = QN_GELU,
+      .layer_norm_epsilon = 1e-5,
+      .resid_pdrop = 0.1,
+      .tie_word_embeddings = true},
+     .accumulate = 1,
+     .type = QN_BF16},
+    {"llama in f16",
+     {.architecture = QN_LLAMA,
+      .n_layer = 2,
+      .n_head = 2,
+      .n_kv_head = 1,
+      .n_embd = 48,
+      .n_positions = LENGTH,
+      .vocab_size = VOCABULARY,
+      .layer_norm_epsilon = 1e-5,
+      .resid_pdrop = 0.1},
+     .accumulate = 1,
+     .type = QN_F16},
     {"llama",
      {.architecture = QN_LLAMA,
       .n_layer = 3,
@@ -153,6 +178,8 @@ static struct outcome train_decoder(const struct model_case *of, bool checkpoint
         bail_out("%s: %s", of->name, qn_error(context));
     struct learner learner = learner_new(qn_gpt_parameters(gpt), of->accumulate, ROWS, LENGTH);
     struct qn_gpt_forward forward = {.dropout_key = qn_trainer_key(learner.trainer),
+                                     .type = of->type,
+                                     .loss_scale = qn_trainer_loss_scale(learner.trainer),
                                      .checkpoint = checkpoint};
     qn_trainer_minimise(learner.trainer,
                         qn_gpt_loss(gpt, learner.tokens, learner.targets, forward));
