@@ -77,7 +77,7 @@ check "quern --help prints it too" fits_screen --help
 check "quern --version" data_only --version
 check "quern help generate" data_only help generate
 check "an alias" data_only sample --help
-for command in devices 'train gpt' generate evaluate inspect bench; do
+for command in devices 'train gpt' 'train llama' generate evaluate inspect bench; do
     # shellcheck disable=SC2086
     check "quern $command --help" data_only $command --help
     check "has examples" mentions cli-out.tmp Examples

@@ -204,6 +204,67 @@ static void test_llama(void)
     remove(path);
 }
 
+/* ---- BERT ---- */
+
+#define BERT                                                                                       \
+    "\"model_type\":\"bert\",\"vocab_size\":119,\"max_position_embeddings\":40,"                   \
+    "\"hidden_size\":32,\"num_hidden_layers\":2,\"num_attention_heads\":4,"                        \
+    "\"intermediate_size\":64"
+#define TEXTS ",\"architectures\":[\"BertForSequenceClassification\"]"
+
+static void test_bert(void)
+{
+    struct qn_bert_config config, again;
+    const char *golden = shared_path("golden/models/bert_ner/config.json"),
+               *path = in_folder("config.json");
+    if (golden)
+        ok(qn_bert_config_read(qn, golden, &config) == QN_OK && config.head == QN_BERT_TOKENS &&
+               config.vocab_size == 119 && config.n_positions == 40 && config.n_types == 2 &&
+               config.width == 32 && config.n_inner == 64 && config.n_labels == 5 &&
+               config.layer_norm_epsilon == 1e-12 && config.activation == QN_GELU_ERF &&
+               config.hidden_dropout == 0 && config.pad_token_id == 0 &&
+               qn_bert_config_parameters(&config) == 22469,
+           "config: of a BERT that transformers wrote");
+    else
+        skip("the golden models are not in ../shared");
+    ok(qn_bert_config_read(qn, write_text("config.json", "{" BERT TEXTS "}"), &config) == QN_OK &&
+           config.head == QN_BERT_TEXTS && config.n_labels == 2 && config.n_types == 2 &&
+           config.hidden_dropout == 0.1 && config.classifier_dropout == 0.1 &&
+           config.pad_token_id == 0,
+       "config: missing keys of BERT have the library's values");
+    config.n_labels = 7;
+    config.activation = QN_RELU;
+    config.pad_token_id = -1;
+    config.classifier_dropout = 0.3;
+    ok(qn_bert_config_write(qn, path, &config) == QN_OK &&
+           qn_bert_config_read(qn, path, &again) == QN_OK && again.head == QN_BERT_TEXTS &&
+           again.n_labels == 7 && again.activation == QN_RELU && again.pad_token_id == -1 &&
+           again.classifier_dropout == 0.3 && again.width == 32,
+       "config: BERT's survives writing");
+
+    static const struct refusal cases[] = {
+        {"{" BERT "}", "architectures: missing"},
+        {"{" BERT ",\"architectures\":[\"BertModel\"]}",
+         "expected BertForMaskedLM, BertForSequenceClassification, BertForTokenClassification or "
+         "BertForQuestionAnswering, found \"BertModel\""},
+        {"{" BERT TEXTS ",\"is_decoder\":true}", "is_decoder: only false is supported"},
+        {"{" BERT TEXTS ",\"hidden_act\":\"mish\"}", "hidden_act: expected \"gelu\""},
+        {"{" BERT TEXTS ",\"position_embedding_type\":\"relative_key\"}",
+         "position_embedding_type: expected \"absolute\""},
+        {"{" BERT TEXTS ",\"problem_type\":\"regression\"}",
+         "problem_type: expected \"single_label_classification\", found \"regression\""},
+        {"{" BERT TEXTS ",\"pad_token_id\":119}", "pad_token_id 119 is not in the vocabulary"},
+        {"{" BERT TEXTS ",\"id2label\":{}}", "labels: expected 1 to 65536, found 0"},
+        {"{}", "model_type: missing"},
+        {"{\"model_type\":\"gpt2\"}", "model_type: expected \"bert\", found \"gpt2\""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        ok(qn_bert_config_read(qn, write_text("config.json", cases[i].text), &config) < 0 &&
+               says(cases[i].message),
+           "config: %s", cases[i].message);
+    remove(path);
+}
+
 int main(void)
 {
     qn = qn_open("none");
@@ -212,6 +273,7 @@ int main(void)
     make_test_folder();
     test_gpt2();
     test_llama();
+    test_bert();
     remove_test_folder();
     qn_close(qn);
     return done_testing();

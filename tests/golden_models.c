@@ -64,7 +64,8 @@ static void batch_free(struct batch *batch)
 /* ---- Models ---- */
 
 struct model {
-    qn_gpt *gpt;
+    qn_gpt *gpt; /* or */
+    qn_bert *bert;
     qn_store *parameters;
 };
 
@@ -115,14 +116,72 @@ static void decoder_build(const struct model *model, struct batch *batch)
 static const struct family decoder = {decoder_load, decoder_save, decoder_free, decoder_build,
                                       true};
 
+static bool encoder_load(struct model *model, const char *path)
+{
+    model->bert = qn_bert_load(context, path);
+    model->parameters = model->bert ? qn_bert_parameters(model->bert) : NULL;
+    return model->bert;
+}
+
+static int encoder_save(const struct model *model, const char *path)
+{
+    return qn_bert_save(model->bert, path);
+}
+
+static void encoder_free(struct model *model)
+{
+    qn_bert_free(model->bert);
+}
+
+static qn_node *lengths(struct batch *batch)
+{
+    const struct qn_file_tensor *mask = batch_find(batch, "attention_mask");
+    size_t rows = mask->shape.size[0];
+    int32_t *of_mask = values_of(batch->file, mask), *values = memory(rows);
+    if (qn_bert_lengths(context, of_mask, rows, mask->shape.size[1], values) != QN_OK)
+        bail_out("%s", qn_error(context));
+    free(of_mask);
+    return batch_add(batch, "lengths", QN_SHAPE(rows), values);
+}
+
+/* Begin and end beside each other: (B, 2). */
+static qn_node *answers(struct batch *batch)
+{
+    size_t rows = batch_find(batch, "start_positions")->shape.size[0];
+    int32_t *begin = values_of(batch->file, batch_find(batch, "start_positions")),
+            *end = values_of(batch->file, batch_find(batch, "end_positions")),
+            *values = memory(2 * rows);
+    for (size_t i = 0; i < rows; i++) {
+        values[2 * i] = begin[i];
+        values[2 * i + 1] = end[i];
+    }
+    free(begin);
+    free(end);
+    return batch_add(batch, "answers", QN_SHAPE(rows, 2), values);
+}
+
+static void encoder_build(const struct model *model, struct batch *batch)
+{
+    qn_node *tokens = batch_input(batch, "input_ids");
+    bool finds_answers = qn_bert_config(model->bert)->head == QN_BERT_ANSWERS;
+    qn_node *targets = finds_answers ? answers(batch) : batch_input(batch, "labels");
+    struct qn_bert_forward forward = {.types = batch_input(batch, "token_type_ids"),
+                                      .lengths = lengths(batch)};
+    batch->hidden = qn_bert_hidden(model->bert, tokens, forward);
+    batch->logits = qn_bert_logits(model->bert, tokens, forward);
+    batch->loss = qn_bert_loss(model->bert, tokens, targets, forward);
+}
+
+static const struct family encoder = {encoder_load, encoder_save, encoder_free, encoder_build,
+                                      false};
+
 static const struct subject {
     const char *name;
     const struct family *family;
 } subjects[] = {
-    {"gpt2", &decoder},
-    {"llama", &decoder},
-    {"llama_tied", &decoder},
-    {"llama3_tied", &decoder},
+    {"gpt2", &decoder},        {"llama", &decoder},    {"llama_tied", &decoder},
+    {"llama3_tied", &decoder}, {"bert_mlm", &encoder}, {"bert_cls", &encoder},
+    {"bert_ner", &encoder},    {"bert_qa", &encoder},
 };
 
 /* ---- Logits, loss, gradients ---- */
@@ -236,6 +295,9 @@ static void test_pass(const struct subject *subject, const struct model *model,
         batch_set(&batch, plan);
     if (ok(plan && qn_run(plan) == QN_OK, "%s runs", subject->name)) {
         compare_output(plan, batch.logits, file, subject, "logits", number(tolerance, "logits"));
+        if (batch.hidden)
+            compare_output(plan, batch.hidden, file, subject, "hidden.2",
+                           number(tolerance, "hidden"));
         compare_output(plan, batch.loss, file, subject, "loss", number(tolerance, "loss"));
         compare_gradients(plan, model, gradients, file, subject->name, training, tolerance);
     } else {

@@ -446,6 +446,20 @@ static void test_models(void)
     remove(in_folder("model.safetensors"));
 }
 
+static void test_masks(void)
+{
+    static const int32_t good[] = {1, 1, 0, 0, 1, 1, 1, 1}, ahead[] = {1, 0, 0, 0, 0, 1, 1, 1},
+                         hole[] = {1, 0, 1, 0}, none[] = {0, 0, 0, 0}, large[] = {1, 2, 0, 0};
+    int32_t lengths[2];
+    ok(qn_bert_lengths(qn, good, 2, 4, lengths) == QN_OK && lengths[0] == 2 && lengths[1] == 4,
+       "masks: the lengths of rows");
+    ok(qn_bert_lengths(qn, ahead, 2, 4, lengths) < 0 && says("row 1 is not ones and then zeros"),
+       "masks: padding before the tokens");
+    ok(qn_bert_lengths(qn, hole, 1, 4, lengths) < 0 && says("row 0"), "masks: a hole");
+    ok(qn_bert_lengths(qn, none, 1, 4, lengths) < 0 && says("row 0"), "masks: no token");
+    ok(qn_bert_lengths(qn, large, 1, 4, lengths) < 0 && says("row 0"), "masks: neither 1 nor 0");
+}
+
 /* ---- Checkpoints ---- */
 
 enum { NUMBERS = 5000 };
@@ -739,6 +753,7 @@ int main(void)
     test_mutations();
     test_full_disk();
     test_models();
+    test_masks();
     test_checkpoints();
     test_full_checkpoint();
     test_kills();

@@ -344,6 +344,22 @@ resumes_with_its_optimizer()
     refuses 2 'the run has muon' train gpt --out muon --resume --steps 6 --optimizer adamw || return 1
     runs 0 train gpt --out muon --resume --steps 6 --quiet
 }
+# A Llama goes through all commands, and goes on as if it had never stopped.
+llama()
+{
+    runs 0 train llama --data text --out "$1" --quiet --kv-heads 1 --embeddings "$2" --eval-every 0 $tiny --steps "$3"
+}
+trains_llama()
+{
+    llama whole-llama "$1" 8 && llama llama "$1" 5 || return 1
+    runs 0 train llama --out llama --resume --steps 8 --quiet || return 1
+    cmp llama/latest/optimizer.safetensors whole-llama/latest/optimizer.safetensors &&
+        cmp llama/latest/model.safetensors whole-llama/latest/model.safetensors || return 1
+    runs 0 generate llama --tokens 5 && runs 0 evaluate llama --data other && runs 0 inspect llama &&
+        mentions out.tmp '2 heads (1 of keys)' || return 1
+    refuses 2 'one of `quern train llama`' train gpt --out llama --resume --steps 9 || return 1
+    rm -r llama whole-llama
+}
 changed()
 {
     refuses "$@" && [ "$(readlink one/latest)" = step-600 ]
@@ -356,6 +372,8 @@ check "SIGINT in a long step is answered" says_it_ends
 check "SIGQUIT quits" quits
 check "--time ends between passes" ends_between_passes
 check "another optimizer and schedule" resumes_with_its_optimizer
+check "a Llama" trains_llama untied
+check "a Llama with a tied head" trains_llama tied
 check "no time for a step" refuses 1 '--time is over before a step' \
     train gpt --data text --out hasty --time 1 --accumulate 1000000000 --width 16
 check "a run that is complete" runs 0 train gpt --out one --resume
@@ -528,6 +546,8 @@ check "a folder as data" small 1 'folder' train gpt --data lying --out no
 check "a missing tokenizer" small 1 '--tokenizer takes char|byte|PATH: ' train gpt --data text --out no --tokenizer nothing-here
 check "a width that heads do not divide" refuses 2 '--width 130 must be a multiple of --heads 4' \
     train gpt --data text --out no --width 130
+check "heads that cannot share keys" refuses 2 'must be a multiple of --kv-heads 3' train llama --data text --out no --kv-heads 3
+check "heads of an odd size" refuses 2 'makes heads of 5 numbers' train llama --data text --out no --width 20 --heads 4
 check "heads that are too wide" refuses 2 'take --heads 4' train gpt --data text --out no --width 1024 --heads 1
 check "absurd sizes" refuses 1 'width' \
     train gpt --data text --out no --width 10000000 --heads 50000 --layers 100000

@@ -93,6 +93,36 @@ const char *qn_gpt_config_difference(const struct qn_gpt_config *a, const struct
 int qn_gpt_config_read(qn_context *context, const char *path, struct qn_gpt_config *config);
 int qn_gpt_config_write(qn_context *context, const char *path, const struct qn_gpt_config *config);
 
+/* ---- config.json of encoders ---- */
+
+/* What an encoder is for, by the first of `architectures`: BertForMaskedLM, BertForSequenceClassification,
+ * BertForTokenClassification, BertForQuestionAnswering. */
+enum qn_bert_head { QN_BERT_MASKED, QN_BERT_TEXTS, QN_BERT_TOKENS, QN_BERT_ANSWERS };
+
+struct qn_bert_config {
+    enum qn_bert_head head;
+    size_t vocab_size, n_positions, n_types, width, n_layer, n_head, n_inner;
+    size_t n_labels; /* of QN_BERT_TEXTS and QN_BERT_TOKENS; their names are not kept */
+    double layer_norm_epsilon;
+    double hidden_dropout, attention_dropout, classifier_dropout;
+    enum qn_activation activation;
+    bool tie_word_embeddings; /* QN_BERT_MASKED: the embedding of tokens is the head, too */
+    int32_t pad_token_id;     /* -1: none */
+};
+
+/* As for decoders. */
+int qn_bert_config_check(qn_context *context, const char *where,
+                         const struct qn_bert_config *config);
+uint64_t qn_bert_config_parameters(const struct qn_bert_config *config);
+
+/* With Hugging Face's keys of model_type "bert". */
+int qn_bert_config_read(qn_context *context, const char *path, struct qn_bert_config *config);
+int qn_bert_config_write(qn_context *context, const char *path,
+                         const struct qn_bert_config *config);
+
+/* Whether the config.json of a folder is one of an encoder; false, too, if it cannot be read. */
+bool qn_is_bert(qn_context *context, const char *folder);
+
 /* ---- The folder of a run ----
  *
  *     DIR/step-N/         whole checkpoints: the latest and the best

@@ -60,6 +60,45 @@ qn_node *qn_gpt_logits(const qn_gpt *gpt, qn_node *tokens, struct qn_gpt_forward
 qn_node *qn_gpt_loss(const qn_gpt *gpt, qn_node *tokens, qn_node *targets,
                      struct qn_gpt_forward options);
 
+/* ---- Encoders: BERT (Devlin et al., 2019) ----
+ *
+ * Embeddings of tokens, positions and types, blocks of attention and a perceptron, each with its norm behind it, and one of
+ * four heads.  Names and layout of the parameters are those of Hugging Face's BertForMaskedLM,
+ * BertForSequenceClassification, BertForTokenClassification and BertForQuestionAnswering.  The row of the padding token
+ * gets no gradient from where it is looked up.  Attention has no dropout. */
+typedef struct qn_bert qn_bert;
+
+/* As for decoders.  All matrices and embeddings are initialised normal of deviation 0.02, norms 1, biases 0. */
+qn_bert *qn_bert_new(qn_context *context, const struct qn_bert_config *config);
+void qn_bert_free(qn_bert *bert);
+int qn_bert_initialise(qn_bert *bert, uint64_t seed);
+const struct qn_bert_config *qn_bert_config(const qn_bert *bert);
+qn_store *qn_bert_parameters(const qn_bert *bert); /* the model's own */
+
+/* "bert." before the names may be missing; what only other heads need may be in the file, and is lost when saved. */
+qn_bert *qn_bert_load(qn_context *context, const char *folder);
+int qn_bert_save(const qn_bert *bert, const char *folder);
+
+struct qn_bert_forward {
+    qn_node *types;       /* i32 (B, T); NULL: all 0 */
+    qn_node *lengths;     /* i32 (B): how many tokens of a row are no padding; NULL: all */
+    qn_node *dropout_key; /* as for qn_dropout(); NULL: no dropout */
+};
+
+/* Hidden states (B, T, width) of i32 tokens (B, T), and logits: (B, T, vocabulary), (B, labels), (B, T, labels), or
+ * (B, 2, T): where answers begin and end. */
+qn_node *qn_bert_hidden(const qn_bert *bert, qn_node *tokens, struct qn_bert_forward options);
+qn_node *qn_bert_logits(const qn_bert *bert, qn_node *tokens, struct qn_bert_forward options);
+
+/* The mean cross-entropy of i32 targets: (B, T), (B), (B, T), or (B, 2), of which begin and end count half each.  Targets of
+ * QN_IGNORE do not count. */
+qn_node *qn_bert_loss(const qn_bert *bert, qn_node *tokens, qn_node *targets,
+                      struct qn_bert_forward options);
+
+/* The lengths that an attention_mask (rows, length) of 1 and 0 says.  An error if a row is not ones and then zeros. */
+int qn_bert_lengths(qn_context *context, const int32_t *mask, size_t rows, size_t length,
+                    int32_t *lengths);
+
 /* ---- Generating text ---- */
 
 struct qn_generation {

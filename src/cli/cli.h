@@ -54,6 +54,7 @@ int failure(const struct options *options, const char *format, ...) CLI_FORMAT(2
 /* Return the exit status. */
 int command_devices(const struct options *options);
 int command_train_gpt(const struct options *options);
+int command_train_llama(const struct options *options);
 int command_generate(const struct options *options);
 int command_evaluate(const struct options *options);
 int command_inspect(const struct options *options);

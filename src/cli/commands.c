@@ -38,91 +38,21 @@ static const char *const devices_examples[] = {
 };
 
 static const struct option train_gpt_options[] = {
-    HEADING("Data"),
-    {OPTION_STRINGS, 0, "data", "FILE...", .required = true, .unless = "resume", .help =
-        "plain UTF-8 text to train on; several files, of one --data or of several, are joined"},
-    {OPTION_STRING, 'o', "out", "DIR", .required = true, .help =
-        "folder for checkpoints; DIR itself is the best model, in Hugging Face's form"},
-    {OPTION_STRING, 0, "tokenizer", "char|byte|PATH", "char", .help =
-        "one token a character, one a byte, or byte-level BPE from a folder with vocab.json and "
-        "merges.txt (or a tokenizer.json)"},
-    {OPTION_STRING, 0, "valid", "FILE", .excludes = "valid-fraction", .help =
-        "validate on FILE instead of a part of --data"},
-    {OPTION_REAL, 0, "valid-fraction", "F", "0.1", 0, 1, .below_most = true, .help =
-        "hold out this last part of the data for validation"},
+#define MODEL_OPTIONS
+#include "cli/train_options.inc"
+#undef MODEL_OPTIONS
+};
 
-    HEADING("Model"),
-    {OPTION_INTEGER, 0, "layers", "N", "4", 1, 100000, .help = "transformer blocks"},
-    {OPTION_INTEGER, 0, "heads", "N", "4", 1, 100000, .help =
-        "attention heads; they share --width in equal parts of at most 256"},
-    {OPTION_INTEGER, 0, "width", "N", "128", 1, 1e7, .help = "numbers a token is embedded in"},
-    {OPTION_INTEGER, 0, "context", "N", "64", 1, 1e9, .help = "tokens the model looks back"},
-    {OPTION_REAL, 0, "dropout", "P", "0", 0, 1, .below_most = true, .help =
-        "chance of zeroing a number while training"},
-
-    HEADING("Training"),
-    {OPTION_INTEGER, 0, "batch", "N", "12", 1, 1e9, .help = "windows of text a pass"},
-    {OPTION_INTEGER, 0, "accumulate", "N", "1", 1, 1e9, .help =
-        "passes a step: gradients of N batches are added up"},
-    {OPTION_SIZE, 0, "steps", "N", "2000", 1, MOST_WHOLE, .help = "steps in all"},
-    {OPTION_DURATION, 0, "time", "TIME", .most = 1e9, .above_least = true, .help =
-        "stop in good order after this time, as 90, 30s, 2m or 1h30m (default: no limit); without "
-        "--steps it alone ends the run, and the learning rate falls over as many steps as the speed "
-        "of the first ones promises"},
-    {OPTION_STRING, 0, "schedule", "NAME", "cosine", .help =
-        "how the learning rate goes on after the warm-up: cosine, linear, constant, inverse-sqrt, step, or noam, "
-        "of which --lr is the factor"},
-    {OPTION_REAL, 0, "lr", "R", "1e-3", 0, 1e3, .help = "learning rate after the warm-up"},
-    {OPTION_REAL, 0, "min-lr", "R", NULL, 0, 1e3, .help =
-        "learning rate at the end, of cosine and linear (default: a tenth of --lr)"},
-    {OPTION_SIZE, 0, "warmup", "N", "100", 0, MOST_WHOLE, .help =
-        "steps over which the learning rate rises from 0"},
-    {OPTION_SIZE, 0, "step-size", "N", "1000", 1, MOST_WHOLE, .help =
-        "steps after each of which --schedule step multiplies the rate"},
-    {OPTION_REAL, 0, "gamma", "R", "0.1", 0, 1, .above_least = true, .help = "by what"},
-    {OPTION_STRING, 0, "optimizer", "NAME", "adamw", .help =
-        "adamw, adam, sgd, rmsprop, adagrad, adafactor, or muon, which leaves embeddings and vectors to adamw"},
-    {OPTION_REAL, 0, "weight-decay", "R", "0.1", 0, 1e3, .help =
-        "decay of matrices and embeddings"},
-    {OPTION_REAL, 0, "beta1", "R", "0.9", 0, 1, .below_most = true, .help =
-        "adamw's and adam's memory of the gradient"},
-    {OPTION_REAL, 0, "beta2", "R", "0.99", 0, 1, .below_most = true, .help =
-        "adamw's, adam's and rmsprop's memory of its square"},
-    {OPTION_REAL, 0, "momentum", "R", NULL, 0, 1, .below_most = true, .help =
-        "of sgd and rmsprop (default: 0) and muon (default: 0.95)"},
-    {OPTION_STRING, 0, "dtype", "TYPE", "f32", .help =
-        "f32; or bf16 or f16: weights and intermediate values in 16 bits, sums, master weights and moments in f32"},
-    {OPTION_REAL, 0, "loss-scale", "R", "65536", 1, 1e30, .help =
-        "of f16: by what the loss is multiplied at first; it adapts itself"},
-    {OPTION_REAL, 0, "clip", "R", "1", 0, 1e9, .help =
-        "largest norm of the gradient; 0: no limit"},
-    {OPTION_INTEGER, 's', "seed", "N", "1337", 0, MOST_WHOLE, .help =
-        "of weights, batches and dropout; the same seed gives the same bits"},
-    {OPTION_FLAG, 0, "resume", .help =
-        "go on from DIR/latest, exactly as if the run had never stopped"},
-
-    HEADING("Watching"),
-    {OPTION_SIZE, 0, "eval-every", "N", "250", 0, MOST_WHOLE, .help =
-        "steps between validations, each of which saves a checkpoint; 0: at the end only"},
-    {OPTION_SIZE, 0, "eval-batches", "N", "20", 1, MOST_WHOLE, .help =
-        "batches a validation"},
-    {OPTION_INTEGER, 0, "patience", "N", "0", 0, 1e9, .help =
-        "stop after N validations without a better loss; 0: never"},
-    {OPTION_STRING, 0, "log", "FILE.jsonl", .help =
-        "one JSON object a step; no file but a log is written over (default: DIR/log.jsonl)"},
-    {OPTION_FLAG, 'q', "quiet", .help = "print no progress; errors, and how to go on after a signal, are still said"},
-    {OPTION_FLAG, 0, "profile", .help = "time every kernel, and print a table at the end"},
-    {OPTION_FLAG, 0, "detect-anomaly", .help =
-        "stop at the first value that is infinite or NaN, and say what computed it; slow"},
-    {OPTION_STRING, 0, "trace", "FILE.json", .help =
-        "time every kernel, and write when each ran, for Perfetto or Chrome's tracing; 150 bytes a kernel, "
-        "some 20 kB a step"},
-    {OPTION_FLAG, 0, "explain", .help =
-        "print the plan of a step: order, kernels, variants and why, memory"},
-
-    HEADING("Device and configuration"),
-    DEVICE_OPTIONS,
-    CONFIG_OPTION,
+static const struct option train_llama_options[] = {
+#define MODEL_OPTIONS \
+    {OPTION_INTEGER, 0, "kv-heads", "N", NULL, 1, 100000, .help = \
+        "heads of keys and values, each for as many neighbouring heads (default: as many as --heads)"}, \
+    {OPTION_REAL, 0, "theta", "R", "10000", 1, 1e12, .help = \
+        "base of the frequencies by which positions turn queries and keys"}, \
+    {OPTION_STRING, 0, "embeddings", "tied|untied", "untied", .help = \
+        "whether the embedding of tokens is the head, too"},
+#include "cli/train_options.inc"
+#undef MODEL_OPTIONS
 };
 
 static const char *const train_gpt_examples[] = {
@@ -131,6 +61,14 @@ static const char *const train_gpt_examples[] = {
     "quern train gpt --out run --resume --steps 4000", "go on where it stopped",
     "quern train gpt --data *.txt --out run --tokenizer gpt2/ --layers 12 --heads 12 --width 768",
         "the size of GPT-2, with its vocabulary from gpt2/vocab.json and merges.txt",
+    NULL,
+};
+
+static const char *const train_llama_examples[] = {
+    "quern train llama --data text.txt --out run", "a small character model, 2000 steps",
+    "quern train llama --data text.txt --out run --heads 8 --kv-heads 2 --embeddings tied",
+        "fewer numbers to keep and to train",
+    "quern train llama --out run --resume --steps 4000", "go on where it stopped",
     NULL,
 };
 
@@ -243,6 +181,13 @@ const struct command commands[] = {
         "the step, saves and says how to resume; a second Ctrl-C quits at once.  The defaults are "
         "nanoGPT's recipe for characters on a CPU.",
         train_gpt_options, LENGTH(train_gpt_options), command_train_gpt, train_gpt_examples,
+    },
+    {
+        "train llama", NULL, NULL,
+        "train a Llama on text",
+        "As `quern train gpt`, with Llama's architecture: RMS norm, rotary positions, SwiGLU (of 8/3 the "
+        "width, up to a multiple of 32), no biases, and heads that may share keys and values.",
+        train_llama_options, LENGTH(train_llama_options), command_train_llama, train_llama_examples,
     },
     {
         "generate", "sample", "DIR",

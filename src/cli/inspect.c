@@ -71,12 +71,24 @@ static int check_model(const char *folder, const struct options *options, qn_con
     return status;
 }
 
+/* Encoders are read by no command yet: their tokenizers need not be known. */
+static int check_encoder(const char *folder, const struct options *options, qn_context *qn)
+{
+    qn_bert *bert = qn_bert_load(qn, folder);
+    if (!bert)
+        return failure(options, "%s", qn_error(qn));
+    qn_bert_free(bert);
+    return EXIT_SUCCESS;
+}
+
 static int check_folder(const char *folder, bool is_of_run, const struct options *options,
                         qn_context *qn)
 {
     bool is_checkpoint = is_of_run || has_file(folder, "training.json", options) ||
                          has_file(folder, "optimizer.safetensors", options);
-    return is_checkpoint ? check_checkpoint(folder, options, qn) : check_model(folder, options, qn);
+    return is_checkpoint            ? check_checkpoint(folder, options, qn)
+           : qn_is_bert(qn, folder) ? check_encoder(folder, options, qn)
+                                    : check_model(folder, options, qn);
 }
 
 /* Whether a path is a link, and if so, what it leads to. */

@@ -1,4 +1,4 @@
-/* A GPT in training: its plans, its steps, and what they need. */
+/* A decoder in training: its plans, its steps, and what they need. */
 #include "cli/learner.h"
 
 #include <inttypes.h>
@@ -10,7 +10,8 @@
 struct qn_gpt_config learner_config(const struct settings *settings, size_t vocabulary,
                                     int32_t end_of_text)
 {
-    return (struct qn_gpt_config){
+    struct qn_gpt_config config = {
+        .architecture = settings->architecture,
         .vocab_size = vocabulary,
         .n_positions = settings->context,
         .n_embd = settings->width,
@@ -25,6 +26,13 @@ struct qn_gpt_config learner_config(const struct settings *settings, size_t voca
         .bos_token_id = end_of_text,
         .eos_token_id = end_of_text,
     };
+    if (settings->architecture == QN_LLAMA) {
+        config.activation = QN_NO_ACTIVATION;
+        config.tie_word_embeddings = strcmp(settings->embeddings, "tied") == 0;
+        config.n_kv_head = settings->kv_heads;
+        config.rotary.theta = settings->theta;
+    }
+    return config;
 }
 
 /* ---- Making ---- */

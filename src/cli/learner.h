@@ -1,4 +1,4 @@
-/* A GPT in training on a device: model, trainer, validation. */
+/* A decoder in training on a device: model, trainer, validation. */
 #ifndef QUERN_LEARNER_H
 #define QUERN_LEARNER_H
 

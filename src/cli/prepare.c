@@ -36,7 +36,7 @@ static int read_run(struct session *session)
     const char *latest = qn_checkpoints_latest(session->checkpoints);
     if (!run_load(&session->run, latest, message))
         return fail_checkpoint(session, message);
-    if (!run_reconfigure(&session->run, session->options))
+    if (!run_reconfigure(&session->run, session->options, session->architecture))
         return EXIT_USAGE;
     session->seconds_before = session->run.seconds;
     uint64_t best = session->run.best_step;
@@ -49,7 +49,7 @@ static int read_run(struct session *session)
 int session_find_run(struct session *session)
 {
     bool resumes = options_flag(session->options, "resume");
-    if (!resumes && !run_configure(&session->run, session->options))
+    if (!resumes && !run_configure(&session->run, session->options, session->architecture))
         return EXIT_USAGE;
     session->files = qn_open("none");
     if (!session->files)
@@ -196,13 +196,16 @@ static void say_model(struct session *session, const struct qn_gpt_config *confi
 {
     const struct settings *settings = &session->run.settings;
     char parameters[NUMBER_TEXT], tokens[NUMBER_TEXT], held_out[NUMBER_TEXT], step[NUMBER_TEXT];
+    char shared[2 * NUMBER_TEXT] = "";
     const struct corpus *corpus = &session->corpus;
+    if (settings->kv_heads && settings->kv_heads != settings->heads)
+        snprintf(shared, sizeof shared, " (%" PRIu64 " of keys)", settings->kv_heads);
     progress_say(&session->progress, "device", "%s", qn_device_name(session->qn));
     progress_say(&session->progress, "model",
-                 "%s parameters: %" PRIu64 " layers, %" PRIu64 " heads, width %" PRIu64
+                 "%s parameters: %" PRIu64 " layers, %" PRIu64 " heads%s, width %" PRIu64
                  ", context %" PRIu64,
                  count_text(parameters, qn_gpt_config_parameters(config)), settings->layers,
-                 settings->heads, settings->width, settings->context);
+                 settings->heads, shared, settings->width, settings->context);
     size_t bytes = qn_dataset_bytes(corpus->train);
     if (corpus->valid)
         bytes += qn_dataset_bytes(corpus->valid);

@@ -22,10 +22,15 @@ static const struct setting {
     enum setting_kind kind;
     size_t offset;
     bool may_change; /* when a run is resumed */
+    bool of_llama;   /* alone */
 } table[] = {
 #define SETTING(name, kind, field, may_change)                                                     \
     {                                                                                              \
-        name, kind, offsetof(struct settings, field), may_change                                   \
+        name, kind, offsetof(struct settings, field), may_change, false                            \
+    }
+#define OF_LLAMA(name, kind, field)                                                                \
+    {                                                                                              \
+        name, kind, offsetof(struct settings, field), false, true                                  \
     }
     SETTING("tokenizer", TEXT, tokenizer, false),
     SETTING("valid-fraction", REAL, valid_fraction, false),
@@ -33,6 +38,9 @@ static const struct setting {
     SETTING("heads", WHOLE, heads, false),
     SETTING("width", WHOLE, width, false),
     SETTING("context", WHOLE, context, false),
+    OF_LLAMA("kv-heads", WHOLE, kv_heads),
+    OF_LLAMA("theta", REAL, theta),
+    OF_LLAMA("embeddings", TEXT, embeddings),
     SETTING("dropout", REAL, dropout, false),
     SETTING("batch", WHOLE, batch, false),
     SETTING("accumulate", WHOLE, accumulate, false),
@@ -59,9 +67,15 @@ static const struct setting {
     SETTING("device", TEXT, device, true),
     SETTING("gemm", TEXT, gemm, false),
 #undef SETTING
+#undef OF_LLAMA
 };
 
 enum { SETTINGS = sizeof table / sizeof *table };
+
+static bool applies(const struct setting *setting, enum qn_architecture architecture)
+{
+    return !setting->of_llama || architecture == QN_LLAMA;
+}
 
 static void *field_of(struct settings *settings, const struct setting *setting)
 {
@@ -139,6 +153,14 @@ enum {
     DTYPES = sizeof types / sizeof *types,
     NAMES_TEXT = 128
 };
+
+static const char *const architectures[] = {[QN_GPT2] = "gpt", [QN_LLAMA] = "llama"};
+enum { ARCHITECTURES = sizeof architectures / sizeof *architectures };
+
+const char *architecture_name(enum qn_architecture architecture)
+{
+    return architectures[architecture];
+}
 
 /* Its number, or `count`. */
 static size_t find_name(const char *name, const char *const *names, size_t count)
@@ -237,6 +259,23 @@ static bool check_rates(const struct settings *settings, const struct options *o
     return false;
 }
 
+/* Llama's share keys and values evenly, and rotary positions turn pairs of numbers. */
+static bool check_shared_heads(const struct settings *settings, const struct options *options)
+{
+    uint64_t heads = settings->heads, head = settings->width / heads;
+    if (settings->architecture != QN_LLAMA)
+        return true;
+    if (heads % settings->kv_heads != 0)
+        usage_error(options, "--heads %" PRIu64 " must be a multiple of --kv-heads %" PRIu64, heads,
+                    settings->kv_heads);
+    else if (head % 2 != 0)
+        usage_error(options,
+                    "--width %" PRIu64 " with --heads %" PRIu64 " makes heads of %" PRIu64
+                    " numbers; positions turn pairs of them, so it must be even",
+                    settings->width, heads, head);
+    return heads % settings->kv_heads == 0 && head % 2 == 0;
+}
+
 /* Heads share the width, and none may be too wide for the kernels of attention. */
 static bool check_heads(const struct settings *settings, const struct options *options)
 {
@@ -257,12 +296,16 @@ static bool check_heads(const struct settings *settings, const struct options *o
     return false;
 }
 
-bool run_configure(struct run *run, const struct options *options)
+bool run_configure(struct run *run, const struct options *options,
+                   enum qn_architecture architecture)
 {
     struct settings *settings = &run->settings;
-    *run = (struct run){.best_loss = INFINITY};
+    *run = (struct run){.settings = {.architecture = architecture}, .best_loss = INFINITY};
     for (size_t i = 0; i < SETTINGS; i++)
-        read_option(settings, &table[i], options);
+        if (applies(&table[i], architecture))
+            read_option(settings, &table[i], options);
+    if (settings->kv_heads == 0)
+        settings->kv_heads = settings->heads;
     settings->valid = options_string(options, "valid");
     settings->by_clock = options_given(options, "time") && !options_given(options, "steps");
     if (!check_name("optimizer", settings->optimizer, optimizers, OPTIMIZERS, options) ||
@@ -277,14 +320,20 @@ bool run_configure(struct run *run, const struct options *options)
                                                        settings->optimizer, optimizers, OPTIMIZERS))
                                  .momentum;
     return check_texts(settings, options) && check_heads(settings, options) &&
-           check_rates(settings, options);
+           check_shared_heads(settings, options) && check_rates(settings, options);
 }
 
-bool run_reconfigure(struct run *run, const struct options *options)
+bool run_reconfigure(struct run *run, const struct options *options,
+                     enum qn_architecture architecture)
 {
     struct settings given = {0}, *kept = &run->settings;
+    if (kept->architecture != architecture) {
+        usage_error(options, "the run is one of `quern train %s`",
+                    architecture_name(kept->architecture));
+        return false;
+    }
     for (size_t i = 0; i < SETTINGS; i++) {
-        if (!options_given(options, table[i].name))
+        if (!applies(&table[i], architecture) || !options_given(options, table[i].name))
             continue;
         read_option(&given, &table[i], options);
         if (!is_same(&given, kept, &table[i]) && !table[i].may_change) {
@@ -309,6 +358,8 @@ static json_t *settings_json(const struct settings *settings)
 {
     json_t *object = json_object();
     for (size_t i = 0; i < SETTINGS; i++) {
+        if (!applies(&table[i], settings->architecture))
+            continue;
         const void *field = field_of_const(settings, &table[i]);
         json_t *value;
         if (table[i].kind == TEXT) {
@@ -345,9 +396,10 @@ static json_t *run_json(const struct run *run, const char *device_name)
             return NULL;
         }
     json_t *device = json_string(device_name); /* NULL: the driver's text is not UTF-8 */
-    return json_pack("{s:s, s:o, s:I, s:f, s:o, s:o, s:I, s:b, s:o, s:o, s:o}", "quern",
-                     PACKAGE_VERSION, "device", device ? device : json_string(""), "step",
-                     (json_int_t)run->step, "seconds", run->seconds, "best_loss",
+    return json_pack("{s:s, s:s, s:o, s:I, s:f, s:o, s:o, s:I, s:b, s:o, s:o, s:o}", "quern",
+                     PACKAGE_VERSION, "model", architecture_name(run->settings.architecture),
+                     "device", device ? device : json_string(""), "step", (json_int_t)run->step,
+                     "seconds", run->seconds, "best_loss",
                      has_best ? json_real(run->best_loss) : json_null(), "best_step",
                      has_best ? json_integer((json_int_t)run->best_step) : json_null(),
                      "validations_since_best", (json_int_t)run->stale, "by_clock",
@@ -441,10 +493,11 @@ static const char *text_field(struct reader *reader, const json_t *object, const
     return json_string_value(value);
 }
 
-static const struct option *find_option(const char *name)
+/* Of the command that trains such models. */
+static const struct option *find_option(const char *name, enum qn_architecture architecture)
 {
     for (size_t i = 0; i < n_commands; i++) {
-        if (commands[i].run != command_train_gpt)
+        if (commands[i].run != (architecture == QN_LLAMA ? command_train_llama : command_train_gpt))
             continue;
         for (size_t j = 0; j < commands[i].n_options; j++)
             if (commands[i].options[j].name && strcmp(commands[i].options[j].name, name) == 0)
@@ -454,10 +507,11 @@ static const struct option *find_option(const char *name)
 }
 
 /* The bounds of a number are those of its option. */
-static void check_bounds(struct reader *reader, const char *name, const json_t *value)
+static void check_bounds(struct reader *reader, const char *name, const json_t *value,
+                         enum qn_architecture architecture)
 {
     double number = json_number_value(value);
-    const struct option *option = find_option(name);
+    const struct option *option = find_option(name, architecture);
     char expected[OPTION_RANGE];
     if (!option_allows(option, number))
         fail_field(reader, name, option_range(option, expected), value);
@@ -470,18 +524,22 @@ static void read_settings(struct reader *reader, struct settings *settings, cons
     for (size_t i = 0; i < SETTINGS && !reader->failed; i++) {
         void *field = field_of(settings, &table[i]);
         const char *name = table[i].name;
+        if (!applies(&table[i], settings->architecture))
+            continue;
         if (table[i].kind == TEXT) {
             *(const char **)field = text_field(reader, object, name);
         } else if (table[i].kind == WHOLE) {
             *(uint64_t *)field = whole_field(reader, object, name);
-            check_bounds(reader, name, json_object_get(object, name));
+            check_bounds(reader, name, json_object_get(object, name), settings->architecture);
         } else {
             *(double *)field = real_field(reader, object, name);
-            check_bounds(reader, name, json_object_get(object, name));
+            check_bounds(reader, name, json_object_get(object, name), settings->architecture);
         }
     }
     if (!reader->failed && !settings->tokenizer)
         fail_field(reader, "tokenizer", "a string", NULL);
+    if (!reader->failed && settings->architecture == QN_LLAMA && !settings->embeddings)
+        fail_field(reader, "embeddings", "a string", NULL);
     enum qn_optimizer_kind optimizer;
     enum qn_schedule_kind schedule;
     enum qn_type type;
@@ -526,6 +584,18 @@ static void read_sources(struct reader *reader, struct run *run, const json_t *a
         read_source(reader, &run->data[i], json_array_get(array, i));
 }
 
+/* Runs of the first version do not say it. */
+static enum qn_architecture read_architecture(struct reader *reader, const json_t *document)
+{
+    const json_t *value = json_object_get(document, "model");
+    const char *name = value ? json_string_value(value) : architectures[QN_GPT2];
+    size_t found = name ? find_name(name, architectures, ARCHITECTURES) : ARCHITECTURES;
+    if (found < ARCHITECTURES)
+        return (enum qn_architecture)found;
+    fail_field(reader, "model", "\"gpt\" or \"llama\"", value);
+    return QN_GPT2;
+}
+
 static void read_run(struct reader *reader, struct run *run)
 {
     const json_t *document = run->document;
@@ -541,6 +611,7 @@ static void read_run(struct reader *reader, struct run *run)
         run->best_loss = real_field(reader, document, "best_loss");
         run->best_step = whole_field(reader, document, "best_step");
     }
+    run->settings.architecture = read_architecture(reader, document);
     read_settings(reader, &run->settings, json_object_get(document, "options"));
     const json_t *by_clock = json_object_get(document, "by_clock");
     if (!json_is_boolean(by_clock))

@@ -10,9 +10,13 @@
 
 /* What the options of `quern train` say, and a resumed run goes on with. */
 struct settings {
+    enum qn_architecture architecture;
     const char *tokenizer, *valid, *log, *device, *gemm; /* NULL: not given */
     double valid_fraction;
     uint64_t layers, heads, width, context;
+    uint64_t kv_heads; /* this and the next two: of Llama */
+    double theta;
+    const char *embeddings; /* "tied" or "untied" */
     double dropout;
     uint64_t batch, accumulate;
     uint64_t steps;       /* that the learning rate is planned for */
@@ -53,6 +57,9 @@ struct run {
 
 void run_release(struct run *run);
 
+/* As `quern train` calls it: "gpt", "llama". */
+const char *architecture_name(enum qn_architecture architecture);
+
 /* The names that --dtype, --optimizer and --schedule take; false: it is none. */
 bool type_named(const char *name, enum qn_type *type);
 bool optimizer_named(const char *name, enum qn_optimizer_kind *kind);
@@ -60,8 +67,10 @@ bool schedule_named(const char *name, enum qn_schedule_kind *kind);
 
 /* The settings of a new run; or of one that goes on, which `run` holds: what the command line says
  * differently is taken if it may change, else refused.  False: a message was printed. */
-bool run_configure(struct run *run, const struct options *options);
-bool run_reconfigure(struct run *run, const struct options *options);
+bool run_configure(struct run *run, const struct options *options,
+                   enum qn_architecture architecture);
+bool run_reconfigure(struct run *run, const struct options *options,
+                     enum qn_architecture architecture);
 
 /* FOLDER/training.json.  False and a message in `message` on failure. */
 enum { RUN_MESSAGE = 1024 };

@@ -59,7 +59,7 @@ const char *session_folder(const struct session *session)
 
 void session_print_resume(const struct session *session, FILE *file)
 {
-    fputs("quern train gpt --out ", file);
+    fprintf(file, "quern train %s --out ", architecture_name(session->architecture));
     print_word(file, session_folder(session));
     fputs(" --resume", file);
 }

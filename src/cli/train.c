@@ -1,4 +1,4 @@
-/* quern train gpt: from text to a folder that holds a model. */
+/* quern train gpt, quern train llama: from text to a folder that holds a model. */
 #include "cli/session.h"
 
 #include <inttypes.h>
@@ -295,9 +295,10 @@ static int run_session(struct session *session)
     return conclude(session, train(session));
 }
 
-int command_train_gpt(const struct options *options)
+static int train_decoder(const struct options *options, enum qn_architecture architecture)
 {
-    struct session session = {.options = options, .started = seconds_now()};
+    struct session session = {
+        .options = options, .architecture = architecture, .started = seconds_now()};
     progress_start(&session.progress, options_flag(options, "quiet"));
     session.ignores_hangup = is_hangup_ignored();
     signals_ignore();
@@ -313,4 +314,14 @@ int command_train_gpt(const struct options *options)
     qn_close(session.qn);
     qn_close(session.files);
     return status;
+}
+
+int command_train_gpt(const struct options *options)
+{
+    return train_decoder(options, QN_GPT2);
+}
+
+int command_train_llama(const struct options *options)
+{
+    return train_decoder(options, QN_LLAMA);
 }

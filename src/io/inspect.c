@@ -83,8 +83,31 @@ static int inspect_config(qn_context *context, const char *path, FILE *out)
     fprintf(out,
             "%s: %s, %zu layers, %zu heads%s, width %zu, context %zu, vocabulary %zu: %s "
             "parameters\n",
-            path, config.architecture == QN_LLAMA ? "llama" : "gpt2", config.n_layer,
-            config.n_head, shared, config.n_embd, config.n_positions, config.vocab_size, amount(parameters, (double)qn_gpt_config_parameters(&config), ""));
+            path, config.architecture == QN_LLAMA ? "llama" : "gpt2", config.n_layer, config.n_head,
+            shared, config.n_embd, config.n_positions, config.vocab_size,
+            amount(parameters, (double)qn_gpt_config_parameters(&config), ""));
+    return QN_OK;
+}
+
+static int inspect_bert_config(qn_context *context, const char *path, FILE *out)
+{
+    static const char *const heads[] = {[QN_BERT_MASKED] = "masked tokens",
+                                        [QN_BERT_TEXTS] = "labels of texts",
+                                        [QN_BERT_TOKENS] = "labels of tokens",
+                                        [QN_BERT_ANSWERS] = "answers in a text"};
+    struct qn_bert_config config;
+    char parameters[AMOUNT], labels[AMOUNT] = "";
+    int status = qn_bert_config_read(context, path, &config);
+    if (status != QN_OK)
+        return status;
+    if (config.n_labels)
+        snprintf(labels, sizeof labels, "%zu ", config.n_labels);
+    fprintf(out,
+            "%s: bert for %s%s, %zu layers, %zu heads, width %zu, context %zu, vocabulary %zu: %s "
+            "parameters\n",
+            path, labels, heads[config.head], config.n_layer, config.n_head, config.width,
+            config.n_positions, config.vocab_size,
+            amount(parameters, (double)qn_bert_config_parameters(&config), ""));
     return QN_OK;
 }
 
@@ -136,8 +159,10 @@ static int inspect_json(qn_context *context, const char *path, FILE *out)
                         json_object_get(json_object_get(json, "model"), "vocab") != NULL;
     if (!is_config && !is_tokenizer)
         inspect_object(path, json, out);
+    bool is_bert = type && strcmp(type, "bert") == 0;
     json_decref(json);
-    return is_config      ? inspect_config(context, path, out)
+    return is_bert        ? inspect_bert_config(context, path, out)
+           : is_config    ? inspect_config(context, path, out)
            : is_tokenizer ? inspect_tokenizer(context, path, out)
                           : QN_OK;
 }
