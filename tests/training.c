@@ -8,6 +8,8 @@
 
 #include <quern/train.h>
 
+#include "device/context.h"
+
 #include "shim.h"
 #include "tap.h"
 
@@ -142,7 +144,10 @@ static void test_shapes(qn_context *context, const char *folder)
             qn_trainer_free(other.trainer);
         }
     ok(all_finite, "%zu other batch shapes run", count);
-    is_int((long long)qn_counters(context).kernels_built, (long long)built, "and build no kernel");
+    /* On GPUs a product has one of three tiles, by its size, in four transpositions: each is built when it is first needed. */
+    size_t most = context->caps.device_class == QN_GPU ? 2 * 4 : 0;
+    ok(qn_counters(context).kernels_built - built <= most, "and build no kernel%s",
+       most ? " but for tiles of other sizes" : "");
     ok(all_cached, "nor does the driver");
     qn_trainer_free(first.trainer);
     qn_gpt_free(gpt);
