@@ -57,6 +57,7 @@ int command_train_gpt(const struct options *options);
 int command_train_llama(const struct options *options);
 int command_generate(const struct options *options);
 int command_evaluate(const struct options *options);
+int command_diff(const struct options *options);
 int command_inspect(const struct options *options);
 int command_bench(const struct options *options);
 int command_bench_compare(const struct options *options);

@@ -1,4 +1,5 @@
 /* The context: opening and closing, the first error, types. */
+#include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,13 +113,17 @@ qn_context *qn_open_with(const struct qn_options *options)
         fail_without_context(QN_ERROR_MEMORY, "out of memory");
         return NULL;
     }
+    context->pretended = chosen.caps;
+    context->cl_dir = chosen.cl_dir;
+    context->only_variant = chosen.variant;
+    context->keeps_origins = chosen.keep_origins || chosen.detect_anomaly;
+    context->detect_anomaly = context->is_unfused = chosen.detect_anomaly;
     if (device_open(context, chosen.device, chosen.profile) != QN_OK ||
         set_gemm(context, chosen.gemm) != QN_OK) {
         fail_without_context(context->status, "%s", context->error);
         qn_close(context);
         return NULL;
     }
-    context->detect_anomaly = chosen.detect_anomaly;
     if (chosen.plan_only) {
         device_close(context->device);
         context->device = NULL;
@@ -171,6 +176,29 @@ const char *type_in_kernels(enum qn_type type)
 bool type_is_real(enum qn_type type)
 {
     return type == QN_F32 || type == QN_F16 || type == QN_BF16;
+}
+
+static float from_bits(uint32_t bits)
+{
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+float float_of_f16(uint16_t bits)
+{
+    uint32_t sign = (uint32_t)(bits & 0x8000) << 16;
+    uint32_t exponent = bits >> 10 & 31, fraction = bits & 0x3FF;
+    if (exponent == 31)
+        return from_bits(sign | 0x7F800000u | fraction << 13);
+    if (exponent == 0) /* subnormal: an integer times 2^-24 */
+        return (sign ? -1.0f : 1.0f) * ldexpf((float)fraction, -24);
+    return from_bits(sign | (exponent + 112) << 23 | fraction << 13);
+}
+
+float float_of_bf16(uint16_t bits)
+{
+    return from_bits((uint32_t)bits << 16);
 }
 
 size_t qn_type_bytes(enum qn_type type, size_t count)
