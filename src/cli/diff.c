@@ -74,6 +74,7 @@ static struct qn_gpt_config built_in(size_t context)
                                   .n_embd = 72,
                                   .n_layer = 2,
                                   .n_head = 3,
+                                  .n_inner = 250,
                                   .layer_norm_epsilon = 1e-5,
                                   .embd_pdrop = 0.1,
                                   .resid_pdrop = 0.1,

@@ -282,7 +282,7 @@ static double unit_of(enum qn_type type, double magnitude)
  * 16 bits are rounded to once for each node, either way where the f32 sum lies between. */
 static double units_allowed(enum qn_type type, size_t n_nodes)
 {
-    return type == QN_F32 ? 64 * (double)n_nodes : type_is_real(type) ? 2 * (double)n_nodes : 0;
+    return type == QN_F32 ? 64 : type_is_real(type) ? 2 * (double)n_nodes : 0;
 }
 
 /* Moves each number by a 128th to 256th up or down, a different way each, where there is something to move. */
@@ -335,6 +335,16 @@ static void append(char *text, size_t size, const char *format, ...)
     va_end(arguments);
 }
 
+/* The step of a plan that computes a root. */
+static const struct step *step_of_root(const qn_plan *plan, const qn_node *root)
+{
+    size_t number = 0;
+    while (plan->roots[number].user != root)
+        number++;
+    int output = 0;
+    return plan->step_of[value_source(plan->roots[number].node, &output)->id];
+}
+
 static void append_value(char *text, size_t size, const struct qn_value *value)
 {
     char shape[SHAPE_TEXT];
@@ -342,14 +352,8 @@ static void append_value(char *text, size_t size, const struct qn_value *value)
            shape_text(&value->shape, shape, sizeof shape));
 }
 
-/* The variant and the kernels that compute a root of a plan. */
-static void describe_step(const qn_plan *plan, const qn_node *root, struct qn_difference_side *side)
+static void describe_step(const struct step *step, struct qn_difference_side *side)
 {
-    size_t number = 0;
-    while (plan->roots[number].user != root)
-        number++;
-    int output = 0;
-    const struct step *step = plan->step_of[value_source(plan->roots[number].node, &output)->id];
     *side->kernels = '\0';
     snprintf(side->variant, sizeof side->variant, "%s", step->variant ? step->variant->name : "");
     for (size_t i = 0; i < step->n_commands; i++) {
@@ -414,7 +418,7 @@ static int measure_terms(struct comparison *comparison, const struct unit *unit,
             *terms = fmax(*terms, 256 * move);
     }
     if (status == QN_OK && unit->n_nodes == 1)
-        describe_step(plan, alone.roots[number], &comparison->found->side[0]);
+        describe_step(step_of_root(plan, alone.roots[number]), &comparison->found->side[0]);
     qn_plan_free(plan);
     transcript_end(&transcript);
     free(moved);
@@ -440,6 +444,8 @@ static void describe_unit(struct comparison *comparison, const struct unit *unit
     for (size_t i = 0; i < n_inputs; i++)
         append_value(found->inputs, sizeof found->inputs, &inputs[i]->outputs[0]);
     append_value(found->output, sizeof found->output, &output.node->outputs[output.index]);
+    if (output.node->n_outputs > 1)
+        append(found->output, sizeof found->output, ", output %d", output.index);
     origin_text(output.node->origin, found->built);
 }
 
@@ -503,10 +509,14 @@ static int compare_unit(struct comparison *comparison, struct unit *unit, qn_pla
         if (status > 0) {
             found->kind = unit->n_nodes > 1 ? QN_FUSED_DIFFERS : QN_NODE_DIFFERS;
             describe_unit(comparison, unit, i);
-            describe_step(plan, unit->roots[i], &found->side[1]);
+            describe_step(step_of_root(plan, unit->roots[i]), &found->side[1]);
         }
     }
-    *(unit->n_nodes > 1 ? &found->fused : &found->nodes) += 1;
+    if (unit->n_nodes == 1)
+        found->nodes++;
+    else if (step_of_root(plan, unit->roots[0])->n_members ==
+             unit->n_nodes) /* it is fused alone, too */
+        found->fused++;
     return status;
 }
 
