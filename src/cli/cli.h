@@ -52,6 +52,7 @@ int usage_error(const struct options *options, const char *format, ...) CLI_FORM
 int failure(const struct options *options, const char *format, ...) CLI_FORMAT(2, 3);
 
 /* Return the exit status. */
+int command_check(const struct options *options);
 int command_devices(const struct options *options);
 int command_train_gpt(const struct options *options);
 int command_train_llama(const struct options *options);

@@ -124,6 +124,24 @@ static const char *const inspect_examples[] = {
     NULL,
 };
 
+static const struct option check_options[] = {
+    {OPTION_STRING, 'd', "device", "D", .help =
+        "what to test: PLATFORM[:DEVICE], numbers or parts of names as `quern devices` prints them (default: "
+        "QUERN_DEVICE, else the fastest GPU, else the CPU)"},
+    {OPTION_STRINGS, 0, "op", "NAME", .help = "test this group of operations, or this row, only; may be repeated"},
+    {OPTION_FLAG, 0, "grad", .help = "test gradients only"},
+    {OPTION_STRING, 0, "variant", "NAME", .help = "test with this variant of kernels only"},
+    {OPTION_INTEGER, 's', "seed", "N", "1", 0, MOST_WHOLE, .help = "of the random operands"},
+    {OPTION_FLAG, 0, "list", .help = "print groups and rows, and test nothing"},
+};
+
+static const char *const check_examples[] = {
+    "quern check", "every operation on the default device: some minutes",
+    "quern check --device Intel --op matmul attention", "two groups on another",
+    "QUERN_CL_DIR=cl quern check --op layer_norm --grad", "edited kernels",
+    NULL,
+};
+
 static const struct option diff_options[] = {
     HEADING("What is computed"),
     {OPTION_STRING, 0, "model", "DIR", .help =
@@ -227,6 +245,15 @@ const struct command commands[] = {
         "Prints configuration, tokenizer, training state and tensors.  Refuses what is damaged, "
         "and says where.",
         NULL, 0, command_inspect, inspect_examples,
+    },
+    {
+        "check", NULL, NULL,
+        "test every operation on a device",
+        "Holds every operation, in every variant that fits, against arithmetic in double, and its gradient against differences; on the "
+        "device as it is, and as it pretends to be others.  Looks, too, for writes outside of results and for results that differ from "
+        "run to run.  Prints TAP (see `prove`); a test that fails is followed by variant, kernels, element, what was found and expected, "
+        "and the command that repeats it.  The exit status is 1 if one failed.",
+        check_options, LENGTH(check_options), command_check, check_examples,
     },
     {
         "diff", NULL, "SETTING...",

@@ -335,16 +335,6 @@ static void append(char *text, size_t size, const char *format, ...)
     va_end(arguments);
 }
 
-/* The step of a plan that computes a root. */
-static const struct step *step_of_root(const qn_plan *plan, const qn_node *root)
-{
-    size_t number = 0;
-    while (plan->roots[number].user != root)
-        number++;
-    int output = 0;
-    return plan->step_of[value_source(plan->roots[number].node, &output)->id];
-}
-
 static void append_value(char *text, size_t size, const struct qn_value *value)
 {
     char shape[SHAPE_TEXT];
@@ -354,14 +344,8 @@ static void append_value(char *text, size_t size, const struct qn_value *value)
 
 static void describe_step(const struct step *step, struct qn_difference_side *side)
 {
-    *side->kernels = '\0';
     snprintf(side->variant, sizeof side->variant, "%s", step->variant ? step->variant->name : "");
-    for (size_t i = 0; i < step->n_commands; i++) {
-        const struct recorded *command = &step->commands[i];
-        append(side->kernels, sizeof side->kernels, "%s%s", i ? ", " : "", command->name);
-        if (command->source)
-            append(side->kernels, sizeof side->kernels, " of %s", command->source->name);
-    }
+    step_kernels(step, side->kernels, sizeof side->kernels);
 }
 
 /* ---- The size of terms ---- */

@@ -2,7 +2,7 @@
  * differences of it.
  *
  * A row says how an operation is built, what it should give, and for which shapes.  To test an
- * operation: a row in a table of ops_*.c, and if it is new to arithmetic, a function in
+ * operation: a row in a table of rows_*.c, and if it is new to arithmetic, a function in
  * reference.c.  The rows of a group share a plan, which is fast to compile.  For each the driver
  *   1. builds the nodes from operands that are whole tensors or views of larger ones, and their
  *      gradients of a random weighted sum;
@@ -12,7 +12,6 @@
  *   4. looks for writes outside of intermediates and into tensors that are only read, and runs
  *      again for the same bits. */
 #include <float.h>
-#include <getopt.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,8 +23,9 @@
 #include "device/philox.h"
 #include "graph/plan.h"
 
-#include "ops.h"
-#include "tap.h"
+#include "check/check.h"
+#include "check/rows.h"
+#include "tests/tap.h"
 
 /* What the device is told to be, so that one device runs most variants. */
 static const struct pretence {
@@ -38,12 +38,6 @@ static const struct pretence {
     /* The least that a GPU may have. */
     {"class=gpu,local_memory=32768,max_work_group=64,fp16=0,subgroups=0", VARIANTS},
 };
-
-static struct {
-    const char *only, *variant;
-    uint64_t seed;
-    bool gradients_only;
-} options = {.seed = 1};
 
 /* ---- Random operands ---- */
 
@@ -64,14 +58,6 @@ static double normal(uint64_t key, size_t index)
 {
     double radius = sqrt(-2 * log(uniform(key, 2 * index)));
     return radius * cos(6.283185307179586 * uniform(key, 2 * index + 1));
-}
-
-static uint64_t key_of(const char *text, size_t number)
-{
-    uint64_t hash = 0xCBF29CE484222325u ^ options.seed;
-    for (; *text; text++)
-        hash = (hash ^ (unsigned char)*text) * 0x100000001B3u;
-    return (hash ^ number) * 0x9E3779B97F4A7C15u;
 }
 
 static enum qn_type type_of(char letter)
@@ -233,8 +219,10 @@ enum { MAX_INPUTS = QN_MAX_OPERANDS };
 
 /* A row with one of its cases, in a graph. */
 struct check {
+    const struct check_options *options;
     const struct row *row;
     const char *shapes;
+    qn_graph *graph;
     size_t n_operands;
     struct array x[MAX_INPUTS], weight, expected;
     void *memory[MAX_INPUTS]; /* of the whole tensors */
@@ -243,6 +231,15 @@ struct check {
     size_t first_node, end_node;   /* of the graph */
     bool is_built, takes_part;
 };
+
+/* Of what is drawn for an operand, or for something else with a number of its own. */
+static uint64_t key_of(const struct check *check, size_t number)
+{
+    uint64_t hash = 0xCBF29CE484222325u ^ check->options->seed;
+    for (const char *text = check->shapes; *text; text++)
+        hash = (hash ^ (unsigned char)*text) * 0x100000001B3u;
+    return (hash ^ number) * 0x9E3779B97F4A7C15u;
+}
 
 static bool has_gradient(const struct check *check, size_t operand)
 {
@@ -254,7 +251,7 @@ static bool has_gradient(const struct check *check, size_t operand)
 static void fill(struct check *check, size_t number, const struct shape_of_operand *operand)
 {
     char letter = check->row->operands[number];
-    uint64_t key = key_of(check->shapes, number);
+    uint64_t key = key_of(check, number);
     struct array *x = &check->x[number];
     size_t whole = qn_shape_count(operand->base),
            rows = operand->view == 'b' ? operand->shape.size[0] : 1;
@@ -296,17 +293,29 @@ static qn_node *operand_node(struct check *check, size_t number, qn_graph *graph
     return qn_leaf(graph, tensor);
 }
 
-static void explain(const struct check *check)
+/* The command that runs the row again, with what the environment said. */
+static void explain(const struct check *check, const char *variant)
 {
-    const char *caps = getenv("QUERN_CAPS");
-    note("%s%s%stests/ops.t --only %s --seed %llu", caps && *caps ? "QUERN_CAPS=" : "",
-         caps ? caps : "", caps && *caps ? " " : "", check->row->name,
-         (unsigned long long)options.seed);
+    const struct check_options *options = check->options;
+    const char *caps = check->graph->context->pretended, *folder = getenv("QUERN_CL_DIR");
+    const char *device = options->device ? options->device : getenv("QUERN_DEVICE");
+    char words[1024];
+    size_t used = 0, size = sizeof words;
+    if (folder && *folder)
+        used += (size_t)snprintf(words, size, "QUERN_CL_DIR='%.300s' ", folder);
+    if (*caps)
+        used += (size_t)snprintf(words + used, size - used, "QUERN_CAPS=%.300s ", caps);
+    used += (size_t)snprintf(words + used, size - used, "quern check");
+    if (device)
+        snprintf(words + used, size - used, " --device '%.200s'", device);
+    note("again: %s --op %s%s%s --seed %llu", words, check->row->name,
+         *variant ? " --variant " : "", variant, (unsigned long long)options->seed);
 }
 
-static void build(struct check *check, qn_graph *graph)
+static void build(struct check *check)
 {
     const struct row *row = check->row;
+    qn_graph *graph = check->graph;
     struct shape_of_operand operands[MAX_INPUTS];
     qn_node *wrt[MAX_INPUTS], *found[MAX_INPUTS];
     size_t n_wrt = 0;
@@ -328,7 +337,7 @@ static void build(struct check *check, qn_graph *graph)
         check->seed = qn_input(graph, "weight", QN_F32, qn_node_shape(check->out));
         check->weight = array_new(check->expected.shape);
         for (size_t i = 0; i < check->weight.count; i++)
-            check->weight.at[i] = (float)normal(key_of(check->shapes, 99), i);
+            check->weight.at[i] = (float)normal(key_of(check, 99), i);
         qn_gradients(check->out, check->seed, wrt, n_wrt, found);
         for (size_t i = check->n_operands; i-- > 0;)
             if (has_gradient(check, i))
@@ -341,7 +350,7 @@ static void build(struct check *check, qn_graph *graph)
     if (!check->is_built) {
         ok(false, "%s %s: %s", row->name, check->shapes,
            *error ? error : "it has not the shape that it should have");
-        explain(check);
+        explain(check, "");
     }
     qn_clear_error(graph->context);
 }
@@ -352,6 +361,67 @@ static void check_free(struct check *check)
         qn_tensor_free(check->tensor[i]);
         free(check->memory[i]);
     }
+}
+
+/* ---- Variants ---- */
+
+static bool fits(const qn_node *node, const struct qn_variant *variant)
+{
+    return !variant->fits || variant->fits(node, &node->graph->context->caps);
+}
+
+static const struct qn_variant *first_fitting(const qn_node *node)
+{
+    for (size_t i = 0; i < node->op->n_variants; i++)
+        if (fits(node, &node->op->variants[i]))
+            return &node->op->variants[i];
+    return NULL;
+}
+
+/* Whether a node of the check would be computed by another variant if this one were asked for. */
+static bool is_alternative(const qn_graph *graph, const struct check *check, const char *name)
+{
+    for (size_t id = check->first_node; id < check->end_node; id++) {
+        const qn_node *node = graph->nodes[id];
+        const struct qn_variant *chosen = first_fitting(node);
+        for (size_t i = 0; chosen && i < node->op->n_variants; i++)
+            if (strcmp(node->op->variants[i].name, name) == 0 && strcmp(chosen->name, name) != 0 &&
+                fits(node, &node->op->variants[i]))
+                return true;
+    }
+    return false;
+}
+
+/* The variant that computes the output of the check, or "". */
+static const char *variant_name(const struct check *check, const char *forced)
+{
+    int output = 0;
+    const qn_node *node = value_source(check->out, &output);
+    const struct qn_variant *chosen = first_fitting(node);
+    for (size_t i = 0; *forced && i < node->op->n_variants; i++)
+        if (strcmp(node->op->variants[i].name, forced) == 0 && fits(node, &node->op->variants[i]))
+            chosen = &node->op->variants[i];
+    return *forced ? forced : chosen ? chosen->name : "";
+}
+
+/* Names of variants that fit some node of the graph but are not its first, each once. */
+static size_t alternatives(const qn_graph *graph, const struct check *checks, size_t count,
+                           const char **names, size_t most)
+{
+    size_t found = 0;
+    for (size_t id = 0; id < graph->count; id++)
+        for (size_t i = 0; i < graph->nodes[id]->op->n_variants; i++) {
+            const char *name = graph->nodes[id]->op->variants[i].name;
+            bool is_known = false, is_wanted = false;
+            for (size_t j = 0; j < found; j++)
+                is_known = is_known || strcmp(names[j], name) == 0;
+            for (size_t j = 0; !is_known && j < count; j++)
+                is_wanted =
+                    is_wanted || (checks[j].is_built && is_alternative(graph, &checks[j], name));
+            if (is_wanted && found < most)
+                names[found++] = name;
+        }
+    return found;
 }
 
 /* ---- Comparing ---- */
@@ -384,24 +454,33 @@ static struct difference compare(const double *found, const double *expected, si
     return worst;
 }
 
-static void report(const struct check *check, const char *variant, const char *what,
-                   struct difference difference, double tolerance, const qn_shape *shape)
+/* A plan's values, and the variant that was asked for, or "". */
+struct result {
+    const qn_plan *plan;
+    const char *forced;
+};
+
+static void report(const struct check *check, struct result result, const char *what,
+                   const qn_node *node, struct difference difference, double tolerance,
+                   const qn_shape *shape)
 {
     const struct row *row = check->row;
     bool passed = difference.error <= tolerance;
-    const char *caps = check->out->graph->context->device ? getenv("QUERN_CAPS") : NULL;
+    const char *caps = check->graph->context->pretended,
+               *variant = variant_name(check, result.forced);
     ok(passed, "%s %s%s%s%s: error %.1e, allowed %.1e%s%s", row->name, check->shapes,
-       *variant ? " " : "", variant, what, difference.error, tolerance,
-       caps && *caps ? ", with " : "", caps ? caps : "");
+       *variant ? " " : "", variant, what, difference.error, tolerance, *caps ? ", with " : "",
+       caps);
     if (passed)
         return;
-    char place[128] = "";
-    size_t at[QN_MAX_RANK], used = 0;
-    array_coordinates(shape, difference.at, at);
-    for (int i = 0; i < shape->rank; i++)
-        used += (size_t)snprintf(place + used, sizeof place - used, "%s%zu", i ? "," : "", at[i]);
-    note("at [%s]: found %.9g, expected %.9g", place, difference.found, difference.expected);
-    explain(check);
+    char place[SHAPE_TEXT], kernels[256];
+    const struct step *step = step_of_root(result.plan, node);
+    element_text(shape, difference.at, place);
+    note("at %s: found %.9g, expected %.9g", place, difference.found, difference.expected);
+    if (step)
+        note("variant %s, kernels %s", step->variant ? step->variant->name : "none",
+             step_kernels(step, kernels, sizeof kernels));
+    explain(check, result.forced);
 }
 
 static double *numbers_of(qn_plan *plan, qn_node *node)
@@ -432,7 +511,7 @@ static double weighted(const struct check *check)
 }
 
 /* Some elements of the gradient by themselves, and all of it along a random direction. */
-static void check_gradient(struct check *check, const char *variant, size_t operand,
+static void check_gradient(struct check *check, struct result result, size_t operand,
                            const double *found)
 {
     enum { SINGLE = 16 };
@@ -445,7 +524,7 @@ static void check_gradient(struct check *check, const char *variant, size_t oper
     double scale = 0;
     for (size_t i = 0; i < x.count; i++)
         scale = fmax(scale, fabs(found[i]));
-    uint64_t key = key_of(check->shapes, 77 + operand);
+    uint64_t key = key_of(check, 77 + operand);
     for (size_t i = 0; i < singles; i++) {
         where[i] = singles == x.count ? i : i == 0 ? x.count - 1 : random_word32(key, i) % x.count;
         double old = x.at[where[i]];
@@ -482,7 +561,7 @@ static void check_gradient(struct check *check, const char *variant, size_t oper
     const struct row *row = check->row;
     char what[32];
     snprintf(what, sizeof what, ", gradient of %zu", operand);
-    report(check, variant, what, worst,
+    report(check, result, what, check->gradient[operand], worst,
            row->gradient_tolerance > 0 ? row->gradient_tolerance : 4 * row->tolerance, &x.shape);
 }
 
@@ -561,67 +640,6 @@ static bool tensors_hold(struct check *checks, size_t count)
     return true;
 }
 
-/* ---- Variants ---- */
-
-static bool fits(const qn_node *node, const struct qn_variant *variant)
-{
-    return !variant->fits || variant->fits(node, &node->graph->context->caps);
-}
-
-static const struct qn_variant *first_fitting(const qn_node *node)
-{
-    for (size_t i = 0; i < node->op->n_variants; i++)
-        if (fits(node, &node->op->variants[i]))
-            return &node->op->variants[i];
-    return NULL;
-}
-
-/* Whether a node of the check would be computed by another variant if this one were asked for. */
-static bool is_alternative(const qn_graph *graph, const struct check *check, const char *name)
-{
-    for (size_t id = check->first_node; id < check->end_node; id++) {
-        const qn_node *node = graph->nodes[id];
-        const struct qn_variant *chosen = first_fitting(node);
-        for (size_t i = 0; chosen && i < node->op->n_variants; i++)
-            if (strcmp(node->op->variants[i].name, name) == 0 && strcmp(chosen->name, name) != 0 &&
-                fits(node, &node->op->variants[i]))
-                return true;
-    }
-    return false;
-}
-
-/* The variant that computes the output of the check, or "". */
-static const char *variant_name(const struct check *check, const char *forced)
-{
-    int output = 0;
-    const qn_node *node = value_source(check->out, &output);
-    const struct qn_variant *chosen = first_fitting(node);
-    for (size_t i = 0; *forced && i < node->op->n_variants; i++)
-        if (strcmp(node->op->variants[i].name, forced) == 0 && fits(node, &node->op->variants[i]))
-            chosen = &node->op->variants[i];
-    return *forced ? forced : chosen ? chosen->name : "";
-}
-
-/* Names of variants that fit some node of the graph but are not its first, each once. */
-static size_t alternatives(const qn_graph *graph, const struct check *checks, size_t count,
-                           const char **names, size_t most)
-{
-    size_t found = 0;
-    for (size_t id = 0; id < graph->count; id++)
-        for (size_t i = 0; i < graph->nodes[id]->op->n_variants; i++) {
-            const char *name = graph->nodes[id]->op->variants[i].name;
-            bool is_known = false, is_wanted = false;
-            for (size_t j = 0; j < found; j++)
-                is_known = is_known || strcmp(names[j], name) == 0;
-            for (size_t j = 0; !is_known && j < count; j++)
-                is_wanted =
-                    is_wanted || (checks[j].is_built && is_alternative(graph, &checks[j], name));
-            if (is_wanted && found < most)
-                names[found++] = name;
-        }
-    return found;
-}
-
 /* ---- A group ---- */
 
 struct group {
@@ -673,8 +691,8 @@ enum { MOST_OF_CUT_LOOPS = 1 << 18 };
 static void compare_all(qn_plan *plan, struct check *check, const char *forced)
 {
     const struct row *row = check->row;
-    const char *variant = variant_name(check, forced);
-    const struct device *device = check->out->graph->context->device;
+    struct result result = {plan, forced};
+    const struct device *device = check->graph->context->device;
     size_t most = 0;
     for (size_t i = 0; i < check->n_operands; i++)
         most = check->x[i].count > most ? check->x[i].count : most;
@@ -683,16 +701,26 @@ static void compare_all(qn_plan *plan, struct check *check, const char *forced)
         return;
     }
     void *mark = arrays_mark();
-    if (!options.gradients_only) {
+    if (!check->options->gradients_only) {
         double *found = numbers_of(plan, check->out);
-        report(check, variant, "",
+        report(check, result, "", check->out,
                compare(found, check->expected.at, check->expected.count, row->is_relative),
                row->tolerance, &check->expected.shape);
     }
     for (size_t i = 0; i < check->n_operands; i++)
         if (check->gradient[i])
-            check_gradient(check, variant, i, numbers_of(plan, check->gradient[i]));
+            check_gradient(check, result, i, numbers_of(plan, check->gradient[i]));
     arrays_free_since(mark);
+}
+
+/* A message of several lines, as of a compiler. */
+static void note_lines(const char *text)
+{
+    while (*text) {
+        size_t length = strcspn(text, "\n");
+        note("%.*s", (int)length, text);
+        text += length + (text[length] == '\n');
+    }
 }
 
 /* The bits of all roots, added up in some way. */
@@ -711,27 +739,30 @@ static uint64_t fingerprint(qn_plan *plan)
     return hash;
 }
 
-static void run_variant(struct group *group, const char *forced)
+/* Plans and runs the checks that take part; NULL and an error if that fails. */
+static qn_plan *run_plan(struct group *group, const char *forced)
 {
     qn_context *context = group->graph->context;
     context->only_variant = *forced ? forced : NULL;
     qn_plan *plan = plan_of(group);
     context->only_variant = NULL;
-    if (!plan) {
-        ok(false, "%s %s: %s", group->name, forced, qn_error(context));
-        qn_clear_error(context);
-        return;
-    }
-    for (size_t i = 0; i < group->count; i++)
+    for (size_t i = 0; plan && i < group->count; i++)
         if (group->checks[i].takes_part)
             set_inputs(plan, &group->checks[i]);
-    fill_arena(plan);
-    if (qn_run(plan) != QN_OK || qn_finish(context) != QN_OK)
-        ok(false, "%s %s: %s", group->name, forced, qn_error(context));
+    if (plan)
+        fill_arena(plan);
+    if (plan && qn_run(plan) == QN_OK && qn_finish(context) == QN_OK)
+        return plan;
+    qn_plan_free(plan);
+    return NULL;
+}
+
+static void compare_plan(struct group *group, qn_plan *plan, const char *forced)
+{
+    const char *space = *forced ? " " : "";
     for (size_t i = 0; i < group->count; i++)
         if (group->checks[i].takes_part)
             compare_all(plan, &group->checks[i], forced);
-    const char *space = *forced ? " " : "";
     ok(guards_hold(plan), "%s%s%s: nothing is written outside of intermediates", group->name, space,
        forced);
     ok(tensors_hold(group->checks, group->count), "%s%s%s: tensors that are read stay as they are",
@@ -740,41 +771,79 @@ static void run_variant(struct group *group, const char *forced)
     qn_run(plan);
     ok(before == fingerprint(plan), "%s%s%s: a second run gives the same bits", group->name, space,
        forced);
-    if (*qn_error(context)) {
+}
+
+static void fail_check(const struct check *check, const char *forced)
+{
+    const char *space = *forced ? " " : "";
+    qn_context *context = check->graph->context;
+    ok(false, "%s %s%s%s: it cannot be run", check->row->name, check->shapes, space, forced);
+    note_lines(qn_error(context));
+    explain(check, forced);
+    qn_clear_error(context);
+}
+
+/* All of a group in one plan; if that cannot be, one after the other, so that one that does not compile loses no others. */
+static void run_variant(struct group *group, const char *forced)
+{
+    qn_context *context = group->graph->context;
+    qn_plan *plan = run_plan(group, forced);
+    if (plan)
+        compare_plan(group, plan, forced);
+    qn_plan_free(plan);
+    if (plan && *qn_error(context)) {
         ok(false, "%s %s: %s", group->name, forced, qn_error(context));
         qn_clear_error(context);
     }
-    qn_plan_free(plan);
+    for (size_t i = 0; !plan && i < group->count; i++) {
+        struct group one = {group->name, group->graph, &group->checks[i], 1};
+        if (!group->checks[i].takes_part)
+            continue;
+        qn_clear_error(context);
+        qn_plan *alone = run_plan(&one, forced);
+        if (alone)
+            compare_plan(&one, alone, forced);
+        else
+            fail_check(&group->checks[i], forced);
+        qn_plan_free(alone);
+    }
 }
 
-static bool is_wanted(const char *group, const char *name)
+static bool is_wanted(const struct check_options *options, const struct row *row)
 {
-    return !options.only || strcmp(options.only, group) == 0 || strcmp(options.only, name) == 0;
+    bool is_named = options->n_names == 0;
+    for (size_t i = 0; !is_named && i < options->n_names; i++)
+        is_named =
+            strcmp(options->names[i], row->group) == 0 || strcmp(options->names[i], row->name) == 0;
+    return is_named && (!options->gradients_only || row->wrt);
 }
 
-static void run_group(qn_context *context, const struct row *rows, size_t n_rows)
+static void run_group(qn_context *context, const struct check_options *options,
+                      const struct row *rows, size_t n_rows)
 {
     struct group group = {.name = rows->group, .graph = qn_graph_new(context)};
     group.checks = calloc(n_rows * MAX_CASES, sizeof *group.checks);
     if (!group.graph || !group.checks)
         bail_out("out of memory");
     for (size_t i = 0; i < n_rows; i++)
-        for (size_t j = 0;
-             is_wanted(rows[i].group, rows[i].name) && j < MAX_CASES && rows[i].cases[j]; j++) {
+        for (size_t j = 0; is_wanted(options, &rows[i]) && j < MAX_CASES && rows[i].cases[j]; j++) {
             struct check *check = &group.checks[group.count++];
-            *check = (struct check){.row = &rows[i], .shapes = rows[i].cases[j]};
-            build(check, group.graph);
+            *check = (struct check){.options = options,
+                                    .row = &rows[i],
+                                    .shapes = rows[i].cases[j],
+                                    .graph = group.graph};
+            build(check);
             check->takes_part = check->is_built;
         }
     const char *names[64];
     size_t n_names = alternatives(group.graph, group.checks, group.count, names, 64);
     bool is_alternative_asked = false;
-    for (size_t i = 0; options.variant && i < n_names; i++)
-        is_alternative_asked = is_alternative_asked || strcmp(options.variant, names[i]) == 0;
+    for (size_t i = 0; options->variant && i < n_names; i++)
+        is_alternative_asked = is_alternative_asked || strcmp(options->variant, names[i]) == 0;
     if (group.count && !is_alternative_asked)
         run_variant(&group, "");
     for (size_t i = 0; i < n_names; i++) {
-        if (options.variant && strcmp(options.variant, names[i]) != 0)
+        if (options->variant && strcmp(options->variant, names[i]) != 0)
             continue;
         for (size_t j = 0; j < group.count; j++)
             group.checks[j].takes_part =
@@ -793,94 +862,72 @@ static void run_group(qn_context *context, const struct row *rows, size_t n_rows
 static const struct table *const tables[] = {elementwise_tables, shape_tables, heavy_tables};
 enum { TABLES = sizeof tables / sizeof *tables, PRETENCES = sizeof pretences / sizeof *pretences };
 
-static void usage(void)
-{
-    puts("tests/ops.t [--list] [--only GROUP|NAME] [--variant NAME] [--seed N] [--grad]\n"
-         "    --list     print groups and names of rows\n"
-         "    --only     run these rows only\n"
-         "    --variant  run the rows with this variant only\n"
-         "    --seed     draw other operands\n"
-         "    --grad     compare gradients only");
-}
-
-static void list(void)
+bool check_knows(const char *name)
 {
     for (size_t i = 0; i < TABLES; i++)
         for (const struct table *table = tables[i]; table->rows; table++)
             for (size_t j = 0; j < table->count; j++)
-                printf("%s %s\n", table->rows[j].group, table->rows[j].name);
+                if (strcmp(table->rows[j].group, name) == 0 ||
+                    strcmp(table->rows[j].name, name) == 0)
+                    return true;
+    return false;
 }
 
-static void parse_options(int argc, char **argv)
+void check_list(FILE *file)
 {
-    static const struct option words[] = {
-        {"list", no_argument, NULL, 'l'},          {"only", required_argument, NULL, 'o'},
-        {"variant", required_argument, NULL, 'v'}, {"seed", required_argument, NULL, 's'},
-        {"grad", no_argument, NULL, 'g'},          {0},
-    };
-    for (int letter; (letter = getopt_long(argc, argv, "", words, NULL)) != -1;) {
-        switch (letter) {
-        case 'l':
-            list();
-            exit(0);
-        case 'o':
-            options.only = optarg;
-            break;
-        case 'v':
-            options.variant = optarg;
-            break;
-        case 's':
-            options.seed = strtoull(optarg, NULL, 10);
-            break;
-        case 'g':
-            options.gradients_only = true;
-            break;
-        default:
-            usage();
-            exit(2);
-        }
-    }
+    for (size_t i = 0; i < TABLES; i++)
+        for (const struct table *table = tables[i]; table->rows; table++)
+            for (size_t j = 0; j < table->count; j++)
+                fprintf(file, "%s %s\n", table->rows[j].group, table->rows[j].name);
 }
 
 /* QUERN_CAPS of the user, then of the pretence, which wins. */
-static qn_context *open_as(const struct pretence *pretence, const char *users)
+static qn_context *open_as(const struct check_options *options, const struct pretence *pretence,
+                           char *caps, size_t size)
 {
-    char caps[512];
-    snprintf(caps, sizeof caps, "%s%s%s", users, *users && *pretence->caps ? "," : "",
-             pretence->caps);
-    setenv("QUERN_CAPS", caps, 1);
-    qn_context *context = qn_open(NULL);
+    const char *users = getenv("QUERN_CAPS");
+    users = users ? users : "";
+    snprintf(caps, size, "%s%s%s", users, *users && *pretence->caps ? "," : "", pretence->caps);
+    qn_context *context =
+        qn_open_with(&(struct qn_options){.device = options->device, .caps = caps});
     if (!context)
         bail_out("no device: %s", qn_error(NULL));
+    if (!context->device)
+        bail_out("no device: operations cannot be run on \"none\"");
     context->guard_bytes = GUARD;
     return context;
 }
 
-int main(int argc, char **argv)
+static void run_tables(qn_context *context, const struct check_options *options,
+                       enum pretended rows)
 {
-    parse_options(argc, argv);
-    const char *set = getenv("QUERN_CAPS");
-    char users[256];
-    snprintf(users, sizeof users, "%s", set ? set : "");
+    note("%s, QUERN_CAPS=\"%s\"", qn_device_name(context), context->pretended);
+    for (size_t i = 0; i < TABLES; i++)
+        for (const struct table *table = tables[i]; table->rows; table++)
+            if (rows == ALL || rows == table->kind)
+                run_group(context, options, table->rows, table->count);
+    struct qn_counters counters = qn_counters(context);
+    note("%zu kernels built, %zu programs loaded, %.1f s", counters.kernels_built,
+         counters.programs_loaded, counters.build_seconds);
+}
+
+int check_operations(const struct check_options *options)
+{
     struct qn_caps native = {0};
+    char name[512] = "";
     for (size_t i = 0; i < PRETENCES; i++) {
-        qn_context *context = open_as(&pretences[i], users);
-        if (i == 0)
+        char caps[512];
+        qn_context *context = open_as(options, &pretences[i], caps, sizeof caps);
+        if (i == 0) {
             native = context->caps;
-        if (i > 0 && context->caps.device_class == native.device_class &&
-            context->caps.float_width == native.float_width) {
-            qn_close(context); /* it is that already */
-            continue;
+            snprintf(name, sizeof name, "%s", qn_device_name(context));
         }
-        note("%s, QUERN_CAPS=\"%s\"", qn_device_name(context), getenv("QUERN_CAPS"));
-        for (size_t j = 0; j < TABLES; j++)
-            for (const struct table *table = tables[j]; table->rows; table++)
-                if (pretences[i].rows == ALL || pretences[i].rows == table->kind)
-                    run_group(context, table->rows, table->count);
-        struct qn_counters counters = qn_counters(context);
-        note("%zu kernels built, %zu programs loaded, %.1f s", counters.kernels_built,
-             counters.programs_loaded, counters.build_seconds);
+        bool is_native = context->caps.device_class == native.device_class &&
+                         context->caps.float_width == native.float_width;
+        if (i == 0 || !is_native)
+            run_tables(context, options, pretences[i].rows);
         qn_close(context);
     }
+    fprintf(stderr, "%s: %d tests, %d failed\n", name, tap.run, tap.failed);
     return done_testing();
 }

@@ -1,0 +1,31 @@
+/* quern check: the tests of operations, for any device. */
+#include "check/check.h"
+
+#include <stdlib.h>
+
+#include "cli/cli.h"
+
+int command_check(const struct options *options)
+{
+    size_t count = options_count(options, "op");
+    const char **names = calloc(count + 1, sizeof *names);
+    int status = names ? EXIT_SUCCESS : failure(options, "out of memory");
+    for (size_t i = 0; status == EXIT_SUCCESS && i < count; i++) {
+        names[i] = options_at(options, "op", i);
+        if (!check_knows(names[i]))
+            status = usage_error(options, "--op: there is no \"%s\"; --list prints what there is",
+                                 names[i]);
+    }
+    struct check_options check = {.device = options_string(options, "device"),
+                                  .names = names,
+                                  .n_names = count,
+                                  .variant = options_string(options, "variant"),
+                                  .seed = (uint64_t)options_integer(options, "seed"),
+                                  .gradients_only = options_flag(options, "grad")};
+    if (status == EXIT_SUCCESS && options_flag(options, "list"))
+        check_list(stdout);
+    else if (status == EXIT_SUCCESS)
+        status = check_operations(&check);
+    free(names);
+    return status;
+}
