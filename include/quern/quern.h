@@ -88,6 +88,13 @@ struct qn_options {
     /* Look at every value as soon as it is computed: a run ends with QN_ERROR_NOT_FINITE at the first node, leaf or input that is infinite or
      * NaN, and says where it was built (what was assigned before stays assigned).  Slow: nothing is fused, and each step is waited for. */
     bool detect_anomaly;
+    const char *caps; /* what the device is to pretend, instead of the environment's QUERN_CAPS */
+    const char *
+        cl_dir; /* a folder whose .cl files replace the built-in kernels, instead of QUERN_CL_DIR; until qn_close() */
+    const char *
+        variant; /* taken wherever an operation has a variant of this name that fits; until qn_close() */
+    bool
+        keep_origins; /* messages say where in the program a node was built; detect_anomaly does it, too */
     bool
         plan_only; /* make and print plans for this device, but never run them: nothing is allocated on it, and what
                            would not fit its memory is an error all the same */
@@ -317,6 +324,36 @@ struct qn_memory qn_plan_memory(const qn_plan *plan);
 
 /* Order, kernels, variants and why, bytes. */
 int qn_plan_print(const qn_plan *plan, FILE *file);
+
+/* ---- Two devices ---- */
+
+/* What two plans compute differently: the first node, in the order of computation; if there is none, the first step of several nodes in one
+ * kernel; if there is none either, a result of the whole run. */
+struct qn_difference {
+    enum { QN_NO_DIFFERENCE, QN_NODE_DIFFERS, QN_FUSED_DIFFERS, QN_RUN_DIFFERS } kind;
+    size_t nodes, fused; /* compared so far, on b; and steps of several nodes, on b and then on a */
+    bool is_a; /* QN_FUSED_DIFFERS: the step is a's, and differs from its nodes one by one on a */
+    char what[512];   /* "h.0.mlp (matmul)"; of a step, all its nodes */
+    char built[1024]; /* where in the program, if that was kept: see qn_options.keep_origins */
+    char inputs[512]; /* types and shapes */
+    char output[192]; /* the same, of the output that differs */
+    struct qn_difference_side {
+        char variant[64]; /* or "" */
+        char kernels[256];
+        double value; /* at the first element that differs */
+    } side[2]; /* of the standard: a, or a's nodes one by one; and of what was held against it */
+    char element[160]; /* "[0,3,17]" */
+    size_t different, elements;
+    double
+        unit; /* one in the last place of the greatest value, or of the greatest terms that it is a sum of */
+    double ulps, allowed; /* by how many of them it differs at most, and may by rounding */
+};
+
+/* Compares two plans of the same graph in two contexts, that of a being the standard, on what qn_set() gave to a, with a's tensors.
+ * Each node of b is given the inputs that a computed with a kernel for each node, so that no error is another's; then each fused step of b, and of a;
+ * then both plans run, once, and what they return without assigning it is compared.  b's tensors are overwritten.  An error is in the
+ * context of a or b; of plans with qn_write() it is one. */
+int qn_diff(qn_plan *a, qn_plan *b, struct qn_difference *difference);
 
 #ifdef __cplusplus
 }

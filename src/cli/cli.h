@@ -52,11 +52,13 @@ int usage_error(const struct options *options, const char *format, ...) CLI_FORM
 int failure(const struct options *options, const char *format, ...) CLI_FORMAT(2, 3);
 
 /* Return the exit status. */
+int command_check(const struct options *options);
 int command_devices(const struct options *options);
 int command_train_gpt(const struct options *options);
 int command_train_llama(const struct options *options);
 int command_generate(const struct options *options);
 int command_evaluate(const struct options *options);
+int command_diff(const struct options *options);
 int command_inspect(const struct options *options);
 int command_bench(const struct options *options);
 int command_bench_compare(const struct options *options);

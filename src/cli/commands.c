@@ -124,6 +124,44 @@ static const char *const inspect_examples[] = {
     NULL,
 };
 
+static const struct option check_options[] = {
+    {OPTION_STRING, 'd', "device", "D", .help =
+        "what to test: PLATFORM[:DEVICE], numbers or parts of names as `quern devices` prints them (default: "
+        "QUERN_DEVICE, else the fastest GPU, else the CPU)"},
+    {OPTION_STRINGS, 0, "op", "NAME", .help = "test this group of operations, or this row, only; may be repeated"},
+    {OPTION_FLAG, 0, "grad", .help = "test gradients only"},
+    {OPTION_STRING, 0, "variant", "NAME", .help = "test with this variant of kernels only"},
+    {OPTION_STRING, 0, "dtype", "TYPE", NULL, .help = "test operands of f32, f16 or bf16 only"},
+    {OPTION_INTEGER, 's', "seed", "N", "1", 0, MOST_WHOLE, .help = "of the random operands"},
+    {OPTION_FLAG, 0, "list", .help = "print groups and rows, and test nothing"},
+};
+
+static const char *const check_examples[] = {
+    "quern check", "every operation on the default device: some minutes",
+    "quern check --device Intel --op matmul attention", "two groups on another",
+    "QUERN_CL_DIR=cl quern check --op layer_norm --grad", "edited kernels",
+    NULL,
+};
+
+static const struct option diff_options[] = {
+    HEADING("What is computed"),
+    {OPTION_STRING, 0, "model", "DIR", .help =
+        "the model of a folder, with its weights (default: a small GPT with dropout)"},
+    {OPTION_INTEGER, 'b', "batch", "N", "2", 1, 65536, .help = "texts at once"},
+    {OPTION_INTEGER, 0, "context", "N", "33", 1, 1e6, .help = "tokens of each"},
+    {OPTION_STRING, 0, "dtype", "f32|bf16|f16", "f32", .help = "what numbers are kept in but parameters and the loss"},
+    {OPTION_INTEGER, 's', "seed", "N", "1337", 0, MOST_WHOLE, .help = "of weights, tokens and dropout"},
+    HEADING("Reports"),
+    {OPTION_FLAG, 0, "json", .help = "print JSON"},
+};
+
+static const char *const diff_examples[] = {
+    "quern diff Portable Intel", "two drivers",
+    "quern diff , ,caps=class=gpu:subgroups=0", "kernels for CPUs and those for GPUs, on the default device",
+    "quern diff , ,cl=edited --dtype bf16", "kernels of a folder and the built-in ones",
+    NULL,
+};
+
 static const struct option bench_options[] = {
     HEADING("What to time"),
     {OPTION_STRING, 0, "shapes", "LIST", .help =
@@ -208,6 +246,26 @@ const struct command commands[] = {
         "Prints configuration, tokenizer, training state and tensors.  Refuses what is damaged, "
         "and says where.",
         NULL, 0, command_inspect, inspect_examples,
+    },
+    {
+        "check", NULL, NULL,
+        "test every operation on a device",
+        "Holds every operation, in every variant that fits, against arithmetic in double, and its gradient against differences; on the "
+        "device as it is, and as it pretends to be others.  Looks, too, for writes outside of results and for results that differ from "
+        "run to run.  Prints TAP (see `prove`); a test that fails is followed by variant, kernels, element, what was found and expected, "
+        "and the command that repeats it.  The exit status is 1 if one failed.",
+        check_options, LENGTH(check_options), command_check, check_examples,
+    },
+    {
+        "diff", NULL, "SETTING...",
+        "find what two devices compute differently",
+        "Takes a step of training (forward, backward, update) of the same model and batch on two devices, or on one with two "
+        "settings, A and B, and names the first node that differs by more than rounding, with what its vendor needs to "
+        "reproduce it.  Each node of B computes what A had computed before it, so that no error is another's; then come the kernels "
+        "that compute several nodes, of both, and the results of whole steps.  A setting is DEVICE,KEY=VALUE,...; no DEVICE is the "
+        "default one; keys are caps, as QUERN_CAPS has it with colons for commas; cl, as QUERN_CL_DIR; gemm=own|clblast; and "
+        "variant, a name that `quern diff` prints.  The exit status is 1 if there is a difference.",
+        diff_options, LENGTH(diff_options), command_diff, diff_examples,
     },
     {
         "bench", NULL, "[GROUP]...",

@@ -363,9 +363,9 @@ int caps_override(qn_context *context, struct qn_caps *caps, const char *words)
     return QN_OK;
 }
 
-int caps_environment(qn_context *context, struct qn_caps *caps)
+int caps_pretend(qn_context *context, struct qn_caps *caps)
 {
-    const char *words = getenv("QUERN_CAPS");
+    const char *words = context->pretended ? context->pretended : getenv("QUERN_CAPS");
     int status = words ? caps_override(context, caps, words) : QN_OK;
     if (status == QN_OK && caps->device_class == QN_GPU &&
         (caps->max_work_group < GPU_LEAST_GROUP || caps->local_memory < GPU_LEAST_LOCAL))

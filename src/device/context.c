@@ -1,4 +1,5 @@
 /* The context: opening and closing, the first error, types. */
+#include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,13 +113,17 @@ qn_context *qn_open_with(const struct qn_options *options)
         fail_without_context(QN_ERROR_MEMORY, "out of memory");
         return NULL;
     }
+    context->pretended = chosen.caps;
+    context->cl_dir = chosen.cl_dir;
+    context->only_variant = chosen.variant;
+    context->keeps_origins = chosen.keep_origins || chosen.detect_anomaly;
+    context->detect_anomaly = context->is_unfused = chosen.detect_anomaly;
     if (device_open(context, chosen.device, chosen.profile) != QN_OK ||
         set_gemm(context, chosen.gemm) != QN_OK) {
         fail_without_context(context->status, "%s", context->error);
         qn_close(context);
         return NULL;
     }
-    context->detect_anomaly = chosen.detect_anomaly;
     if (chosen.plan_only) {
         device_close(context->device);
         context->device = NULL;
@@ -145,35 +150,4 @@ const char *qn_device_name(const qn_context *context)
 struct qn_counters qn_counters(const qn_context *context)
 {
     return context->counters;
-}
-
-/* ---- Types ---- */
-
-static const struct {
-    const char *name, *in_kernels; /* see cl/common.cl */
-    size_t block_elements, block_bytes;
-} types[QN_TYPES] = {
-    [QN_F32] = {"f32", "float", 1, 4},  [QN_F16] = {"f16", "f16", 1, 2},
-    [QN_BF16] = {"bf16", "bf16", 1, 2}, [QN_I32] = {"i32", "int", 1, 4},
-    [QN_U8] = {"u8", "uchar", 1, 1},
-};
-
-const char *qn_type_name(enum qn_type type)
-{
-    return types[type].name;
-}
-
-const char *type_in_kernels(enum qn_type type)
-{
-    return types[type].in_kernels;
-}
-
-bool type_is_real(enum qn_type type)
-{
-    return type == QN_F32 || type == QN_F16 || type == QN_BF16;
-}
-
-size_t qn_type_bytes(enum qn_type type, size_t count)
-{
-    return divide_up(count, types[type].block_elements) * types[type].block_bytes;
 }

@@ -18,10 +18,14 @@ struct qn_context {
     struct qn_caps caps;
     struct arena *arena;
     struct qn_counters counters;
+    const char *pretended;    /* see qn_options.caps */
+    const char *cl_dir;       /* see qn_options */
+    bool keeps_origins;       /* see qn_options */
     bool detect_anomaly;      /* see qn_options */
+    bool is_unfused;          /* each node has a kernel of its own */
     bool plan_only;           /* see qn_options: memory is counted, not taken */
     uint64_t runs;            /* of all plans: tells whose values are in the arena */
-    const char *only_variant; /* for tests: taken wherever one of this name fits; or NULL */
+    const char *only_variant; /* see qn_options.variant; or NULL */
     size_t guard_bytes;       /* for tests: left free after each intermediate */
     enum qn_status status;    /* of the first error */
     char error[2048];
@@ -47,6 +51,13 @@ bool size_product(size_t *product, size_t a, size_t b);
 /* How kernels name the type of a number in memory; whether a kernel computes with it as a float. */
 const char *type_in_kernels(enum qn_type type);
 bool type_is_real(enum qn_type type);
+
+float float_of_f16(uint16_t bits);
+float float_of_bf16(uint16_t bits);
+
+/* Element `index` of memory of a type; numbers are rounded to it. */
+double type_get(enum qn_type type, const void *memory, size_t index);
+void type_put(enum qn_type type, void *memory, size_t index, double number);
 
 static inline size_t size_min(size_t a, size_t b)
 {

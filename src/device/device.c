@@ -128,7 +128,7 @@ static int open_info(qn_context *context, const struct device_info *info, bool p
     if (info->problem[0])
         return context_fail(context, QN_ERROR_DEVICE, "%s", info->problem);
     context->caps = info->caps;
-    int status = caps_environment(context, &context->caps);
+    int status = caps_pretend(context, &context->caps);
     if (status != QN_OK)
         return status;
     struct device *device = context_alloc(context, 1, sizeof *device);
@@ -188,7 +188,7 @@ int device_open(qn_context *context, const char *selector, bool profile)
     selector = selector_or_environment(selector);
     if (selector && strcasecmp(selector, "none") == 0) {
         context->caps = caps_none();
-        return caps_environment(context, &context->caps);
+        return caps_pretend(context, &context->caps);
     }
     struct platforms platforms;
     struct candidates candidates = {0};

@@ -58,7 +58,7 @@ struct qn_caps caps_none(void);
 
 /* What QUERN_CAPS makes of `caps`; a negative status on a word that is none. */
 int caps_override(qn_context *context, struct qn_caps *caps, const char *words);
-int caps_environment(qn_context *context, struct qn_caps *caps); /* of QUERN_CAPS itself */
+int caps_pretend(qn_context *context, struct qn_caps *caps); /* of QUERN_CAPS itself, or qn_options.caps */
 
 /* ---- Errors ---- */
 

@@ -103,7 +103,7 @@ static int fill(qn_context *context, struct listing *listing)
             }
             struct device_info *info = &platform->devices[j];
             struct qn_caps caps = info->caps;
-            int status = caps_environment(context, &caps);
+            int status = caps_pretend(context, &caps);
             if (status == QN_ERROR_DEVICE) { /* this one will not do; others may */
                 snprintf(info->problem, sizeof info->problem, "%.500s", context->error);
                 qn_clear_error(context);

@@ -54,10 +54,15 @@ static double seconds_now(void)
 
 /* ---- Sources ---- */
 
+static const char *replacements(const qn_context *context)
+{
+    return context->cl_dir ? context->cl_dir : getenv("QUERN_CL_DIR");
+}
+
 /* A folder that is not there would replace nothing, in silence. */
 static int check_replacements(qn_context *context)
 {
-    const char *folder = getenv("QUERN_CL_DIR");
+    const char *folder = replacements(context);
     struct stat status;
     if (!folder || !*folder || (stat(folder, &status) == 0 && S_ISDIR(status.st_mode)))
         return QN_OK;
@@ -69,7 +74,7 @@ static int check_replacements(qn_context *context)
 static int read_replacement(qn_context *context, const char *file, char **text)
 {
     *text = NULL;
-    const char *folder = getenv("QUERN_CL_DIR");
+    const char *folder = replacements(context);
     if (!folder || !*folder)
         return QN_OK;
     char path[PATH_MAX];

@@ -55,15 +55,6 @@ static int find(struct search *search, cl_mem buffer, size_t count, cl_uint *fir
     return device_check(context, code, "looking for what is not finite");
 }
 
-/* "[0,3,17]" */
-static void element_text(const qn_shape *shape, size_t index, char text[SHAPE_TEXT])
-{
-    qn_shape at = {.rank = shape->rank};
-    for (int axis = shape->rank; axis-- > 0; index /= shape->size[axis])
-        at.size[axis] = index % shape->size[axis];
-    shape_text(&at, text, SHAPE_TEXT);
-}
-
 static int report(const qn_plan *plan, const qn_node *node, int output, cl_uint first, float value)
 {
     char label[LABEL_TEXT], at[SHAPE_TEXT], shape[SHAPE_TEXT], built[ORIGIN_TEXT];

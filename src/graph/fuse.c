@@ -173,7 +173,7 @@ static int make_steps(struct fusion *fusion)
         bool is_stored = several[id] || user[id];
         if (node_expression(node) && is_stored) {
             group = user[id];
-            bool joins = !several[id] && !plan->context->detect_anomaly &&
+            bool joins = !several[id] && !plan->context->is_unfused &&
                          may_share(node, group->node) &&
                          qn_shape_equal(*qn_out(node, 0), *qn_out(group->node, 0)) &&
                          !is_epilogue(fusion, node) && join(group, &node, 1);
@@ -421,7 +421,7 @@ int plan_fuse(qn_plan *plan)
         note_nodes(&fusion);
         status = make_steps(&fusion);
     }
-    bool joins = !plan->context->detect_anomaly; /* else each node's value can be looked at */
+    bool joins = !plan->context->is_unfused; /* else each node's value can be looked at */
     if (status == QN_OK && joins)
         status = take_in_groups(&fusion);
     if (status == QN_OK)

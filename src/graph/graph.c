@@ -48,6 +48,14 @@ const char *shape_text(const qn_shape *shape, char *text, size_t bytes)
     return text;
 }
 
+void element_text(const qn_shape *shape, size_t index, char text[SHAPE_TEXT])
+{
+    qn_shape at = {.rank = shape->rank};
+    for (int axis = shape->rank; axis-- > 0; index /= shape->size[axis])
+        at.size[axis] = index % shape->size[axis];
+    shape_text(&at, text, SHAPE_TEXT);
+}
+
 /* ---- Memory ---- */
 
 void *graph_alloc(qn_graph *graph, size_t bytes)
@@ -201,7 +209,7 @@ qn_node *node_new(qn_graph *graph, const struct qn_op *op, const void *attribute
                       .attributes = copy,
                       .segment = graph->segment,
                       .origin = graph->origin};
-    if (graph->context->detect_anomaly && !node->origin)
+    if (graph->context->keeps_origins && !node->origin)
         node->origin = origin_here(graph);
     for (size_t i = 0; i < n_inputs; i++)
         node->inputs[i] = inputs[i];

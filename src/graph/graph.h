@@ -93,6 +93,9 @@ const char *node_label(const qn_node *node, char *text, size_t bytes);
 const char *shape_text(const qn_shape *shape, char *text, size_t bytes);
 enum { SHAPE_TEXT = 160, LABEL_TEXT = 160 };
 
+/* "[0,3,17]": where element `index` is. */
+void element_text(const qn_shape *shape, size_t index, char text[SHAPE_TEXT]);
+
 /* How many elements FLAT_CHUNK of cl/common.cl is on a device. */
 size_t flat_chunk(const struct qn_caps *caps);
 

@@ -164,6 +164,12 @@ struct output {
 enum { STEP_OUTPUTS = FUSE_MEMBERS + QN_MAX_OUTPUTS };
 size_t step_outputs(const qn_plan *plan, const struct step *step, struct output *outputs);
 
+/* The step that computes a root, named by the user's node; NULL: none. */
+const struct step *step_of_root(const qn_plan *plan, const qn_node *root);
+
+/* "norm_backward of norm.cl, norm_sums of norm.cl" */
+const char *step_kernels(const struct step *step, char *text, size_t size);
+
 /* Whether all of the step is element-wise. */
 static inline bool is_group(const struct step *step)
 {

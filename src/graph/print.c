@@ -72,6 +72,28 @@ int qn_graph_dot(qn_node *const *roots, size_t count, FILE *file)
 
 /* ---- Plans ---- */
 
+const struct step *step_of_root(const qn_plan *plan, const qn_node *root)
+{
+    int output = 0;
+    for (size_t i = 0; i < plan->n_roots; i++)
+        if (plan->roots[i].user == root)
+            return plan->step_of[value_source(plan->roots[i].node, &output)->id];
+    return NULL;
+}
+
+const char *step_kernels(const struct step *step, char *text, size_t size)
+{
+    size_t used = 0;
+    *text = '\0';
+    for (size_t i = 0; i < step->n_commands && used < size; i++) {
+        const struct recorded *command = &step->commands[i];
+        used += (size_t)snprintf(text + used, size - used, "%s%s%s%s", i ? ", " : "", command->name,
+                                 command->source ? " of " : "",
+                                 command->source ? command->source->name : "");
+    }
+    return text;
+}
+
 static void print_slot(const struct slot *slot, FILE *file)
 {
     size_t bytes = slot->bytes, offset = 0;

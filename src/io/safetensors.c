@@ -412,24 +412,6 @@ const char *qn_safetensors_metadata(const qn_safetensors *file, const char *key)
 
 /* ---- Conversion ---- */
 
-static float from_bits(uint32_t bits)
-{
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-static float float_of_half(uint16_t half)
-{
-    uint32_t sign = (uint32_t)(half & 0x8000) << 16;
-    uint32_t exponent = half >> 10 & 31, fraction = half & 0x3FF;
-    if (exponent == 31)
-        return from_bits(sign | 0x7F800000u | fraction << 13);
-    if (exponent == 0) /* subnormal: an integer times 2^-24 */
-        return (sign ? -1.0f : 1.0f) * ldexpf((float)fraction, -24);
-    return from_bits(sign | (exponent + 112) << 23 | fraction << 13);
-}
-
 /* Element `i` of `data`, which may not be aligned. */
 #define ELEMENT(type, data, i)                                                                     \
     (*(type *)memcpy(&(type){0}, (const char *)(data) + (i) * sizeof(type), sizeof(type)))
@@ -459,10 +441,10 @@ int qn_safetensors_f32(const qn_safetensors *file, const struct qn_file_tensor *
             values[i] = (float)ELEMENT(double, tensor->data, i);
     } else if (strcmp(type->name, "BF16") == 0) {
         for (size_t i = 0; i < count; i++)
-            values[i] = from_bits((uint32_t)ELEMENT(uint16_t, tensor->data, i) << 16);
+            values[i] = float_of_bf16(ELEMENT(uint16_t, tensor->data, i));
     } else {
         for (size_t i = 0; i < count; i++)
-            values[i] = float_of_half(ELEMENT(uint16_t, tensor->data, i));
+            values[i] = float_of_f16(ELEMENT(uint16_t, tensor->data, i));
     }
     return QN_OK;
 }

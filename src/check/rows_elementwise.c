@@ -3,7 +3,7 @@
 
 #include "device/philox.h"
 
-#include "ops.h"
+#include "check/rows.h"
 
 /* ---- Element-wise ---- */
 

@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "ops.h"
+#include "check/rows.h"
 
 /* ---- Matrices ---- */
 

@@ -1,6 +1,6 @@
 /* What operations should give, in plain double arithmetic: no strides, no blocks, no tricks. */
-#ifndef REFERENCE_H
-#define REFERENCE_H
+#ifndef QUERN_REFERENCE_H
+#define QUERN_REFERENCE_H
 
 #include <stdbool.h>
 #include <stdint.h>

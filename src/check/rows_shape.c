@@ -1,7 +1,7 @@
 /* Rows of operations that move numbers, add them up or choose among them. */
 #include <math.h>
 
-#include "ops.h"
+#include "check/rows.h"
 
 /* ---- Shape: chains of views, then what reads them ---- */
 

@@ -1,12 +1,12 @@
 /* A row of a test of operations: how one is built, what it should give, and for which shapes. */
-#ifndef OPS_H
-#define OPS_H
+#ifndef QUERN_ROWS_H
+#define QUERN_ROWS_H
 
 #include <float.h>
 
 #include <quern/ops.h>
 
-#include "reference.h"
+#include "check/reference.h"
 
 enum { MAX_CASES = 10 };
 

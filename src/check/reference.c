@@ -1,5 +1,5 @@
 /* What operations should give, in plain double arithmetic. */
-#include "reference.h"
+#include "check/reference.h"
 
 #include <math.h>
 #include <stdlib.h>

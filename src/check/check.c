@@ -2,7 +2,7 @@
  * differences of it.
  *
  * A row says how an operation is built, what it should give, and for which shapes.  To test an
- * operation: a row in a table of ops_*.c, and if it is new to arithmetic, a function in
+ * operation: a row in a table of rows_*.c, and if it is new to arithmetic, a function in
  * reference.c.  The rows of a group share a plan, which is fast to compile.  For each the driver
  *   1. builds the nodes from operands that are whole tensors or views of larger ones, and their
  *      gradients of a random weighted sum;
@@ -12,7 +12,6 @@
  *   4. looks for writes outside of intermediates and into tensors that are only read, and runs
  *      again for the same bits. */
 #include <float.h>
-#include <getopt.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,8 +23,9 @@
 #include "device/philox.h"
 #include "graph/plan.h"
 
-#include "ops.h"
-#include "tap.h"
+#include "check/check.h"
+#include "check/rows.h"
+#include "tests/tap.h"
 
 /* What the device is told to be, so that one device runs most variants. */
 static const struct pretence {
@@ -40,14 +40,6 @@ static const struct pretence {
     {"class=gpu,local_memory=32768,max_work_group=64,fp16=0,subgroups=0", VARIANTS,
      1 << QN_F32 | 1 << QN_BF16},
 };
-
-static struct {
-    const char *only, *variant;
-    uint64_t seed;
-    bool gradients_only;
-    unsigned types;
-    enum qn_type type; /* of real operands: the one that is being tested */
-} options = {.seed = 1, .types = ~0u};
 
 /* ---- Random operands ---- */
 
@@ -70,20 +62,6 @@ static double normal(uint64_t key, size_t index)
     return radius * cos(6.283185307179586 * uniform(key, 2 * index + 1));
 }
 
-static uint64_t key_of(const char *text, size_t number)
-{
-    uint64_t hash = 0xCBF29CE484222325u ^ options.seed;
-    for (; *text; text++)
-        hash = (hash ^ (unsigned char)*text) * 0x100000001B3u;
-    return (hash ^ number) * 0x9E3779B97F4A7C15u;
-}
-
-/* Of an operand: real numbers are of the type that is being tested; but slopes are f32 with any. */
-static enum qn_type type_of(char letter)
-{
-    return strchr("wicvzl389", letter) ? QN_I32 : letter == 'u' ? QN_F32 : options.type;
-}
-
 /* ---- Types ---- */
 
 /* Half a unit in the last place of 1, the greatest number and the least that has all digits. */
@@ -93,78 +71,11 @@ static const struct precision {
                   [QN_F16] = {0x1p-11, 65504, 0x1p-14},
                   [QN_BF16] = {0x1p-8, 0x1.FEp127, FLT_MIN}};
 
-static uint16_t bf16_of(float value)
-{
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    if (isnan(value))
-        return (uint16_t)(bits >> 16 | 0x40);
-    return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
-}
-
-static float float_of_bf16(uint16_t half)
-{
-    uint32_t bits = (uint32_t)half << 16;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-static uint16_t f16_of(float value)
-{
-    float size = fabsf(value);
-    int exponent = size >= 0x1p-14f ? ilogbf(size) : -14;
-    double units = rint(ldexp((double)size, 10 - exponent)); /* below 1024: less than all digits */
-    double bits = isnan(value) ? 0x7E00 : fmin(1024.0 * (exponent + 14) + units, 0x7C00);
-    return (uint16_t)((signbit(value) ? 0x8000 : 0) | (uint16_t)bits);
-}
-
-static double number_of_f16(uint16_t half)
-{
-    int exponent = half >> 10 & 31, units = half & 1023;
-    double size = exponent == 31  ? (units ? (double)NAN : INFINITY)
-                  : exponent == 0 ? ldexp(units, -24)
-                                  : ldexp(1024 + units, exponent - 25);
-    return half & 0x8000 ? -size : size;
-}
-
-/* The number at place `index` of memory of a type, and what it becomes there. */
-static double get_number(const void *memory, size_t index, enum qn_type type)
-{
-    switch (type) {
-    case QN_I32:
-        return ((const int32_t *)memory)[index];
-    case QN_BF16:
-        return float_of_bf16(((const uint16_t *)memory)[index]);
-    case QN_F16:
-        return number_of_f16(((const uint16_t *)memory)[index]);
-    default:
-        return ((const float *)memory)[index];
-    }
-}
-
-static void put_number(void *memory, size_t index, enum qn_type type, double number)
-{
-    switch (type) {
-    case QN_I32:
-        ((int32_t *)memory)[index] = (int32_t)number;
-        break;
-    case QN_BF16:
-        ((uint16_t *)memory)[index] = bf16_of((float)number);
-        break;
-    case QN_F16:
-        ((uint16_t *)memory)[index] = f16_of((float)number);
-        break;
-    default:
-        ((float *)memory)[index] = (float)number;
-    }
-}
-
 static double rounded_to(enum qn_type type, double number)
 {
     float memory;
-    put_number(&memory, 0, type, number);
-    return get_number(&memory, 0, type);
+    type_put(type, &memory, 0, number);
+    return type_get(type, &memory, 0);
 }
 
 static double special(size_t index)
@@ -321,8 +232,11 @@ enum { MAX_INPUTS = QN_MAX_OPERANDS };
 
 /* A row with one of its cases, in a graph. */
 struct check {
+    const struct check_options *options;
+    enum qn_type type; /* of real operands */
     const struct row *row;
     const char *shapes;
+    qn_graph *graph;
     size_t n_operands;
     struct array x[MAX_INPUTS], weight, expected;
     void *memory[MAX_INPUTS]; /* of the whole tensors */
@@ -331,6 +245,21 @@ struct check {
     size_t first_node, end_node;   /* of the graph */
     bool is_built, takes_part;
 };
+
+/* Of what is drawn for an operand, or for something else with a number of its own. */
+static uint64_t key_of(const struct check *check, size_t number)
+{
+    uint64_t hash = 0xCBF29CE484222325u ^ check->options->seed;
+    for (const char *text = check->shapes; *text; text++)
+        hash = (hash ^ (unsigned char)*text) * 0x100000001B3u;
+    return (hash ^ number) * 0x9E3779B97F4A7C15u;
+}
+
+/* Of an operand: real numbers are of the type that is being tested; but slopes are f32 with any. */
+static enum qn_type type_of(const struct check *check, char letter)
+{
+    return strchr("wicvzl389", letter) ? QN_I32 : letter == 'u' ? QN_F32 : check->type;
+}
 
 static bool has_gradient(const struct check *check, size_t operand)
 {
@@ -342,8 +271,8 @@ static bool has_gradient(const struct check *check, size_t operand)
 static void fill(struct check *check, size_t number, const struct shape_of_operand *operand)
 {
     char letter = check->row->operands[number];
-    enum qn_type type = type_of(letter);
-    uint64_t key = key_of(check->shapes, number);
+    enum qn_type type = type_of(check, letter);
+    uint64_t key = key_of(check, number);
     struct array *x = &check->x[number];
     size_t whole = qn_shape_count(operand->base),
            rows = operand->view == 'b' ? operand->shape.size[0] : 1;
@@ -356,9 +285,9 @@ static void fill(struct check *check, size_t number, const struct shape_of_opera
     if (!check->memory[number])
         bail_out("out of memory");
     for (size_t i = 0; i < whole; i++)
-        put_number(check->memory[number], i, type, type == QN_I32 ? -77777 : (double)NAN);
+        type_put(type, check->memory[number], i, type == QN_I32 ? -77777 : (double)NAN);
     for (size_t i = 0; i < x->count; i++)
-        put_number(check->memory[number], base_position(operand, i), type, x->at[i]);
+        type_put(type, check->memory[number], base_position(operand, i), x->at[i]);
 }
 
 /* Operands are inputs and tensors by turns: inputs have guard zones, tensors can be written by
@@ -366,7 +295,7 @@ static void fill(struct check *check, size_t number, const struct shape_of_opera
 static qn_node *operand_node(struct check *check, size_t number, qn_graph *graph,
                              const struct shape_of_operand *operand)
 {
-    enum qn_type type = type_of(check->row->operands[number]);
+    enum qn_type type = type_of(check, check->row->operands[number]);
     if ((number + strlen(check->shapes)) % 2 == 0)
         return qn_input(graph, "x", type, operand->base);
     qn_tensor *tensor = qn_tensor_new(graph->context, "x", type, operand->base);
@@ -375,17 +304,30 @@ static qn_node *operand_node(struct check *check, size_t number, qn_graph *graph
     return qn_leaf(graph, tensor);
 }
 
-static void explain(const struct check *check)
+/* The command that runs the row again, with what the environment said. */
+static void explain(const struct check *check, const char *variant)
 {
-    const char *caps = getenv("QUERN_CAPS");
-    note("%s%s%stests/ops.t --only %s --type %s --seed %llu", caps && *caps ? "QUERN_CAPS=" : "",
-         caps ? caps : "", caps && *caps ? " " : "", check->row->name, qn_type_name(options.type),
-         (unsigned long long)options.seed);
+    const struct check_options *options = check->options;
+    const char *caps = check->graph->context->pretended, *folder = getenv("QUERN_CL_DIR");
+    const char *device = options->device ? options->device : getenv("QUERN_DEVICE");
+    char words[1024];
+    size_t used = 0, size = sizeof words;
+    if (folder && *folder)
+        used += (size_t)snprintf(words, size, "QUERN_CL_DIR='%.300s' ", folder);
+    if (*caps)
+        used += (size_t)snprintf(words + used, size - used, "QUERN_CAPS=%.300s ", caps);
+    used += (size_t)snprintf(words + used, size - used, "quern check");
+    if (device)
+        snprintf(words + used, size - used, " --device '%.200s'", device);
+    note("again: %s --op %s --dtype %s%s%s --seed %llu", words, check->row->name,
+         qn_type_name(check->type), *variant ? " --variant " : "", variant,
+         (unsigned long long)options->seed);
 }
 
-static void build(struct check *check, qn_graph *graph)
+static void build(struct check *check)
 {
     const struct row *row = check->row;
+    qn_graph *graph = check->graph;
     struct shape_of_operand operands[MAX_INPUTS];
     qn_node *wrt[MAX_INPUTS], *found[MAX_INPUTS];
     size_t n_wrt = 0;
@@ -408,7 +350,7 @@ static void build(struct check *check, qn_graph *graph)
         check->seed = qn_input(graph, "weight", type, qn_node_shape(check->out));
         check->weight = array_new(check->expected.shape);
         for (size_t i = 0; i < check->weight.count; i++)
-            check->weight.at[i] = rounded_to(type, normal(key_of(check->shapes, 99), i));
+            check->weight.at[i] = rounded_to(type, normal(key_of(check, 99), i));
         qn_gradients(check->out, check->seed, wrt, n_wrt, found);
         for (size_t i = check->n_operands; i-- > 0;)
             if (has_gradient(check, i))
@@ -421,7 +363,7 @@ static void build(struct check *check, qn_graph *graph)
     if (!check->is_built) {
         ok(false, "%s %s: %s", row->name, check->shapes,
            *error ? error : "it has not the shape that it should have");
-        explain(check);
+        explain(check, "");
     }
     qn_clear_error(graph->context);
 }
@@ -432,6 +374,67 @@ static void check_free(struct check *check)
         qn_tensor_free(check->tensor[i]);
         free(check->memory[i]);
     }
+}
+
+/* ---- Variants ---- */
+
+static bool fits(const qn_node *node, const struct qn_variant *variant)
+{
+    return !variant->fits || variant->fits(node, &node->graph->context->caps);
+}
+
+static const struct qn_variant *first_fitting(const qn_node *node)
+{
+    for (size_t i = 0; i < node->op->n_variants; i++)
+        if (fits(node, &node->op->variants[i]))
+            return &node->op->variants[i];
+    return NULL;
+}
+
+/* Whether a node of the check would be computed by another variant if this one were asked for. */
+static bool is_alternative(const qn_graph *graph, const struct check *check, const char *name)
+{
+    for (size_t id = check->first_node; id < check->end_node; id++) {
+        const qn_node *node = graph->nodes[id];
+        const struct qn_variant *chosen = first_fitting(node);
+        for (size_t i = 0; chosen && i < node->op->n_variants; i++)
+            if (strcmp(node->op->variants[i].name, name) == 0 && strcmp(chosen->name, name) != 0 &&
+                fits(node, &node->op->variants[i]))
+                return true;
+    }
+    return false;
+}
+
+/* The variant that computes the output of the check, or "". */
+static const char *variant_name(const struct check *check, const char *forced)
+{
+    int output = 0;
+    const qn_node *node = value_source(check->out, &output);
+    const struct qn_variant *chosen = first_fitting(node);
+    for (size_t i = 0; *forced && i < node->op->n_variants; i++)
+        if (strcmp(node->op->variants[i].name, forced) == 0 && fits(node, &node->op->variants[i]))
+            chosen = &node->op->variants[i];
+    return *forced ? forced : chosen ? chosen->name : "";
+}
+
+/* Names of variants that fit some node of the graph but are not its first, each once. */
+static size_t alternatives(const qn_graph *graph, const struct check *checks, size_t count,
+                           const char **names, size_t most)
+{
+    size_t found = 0;
+    for (size_t id = 0; id < graph->count; id++)
+        for (size_t i = 0; i < graph->nodes[id]->op->n_variants; i++) {
+            const char *name = graph->nodes[id]->op->variants[i].name;
+            bool is_known = false, is_wanted = false;
+            for (size_t j = 0; j < found; j++)
+                is_known = is_known || strcmp(names[j], name) == 0;
+            for (size_t j = 0; !is_known && j < count; j++)
+                is_wanted =
+                    is_wanted || (checks[j].is_built && is_alternative(graph, &checks[j], name));
+            if (is_wanted && found < most)
+                names[found++] = name;
+        }
+    return found;
 }
 
 /* ---- Comparing ---- */
@@ -449,10 +452,10 @@ static double least_scale(enum qn_type type)
 }
 
 /* What a row allows, and some roundings to 16 bits: of the result, and of values on the way, more for gradients. */
-static double allowed(double tolerance, int roundings)
+static double allowed(const struct check *check, double tolerance, int roundings)
 {
-    return options.type == QN_F32 ? tolerance
-                                  : tolerance + roundings * precisions[options.type].half_ulp;
+    bool is_exact = check->type == QN_F32;
+    return is_exact ? tolerance : tolerance + roundings * precisions[check->type].half_ulp;
 }
 
 static struct difference compare(const double *found, const double *expected, size_t count,
@@ -477,24 +480,33 @@ static struct difference compare(const double *found, const double *expected, si
     return worst;
 }
 
-static void report(const struct check *check, const char *variant, const char *what,
-                   struct difference difference, double tolerance, const qn_shape *shape)
+/* A plan's values, and the variant that was asked for, or "". */
+struct result {
+    const qn_plan *plan;
+    const char *forced;
+};
+
+static void report(const struct check *check, struct result result, const char *what,
+                   const qn_node *node, struct difference difference, double tolerance,
+                   const qn_shape *shape)
 {
     const struct row *row = check->row;
     bool passed = difference.error <= tolerance;
-    const char *caps = check->out->graph->context->device ? getenv("QUERN_CAPS") : NULL;
-    ok(passed, "%s %s %s%s%s%s: error %.1e, allowed %.1e%s%s", row->name,
-       qn_type_name(options.type), check->shapes, *variant ? " " : "", variant, what,
-       difference.error, tolerance, caps && *caps ? ", with " : "", caps ? caps : "");
+    const char *caps = check->graph->context->pretended,
+               *variant = variant_name(check, result.forced);
+    ok(passed, "%s %s %s%s%s%s: error %.1e, allowed %.1e%s%s", row->name, qn_type_name(check->type),
+       check->shapes, *variant ? " " : "", variant, what, difference.error, tolerance,
+       *caps ? ", with " : "", caps);
     if (passed)
         return;
-    char place[128] = "";
-    size_t at[QN_MAX_RANK], used = 0;
-    array_coordinates(shape, difference.at, at);
-    for (int i = 0; i < shape->rank; i++)
-        used += (size_t)snprintf(place + used, sizeof place - used, "%s%zu", i ? "," : "", at[i]);
-    note("at [%s]: found %.9g, expected %.9g", place, difference.found, difference.expected);
-    explain(check);
+    char place[SHAPE_TEXT], kernels[256];
+    const struct step *step = step_of_root(result.plan, node);
+    element_text(shape, difference.at, place);
+    note("at %s: found %.9g, expected %.9g", place, difference.found, difference.expected);
+    if (step)
+        note("variant %s, kernels %s", step->variant ? step->variant->name : "none",
+             step_kernels(step, kernels, sizeof kernels));
+    explain(check, result.forced);
 }
 
 static double *numbers_of(qn_plan *plan, qn_node *node)
@@ -507,7 +519,7 @@ static double *numbers_of(qn_plan *plan, qn_node *node)
     if (qn_get(plan, node, raw) != QN_OK)
         note("%s", qn_error(node->graph->context));
     for (size_t i = 0; i < count; i++)
-        numbers[i] = get_number(raw, i, qn_node_type(node));
+        numbers[i] = type_get(qn_node_type(node), raw, i);
     free(raw);
     return numbers;
 }
@@ -525,7 +537,7 @@ static double weighted(const struct check *check)
 }
 
 /* Some elements of the gradient by themselves, and all of it along a random direction. */
-static void check_gradient(struct check *check, const char *variant, size_t operand,
+static void check_gradient(struct check *check, struct result result, size_t operand,
                            const double *found)
 {
     enum { SINGLE = 16 };
@@ -538,7 +550,7 @@ static void check_gradient(struct check *check, const char *variant, size_t oper
     double scale = 0;
     for (size_t i = 0; i < x.count; i++)
         scale = fmax(scale, fabs(found[i]));
-    uint64_t key = key_of(check->shapes, 77 + operand);
+    uint64_t key = key_of(check, 77 + operand);
     for (size_t i = 0; i < singles; i++) {
         where[i] = singles == x.count ? i : i == 0 ? x.count - 1 : random_word32(key, i) % x.count;
         double old = x.at[where[i]];
@@ -567,7 +579,7 @@ static void check_gradient(struct check *check, const char *variant, size_t oper
 
     struct difference worst = {0};
     for (size_t i = 0; i <= singles; i++) {
-        double error = fabs(mine.at[i] - expected.at[i]) / fmax(scale, least_scale(options.type));
+        double error = fabs(mine.at[i] - expected.at[i]) / fmax(scale, least_scale(check->type));
         if (!(error <= worst.error)) /* so that a NaN is the worst */
             worst = (struct difference){isnan(error) ? INFINITY : error, where[i], mine.at[i],
                                         expected.at[i]};
@@ -575,8 +587,9 @@ static void check_gradient(struct check *check, const char *variant, size_t oper
     const struct row *row = check->row;
     char what[32];
     snprintf(what, sizeof what, ", gradient of %zu", operand);
-    report(check, variant, what, worst,
-           allowed(row->gradient_tolerance > 0 ? row->gradient_tolerance : 4 * row->tolerance, 8),
+    report(check, result, what, check->gradient[operand], worst,
+           allowed(check,
+                   row->gradient_tolerance > 0 ? row->gradient_tolerance : 4 * row->tolerance, 8),
            &x.shape);
 }
 
@@ -655,67 +668,6 @@ static bool tensors_hold(struct check *checks, size_t count)
     return true;
 }
 
-/* ---- Variants ---- */
-
-static bool fits(const qn_node *node, const struct qn_variant *variant)
-{
-    return !variant->fits || variant->fits(node, &node->graph->context->caps);
-}
-
-static const struct qn_variant *first_fitting(const qn_node *node)
-{
-    for (size_t i = 0; i < node->op->n_variants; i++)
-        if (fits(node, &node->op->variants[i]))
-            return &node->op->variants[i];
-    return NULL;
-}
-
-/* Whether a node of the check would be computed by another variant if this one were asked for. */
-static bool is_alternative(const qn_graph *graph, const struct check *check, const char *name)
-{
-    for (size_t id = check->first_node; id < check->end_node; id++) {
-        const qn_node *node = graph->nodes[id];
-        const struct qn_variant *chosen = first_fitting(node);
-        for (size_t i = 0; chosen && i < node->op->n_variants; i++)
-            if (strcmp(node->op->variants[i].name, name) == 0 && strcmp(chosen->name, name) != 0 &&
-                fits(node, &node->op->variants[i]))
-                return true;
-    }
-    return false;
-}
-
-/* The variant that computes the output of the check, or "". */
-static const char *variant_name(const struct check *check, const char *forced)
-{
-    int output = 0;
-    const qn_node *node = value_source(check->out, &output);
-    const struct qn_variant *chosen = first_fitting(node);
-    for (size_t i = 0; *forced && i < node->op->n_variants; i++)
-        if (strcmp(node->op->variants[i].name, forced) == 0 && fits(node, &node->op->variants[i]))
-            chosen = &node->op->variants[i];
-    return *forced ? forced : chosen ? chosen->name : "";
-}
-
-/* Names of variants that fit some node of the graph but are not its first, each once. */
-static size_t alternatives(const qn_graph *graph, const struct check *checks, size_t count,
-                           const char **names, size_t most)
-{
-    size_t found = 0;
-    for (size_t id = 0; id < graph->count; id++)
-        for (size_t i = 0; i < graph->nodes[id]->op->n_variants; i++) {
-            const char *name = graph->nodes[id]->op->variants[i].name;
-            bool is_known = false, is_wanted = false;
-            for (size_t j = 0; j < found; j++)
-                is_known = is_known || strcmp(names[j], name) == 0;
-            for (size_t j = 0; !is_known && j < count; j++)
-                is_wanted =
-                    is_wanted || (checks[j].is_built && is_alternative(graph, &checks[j], name));
-            if (is_wanted && found < most)
-                names[found++] = name;
-        }
-    return found;
-}
-
 /* ---- A group ---- */
 
 struct group {
@@ -757,7 +709,7 @@ static void set_inputs(qn_plan *plan, const struct check *check)
     if (!weight)
         bail_out("out of memory");
     for (size_t i = 0; i < check->weight.count; i++)
-        put_number(weight, i, type, check->weight.at[i]);
+        type_put(type, weight, i, check->weight.at[i]);
     qn_set(plan, check->seed, weight);
     free(weight);
 }
@@ -768,8 +720,8 @@ enum { MOST_OF_CUT_LOOPS = 1 << 18 };
 static void compare_all(qn_plan *plan, struct check *check, const char *forced)
 {
     const struct row *row = check->row;
-    const char *variant = variant_name(check, forced);
-    const struct device *device = check->out->graph->context->device;
+    struct result result = {plan, forced};
+    const struct device *device = check->graph->context->device;
     size_t most = 0;
     for (size_t i = 0; i < check->n_operands; i++)
         most = check->x[i].count > most ? check->x[i].count : most;
@@ -778,17 +730,27 @@ static void compare_all(qn_plan *plan, struct check *check, const char *forced)
         return;
     }
     void *mark = arrays_mark();
-    if (!options.gradients_only) {
+    if (!check->options->gradients_only) {
         double *found = numbers_of(plan, check->out);
-        report(check, variant, "",
+        report(check, result, "", check->out,
                compare(found, check->expected.at, check->expected.count, row->is_relative,
                        qn_node_type(check->out)),
-               allowed(row->tolerance, 4), &check->expected.shape);
+               allowed(check, row->tolerance, 4), &check->expected.shape);
     }
     for (size_t i = 0; i < check->n_operands; i++)
         if (check->gradient[i])
-            check_gradient(check, variant, i, numbers_of(plan, check->gradient[i]));
+            check_gradient(check, result, i, numbers_of(plan, check->gradient[i]));
     arrays_free_since(mark);
+}
+
+/* A message of several lines, as of a compiler. */
+static void note_lines(const char *text)
+{
+    while (*text) {
+        size_t length = strcspn(text, "\n");
+        note("%.*s", (int)length, text);
+        text += length + (text[length] == '\n');
+    }
 }
 
 /* The bits of all roots, added up in some way. */
@@ -807,27 +769,30 @@ static uint64_t fingerprint(qn_plan *plan)
     return hash;
 }
 
-static void run_variant(struct group *group, const char *forced)
+/* Plans and runs the checks that take part; NULL and an error if that fails. */
+static qn_plan *run_plan(struct group *group, const char *forced)
 {
     qn_context *context = group->graph->context;
     context->only_variant = *forced ? forced : NULL;
     qn_plan *plan = plan_of(group);
     context->only_variant = NULL;
-    if (!plan) {
-        ok(false, "%s %s: %s", group->name, forced, qn_error(context));
-        qn_clear_error(context);
-        return;
-    }
-    for (size_t i = 0; i < group->count; i++)
+    for (size_t i = 0; plan && i < group->count; i++)
         if (group->checks[i].takes_part)
             set_inputs(plan, &group->checks[i]);
-    fill_arena(plan);
-    if (qn_run(plan) != QN_OK || qn_finish(context) != QN_OK)
-        ok(false, "%s %s: %s", group->name, forced, qn_error(context));
+    if (plan)
+        fill_arena(plan);
+    if (plan && qn_run(plan) == QN_OK && qn_finish(context) == QN_OK)
+        return plan;
+    qn_plan_free(plan);
+    return NULL;
+}
+
+static void compare_plan(struct group *group, qn_plan *plan, const char *forced)
+{
+    const char *space = *forced ? " " : "";
     for (size_t i = 0; i < group->count; i++)
         if (group->checks[i].takes_part)
             compare_all(plan, &group->checks[i], forced);
-    const char *space = *forced ? " " : "";
     ok(guards_hold(plan), "%s%s%s: nothing is written outside of intermediates", group->name, space,
        forced);
     ok(tensors_hold(group->checks, group->count), "%s%s%s: tensors that are read stay as they are",
@@ -836,11 +801,42 @@ static void run_variant(struct group *group, const char *forced)
     qn_run(plan);
     ok(before == fingerprint(plan), "%s%s%s: a second run gives the same bits", group->name, space,
        forced);
-    if (*qn_error(context)) {
+}
+
+static void fail_check(const struct check *check, const char *forced)
+{
+    const char *space = *forced ? " " : "";
+    qn_context *context = check->graph->context;
+    ok(false, "%s %s%s%s: it cannot be run", check->row->name, check->shapes, space, forced);
+    note_lines(qn_error(context));
+    explain(check, forced);
+    qn_clear_error(context);
+}
+
+/* All of a group in one plan; if that cannot be, one after the other, so that one that does not compile loses no others. */
+static void run_variant(struct group *group, const char *forced)
+{
+    qn_context *context = group->graph->context;
+    qn_plan *plan = run_plan(group, forced);
+    if (plan)
+        compare_plan(group, plan, forced);
+    qn_plan_free(plan);
+    if (plan && *qn_error(context)) {
         ok(false, "%s %s: %s", group->name, forced, qn_error(context));
         qn_clear_error(context);
     }
-    qn_plan_free(plan);
+    for (size_t i = 0; !plan && i < group->count; i++) {
+        struct group one = {group->name, group->graph, &group->checks[i], 1};
+        if (!group->checks[i].takes_part)
+            continue;
+        qn_clear_error(context);
+        qn_plan *alone = run_plan(&one, forced);
+        if (alone)
+            compare_plan(&one, alone, forced);
+        else
+            fail_check(&group->checks[i], forced);
+        qn_plan_free(alone);
+    }
 }
 
 /* Beginnings of the names of rows of operations that take f32 only; of operands that would no longer differ in 16 bits; and of gradients
@@ -848,43 +844,51 @@ static void run_variant(struct group *group, const char *forced)
 static const char *const of_f32[] = {"cumsum", "argmax",  "top_",        "sample",
                                      "adamw",  "max_all", "softmax_high"};
 
-static bool has_type(const struct row *row)
+static bool has_type(const struct row *row, enum qn_type type)
 {
     bool is_f32 = false;
     for (size_t i = 0; i < sizeof of_f32 / sizeof *of_f32; i++)
         is_f32 = is_f32 || strncmp(row->name, of_f32[i], strlen(of_f32[i])) == 0;
-    return options.type == QN_F32 || !is_f32;
+    return type == QN_F32 || !is_f32;
 }
 
-static bool is_wanted(const struct row *row)
+static bool is_wanted(const struct check_options *options, const struct row *row, enum qn_type type)
 {
-    bool is_named = !options.only || strcmp(options.only, row->group) == 0 ||
-                    strcmp(options.only, row->name) == 0;
-    return is_named && has_type(row);
+    bool is_named = options->n_names == 0;
+    for (size_t i = 0; !is_named && i < options->n_names; i++)
+        is_named =
+            strcmp(options->names[i], row->group) == 0 || strcmp(options->names[i], row->name) == 0;
+    return is_named && has_type(row, type) && (!options->gradients_only || row->wrt);
 }
 
-static void run_group(qn_context *context, const struct row *rows, size_t n_rows)
+static void run_group(qn_context *context, const struct check_options *options, enum qn_type type,
+                      const struct row *rows, size_t n_rows)
 {
     struct group group = {.name = rows->group, .graph = qn_graph_new(context)};
     group.checks = calloc(n_rows * MAX_CASES, sizeof *group.checks);
     if (!group.graph || !group.checks)
         bail_out("out of memory");
     for (size_t i = 0; i < n_rows; i++)
-        for (size_t j = 0; is_wanted(&rows[i]) && j < MAX_CASES && rows[i].cases[j]; j++) {
+        for (size_t j = 0; is_wanted(options, &rows[i], type) && j < MAX_CASES && rows[i].cases[j];
+             j++) {
             struct check *check = &group.checks[group.count++];
-            *check = (struct check){.row = &rows[i], .shapes = rows[i].cases[j]};
-            build(check, group.graph);
+            *check = (struct check){.options = options,
+                                    .type = type,
+                                    .row = &rows[i],
+                                    .shapes = rows[i].cases[j],
+                                    .graph = group.graph};
+            build(check);
             check->takes_part = check->is_built;
         }
     const char *names[64];
     size_t n_names = alternatives(group.graph, group.checks, group.count, names, 64);
     bool is_alternative_asked = false;
-    for (size_t i = 0; options.variant && i < n_names; i++)
-        is_alternative_asked = is_alternative_asked || strcmp(options.variant, names[i]) == 0;
+    for (size_t i = 0; options->variant && i < n_names; i++)
+        is_alternative_asked = is_alternative_asked || strcmp(options->variant, names[i]) == 0;
     if (group.count && !is_alternative_asked)
         run_variant(&group, "");
     for (size_t i = 0; i < n_names; i++) {
-        if (options.variant && strcmp(options.variant, names[i]) != 0)
+        if (options->variant && strcmp(options->variant, names[i]) != 0)
             continue;
         for (size_t j = 0; j < group.count; j++)
             group.checks[j].takes_part =
@@ -903,114 +907,74 @@ static void run_group(qn_context *context, const struct row *rows, size_t n_rows
 static const struct table *const tables[] = {elementwise_tables, shape_tables, heavy_tables};
 enum { TABLES = sizeof tables / sizeof *tables, PRETENCES = sizeof pretences / sizeof *pretences };
 
-static void usage(void)
-{
-    puts("tests/ops.t [--list] [--only GROUP|NAME] [--variant NAME] [--type TYPE] [--seed N] "
-         "[--grad]\n"
-         "    --list     print groups and names of rows\n"
-         "    --only     run these rows only\n"
-         "    --variant  run the rows with this variant only\n"
-         "    --seed     draw other operands\n"
-         "    --type     operands of f32, f16 or bf16 only\n"
-         "    --grad     compare gradients only");
-}
-
-static void list(void)
+bool check_knows(const char *name)
 {
     for (size_t i = 0; i < TABLES; i++)
         for (const struct table *table = tables[i]; table->rows; table++)
             for (size_t j = 0; j < table->count; j++)
-                printf("%s %s\n", table->rows[j].group, table->rows[j].name);
+                if (strcmp(table->rows[j].group, name) == 0 ||
+                    strcmp(table->rows[j].name, name) == 0)
+                    return true;
+    return false;
 }
 
-static void parse_options(int argc, char **argv)
+void check_list(FILE *file)
 {
-    static const struct option words[] = {
-        {"list", no_argument, NULL, 'l'},
-        {"only", required_argument, NULL, 'o'},
-        {"variant", required_argument, NULL, 'v'},
-        {"seed", required_argument, NULL, 's'},
-        {"grad", no_argument, NULL, 'g'},
-        {"type", required_argument, NULL, 't'},
-        {0},
-    };
-    for (int letter; (letter = getopt_long(argc, argv, "", words, NULL)) != -1;) {
-        switch (letter) {
-        case 'l':
-            list();
-            exit(0);
-        case 'o':
-            options.only = optarg;
-            break;
-        case 'v':
-            options.variant = optarg;
-            break;
-        case 's':
-            options.seed = strtoull(optarg, NULL, 10);
-            break;
-        case 't':
-            options.types = 0;
-            for (int type = 0; type < QN_TYPES; type++)
-                options.types |= (unsigned)(strcmp(optarg, qn_type_name(type)) == 0) << type;
-            break;
-        case 'g':
-            options.gradients_only = true;
-            break;
-        default:
-            usage();
-            exit(2);
-        }
-    }
+    for (size_t i = 0; i < TABLES; i++)
+        for (const struct table *table = tables[i]; table->rows; table++)
+            for (size_t j = 0; j < table->count; j++)
+                fprintf(file, "%s %s\n", table->rows[j].group, table->rows[j].name);
 }
 
 /* QUERN_CAPS of the user, then of the pretence, which wins. */
-static qn_context *open_as(const struct pretence *pretence, const char *users)
+static qn_context *open_as(const struct check_options *options, const struct pretence *pretence,
+                           char *caps, size_t size)
 {
-    char caps[512];
-    snprintf(caps, sizeof caps, "%s%s%s", users, *users && *pretence->caps ? "," : "",
-             pretence->caps);
-    setenv("QUERN_CAPS", caps, 1);
-    qn_context *context = qn_open(NULL);
+    const char *users = getenv("QUERN_CAPS");
+    users = users ? users : "";
+    snprintf(caps, size, "%s%s%s", users, *users && *pretence->caps ? "," : "", pretence->caps);
+    qn_context *context =
+        qn_open_with(&(struct qn_options){.device = options->device, .caps = caps});
     if (!context)
         bail_out("no device: %s", qn_error(NULL));
+    if (!context->device)
+        bail_out("no device: operations cannot be run on \"none\"");
     context->guard_bytes = GUARD;
     return context;
 }
 
-static void run_tables(qn_context *context, enum pretended kind)
+static void run_tables(qn_context *context, const struct check_options *options,
+                       const struct pretence *pretence)
 {
-    for (size_t i = 0; i < TABLES; i++)
-        for (const struct table *table = tables[i]; table->rows; table++)
-            if (kind == ALL || kind == table->kind)
-                run_group(context, table->rows, table->count);
+    unsigned types = pretence->types & (options->types ? options->types : ~0u);
+    note("%s, QUERN_CAPS=\"%s\"", qn_device_name(context), context->pretended);
+    for (int type = 0; type < QN_TYPES; type++)
+        for (size_t i = 0; types >> type & 1 && i < TABLES; i++)
+            for (const struct table *table = tables[i]; table->rows; table++)
+                if (pretence->rows == ALL || pretence->rows == table->kind)
+                    run_group(context, options, (enum qn_type)type, table->rows, table->count);
+    struct qn_counters counters = qn_counters(context);
+    note("%zu kernels built, %zu programs loaded, %.1f s", counters.kernels_built,
+         counters.programs_loaded, counters.build_seconds);
 }
 
-int main(int argc, char **argv)
+int check_operations(const struct check_options *options)
 {
-    parse_options(argc, argv);
-    const char *set = getenv("QUERN_CAPS");
-    char users[256];
-    snprintf(users, sizeof users, "%s", set ? set : "");
     struct qn_caps native = {0};
+    char name[512] = "";
     for (size_t i = 0; i < PRETENCES; i++) {
-        qn_context *context = open_as(&pretences[i], users);
-        if (i == 0)
+        char caps[512];
+        qn_context *context = open_as(options, &pretences[i], caps, sizeof caps);
+        if (i == 0) {
             native = context->caps;
-        if (i > 0 && context->caps.device_class == native.device_class &&
-            context->caps.float_width == native.float_width) {
-            qn_close(context); /* it is that already */
-            continue;
+            snprintf(name, sizeof name, "%s", qn_device_name(context));
         }
-        note("%s, QUERN_CAPS=\"%s\"", qn_device_name(context), getenv("QUERN_CAPS"));
-        for (int type = 0; type < QN_TYPES; type++) {
-            options.type = (enum qn_type)type;
-            if (pretences[i].types & options.types & 1u << type)
-                run_tables(context, pretences[i].rows);
-        }
-        struct qn_counters counters = qn_counters(context);
-        note("%zu kernels built, %zu programs loaded, %.1f s", counters.kernels_built,
-             counters.programs_loaded, counters.build_seconds);
+        bool is_native = context->caps.device_class == native.device_class &&
+                         context->caps.float_width == native.float_width;
+        if (i == 0 || !is_native)
+            run_tables(context, options, &pretences[i]);
         qn_close(context);
     }
+    fprintf(stderr, "%s: %d tests, %d failed\n", name, tap.run, tap.failed);
     return done_testing();
 }

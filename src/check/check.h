@@ -1,0 +1,28 @@
+/* The test of operations: what `quern check` runs. */
+#ifndef QUERN_CHECK_H
+#define QUERN_CHECK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+struct check_options {
+    const char *device;       /* see qn_options.device */
+    const char *const *names; /* groups and rows to run; if there are none: all */
+    size_t n_names;
+    const char *variant; /* run them with this variant only; or NULL */
+    unsigned types;      /* of real operands, bit i: enum qn_type i; 0: all */
+    uint64_t seed;       /* of the operands */
+    bool gradients_only;
+};
+
+/* Runs the rows on a device, as it is and as it pretends to be others.  Prints TAP on stdout, and at the end device, driver and counts on
+ * stderr.  Returns 0 if all passed, else 1. */
+int check_operations(const struct check_options *options);
+
+/* Whether a group or a row has this name; prints all, "GROUP ROW" a line. */
+bool check_knows(const char *name);
+void check_list(FILE *file);
+
+#endif

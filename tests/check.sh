@@ -1,0 +1,96 @@
+#!/bin/sh
+# `quern check`: TAP that is well formed, rows that are wrong or do not compile, and mistakes.  tests/ops.sh runs all rows.
+. "$SRCDIR/tests/tap.sh"
+quern=$BUILDDIR/quern
+folder=$(mktemp -d "${TMPDIR:-/tmp}/quern-test-XXXXXX") || exit 1
+cd "$folder" || exit 1
+trap 'cd /; rm -rf "$folder"' EXIT
+mkdir wrong broken
+sed 's|sum += |sum += 0.01f + |' "$SRCDIR/cl/softmax.cl" >wrong/softmax.cl
+sed 's|kernel void|kernel viod|' "$SRCDIR/cl/softmax.cl" >broken/softmax.cl
+
+# The exit status of `quern check` with these words; out.tmp and err.tmp have what it says.
+exits()
+{
+    expected=$1
+    shift
+    status=0
+    "$quern" check "$@" >out.tmp 2>err.tmp || status=$?
+    [ "$status" = "$expected" ] || {
+        echo "exit status $status, expected $expected"
+        cat out.tmp err.tmp
+        return 1
+    }
+}
+mentions()
+{
+    grep -q -e "$2" "$1" || {
+        echo "no \"$2\" in:"
+        cat "$1"
+        return 1
+    }
+}
+# Numbered tests, comments, and the plan at the end, as many as the summary says.
+is_tap()
+{
+    awk '/^#/ { next }
+        /^1\.\.[0-9]+$/ { plan = substr($0, 4); next }
+        plan != "" || !/^(not )?ok [0-9]+ (- |# SKIP )/ { print "no TAP: " $0; bad = 1; next }
+        { sub(/^not /, ""); if ($2 != ++count) { print "number " $2 ", not " count; bad = 1 } }
+        END { exit bad || count == 0 || plan != count }' out.tmp &&
+        mentions err.tmp ", driver .*: $(grep -c -E '^(not )?ok ' out.tmp) tests, $(grep -c '^not ok ' out.tmp) failed\$"
+}
+passes()
+{
+    exits 0 --op softmax && is_tap && ! grep -v -e '^ok ' -e '^# ' -e '^1\.\.' out.tmp
+}
+has_both()
+{
+    exits 0 --op relu softmax_first && is_tap && mentions out.tmp '^ok [0-9]* - relu ' && mentions out.tmp '^ok [0-9]* - softmax_first '
+}
+only_gradients()
+{
+    exits 0 --op softmax --grad && mentions out.tmp 'gradient of 0: error' && ! grep 'rows: error' out.tmp
+}
+is_reported()
+{
+    QUERN_CL_DIR=wrong exits 1 --op softmax --seed 7 && is_tap || return 1
+    for line in '^not ok 1 - softmax 3x5x37 rows: error [0-9.]*e-0[1-9], allowed 1.0e-06' '^# at \[[0-9,]*\]: found [-0-9.e]*, expected [-0-9.e]*$' \
+        '^# variant rows, kernels softmax of softmax.cl$' "^# again: QUERN_CL_DIR='wrong' .*quern check .*--op softmax --seed 7\$"; do
+        mentions out.tmp "$line" || return 1
+    done
+}
+# softmax and layer_norm share a plan.
+loses_no_others()
+{
+    QUERN_CL_DIR=broken exits 1 --op softmax layer_norm && is_tap &&
+        mentions out.tmp '^not ok 1 - softmax 3x5x37: it cannot be run$' && mentions out.tmp '^# softmax.cl does not compile' &&
+        mentions out.tmp '^ok [0-9]* - layer_norm ' && ! grep '^not ok [0-9]* - layer_norm' out.tmp
+}
+is_listed()
+{
+    exits 0 --list && mentions out.tmp '^rows softmax$' && mentions out.tmp '^matmul matmul_ta$'
+}
+unknown_row()
+{
+    exits 2 --op softmux && mentions err.tmp 'there is no "softmux"'
+}
+unknown_device()
+{
+    exits 1 --device nosuch && mentions out.tmp '^Bail out! no device: .*nosuch'
+}
+no_device()
+{
+    exits 1 --device none && mentions out.tmp '^Bail out! no device'
+}
+
+check "rows that are right" passes
+check "several rows" has_both
+check "gradients only" only_gradients
+check "a row that is wrong, with all that a vendor needs" is_reported
+check "a kernel that does not compile loses no other row" loses_no_others
+check "the list" is_listed
+check "a row that there is not" unknown_row
+check "a device that there is not" unknown_device
+check "no device" no_device
+done_testing
