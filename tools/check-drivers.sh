@@ -22,10 +22,12 @@ intel-floor-training     $floor training.t
 intel-golden             - golden.t
 intel-models             - golden_models.t
 intel-training           - training.t
+intel-checkpoints        - checkpoints.t
 intel-device             - device.t
 pocl-gpu-golden          class=gpu,$floor golden.t
 pocl-gpu-training        class=gpu,$floor training.t
 pocl-gpu-models          class=gpu,$floor golden_models.t
+pocl-gpu-checkpoints     class=gpu,$floor checkpoints.t
 pocl-floor-golden        $floor golden.t
 pocl-floor-rows          $floor ops.t --only rows
 sanitized-training       - training.t
