@@ -31,19 +31,23 @@
 static const struct pretence {
     const char *caps;
     enum pretended rows;
+    unsigned types; /* bit i: enum qn_type i */
 } pretences[] = {
-    {"", ALL},
-    {"float_width=1", ELEMENTWISE},
-    {"float_width=16", ELEMENTWISE},
+    {"", ALL, 1 << QN_F32 | 1 << QN_F16 | 1 << QN_BF16},
+    {"float_width=1", ELEMENTWISE, 1 << QN_F32 | 1 << QN_F16},
+    {"float_width=16", ELEMENTWISE, 1 << QN_F32 | 1 << QN_BF16},
     /* The least that a GPU may have. */
-    {"class=gpu,local_memory=32768,max_work_group=64,fp16=0,subgroups=0", VARIANTS},
+    {"class=gpu,local_memory=32768,max_work_group=64,fp16=0,subgroups=0", VARIANTS,
+     1 << QN_F32 | 1 << QN_BF16},
 };
 
 static struct {
     const char *only, *variant;
     uint64_t seed;
     bool gradients_only;
-} options = {.seed = 1};
+    unsigned types;
+    enum qn_type type; /* of real operands: the one that is being tested */
+} options = {.seed = 1, .types = ~0u};
 
 /* ---- Random operands ---- */
 
@@ -74,9 +78,93 @@ static uint64_t key_of(const char *text, size_t number)
     return (hash ^ number) * 0x9E3779B97F4A7C15u;
 }
 
+/* Of an operand: real numbers are of the type that is being tested; but slopes are f32 with any. */
 static enum qn_type type_of(char letter)
 {
-    return strchr("wicvzl389", letter) ? QN_I32 : QN_F32;
+    return strchr("wicvzl389", letter) ? QN_I32 : letter == 'u' ? QN_F32 : options.type;
+}
+
+/* ---- Types ---- */
+
+/* Half a unit in the last place of 1, the greatest number and the least that has all digits. */
+static const struct precision {
+    double half_ulp, greatest, least;
+} precisions[] = {[QN_F32] = {FLT_EPSILON / 2, FLT_MAX, FLT_MIN},
+                  [QN_F16] = {0x1p-11, 65504, 0x1p-14},
+                  [QN_BF16] = {0x1p-8, 0x1.FEp127, FLT_MIN}};
+
+static uint16_t bf16_of(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    if (isnan(value))
+        return (uint16_t)(bits >> 16 | 0x40);
+    return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+
+static float float_of_bf16(uint16_t half)
+{
+    uint32_t bits = (uint32_t)half << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static uint16_t f16_of(float value)
+{
+    float size = fabsf(value);
+    int exponent = size >= 0x1p-14f ? ilogbf(size) : -14;
+    double units = rint(ldexp((double)size, 10 - exponent)); /* below 1024: less than all digits */
+    double bits = isnan(value) ? 0x7E00 : fmin(1024.0 * (exponent + 14) + units, 0x7C00);
+    return (uint16_t)((signbit(value) ? 0x8000 : 0) | (uint16_t)bits);
+}
+
+static double number_of_f16(uint16_t half)
+{
+    int exponent = half >> 10 & 31, units = half & 1023;
+    double size = exponent == 31  ? (units ? (double)NAN : INFINITY)
+                  : exponent == 0 ? ldexp(units, -24)
+                                  : ldexp(1024 + units, exponent - 25);
+    return half & 0x8000 ? -size : size;
+}
+
+/* The number at place `index` of memory of a type, and what it becomes there. */
+static double get_number(const void *memory, size_t index, enum qn_type type)
+{
+    switch (type) {
+    case QN_I32:
+        return ((const int32_t *)memory)[index];
+    case QN_BF16:
+        return float_of_bf16(((const uint16_t *)memory)[index]);
+    case QN_F16:
+        return number_of_f16(((const uint16_t *)memory)[index]);
+    default:
+        return ((const float *)memory)[index];
+    }
+}
+
+static void put_number(void *memory, size_t index, enum qn_type type, double number)
+{
+    switch (type) {
+    case QN_I32:
+        ((int32_t *)memory)[index] = (int32_t)number;
+        break;
+    case QN_BF16:
+        ((uint16_t *)memory)[index] = bf16_of((float)number);
+        break;
+    case QN_F16:
+        ((uint16_t *)memory)[index] = f16_of((float)number);
+        break;
+    default:
+        ((float *)memory)[index] = (float)number;
+    }
+}
+
+static double rounded_to(enum qn_type type, double number)
+{
+    float memory;
+    put_number(&memory, 0, type, number);
+    return get_number(&memory, 0, type);
 }
 
 static double special(size_t index)
@@ -254,32 +342,23 @@ static bool has_gradient(const struct check *check, size_t operand)
 static void fill(struct check *check, size_t number, const struct shape_of_operand *operand)
 {
     char letter = check->row->operands[number];
+    enum qn_type type = type_of(letter);
     uint64_t key = key_of(check->shapes, number);
     struct array *x = &check->x[number];
     size_t whole = qn_shape_count(operand->base),
            rows = operand->view == 'b' ? operand->shape.size[0] : 1;
     *x = array_new(operand->shape);
     for (size_t i = 0; i < x->count; i++)
-        x->at[i] = (float)draw(letter, key, i % (x->count / rows), x->count, number, &check->x[0]);
+        x->at[i] = rounded_to(
+            type, draw(letter, key, i % (x->count / rows), x->count, number, &check->x[0]));
 
-    check->memory[number] = malloc(whole * sizeof(float));
+    check->memory[number] = malloc(qn_type_bytes(type, whole));
     if (!check->memory[number])
         bail_out("out of memory");
-    float *floats = check->memory[number];
-    int32_t *integers = check->memory[number];
-    for (size_t i = 0; i < whole; i++) {
-        if (type_of(letter) == QN_F32)
-            floats[i] = NAN;
-        else
-            integers[i] = -77777;
-    }
-    for (size_t i = 0; i < x->count; i++) {
-        size_t at = base_position(operand, i);
-        if (type_of(letter) == QN_F32)
-            floats[at] = (float)x->at[i];
-        else
-            integers[at] = (int32_t)x->at[i];
-    }
+    for (size_t i = 0; i < whole; i++)
+        put_number(check->memory[number], i, type, type == QN_I32 ? -77777 : (double)NAN);
+    for (size_t i = 0; i < x->count; i++)
+        put_number(check->memory[number], base_position(operand, i), type, x->at[i]);
 }
 
 /* Operands are inputs and tensors by turns: inputs have guard zones, tensors can be written by
@@ -299,8 +378,8 @@ static qn_node *operand_node(struct check *check, size_t number, qn_graph *graph
 static void explain(const struct check *check)
 {
     const char *caps = getenv("QUERN_CAPS");
-    note("%s%s%stests/ops.t --only %s --seed %llu", caps && *caps ? "QUERN_CAPS=" : "",
-         caps ? caps : "", caps && *caps ? " " : "", check->row->name,
+    note("%s%s%stests/ops.t --only %s --type %s --seed %llu", caps && *caps ? "QUERN_CAPS=" : "",
+         caps ? caps : "", caps && *caps ? " " : "", check->row->name, qn_type_name(options.type),
          (unsigned long long)options.seed);
 }
 
@@ -325,10 +404,11 @@ static void build(struct check *check, qn_graph *graph)
     check->expected = row->reference(row, check->x);
     check->out = row->build(row, check->view);
     if (check->out && n_wrt > 0) {
-        check->seed = qn_input(graph, "weight", QN_F32, qn_node_shape(check->out));
+        enum qn_type type = qn_node_type(check->out);
+        check->seed = qn_input(graph, "weight", type, qn_node_shape(check->out));
         check->weight = array_new(check->expected.shape);
         for (size_t i = 0; i < check->weight.count; i++)
-            check->weight.at[i] = (float)normal(key_of(check->shapes, 99), i);
+            check->weight.at[i] = rounded_to(type, normal(key_of(check->shapes, 99), i));
         qn_gradients(check->out, check->seed, wrt, n_wrt, found);
         for (size_t i = check->n_operands; i-- > 0;)
             if (has_gradient(check, i))
@@ -362,22 +442,35 @@ struct difference {
     double found, expected;
 };
 
+/* Errors are measured by this at least. */
+static double least_scale(enum qn_type type)
+{
+    return type == QN_F16 ? precisions[type].least : FLT_MIN / 1e-7;
+}
+
+/* What a row allows, and some roundings to 16 bits: of the result, and of values on the way, more for gradients. */
+static double allowed(double tolerance, int roundings)
+{
+    return options.type == QN_F32 ? tolerance
+                                  : tolerance + roundings * precisions[options.type].half_ulp;
+}
+
 static struct difference compare(const double *found, const double *expected, size_t count,
-                                 bool is_relative)
+                                 bool is_relative, enum qn_type type)
 {
     struct difference worst = {0};
-    double scale = 0;
+    double scale = 0, most = precisions[type == QN_I32 ? QN_F32 : type].greatest,
+           least = least_scale(type);
     for (size_t i = 0; i < count; i++)
         if (isfinite(expected[i]))
             scale = fmax(scale, fabs(expected[i]));
     for (size_t i = 0; i < count; i++) {
-        double wanted = fabs(expected[i]) > FLT_MAX ? copysign(INFINITY, expected[i]) : expected[i];
+        double wanted = fabs(expected[i]) > most ? copysign(INFINITY, expected[i]) : expected[i];
         double error;
         if (!isfinite(wanted) || !isfinite(found[i]))
             error = found[i] == wanted || (isnan(found[i]) && isnan(wanted)) ? 0 : INFINITY;
-        else /* what a float cannot tell from 0 may be 0 */
-            error =
-                fabs(found[i] - wanted) / fmax(is_relative ? fabs(wanted) : scale, FLT_MIN / 1e-7);
+        else /* what the type cannot tell from 0 may be 0 */
+            error = fabs(found[i] - wanted) / fmax(is_relative ? fabs(wanted) : scale, least);
         if (error > worst.error || i == 0)
             worst = (struct difference){error, i, found[i], expected[i]};
     }
@@ -390,9 +483,9 @@ static void report(const struct check *check, const char *variant, const char *w
     const struct row *row = check->row;
     bool passed = difference.error <= tolerance;
     const char *caps = check->out->graph->context->device ? getenv("QUERN_CAPS") : NULL;
-    ok(passed, "%s %s%s%s%s: error %.1e, allowed %.1e%s%s", row->name, check->shapes,
-       *variant ? " " : "", variant, what, difference.error, tolerance,
-       caps && *caps ? ", with " : "", caps ? caps : "");
+    ok(passed, "%s %s %s%s%s%s: error %.1e, allowed %.1e%s%s", row->name,
+       qn_type_name(options.type), check->shapes, *variant ? " " : "", variant, what,
+       difference.error, tolerance, caps && *caps ? ", with " : "", caps ? caps : "");
     if (passed)
         return;
     char place[128] = "";
@@ -407,14 +500,14 @@ static void report(const struct check *check, const char *variant, const char *w
 static double *numbers_of(qn_plan *plan, qn_node *node)
 {
     size_t count = qn_shape_count(qn_node_shape(node));
-    float *raw = malloc(count * sizeof *raw);
+    void *raw = malloc(qn_type_bytes(qn_node_type(node), count));
     double *numbers = array_new(qn_node_shape(node)).at;
     if (!raw)
         bail_out("out of memory");
     if (qn_get(plan, node, raw) != QN_OK)
         note("%s", qn_error(node->graph->context));
     for (size_t i = 0; i < count; i++)
-        numbers[i] = qn_node_type(node) == QN_I32 ? (double)((int32_t *)raw)[i] : (double)raw[i];
+        numbers[i] = get_number(raw, i, qn_node_type(node));
     free(raw);
     return numbers;
 }
@@ -474,7 +567,7 @@ static void check_gradient(struct check *check, const char *variant, size_t oper
 
     struct difference worst = {0};
     for (size_t i = 0; i <= singles; i++) {
-        double error = fabs(mine.at[i] - expected.at[i]) / fmax(scale, FLT_MIN / 1e-7);
+        double error = fabs(mine.at[i] - expected.at[i]) / fmax(scale, least_scale(options.type));
         if (!(error <= worst.error)) /* so that a NaN is the worst */
             worst = (struct difference){isnan(error) ? INFINITY : error, where[i], mine.at[i],
                                         expected.at[i]};
@@ -483,7 +576,8 @@ static void check_gradient(struct check *check, const char *variant, size_t oper
     char what[32];
     snprintf(what, sizeof what, ", gradient of %zu", operand);
     report(check, variant, what, worst,
-           row->gradient_tolerance > 0 ? row->gradient_tolerance : 4 * row->tolerance, &x.shape);
+           allowed(row->gradient_tolerance > 0 ? row->gradient_tolerance : 4 * row->tolerance, 8),
+           &x.shape);
 }
 
 /* ---- Guard zones ---- */
@@ -658,11 +752,12 @@ static void set_inputs(qn_plan *plan, const struct check *check)
             qn_set(plan, check->whole[i], check->memory[i]);
     if (!check->seed)
         return;
-    float *weight = malloc(check->weight.count * sizeof *weight);
+    enum qn_type type = qn_node_type(check->seed);
+    void *weight = malloc(qn_type_bytes(type, check->weight.count));
     if (!weight)
         bail_out("out of memory");
     for (size_t i = 0; i < check->weight.count; i++)
-        weight[i] = (float)check->weight.at[i];
+        put_number(weight, i, type, check->weight.at[i]);
     qn_set(plan, check->seed, weight);
     free(weight);
 }
@@ -686,8 +781,9 @@ static void compare_all(qn_plan *plan, struct check *check, const char *forced)
     if (!options.gradients_only) {
         double *found = numbers_of(plan, check->out);
         report(check, variant, "",
-               compare(found, check->expected.at, check->expected.count, row->is_relative),
-               row->tolerance, &check->expected.shape);
+               compare(found, check->expected.at, check->expected.count, row->is_relative,
+                       qn_node_type(check->out)),
+               allowed(row->tolerance, 4), &check->expected.shape);
     }
     for (size_t i = 0; i < check->n_operands; i++)
         if (check->gradient[i])
@@ -747,9 +843,24 @@ static void run_variant(struct group *group, const char *forced)
     qn_plan_free(plan);
 }
 
-static bool is_wanted(const char *group, const char *name)
+/* Beginnings of the names of rows of operations that take f32 only; of operands that would no longer differ in 16 bits; and of gradients
+ * that are small differences of probabilities near 1. */
+static const char *const of_f32[] = {"cumsum", "argmax",  "top_",        "sample",
+                                     "adamw",  "max_all", "softmax_high"};
+
+static bool has_type(const struct row *row)
 {
-    return !options.only || strcmp(options.only, group) == 0 || strcmp(options.only, name) == 0;
+    bool is_f32 = false;
+    for (size_t i = 0; i < sizeof of_f32 / sizeof *of_f32; i++)
+        is_f32 = is_f32 || strncmp(row->name, of_f32[i], strlen(of_f32[i])) == 0;
+    return options.type == QN_F32 || !is_f32;
+}
+
+static bool is_wanted(const struct row *row)
+{
+    bool is_named = !options.only || strcmp(options.only, row->group) == 0 ||
+                    strcmp(options.only, row->name) == 0;
+    return is_named && has_type(row);
 }
 
 static void run_group(qn_context *context, const struct row *rows, size_t n_rows)
@@ -759,8 +870,7 @@ static void run_group(qn_context *context, const struct row *rows, size_t n_rows
     if (!group.graph || !group.checks)
         bail_out("out of memory");
     for (size_t i = 0; i < n_rows; i++)
-        for (size_t j = 0;
-             is_wanted(rows[i].group, rows[i].name) && j < MAX_CASES && rows[i].cases[j]; j++) {
+        for (size_t j = 0; is_wanted(&rows[i]) && j < MAX_CASES && rows[i].cases[j]; j++) {
             struct check *check = &group.checks[group.count++];
             *check = (struct check){.row = &rows[i], .shapes = rows[i].cases[j]};
             build(check, group.graph);
@@ -795,11 +905,13 @@ enum { TABLES = sizeof tables / sizeof *tables, PRETENCES = sizeof pretences / s
 
 static void usage(void)
 {
-    puts("tests/ops.t [--list] [--only GROUP|NAME] [--variant NAME] [--seed N] [--grad]\n"
+    puts("tests/ops.t [--list] [--only GROUP|NAME] [--variant NAME] [--type TYPE] [--seed N] "
+         "[--grad]\n"
          "    --list     print groups and names of rows\n"
          "    --only     run these rows only\n"
          "    --variant  run the rows with this variant only\n"
          "    --seed     draw other operands\n"
+         "    --type     operands of f32, f16 or bf16 only\n"
          "    --grad     compare gradients only");
 }
 
@@ -814,9 +926,13 @@ static void list(void)
 static void parse_options(int argc, char **argv)
 {
     static const struct option words[] = {
-        {"list", no_argument, NULL, 'l'},          {"only", required_argument, NULL, 'o'},
-        {"variant", required_argument, NULL, 'v'}, {"seed", required_argument, NULL, 's'},
-        {"grad", no_argument, NULL, 'g'},          {0},
+        {"list", no_argument, NULL, 'l'},
+        {"only", required_argument, NULL, 'o'},
+        {"variant", required_argument, NULL, 'v'},
+        {"seed", required_argument, NULL, 's'},
+        {"grad", no_argument, NULL, 'g'},
+        {"type", required_argument, NULL, 't'},
+        {0},
     };
     for (int letter; (letter = getopt_long(argc, argv, "", words, NULL)) != -1;) {
         switch (letter) {
@@ -831,6 +947,11 @@ static void parse_options(int argc, char **argv)
             break;
         case 's':
             options.seed = strtoull(optarg, NULL, 10);
+            break;
+        case 't':
+            options.types = 0;
+            for (int type = 0; type < QN_TYPES; type++)
+                options.types |= (unsigned)(strcmp(optarg, qn_type_name(type)) == 0) << type;
             break;
         case 'g':
             options.gradients_only = true;
@@ -856,6 +977,14 @@ static qn_context *open_as(const struct pretence *pretence, const char *users)
     return context;
 }
 
+static void run_tables(qn_context *context, enum pretended kind)
+{
+    for (size_t i = 0; i < TABLES; i++)
+        for (const struct table *table = tables[i]; table->rows; table++)
+            if (kind == ALL || kind == table->kind)
+                run_group(context, table->rows, table->count);
+}
+
 int main(int argc, char **argv)
 {
     parse_options(argc, argv);
@@ -873,10 +1002,11 @@ int main(int argc, char **argv)
             continue;
         }
         note("%s, QUERN_CAPS=\"%s\"", qn_device_name(context), getenv("QUERN_CAPS"));
-        for (size_t j = 0; j < TABLES; j++)
-            for (const struct table *table = tables[j]; table->rows; table++)
-                if (pretences[i].rows == ALL || pretences[i].rows == table->kind)
-                    run_group(context, table->rows, table->count);
+        for (int type = 0; type < QN_TYPES; type++) {
+            options.type = (enum qn_type)type;
+            if (pretences[i].types & options.types & 1u << type)
+                run_tables(context, pretences[i].rows);
+        }
         struct qn_counters counters = qn_counters(context);
         note("%zu kernels built, %zu programs loaded, %.1f s", counters.kernels_built,
              counters.programs_loaded, counters.build_seconds);
