@@ -108,6 +108,10 @@ static const struct option evaluate_options[] = {
     {OPTION_FLAG, 0, "json", .help =
         "print JSON with the keys loss, perplexity, bits_per_byte, accuracy and tokens; null is "
         "what is not finite"},
+    {OPTION_STRINGS, 0, "dump", "NAME=FILE.npy", .help =
+        "write what the node NAME computes of the first window of the text, for NumPy; may be repeated.  Names are PyTorch's paths of "
+        "modules, such as transformer.h.0.attn or model.layers.0.mlp, and names of parameters; `list` prints all, with types and "
+        "shapes, and measures nothing"},
     DEVICE_OPTIONS,
     CONFIG_OPTION,
 };
@@ -115,6 +119,7 @@ static const struct option evaluate_options[] = {
 static const char *const evaluate_examples[] = {
     "quern evaluate run --data test.txt", "loss, perplexity, bits per byte, accuracy",
     "quern evaluate run/latest --data test.txt --json", "the last checkpoint, for a script",
+    "quern evaluate run --data test.txt --dump transformer.h.0.attn=attn.npy", "what attention of the first block gives",
     NULL,
 };
 
