@@ -4,6 +4,9 @@
 #   ./bootstrap.sh         installs what is missing and builds build/quern
 #   ./bootstrap.sh demo    then trains a small GPT for two minutes, and lets it write
 #   ./bootstrap.sh check   then runs all tests
+#   ./bootstrap.sh check-drivers
+#                          then runs tests on Intel's runtime and on Rusticl too, on devices that pretend to
+#                          have less, under sanitizers and under oclgrind
 #
 # Packages are installed by apt, as root or through sudo.  On systems without apt it only names what is missing.
 set -eu
@@ -29,11 +32,16 @@ pocl-opencl-icd     OpenCL on the CPU: a device for every machine
 demo_packages='
 bible-kjv           the text to train on
 '
+driver_packages='
+mesa-opencl-icd     Rusticl on llvmpipe: stands in for a GPU
+oclgrind            finds races and bad accesses of kernels
+python3-venv        fetches the runtime of Intel
+'
 libraries='OpenCL clblast jansson libpcre2-8 libutf8proc'
 
 usage()
 {
-    sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
     exit 2
 }
 
@@ -146,6 +154,11 @@ configure_in_build()
     ../configure --quiet
 }
 
+configure_sanitized()
+{
+    ../../configure --quiet --enable-sanitizers CFLAGS=-O1
+}
+
 build()
 {
     if [ ! -f configure ]; then
@@ -242,12 +255,26 @@ check()
     exit 1
 }
 
+check_drivers()
+{
+    need "$driver_packages"
+    say "Fetching Intel's OpenCL runtime into build/intel/"
+    tools/intel-opencl.sh build/intel || die "without it there is nothing to compare PoCL with"
+    say "Building the tests, and in build/sanitized/ all of it with sanitizers"
+    make -s -C build -j "$cores" check TESTS= || die "the build failed"
+    mkdir -p build/sanitized
+    [ -f build/sanitized/Makefile ] || (cd build/sanitized && logged configure.log configure_sanitized)
+    make -s -C build/sanitized -j "$cores" check TESTS= || die "the build failed"
+    say "Running tests on other drivers and under checkers (all of it: build/drivers/*.log)"
+    tools/check-drivers.sh build
+}
+
 # ---- All together ----
 
 cd "$(dirname "$0")"
 [ $# -le 1 ] || usage
 case ${1-} in
-'' | demo | check) ;;
+'' | demo | check | check-drivers) ;;
 *) usage ;;
 esac
 
@@ -258,5 +285,6 @@ build
 case ${1-} in
 demo) demo ;;
 check) check ;;
+check-drivers) check_drivers ;;
 *) echo "Built: build/quern  (try: build/quern devices, or ./bootstrap.sh demo)" ;;
 esac

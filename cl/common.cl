@@ -15,8 +15,6 @@ typedef ushort ushortv;
 #define as_floatv(v) as_float(v)
 #define as_intv(v) as_int(v)
 #define as_uintv(v) as_uint(v)
-#define vload_halfv(i, p) vload_half(i, p)
-#define vstore_halfv(v, i, p) vstore_half_rte(v, i, p)
 #define SELECT(condition, a, b) ((condition) ? (a) : (b))
 #define LANES 0
 #elif FLOAT_WIDTH == 4
@@ -31,8 +29,6 @@ typedef ushort4 ushortv;
 #define as_floatv(v) as_float4(v)
 #define as_intv(v) as_int4(v)
 #define as_uintv(v) as_uint4(v)
-#define vload_halfv(i, p) vload_half4(i, p)
-#define vstore_halfv(v, i, p) vstore_half4_rte(v, i, p)
 #define LANES (int4)(0, 1, 2, 3)
 #elif FLOAT_WIDTH == 8
 typedef float8 floatv;
@@ -46,8 +42,6 @@ typedef ushort8 ushortv;
 #define as_floatv(v) as_float8(v)
 #define as_intv(v) as_int8(v)
 #define as_uintv(v) as_uint8(v)
-#define vload_halfv(i, p) vload_half8(i, p)
-#define vstore_halfv(v, i, p) vstore_half8_rte(v, i, p)
 #define LANES (int8)(0, 1, 2, 3, 4, 5, 6, 7)
 #else
 typedef float16 floatv;
@@ -61,8 +55,6 @@ typedef ushort16 ushortv;
 #define as_floatv(v) as_float16(v)
 #define as_intv(v) as_int16(v)
 #define as_uintv(v) as_uint16(v)
-#define vload_halfv(i, p) vload_half16(i, p)
-#define vstore_halfv(v, i, p) vstore_half16_rte(v, i, p)
 #define LANES (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
 #endif
 
@@ -194,22 +186,69 @@ inline void __attribute__((overloadable)) vstorev(floatv v, size_t i, global bf1
     vstorev(convert_ushortv(bf16_above(v) >> 16), i, (global ushort *)p);
 }
 
+/* f16 by arithmetic: PoCL's vload_half8() and the like want aligned addresses.  All but the sign is a positive int, in the order of
+ * sizes.  Below 2^-14 f16 is a whole number of 2^-24, as are the floats between 1/2 and 1. */
+#define F16_ARITHMETIC(n)                                                                          \
+    inline int##n __attribute__((overloadable)) bits_rounded_to_f16(int##n bits)                   \
+    {                                                                                              \
+        int##n rounded = (bits + 0xFFF + ((bits >> 13) & 1)) & ~0x1FFF;                            \
+        int##n small = as_int##n((as_float##n(bits) + 0.5f) - 0.5f);                               \
+        rounded = select(rounded, small, bits < 0x38800000);                                       \
+        rounded = select(rounded, (int##n)(0x7F800000), bits >= 0x477FF000); /* 65520 */           \
+        return select(rounded, bits | 0x2000, bits > 0x7F800000);                                  \
+    }                                                                                              \
+    inline float##n __attribute__((overloadable)) rounded_to_f16(float##n v)                       \
+    {                                                                                              \
+        int##n bits = as_int##n(v) & 0x7FFFFFFF, sign = as_int##n(v) ^ bits;                       \
+        return as_float##n(bits_rounded_to_f16(bits) | sign);                                      \
+    }                                                                                              \
+    inline ushort##n __attribute__((overloadable)) f16_of(float##n v)                              \
+    {                                                                                              \
+        int##n bits = as_int##n(v) & 0x7FFFFFFF, sign = (as_int##n(v) ^ bits) >> 16;               \
+        int##n rounded = bits_rounded_to_f16(bits), small = as_int##n(as_float##n(bits) + 0.5f);   \
+        int##n half_bits = min(rounded >> 13, 0x477FF) - (112 << 10);                              \
+        half_bits = select(half_bits, small & 0x7FFFFF, bits < 0x38800000);                        \
+        half_bits = select(half_bits, (int##n)(0x7E00), bits > 0x7F800000);                        \
+        return convert_ushort##n((half_bits | sign) & 0xFFFF);                                     \
+    }                                                                                              \
+    inline float##n __attribute__((overloadable)) floats_of_f16(ushort##n bits)                    \
+    {                                                                                              \
+        int##n all = convert_int##n(bits), size = (all & 0x7FFF) << 13;                            \
+        float##n v = as_float##n(size) * 0x1p112f;                                                 \
+        v = select(v, as_float##n(size | 0x7F800000), size >= 0x0F800000);                         \
+        return as_float##n(as_int##n(v) | (all & 0x8000) << 16);                                   \
+    }
+F16_ARITHMETIC(4)
+#if FLOAT_WIDTH == 8
+F16_ARITHMETIC(8)
+#elif FLOAT_WIDTH == 16
+F16_ARITHMETIC(16)
+#endif
+
 inline floatv __attribute__((overloadable)) vloadv(size_t i, global const f16 *p)
 {
-    return vload_halfv(i, (global const half *)p);
+#if FLOAT_WIDTH == 1
+    return vload_half(i, (global const half *)p);
+#else
+    return floats_of_f16(vloadv(i, (global const ushort *)p));
+#endif
 }
 
 inline void __attribute__((overloadable)) vstorev(floatv v, size_t i, global f16 *p)
 {
-    vstore_halfv(v, i, (global half *)p);
+#if FLOAT_WIDTH == 1
+    vstore_half_rte(v, i, (global half *)p);
+#else
+    vstorev(f16_of(v), i, (global ushort *)p);
+#endif
 }
 
-inline floatv rounded_to_f16(floatv v)
+#if FLOAT_WIDTH == 1
+inline float __attribute__((overloadable)) rounded_to_f16(float v)
 {
-    ushort bits[FLOAT_WIDTH];
-    vstore_halfv(v, 0, (private half *)bits);
-    return vload_halfv(0, (private const half *)bits);
+    return rounded_to_f16((float4)(v)).x;
 }
+#endif
 
 /* One number. */
 inline float __attribute__((overloadable)) load(global const float *p)
@@ -266,7 +305,7 @@ inline float4 __attribute__((overloadable)) load4(global const bf16 *p)
 
 inline float4 __attribute__((overloadable)) load4(global const f16 *p)
 {
-    return vload_half4(0, (global const half *)p);
+    return floats_of_f16(vload4(0, (global const ushort *)p));
 }
 
 inline void __attribute__((overloadable)) store4(float4 v, global float *p)
@@ -283,7 +322,7 @@ inline void __attribute__((overloadable)) store4(float4 v, global bf16 *p)
 
 inline void __attribute__((overloadable)) store4(float4 v, global f16 *p)
 {
-    vstore_half4_rte(v, 0, (global half *)p);
+    vstore4(f16_of(v), 0, (global ushort *)p);
 }
 
 /* ---- Parts of vectors, and rows ----

@@ -395,7 +395,6 @@ int main(int argc, char **argv)
 {
     make_test_folder();
     atexit(remove_test_folder);
-    setenv("POCL_CACHE_DIR", in_folder("pocl"), 1);
     setenv("QUERN_CACHE_DIR", in_folder("cache"), 1);
     json_set_alloc_funcs(shim_malloc, free);
     long injected = 0;

@@ -310,6 +310,11 @@ static void test_fusion(void)
 
 /* ---- Fusion into operations ---- */
 
+static qn_tensor *leaf_tensor(const qn_node *node)
+{
+    return ((const struct leaf_attributes *)node->attributes)->tensor;
+}
+
 static qn_node *leaf(const char *name, size_t rows, size_t columns)
 {
     return qn_leaf(at.graph, tensor(name, rows, columns));
@@ -336,6 +341,7 @@ static void test_epilogues(void)
 {
     begin("");
     qn_node *x = input(24, 32), *w = leaf("w", 32, 40), *r = input(24, 40), *key;
+    qn_node *other = leaf("v", 40, 40), *down = leaf("down", 40, 40);
     qn_node *bias = qn_leaf(at.graph, qn_tensor_new(at.qn, "b", QN_F32, QN_SHAPE(40)));
     key = qn_input(at.graph, "key", QN_I32, QN_SHAPE(2));
     qn_node *z = qn_linear(x, w, bias), *y = qn_gelu(z), *product = qn_matmul(x, w);
@@ -345,7 +351,7 @@ static void test_epilogues(void)
     has_launches(PLAN(qn_tanh(product), product), 1, "matmul", 1, "the product itself is stored");
     has_launches(PLAN(qn_mul(product, qn_transpose(input(40, 24), 0, 1))), 1, "matmul", 1,
                  "an operand by columns");
-    has_launches(PLAN(qn_add(product, qn_matmul(r, leaf("v", 40, 40)))), 2, "matmul", 2,
+    has_launches(PLAN(qn_add(product, qn_matmul(r, other))), 2, "matmul", 2,
                  "a sum of two products");
     has_launches(PLAN(qn_add(product, qn_softmax(product, -1))), 3, "fused", 0,
                  "what needs the whole product first");
@@ -356,9 +362,14 @@ static void test_epilogues(void)
     /* A layer of GPT's kind, forward and backward: h = gelu(x w + b), y = x + h v + c. */
     qn_node *in = leaf("in", 24, 40), *v = leaf("u", 40, 40), *wrt[3] = {in, v, bias}, *roots[4];
     qn_node *h = qn_gelu(qn_linear(in, v, bias));
-    roots[3] = qn_sum_squares(qn_add(in, qn_linear(h, leaf("down", 40, 40), bias)));
+    roots[3] = qn_sum_squares(qn_add(in, qn_linear(h, down, bias)));
     qn_gradients(roots[3], NULL, wrt, 3, roots);
     has_launches(plan_of(roots, 4), 9, "matmul", 5, "a layer, forward and backward");
+
+    qn_node *leaves[] = {w, other, down, bias, in, v};
+    for (size_t i = 0; i < sizeof leaves / sizeof *leaves; i++)
+        qn_tensor_free(leaf_tensor(leaves[i]));
+    qn_tensor_free(t);
     no_error("epilogues");
     end();
 }
@@ -408,7 +419,7 @@ static void test_reuse(void)
     ok(value_slot(plan, find(plan, "product")) != value_slot(plan, find(plan, "act")),
        "nor if it is a root");
     qn_plan_free(plan);
-    qn_tensor_free(((const struct leaf_attributes *)w->attributes)->tensor);
+    qn_tensor_free(leaf_tensor(w));
     no_error("reuse");
     end();
 }
@@ -539,7 +550,7 @@ static void test_small_allocations(void)
     qn_plan_free(plan);
     ok(!PLAN(qn_matmul(input(300, 64), w)), "a value larger than that makes no plan");
     has_error("the device allows 65536", "a value that is too large");
-    qn_tensor_free(((const struct leaf_attributes *)w->attributes)->tensor);
+    qn_tensor_free(leaf_tensor(w));
     end();
 }
 

@@ -360,6 +360,17 @@ trains_llama()
     refuses 2 'one of `quern train llama`' train gpt --out llama --resume --steps 9 || return 1
     rm -r llama whole-llama
 }
+# Checkpoints of activations change no bit, and may come and go.
+forgets_activations()
+{
+    set -- --layers 2 --dropout 0.1 --eval-every 0
+    some=${tiny#--layers 1 }
+    runs 0 train gpt --data text --out kept --steps 8 --quiet $some "$@" || return 1
+    runs 0 train gpt --data text --out again --steps 5 --checkpoint-activations $some "$@" || return 1
+    mentions err.tmp ', gradients ' && runs 0 train gpt --out again --resume --steps 8 --quiet || return 1
+    cmp kept/latest/model.safetensors again/latest/model.safetensors || return 1
+    rm -r kept again
+}
 changed()
 {
     refuses "$@" && [ "$(readlink one/latest)" = step-600 ]
@@ -374,6 +385,7 @@ check "--time ends between passes" ends_between_passes
 check "another optimizer and schedule" resumes_with_its_optimizer
 check "a Llama" trains_llama untied
 check "a Llama with a tied head" trains_llama tied
+check "checkpoints of activations" forgets_activations
 check "no time for a step" refuses 1 '--time is over before a step' \
     train gpt --data text --out hasty --time 1 --accumulate 1000000000 --width 16
 check "a run that is complete" runs 0 train gpt --out one --resume

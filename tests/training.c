@@ -8,6 +8,8 @@
 
 #include <quern/train.h>
 
+#include "device/context.h"
+
 #include "shim.h"
 #include "tap.h"
 
@@ -29,23 +31,34 @@ struct learner {
     size_t count;
 };
 
-static struct learner learner_of(qn_gpt *gpt, enum qn_optimizer_kind optimizer, size_t rows,
-                                 size_t length, size_t accumulate, size_t loss_rows)
+/* What it leaves out is 0. */
+struct recipe {
+    size_t rows, length, accumulate;
+    enum qn_optimizer_kind optimizer;
+    size_t loss_rows; /* of a chunk; 0: all at once */
+    enum qn_type type;
+    double loss_scale;
+};
+
+static struct learner learner_of(qn_gpt *gpt, struct recipe recipe)
 {
     struct qn_training options = {
         .schedule = {.kind = QN_COSINE, .rate = 1e-3, .min_rate = 1e-4, .total = 1000},
-        .optimizer = qn_optimizer_defaults(optimizer),
+        .optimizer = qn_optimizer_defaults(recipe.optimizer),
         .clip = 1,
-        .accumulate = accumulate};
+        .accumulate = recipe.accumulate,
+        .loss_scale = recipe.loss_scale};
     options.optimizer.weight_decay = 0.1;
-    if (optimizer == QN_SGD || optimizer == QN_RMSPROP)
+    if (recipe.optimizer == QN_SGD || recipe.optimizer == QN_RMSPROP)
         options.optimizer.momentum = 0.9;
     struct learner learner = {.trainer = qn_trainer_new(qn_gpt_parameters(gpt), &options),
-                              .count = rows * length};
+                              .count = recipe.rows * recipe.length};
     qn_graph *graph = qn_trainer_graph(learner.trainer);
-    learner.tokens = qn_input(graph, "tokens", QN_I32, QN_SHAPE(rows, length));
-    learner.targets = qn_input(graph, "targets", QN_I32, QN_SHAPE(rows, length));
-    struct qn_gpt_forward forward = {.loss_rows = loss_rows};
+    learner.tokens = qn_input(graph, "tokens", QN_I32, QN_SHAPE(recipe.rows, recipe.length));
+    learner.targets = qn_input(graph, "targets", QN_I32, QN_SHAPE(recipe.rows, recipe.length));
+    struct qn_gpt_forward forward = {.type = recipe.type,
+                                     .loss_rows = recipe.loss_rows,
+                                     .loss_scale = qn_trainer_loss_scale(learner.trainer)};
     qn_trainer_minimise(learner.trainer,
                         qn_gpt_loss(gpt, learner.tokens, learner.targets, forward));
     return learner;
@@ -53,7 +66,8 @@ static struct learner learner_of(qn_gpt *gpt, enum qn_optimizer_kind optimizer, 
 
 static struct learner learner_new(qn_gpt *gpt, size_t rows, size_t length, size_t accumulate)
 {
-    return learner_of(gpt, QN_ADAMW, rows, length, accumulate, 0);
+    return learner_of(gpt,
+                      (struct recipe){.rows = rows, .length = length, .accumulate = accumulate});
 }
 
 /* A pass over numbers that depend on `number` alone. */
@@ -130,7 +144,10 @@ static void test_shapes(qn_context *context, const char *folder)
             qn_trainer_free(other.trainer);
         }
     ok(all_finite, "%zu other batch shapes run", count);
-    is_int((long long)qn_counters(context).kernels_built, (long long)built, "and build no kernel");
+    /* On GPUs a product has one of three tiles, by its size, in four transpositions: each is built when it is first needed. */
+    size_t most = context->caps.device_class == QN_GPU ? 2 * 4 : 0;
+    ok(qn_counters(context).kernels_built - built <= most, "and build no kernel%s",
+       most ? " but for tiles of other sizes" : "");
     ok(all_cached, "nor does the driver");
     qn_trainer_free(first.trainer);
     qn_gpt_free(gpt);
@@ -211,7 +228,8 @@ static void test_chunks(qn_context *context)
     double losses[2][STEPS], worst = 0;
     for (size_t way = 0; way < 2; way++) {
         qn_gpt *gpt = gpt_new(context);
-        struct learner learner = learner_of(gpt, QN_ADAMW, MOST_ROWS, CONTEXT, 1, way ? 50 : 0);
+        struct learner learner =
+            learner_of(gpt, (struct recipe){MOST_ROWS, CONTEXT, 1, .loss_rows = way ? 50 : 0});
         for (size_t i = 0; i < STEPS; i++)
             losses[way][i] = step(&learner, i).loss;
         qn_trainer_free(learner.trainer);
@@ -356,6 +374,28 @@ static void test_refusals(qn_context *context)
 }
 
 /* Each optimizer: the loss of one batch falls, and a run that was saved and resumed gives the bits of one that was not. */
+/* Losses of some steps of one batch; resumed in the middle from a file at `path`, if that is not NULL. */
+static void train(qn_context *context, struct recipe recipe, const char *path, double *losses,
+                  size_t steps)
+{
+    qn_gpt *gpt = gpt_new(context);
+    struct learner learner = learner_of(gpt, recipe);
+    for (size_t i = 0; i < steps; i++) {
+        if (path && i == steps / 2) {
+            int status = qn_trainer_save(learner.trainer, path);
+            qn_trainer_free(learner.trainer);
+            learner = learner_of(gpt, recipe);
+            if (status != QN_OK || qn_trainer_load(learner.trainer, path) != QN_OK)
+                note("%s", qn_error(context));
+        }
+        for (size_t j = 1; j < recipe.accumulate; j++)
+            pass(&learner, 0);
+        losses[i] = step(&learner, 0).loss;
+    }
+    qn_trainer_free(learner.trainer);
+    qn_gpt_free(gpt);
+}
+
 static void test_optimizers(qn_context *context, const char *folder)
 {
     static const char *const names[] = {
@@ -366,29 +406,80 @@ static void test_optimizers(qn_context *context, const char *folder)
     char path[64];
     snprintf(path, sizeof path, "%s/optimizer.safetensors", folder);
     for (size_t kind = 0; kind < sizeof names / sizeof *names; kind++) {
-        double losses[2] = {0}, first = 0;
-        for (int resumes = 0; resumes < 2; resumes++) {
-            qn_gpt *gpt = gpt_new(context);
-            struct learner learner =
-                learner_of(gpt, (enum qn_optimizer_kind)kind, 4, CONTEXT, 1, 0);
-            for (size_t i = 0; i < STEPS; i++) {
-                if (resumes && i == STEPS / 2) {
-                    int status = qn_trainer_save(learner.trainer, path);
-                    qn_trainer_free(learner.trainer);
-                    learner = learner_of(gpt, (enum qn_optimizer_kind)kind, 4, CONTEXT, 1, 0);
-                    if (status != QN_OK || qn_trainer_load(learner.trainer, path) != QN_OK)
-                        note("%s", qn_error(context));
-                }
-                losses[resumes] = step(&learner, 0).loss;
-                first = i == 0 ? losses[resumes] : first;
-            }
-            qn_trainer_free(learner.trainer);
-            qn_gpt_free(gpt);
-        }
-        ok(losses[0] < first, "%s: the loss falls from %.4f to %.4f", names[kind], first,
-           losses[0]);
-        ok(losses[0] == losses[1], "%s: resumed, it is the same", names[kind]);
+        double losses[STEPS], resumed[STEPS];
+        struct recipe recipe = {4, CONTEXT, 1, .optimizer = (enum qn_optimizer_kind)kind};
+        train(context, recipe, NULL, losses, STEPS);
+        train(context, recipe, path, resumed, STEPS);
+        ok(losses[STEPS - 1] < losses[0], "%s: the loss falls from %.4f to %.4f", names[kind],
+           losses[0], losses[STEPS - 1]);
+        ok(losses[STEPS - 1] == resumed[STEPS - 1], "%s: resumed, it is the same", names[kind]);
     }
+}
+
+/* 16 bits: losses like those of f32, whole or in chunks, in one batch or several; resumed, the same bits. */
+static void test_types(qn_context *context, const char *folder)
+{
+    enum { STEPS = 8 };
+    static const struct {
+        const char *name;
+        struct recipe recipe;
+    } runs[] = {
+        {"bf16", {4, CONTEXT, 1, .type = QN_BF16}},
+        {"bf16 in chunks", {4, CONTEXT, 1, .type = QN_BF16, .loss_rows = 37}},
+        {"f16", {4, CONTEXT, 1, .type = QN_F16, .loss_scale = 65536}},
+        {"f16 in chunks", {4, CONTEXT, 1, .type = QN_F16, .loss_scale = 65536, .loss_rows = 37}},
+        {"f16 in two batches", {4, CONTEXT, 2, .type = QN_F16, .loss_scale = 65536}},
+    };
+    char path[64];
+    snprintf(path, sizeof path, "%s/optimizer.safetensors", folder);
+    double exact[STEPS], losses[STEPS], resumed[STEPS];
+    train(context, (struct recipe){.rows = 4, .length = CONTEXT}, NULL, exact, STEPS);
+    for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
+        double most = 0;
+        train(context, runs[i].recipe, NULL, losses, STEPS);
+        train(context, runs[i].recipe, path, resumed, STEPS);
+        for (size_t j = 0; j < STEPS; j++)
+            most = fmax(most, fabs(losses[j] - exact[j]));
+        /* Logits are below 1 here, and rounded to 8 bits. */
+        ok(most < 3e-3 && losses[STEPS - 1] < losses[0], "%s: within %.1e of f32's losses",
+           runs[i].name, most);
+        ok(memcmp(losses, resumed, sizeof losses) == 0, "%s: resumed, the same", runs[i].name);
+    }
+}
+
+/* A scale that makes gradients overflow falls until they do not; one that does not is doubled after 2000 steps. */
+static void test_loss_scale(qn_context *context)
+{
+    enum { LOG2 = 36, STEPS = 20, MANY = 2000 };
+    qn_gpt *gpt = gpt_new(context);
+    struct recipe recipe = {4, CONTEXT, 1, .type = QN_F16, .loss_scale = ldexp(1, LOG2)};
+    struct learner learner = learner_of(gpt, recipe);
+    struct qn_step first = step(&learner, 0), report = first;
+    int skipped = 0;
+    bool stays = true;
+    for (; !isfinite(report.gradient_norm) && skipped < LOG2; skipped++) {
+        stays = stays && report.loss == first.loss && (int)report.skipped == skipped + 1;
+        report = step(&learner, 0);
+    }
+    ok(report.loss_scale == ldexp(1, LOG2 - skipped), "of a loss scale of 2^%d 2^%d is left", LOG2,
+       LOG2 - skipped);
+    ok(stays && skipped > 5 && skipped < LOG2 - 10, "%d steps are skipped, and change nothing",
+       skipped);
+    for (int i = 0; i < STEPS; i++)
+        report = step(&learner, 0);
+    ok(report.loss < first.loss - 0.3, "then the loss falls from %.4f to %.4f", first.loss,
+       report.loss);
+    qn_trainer_free(learner.trainer);
+
+    recipe = (struct recipe){1, 1, 1, .type = QN_F16, .loss_scale = 8};
+    learner = learner_of(gpt, recipe);
+    for (size_t i = 1; i < MANY; i++)
+        report = step(&learner, i);
+    is_int((long long)report.loss_scale, 8, "after %d steps it is what it was", MANY - 1);
+    report = step(&learner, MANY);
+    is_int((long long)report.loss_scale, 16, "after one more it is doubled");
+    qn_trainer_free(learner.trainer);
+    qn_gpt_free(gpt);
 }
 
 /* What is made of weights once is made again when they have changed, by whoever. */
@@ -442,6 +533,8 @@ int main(void)
     test_gate(context);
     test_kept(context);
     test_optimizers(context, folder);
+    test_types(context, folder);
+    test_loss_scale(context);
     test_refusals(context);
     test_anomaly();
     qn_close(context);

@@ -49,6 +49,8 @@ struct qn_gpt_forward {
     qn_gpt_cache *cache;  /* NULL: the tokens are all there is */
     qn_node *position;    /* with a cache: i32 (1), where the first token stands */
     bool last_only;       /* only the last token's logits are wanted */
+    bool
+        checkpoint; /* each block's values are computed again for its gradients: qn_checkpoint_begin() */
     size_t
         loss_rows; /* qn_gpt_loss(): tokens whose logits are in memory at a time; 0: what 256 MiB hold */
 };
@@ -83,6 +85,7 @@ struct qn_bert_forward {
     qn_node *types;       /* i32 (B, T); NULL: all 0 */
     qn_node *lengths;     /* i32 (B): how many tokens of a row are no padding; NULL: all */
     qn_node *dropout_key; /* as for qn_dropout(); NULL: no dropout */
+    bool checkpoint;      /* as for decoders */
 };
 
 /* Hidden states (B, T, width) of i32 tokens (B, T), and logits: (B, T, vocabulary), (B, labels), (B, T, labels), or

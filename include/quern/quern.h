@@ -273,6 +273,12 @@ const char *qn_graph_name(const qn_graph *graph, size_t index);
  * wrt[i], out[i] is a node of zeros.  Fails if the way there has an operation without a gradient. */
 int qn_gradients(qn_node *of, qn_node *seed, qn_node *const *wrt, size_t count, qn_node **out);
 
+/* Checkpoints of activations (Chen et al., 2016).  What is computed by the nodes that are built between the two is not kept
+ * for gradients that are asked for later, but computed again for them, to the same bits, from what came in from outside.  It
+ * saves memory and costs time.  Checkpoints are not nested, and write no tensors. */
+void qn_checkpoint_begin(qn_graph *graph);
+void qn_checkpoint_end(qn_graph *graph);
+
 /* State.  A leaf is the tensor's value at the start of the run.  These write `node` (of the tensor's type and shape; or, by
  * qn_write(), a slice of it along `axis` that begins at the i32 number `at`, clamped so that it fits) when the plan runs,
  * after all readers of the leaf, and return the new value.  Two writes without an order are an error. */

@@ -13,6 +13,7 @@ struct check_options {
     size_t n_names;
     const char *variant; /* run them with this variant only; or NULL */
     uint64_t seed;       /* of the operands */
+    unsigned types;      /* bit i: run them with real operands of enum qn_type i */
     bool gradients_only;
 };
 

@@ -84,7 +84,8 @@ static int make_trainer(struct learner *learner, const struct settings *settings
     learner->inputs = qn_input(graph, "inputs", QN_I32, shape);
     learner->targets = qn_input(graph, "targets", QN_I32, shape);
     struct qn_gpt_forward forward = {.type = type_of(settings),
-                                     .loss_scale = qn_trainer_loss_scale(trainer)};
+                                     .loss_scale = qn_trainer_loss_scale(trainer),
+                                     .checkpoint = settings->checkpoint};
     if (settings->dropout > 0)
         forward.dropout_key = qn_trainer_key(trainer);
     return qn_trainer_minimise(
@@ -208,8 +209,11 @@ struct needs learner_needs(const struct qn_options *device, const struct qn_gpt_
         needs.all = qn_counters(qn).device_bytes;
         needs.parameters = sizeof(float) * (size_t)qn_gpt_config_parameters(config);
         needs.moments = qn_trainer_kept_bytes(learner.trainer);
-        needs.intermediates = memory.arena;
-        needs.unshared = memory.intermediates;
+        needs.gradients = needs.parameters; /* they are packed beside the intermediates */
+        needs.intermediates = memory.arena - needs.gradients;
+        needs.unshared = memory.intermediates - needs.gradients;
+        if (settings->accumulate > 1)
+            needs.gradients *= 2; /* and their sums */
     } else {
         needs.lacks_memory = qn && qn->status == QN_ERROR_DEVICE_MEMORY;
         snprintf(needs.problem, sizeof needs.problem, "%s", qn_error(qn));

@@ -40,7 +40,7 @@ int learner_pass(struct learner *learner, const struct settings *settings,
 /* What training needs on the device, in bytes: found by planning, without taking it. */
 struct needs {
     bool fits, lacks_memory; /* neither: it cannot be planned at all */
-    size_t all, parameters, moments, intermediates, unshared;
+    size_t all, parameters, gradients, moments, intermediates, unshared;
     char problem[1024]; /* why it does not fit */
 };
 struct needs learner_needs(const struct qn_options *device, const struct qn_gpt_config *config,

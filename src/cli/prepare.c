@@ -177,8 +177,8 @@ static int fail_memory(struct session *session, const struct qn_gpt_config *conf
     return session_fail(
         session,
         "%s\nNot even a batch of 1 fits this device: choose a smaller --width, --layers or "
-        "--context",
-        needs->problem);
+        "--context%s",
+        needs->problem, settings->checkpoint ? "" : ", or --checkpoint-activations");
 }
 
 /* Finds out what training needs before the device gives any of it. */
@@ -229,12 +229,14 @@ static void say_model(struct session *session, const struct qn_gpt_config *confi
 
 static void say_memory(struct session *session, const struct needs *needs)
 {
-    char all[NUMBER_TEXT], parameters[NUMBER_TEXT], moments[NUMBER_TEXT], shared[NUMBER_TEXT],
-        unshared[NUMBER_TEXT];
+    char all[NUMBER_TEXT], parameters[NUMBER_TEXT], gradients[NUMBER_TEXT], moments[NUMBER_TEXT],
+        shared[NUMBER_TEXT], unshared[NUMBER_TEXT];
     progress_say(&session->progress, "memory",
-                 "%s planned: parameters %s, moments %s, intermediates %s (%s if none were shared)",
+                 "%s planned: parameters %s, gradients %s, moments %s, intermediates %s (%s if "
+                 "none were shared)",
                  bytes_text(all, (double)needs->all),
                  bytes_text(parameters, (double)needs->parameters),
+                 bytes_text(gradients, (double)needs->gradients),
                  bytes_text(moments, (double)needs->moments),
                  bytes_text(shared, (double)needs->intermediates),
                  bytes_text(unshared, (double)needs->unshared));

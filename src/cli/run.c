@@ -308,6 +308,7 @@ bool run_configure(struct run *run, const struct options *options,
         settings->kv_heads = settings->heads;
     settings->valid = options_string(options, "valid");
     settings->by_clock = options_given(options, "time") && !options_given(options, "steps");
+    settings->checkpoint = options_flag(options, "checkpoint-activations");
     if (!check_name("optimizer", settings->optimizer, optimizers, OPTIMIZERS, options) ||
         !check_name("schedule", settings->schedule, schedules, SCHEDULES, options) ||
         !check_name("dtype", settings->dtype, types, DTYPES, options) ||
@@ -349,6 +350,7 @@ bool run_reconfigure(struct run *run, const struct options *options,
     }
     if (options_given(options, "steps"))
         kept->by_clock = 0;
+    kept->checkpoint = options_flag(options, "checkpoint-activations");
     return check_texts(kept, options);
 }
 

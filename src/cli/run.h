@@ -19,8 +19,9 @@ struct settings {
     const char *embeddings; /* "tied" or "untied" */
     double dropout;
     uint64_t batch, accumulate;
-    uint64_t steps;       /* that the learning rate is planned for */
-    uint64_t by_clock;    /* 1: the run ends when its time does, whatever `steps` is */
+    uint64_t steps;    /* that the learning rate is planned for */
+    uint64_t by_clock; /* 1: the run ends when its time does, whatever `steps` is */
+    bool checkpoint;   /* activations; said anew when a run is resumed, since it changes no bit */
     const char *schedule; /* see schedule_named() */
     double learning_rate, min_learning_rate;
     uint64_t warmup, step_size;

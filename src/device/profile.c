@@ -214,8 +214,8 @@ static void trace_command(struct profile *profile, const struct pending *pending
     json_decref(event);
     if (!text)
         return; /* a name that is not UTF-8 */
-    trace->status =
-        file_append(&trace->writer, ",\n" + !trace->has_events, trace->has_events ? 2 : 1);
+    const char *separator = trace->has_events ? ",\n" : "\n";
+    trace->status = file_append(&trace->writer, separator, strlen(separator));
     if (trace->status == QN_OK)
         trace->status = file_append(&trace->writer, text, strlen(text));
     trace->has_events = true;

@@ -13,7 +13,7 @@ struct search {
     cl_mem first;
 };
 
-enum { NOTHING = UINT32_MAX };
+static const cl_uint NOTHING = UINT32_MAX;
 
 static int search_begin(struct search *search, qn_plan *plan)
 {

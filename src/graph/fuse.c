@@ -124,6 +124,13 @@ static bool suit_rows(const qn_plan *plan, qn_node *const *inputs, size_t count,
     return true;
 }
 
+/* Whether two nodes may share a kernel.  What is computed again does with nothing but its like: so it is computed as it was
+ * the first time, to the bit, and not before it is needed. */
+static bool may_share(const qn_node *a, const qn_node *b)
+{
+    return a->segment == b->segment || (!is_computed_again(a) && !is_computed_again(b));
+}
+
 /* Whether an epilogue that ends in `last` has the type of the operation's results, or a wider one: sums that a kernel keeps where its
  * results will be have room there. */
 static bool suits_type(const qn_node *operation, const qn_node *last)
@@ -144,7 +151,7 @@ static bool is_epilogue(const struct fusion *fusion, const qn_node *node)
             latest = source;
     }
     const struct qn_variant *variant = latest ? plan->variants[latest->id] : NULL;
-    return variant && variant->epilogue && suits_type(latest, node) &&
+    return variant && variant->epilogue && suits_type(latest, node) && may_share(node, latest) &&
            contains(node->inputs, node->n_inputs, latest) &&
            fusion->is_fixed[latest->id] == fusion->is_fixed[node->id] &&
            qn_shape_equal(*qn_out(node, 0), *qn_out(latest, 0)) &&
@@ -167,6 +174,7 @@ static int make_steps(struct fusion *fusion)
         if (node_expression(node) && is_stored) {
             group = user[id];
             bool joins = !several[id] && !plan->context->is_unfused &&
+                         may_share(node, group->node) &&
                          qn_shape_equal(*qn_out(node, 0), *qn_out(group->node, 0)) &&
                          !is_epilogue(fusion, node) && join(group, &node, 1);
             if (!joins) {
@@ -254,7 +262,7 @@ static bool has_room_for(const struct fusion *fusion, const struct step *step,
 {
     qn_node *inputs[FUSE_ROOM];
     size_t count = fuse_inputs(group->members, group->n_members, inputs);
-    if (has_copy(step) || has_copy(group) ||
+    if (has_copy(step) || has_copy(group) || !may_share(step->node, group->node) ||
         fusion->is_fixed[step->node->id] != fusion->is_fixed[group->node->id] ||
         !qn_shape_equal(*qn_out(step->node, 0), *qn_out(group->node, 0)))
         return false;
@@ -334,8 +342,8 @@ static bool is_prologue(const struct fusion *fusion, const struct step *group,
     qn_node *inputs[FUSE_ROOM];
     size_t count = fuse_inputs(group->members, group->n_members, inputs);
     struct output outputs[STEP_OUTPUTS];
-    return is_group(group) && !has_copy(group) && group->node == step->node->inputs[0] &&
-           fusion->readers[group->node->id] == 1 &&
+    return is_group(group) && !has_copy(group) && may_share(group->node, step->node) &&
+           group->node == step->node->inputs[0] && fusion->readers[group->node->id] == 1 &&
            step_outputs(fusion->plan, group, outputs) == 1 &&
            suit_rows(fusion->plan, inputs, count, NULL, step->variant->prologue(step->node));
 }

@@ -6,6 +6,7 @@
 
 #include "graph/graph.h"
 #include "graph/origin.h"
+#include "graph/state.h"
 
 /* What is known about each node while walking back: the gradients of its outputs, and whether it leads to a wrt. */
 struct walk {
@@ -13,6 +14,7 @@ struct walk {
     size_t count;                      /* nodes there were before */
     bool *wanted;                      /* by id: depends on some wrt */
     qn_node *(*d_out)[QN_MAX_OUTPUTS]; /* by id */
+    qn_node **again;                   /* by id, of nodes that are not kept: what has their value */
 };
 
 static bool is_derivable(const struct qn_op *op)
@@ -22,6 +24,83 @@ static bool is_derivable(const struct qn_op *op)
         is_derivable = is_derivable || op->derivative[i];
     return is_derivable;
 }
+
+/* ---- Checkpoints ---- */
+
+void qn_checkpoint_begin(qn_graph *graph)
+{
+    if (graph)
+        graph->segment = ++graph->n_segments;
+}
+
+void qn_checkpoint_end(qn_graph *graph)
+{
+    if (graph)
+        graph->segment = 0;
+}
+
+/* Whether the value is not there any more when the gradients of the graph that is built are computed. */
+static bool is_forgotten(const struct walk *walk, const qn_node *node)
+{
+    return node->segment && !is_computed_again(node) && node->segment != walk->graph->segment;
+}
+
+/* Whether a node of a checkpoint depends on more than tensors and numbers: else it is kept.  Its inputs were asked before. */
+static bool has_moved(const struct walk *walk, const qn_node *node)
+{
+    for (size_t i = 0; i < node->n_inputs; i++) {
+        const qn_node *input = node->inputs[i];
+        bool is_inside = input->segment == node->segment;
+        if (input->op == &input_op ||
+            (is_inside ? walk->again[input->id] != input : input->n_inputs > 0))
+            return true;
+    }
+    return false;
+}
+
+static qn_node *node_again(struct walk *walk, const qn_node *node)
+{
+    qn_graph *graph = walk->graph;
+    if (tensor_written(node)) {
+        context_fail(graph->context, QN_ERROR_INVALID,
+                     "gradients: a checkpoint writes tensor %s; it would be written again",
+                     qn_tensor_name(tensor_written(node)));
+        return NULL;
+    }
+    qn_node **inputs = context_alloc(graph->context, node->n_inputs, sizeof *inputs);
+    if (!inputs)
+        return NULL;
+    for (size_t i = 0; i < node->n_inputs; i++) {
+        qn_node *input = node->inputs[i];
+        inputs[i] = walk->again[input->id] ? walk->again[input->id] : input;
+    }
+    graph->origin = origin_copy(graph, node->origin, false);
+    qn_node *again = node_new(graph, node->op, node->attributes, inputs, node->n_inputs);
+    graph->origin = NULL;
+    free(inputs);
+    return again;
+}
+
+/* Makes the nodes of a checkpoint again, from what came into it.  They stand where the first gradient needs them, so that
+ * the plan computes them there. */
+static bool compute_again(struct walk *walk, uint32_t segment)
+{
+    qn_graph *graph = walk->graph;
+    uint32_t outer = graph->segment;
+    bool ok = true;
+    for (size_t id = 0; ok && id < walk->count; id++) {
+        qn_node *node = graph->nodes[id];
+        if (node->segment != segment)
+            continue;
+        graph->segment = segment | SEGMENT_AGAIN;
+        walk->again[id] = has_moved(walk, node) ? node_again(walk, node) : node;
+        graph->segment = outer;
+        ok = walk->again[id] != NULL;
+    }
+    return ok;
+}
+
+/* ---- Walking back ---- */
 
 static void add_to(qn_node **sum, qn_node *term)
 {
@@ -80,6 +159,9 @@ static bool node_back(struct walk *walk, qn_node *node)
                      node_label(node, label, sizeof label));
         return false;
     }
+    if (is_forgotten(walk, node) && !walk->again[node->id] && !compute_again(walk, node->segment))
+        return false;
+    qn_node *there = walk->again[node->id] ? walk->again[node->id] : node;
     qn_node **d_in = context_alloc(walk->graph->context, node->n_inputs, sizeof *d_in);
     if (!d_in)
         return false;
@@ -87,11 +169,11 @@ static bool node_back(struct walk *walk, qn_node *node)
     for (int i = 0; i < node->n_outputs; i++)
         d_out[i] = in_own_type(node, i, d_out[i]);
     if (node->op->gradient)
-        node->op->gradient(node, d_out, d_in);
+        node->op->gradient(there, d_out, d_in);
     else
         for (size_t i = 0; i < node->n_inputs; i++)
             if (walk->wanted[node->inputs[i]->id])
-                d_in[i] = derivative_node(node, i, d_out[0]);
+                d_in[i] = derivative_node(there, i, d_out[0]);
     walk->graph->origin = NULL;
     for (size_t i = 0; i < node->n_inputs; i++)
         if (d_in[i] && walk->wanted[node->inputs[i]->id])
@@ -166,9 +248,12 @@ int qn_gradients(qn_node *of, qn_node *seed, qn_node *const *wrt, size_t count, 
     struct walk walk = {.graph = graph, .count = graph->count};
     walk.wanted = context_alloc(graph->context, walk.count, sizeof *walk.wanted);
     walk.d_out = context_alloc(graph->context, walk.count, sizeof *walk.d_out);
-    int status = walk.wanted && walk.d_out && seed ? walk_back(&walk, of, seed, wrt, count, out)
-                                                   : (int)graph->context->status;
+    walk.again = context_alloc(graph->context, walk.count, sizeof *walk.again);
+    bool has_memory = walk.wanted && walk.d_out && walk.again;
+    int status = has_memory && seed ? walk_back(&walk, of, seed, wrt, count, out)
+                                    : (int)graph->context->status;
     free(walk.wanted);
     free(walk.d_out);
+    free(walk.again);
     return status;
 }

@@ -2,6 +2,7 @@
 #include "graph/graph.h"
 #include "graph/origin.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -233,6 +234,7 @@ qn_node *node_new(qn_graph *graph, const struct qn_op *op, const void *attribute
     graph->intern->used++;
     if (op->simplify)
         node->simple = op->simplify(node);
+    assert(!node->simple || node->simple->outputs[0].type == node->outputs[0].type);
     return node->simple;
 }
 

@@ -21,9 +21,18 @@ struct qn_graph {
     struct block *blocks; /* the memory of nodes */
     struct intern
         *intern; /* of a graph that simplifies: one node for each (operation, inputs, attributes) */
-    uint32_t segment;               /* of new nodes */
+    uint32_t segment, n_segments;   /* of new nodes; of checkpoints so far */
     const struct qn_origin *origin; /* the same; NULL: where they are made */
 };
+
+/* node->segment is 0; or s, from 1, of what checkpoint number s does not keep; or of what is computed again for its
+ * gradients. */
+enum { SEGMENT_AGAIN = 1 << 30 };
+
+static inline bool is_computed_again(const qn_node *node)
+{
+    return node->segment & SEGMENT_AGAIN;
+}
 
 /* Memory that lives as long as the graph, zeroed.  NULL and an error on failure. */
 void *graph_alloc(qn_graph *graph, size_t bytes);

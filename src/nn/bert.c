@@ -270,8 +270,12 @@ static bool begin(struct forward *forward, const qn_bert *bert, qn_node *tokens,
 static qn_node *encode(struct forward *forward, qn_node *tokens)
 {
     qn_node *x = embeddings(forward, tokens);
-    for (size_t i = 0; i < forward->bert->config.n_layer; i++)
+    for (size_t i = 0; i < forward->bert->config.n_layer; i++) {
+        if (forward->options->checkpoint)
+            qn_checkpoint_begin(tokens->graph);
         x = encoder_layer(forward, x, i);
+        qn_checkpoint_end(tokens->graph);
+    }
     return x;
 }
 

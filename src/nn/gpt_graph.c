@@ -119,8 +119,12 @@ static qn_node *last_hidden(const qn_gpt *gpt, qn_node *tokens,
     if (options->position)
         forward.positions = qn_add(forward.positions, options->position);
     qn_node *x = embeddings(&forward, tokens);
-    for (size_t i = 0; i < gpt->config.n_layer; i++)
+    for (size_t i = 0; i < gpt->config.n_layer; i++) {
+        if (options->checkpoint)
+            qn_checkpoint_begin(tokens->graph);
         x = block(&forward, x, i);
+        qn_checkpoint_end(tokens->graph);
+    }
     x = apply_norm(x, &gpt->last_norm, gpt->config.layer_norm_epsilon);
     return options->last_only ? qn_slice(x, 1, forward.length - 1, forward.length) : x;
 }

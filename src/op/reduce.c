@@ -287,7 +287,8 @@ static bool infer_logsumexp(qn_node *node)
 static qn_node *simplify_logsumexp(qn_node *node)
 {
     unsigned axes = ((const struct logsumexp_attributes *)node->attributes)->axes;
-    qn_node *x = node->inputs[0], *most = qn_max(x, axes), *zero = qn_constant(x->graph, 0);
+    qn_node *x = qn_cast(node->inputs[0], QN_F32), *most = qn_max(x, axes),
+            *zero = qn_constant(x->graph, 0);
     most = qn_where(qn_is_finite(most), most, zero);
     qn_node *term = qn_exp(qn_sub(x, repeat_along(most, qn_in(node, 0), axes)));
     return qn_add(most, qn_log(qn_sum(term, axes)));

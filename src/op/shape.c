@@ -518,7 +518,7 @@ static bool place_concat(const qn_node *node, size_t input, size_t *offset)
     *offset = 0;
     for (size_t i = 0; i < input; i++) {
         concat_runs(node, qn_in(node, i), &rows, &width);
-        *offset += width * 4;
+        *offset += qn_type_bytes(node->outputs[0].type, width);
     }
     concat_runs(node, qn_in(node, input), &rows, &width);
     return rows == 1;

@@ -1,0 +1,232 @@
+/* The readers: safetensors, training.json, config.json, tokenizer.json and merges.txt. */
+#include "targets.h"
+
+#include <quern/io.h>
+#include <quern/text.h>
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli/run.h"
+#include "device/context.h"
+#include "io/fields.h"
+
+static struct {
+    qn_context *qn;
+    char folder[64];
+} at;
+
+/* ---- Files ---- */
+
+static const char *path_of(const char *name)
+{
+    static char paths[4][100];
+    static size_t next;
+    char *path = paths[next++ % 4];
+    snprintf(path, sizeof paths[0], "%s/%s", at.folder, name);
+    return path;
+}
+
+static const char *write_bytes(const char *name, const void *data, size_t bytes)
+{
+    const char *path = path_of(name);
+    FILE *file = fopen(path, "wb");
+    if (!file || fwrite(data, 1, bytes, file) != bytes || fclose(file) != 0)
+        abort();
+    return path;
+}
+
+static void end(void)
+{
+    static const char *const names[] = {"file",       "again",          "training.json",
+                                        "merges.txt", "tokenizer.json", "vocab.json",
+                                        "config.json"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        unlink(path_of(names[i]));
+    rmdir(at.folder);
+    qn_close(at.qn);
+}
+
+/* A vocabulary of the bytes and of some pairs, for merges.txt. */
+static void write_vocabulary(void)
+{
+    static const char *const pairs[] = {"ab", "abc", "th", "the", "\\u0120t", "\\u0120the"};
+    char text[8192];
+    size_t used = 0, other = 256;
+    for (size_t byte = 0; byte < 256; byte++) {
+        bool prints = (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte != 0xAD);
+        used += (size_t)snprintf(text + used, sizeof text - used, "%s\"\\u%04zx\": %zu",
+                                 byte ? ", " : "{", prints ? byte : other++, byte);
+    }
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
+        used +=
+            (size_t)snprintf(text + used, sizeof text - used, ", \"%s\": %zu", pairs[i], 256 + i);
+    used += (size_t)snprintf(text + used, sizeof text - used, "}\n");
+    write_bytes("vocab.json", text, used);
+}
+
+void fuzz_begin(void)
+{
+    snprintf(at.folder, sizeof at.folder, "%s/quern-fuzz-XXXXXX",
+             access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+    at.qn = qn_open("none");
+    if (!at.qn || !mkdtemp(at.folder))
+        abort();
+    write_vocabulary();
+    atexit(end);
+}
+
+/* What is refused has an error, what is accepted has none. */
+static bool accepted(bool is_good)
+{
+    if (is_good == (*qn_error(at.qn) != '\0'))
+        abort();
+    qn_clear_error(at.qn);
+    return is_good;
+}
+
+static void must(bool is_true)
+{
+    if (!is_true)
+        abort();
+}
+
+/* ---- The readers ---- */
+
+static void read_values(const qn_safetensors *file, const struct qn_file_tensor *tensor)
+{
+    enum { MOST = 1 << 16 };
+    static float floats[MOST];
+    static int32_t integers[MOST];
+    size_t count = qn_shape_count(tensor->shape);
+    if (count > MOST)
+        return;
+    qn_safetensors_f32(file, tensor, floats);
+    qn_safetensors_i32(file, tensor, integers);
+    qn_clear_error(at.qn);
+    must(count == 0 || tensor->bytes > 0);
+    volatile char last = tensor->bytes ? ((const char *)tensor->data)[tensor->bytes - 1] : 0;
+    (void)last;
+}
+
+static bool read_safetensors(const uint8_t *data, size_t bytes)
+{
+    qn_safetensors *file = qn_safetensors_open(at.qn, write_bytes("file", data, bytes));
+    if (!accepted(file != NULL))
+        return false;
+    size_t count = qn_safetensors_count(file);
+    struct qn_file_tensor *tensors = calloc(count + 1, sizeof *tensors);
+    for (size_t i = 0; i < count; i++) {
+        tensors[i] = *qn_safetensors_tensor(file, i);
+        must(qn_safetensors_find(file, tensors[i].name) == qn_safetensors_tensor(file, i));
+        read_values(file, &tensors[i]);
+    }
+    qn_safetensors_metadata(file, "format");
+    const char *again = path_of("again");
+    if (accepted(qn_safetensors_write(at.qn, again, tensors, count, NULL, NULL, NULL) == QN_OK)) {
+        qn_safetensors *same = qn_safetensors_open(at.qn, again);
+        must(same && qn_safetensors_count(same) == count);
+        qn_safetensors_close(same);
+    }
+    free(tensors);
+    qn_safetensors_close(file);
+    return true;
+}
+
+static bool read_training(const uint8_t *data, size_t bytes)
+{
+    struct run run, same;
+    char message[RUN_MESSAGE] = "";
+    write_bytes("training.json", data, bytes);
+    json_t *json = json_file_read(at.qn, path_of("training.json"), bytes);
+    json_decref(json);
+    accepted(json != NULL);
+    if (!run_load(&run, at.folder, message)) {
+        must(*message != '\0');
+        return false;
+    }
+    must(run_save(&run, at.folder, "a device", message));
+    must(run_load(&same, at.folder, message));
+    must(run.step == same.step && run.n_data == same.n_data && run.stale == same.stale);
+    run_release(&same);
+    run_release(&run);
+    return true;
+}
+
+static bool read_config(const uint8_t *data, size_t bytes)
+{
+    struct qn_gpt_config config, same;
+    const char *path = write_bytes("config.json", data, bytes);
+    if (!accepted(qn_gpt_config_read(at.qn, path, &config) == QN_OK))
+        return false;
+    must(qn_gpt_config_check(at.qn, path, &config) == QN_OK);
+    qn_gpt_config_parameters(&config);
+    must(qn_gpt_config_write(at.qn, path, &config) == QN_OK);
+    must(qn_gpt_config_read(at.qn, path, &same) == QN_OK);
+    must(!qn_gpt_config_difference(&config, &same));
+    return true;
+}
+
+/* The text is of tokens' own bytes, and of what is in every text. */
+static void use_tokenizer(qn_tokenizer *tokenizer)
+{
+    char text[600] = "the  cat's\t12 abc\n\xc3\xa9\xf0\x9f\x98\x80 <|endoftext|>";
+    size_t used = strlen(text), bytes, count;
+    int32_t *ids;
+    char *decoded;
+    for (int32_t id = 0; id < 300 && used < 500; id += 7) {
+        const char *token = qn_tokenizer_token(tokenizer, id, &bytes);
+        if (!token || bytes > 50)
+            continue;
+        memcpy(text + used, token, bytes);
+        used += bytes;
+    }
+    if (!accepted(qn_encode(tokenizer, "the text", text, used, &ids, &count) == QN_OK))
+        return;
+    qn_decoder *decoder = qn_decoder_new(tokenizer);
+    must(decoder && qn_decode(tokenizer, ids, count, &decoded, &bytes) == QN_OK);
+    must(bytes == used && memcmp(decoded, text, used) == 0);
+    for (size_t i = 0; i < count; i++)
+        must(qn_decoder_next(decoder, ids[i]) != NULL);
+    qn_decoder_end(decoder);
+    qn_decoder_free(decoder);
+    free(decoded);
+    free(ids);
+}
+
+static bool read_tokenizer(const uint8_t *data, size_t bytes)
+{
+    bool is_json = bytes > 0 && data[0] == '{';
+    unlink(path_of("tokenizer.json"));
+    write_bytes(is_json ? "tokenizer.json" : "merges.txt", data, bytes);
+    qn_tokenizer *tokenizer = qn_tokenizer_load(at.qn, at.folder);
+    if (!accepted(tokenizer != NULL))
+        return false;
+    use_tokenizer(tokenizer);
+    const char *path = path_of("again");
+    if (accepted(qn_tokenizer_save(tokenizer, path) == QN_OK)) {
+        qn_tokenizer *same = qn_tokenizer_load(at.qn, path);
+        must(same && qn_tokenizer_same(tokenizer, same));
+        qn_tokenizer_free(same);
+    }
+    qn_tokenizer_free(tokenizer);
+    return true;
+}
+
+const struct fuzz_target fuzz_targets[] = {{"safetensors", read_safetensors},
+                                           {"training", read_training},
+                                           {"config", read_config},
+                                           {"tokenizer", read_tokenizer}};
+const size_t fuzz_target_count = sizeof fuzz_targets / sizeof *fuzz_targets;
+
+const struct fuzz_target *fuzz_target_named(const char *name)
+{
+    for (size_t i = 0; i < fuzz_target_count; i++)
+        if (strcmp(fuzz_targets[i].name, name) == 0)
+            return &fuzz_targets[i];
+    return NULL;
+}
