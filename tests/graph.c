@@ -821,8 +821,41 @@ static void test_text(void)
     end();
 }
 
+/* Names are found again, several of one node, too; what is no root is lost in fusion. */
+static void test_names(void)
+{
+    begin("");
+    qn_tensor *w = tensor("weight", 5, 7);
+    qn_node *x = input(3, 5), *product = qn_matmul(x, qn_leaf(at.graph, w));
+    qn_named(qn_named(product, "inner"), "outer");
+    qn_node *other = qn_named(qn_tanh(product), "inner");
+    ok(qn_graph_find(at.graph, "inner") == product && qn_graph_find(at.graph, "outer") == product,
+       "a node with two names");
+    ok(strcmp(qn_node_name(product), "outer") == 0, "messages say the last");
+    ok(qn_graph_find(at.graph, "weight") == qn_leaf(at.graph, w) &&
+           qn_graph_find(at.graph, "x") == x,
+       "tensors and inputs have names");
+    ok(!qn_graph_find(at.graph, "") && !qn_graph_find(at.graph, NULL) &&
+           !qn_graph_find(NULL, "x") && !*qn_error(at.qn),
+       "a name that there is not is no error");
+    const char *names[] = {"x", "weight", "inner", "outer", "inner", NULL};
+    bool are_listed = true;
+    for (size_t i = 0; are_listed && i < sizeof names / sizeof *names; i++) {
+        const char *name = qn_graph_name(at.graph, i);
+        are_listed = names[i] ? name && strcmp(name, names[i]) == 0 : !name;
+    }
+    ok(are_listed, "all names, in order");
+    qn_plan *plan = PLAN(other, qn_graph_find(at.graph, "outer"));
+    ok(plan && plan->n_roots == 2, "what was found can be a root");
+    qn_plan_free(plan);
+    qn_tensor_free(w);
+    no_error("names");
+    end();
+}
+
 int main(void)
 {
+    test_names();
     test_merging();
     test_simplification();
     test_fusion();

@@ -741,6 +741,62 @@ static void test_inspect(void)
     fclose(out);
 }
 
+/* ---- NumPy ---- */
+
+/* Whether a file is a head of this text, filled up with blanks to 128 bytes, and the data. */
+static bool is_npy(const char *path, const char *text, const void *data, size_t bytes)
+{
+    enum { HEAD = 128, BEGIN = 10 };
+    char found[512], expected[HEAD];
+    FILE *file = fopen(path, "rb");
+    size_t count = file ? fread(found, 1, sizeof found, file) : 0;
+    if (file)
+        fclose(file);
+    memset(expected, ' ', HEAD);
+    memcpy(expected, "\x93NUMPY\1\0v\0", BEGIN); /* v: 118, the bytes of the text */
+    memcpy(expected + BEGIN, text, strlen(text));
+    expected[HEAD - 1] = '\n';
+    return count == HEAD + bytes && memcmp(found, expected, HEAD) == 0 &&
+           memcmp(found + HEAD, data, bytes) == 0;
+}
+
+static void test_npy(void)
+{
+    const float floats[] = {1, -2.5f, 0, INFINITY, 3e-40f, 7};
+    const uint16_t halves[] = {0x3C00, 0xC100};
+    const float widened[] = {1, -8};
+    const uint16_t bf16[] = {0x3F80, 0xC100};
+    const int32_t whole = -7;
+    const char *path = in_folder("values.npy");
+    is_int(qn_npy_write(qn, path, QN_F32, QN_SHAPE(2, 3), floats), QN_OK, "qn_npy_write");
+    ok(is_npy(path, "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3,), }", floats,
+              sizeof floats),
+       "f32 of two axes, byte by byte");
+    qn_npy_write(qn, path, QN_F16, QN_SHAPE(2), halves);
+    ok(is_npy(path, "{'descr': '<f2', 'fortran_order': False, 'shape': (2,), }", halves,
+              sizeof halves),
+       "f16 of one");
+    qn_npy_write(qn, path, QN_BF16, QN_SHAPE(1, 2, 1), bf16);
+    ok(is_npy(path, "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2, 1,), }", widened,
+              sizeof widened),
+       "bf16 as f32");
+    qn_npy_write(qn, path, QN_I32, QN_SCALAR, &whole);
+    ok(is_npy(path, "{'descr': '<i4', 'fortran_order': False, 'shape': (), }", &whole,
+              sizeof whole),
+       "one i32 without axes");
+    const qn_shape deep = QN_SHAPE(1, 1, 1, 1, 1, 1);
+    qn_npy_write(qn, path, QN_U8, deep, "\xFF");
+    ok(is_npy(path, "{'descr': '|u1', 'fortran_order': False, 'shape': (1, 1, 1, 1, 1, 1,), }",
+              "\xFF", 1),
+       "u8 of six axes");
+    ok(qn_npy_write(qn, in_folder("no/where.npy"), QN_I32, QN_SCALAR, &whole) == QN_ERROR_FILE &&
+           says("no/where.npy"),
+       "a folder that there is not");
+    ok(qn_npy_write(qn, test_folder, QN_I32, QN_SCALAR, &whole) == QN_ERROR_FILE &&
+           says(test_folder),
+       "a path that is a folder");
+}
+
 int main(void)
 {
     qn = qn_open("none");
@@ -749,6 +805,7 @@ int main(void)
     make_test_folder();
     test_round_trip();
     test_golden();
+    test_npy();
     test_damaged();
     test_mutations();
     test_full_disk();

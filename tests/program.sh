@@ -499,6 +499,43 @@ evaluates()
     [ "$tokens" = "$(($(wc -c <other) - 1))" ] && mentions out.tmp '"bits_per_byte": ' &&
         runs 0 evaluate one/latest --data other && mentions out.tmp perplexity
 }
+# Bytes that NumPy reads: the head says f32 or i32 and the shape, and the values follow, 4 bytes each.
+is_array()
+{
+    head -c 128 "$1" | tr -d '\0' | grep -a -q -F "{'descr': '$2', 'fortran_order': False, 'shape': ($3), }" &&
+        [ "$(wc -c <"$1")" = $((128 + 4 * $4)) ] || {
+        echo "$1:"
+        od -c "$1" | head
+        return 1
+    }
+}
+dumps()
+{
+    runs 0 evaluate one --data other --dump transformer.h.0.attn=attn.npy transformer.h.0.attn.c_proj=c.npy --dump inputs=i.npy \
+        --dump transformer.h.0=block.npy loss=loss.npy && mentions out.tmp perplexity &&
+        is_array attn.npy '<f4' '1, 16, 16,' 256 && is_array i.npy '<i4' '1, 16,' 16 && is_array loss.npy '<f4' '' 1 &&
+        is_array block.npy '<f4' '1, 16, 16,' 256 && ! cmp -s attn.npy block.npy
+}
+# After attention nothing but dropout comes, and none when measuring.
+dumps_alike()
+{
+    cmp attn.npy c.npy
+}
+lists_names()
+{
+    runs 0 evaluate one --data other --dump list && mentions out.tmp 'transformer.h.0.mlp f32 [1,16,16]' &&
+        mentions out.tmp 'transformer.wte.weight f32 [20,16]' && mentions out.tmp 'loss f32 []' && ! grep perplexity out.tmp &&
+        runs 0 evaluate llama --data other --dump list && mentions out.tmp 'model.layers.0.self_attn f32 [1,' &&
+        mentions out.tmp 'model.norm f32 [1,'
+}
+dumps_no_stranger()
+{
+    refuses 1 'has no node "transformer.h.9.attn\n"; --dump list' evaluate one --data other --dump "transformer.h.9.attn
+=x.npy" && refuses 2 '"attn" is neither NAME=FILE nor list' evaluate one --data other --dump attn &&
+        refuses 2 'is neither NAME=FILE nor list' evaluate one --data other --dump loss= &&
+        refuses 1 'nowhere/x.npy: No such file' evaluate one --data other --dump loss=nowhere/x.npy &&
+        refuses 1 'one: ' evaluate one --data other --dump loss=one
+}
 inspects()
 {
     runs 0 inspect one && mentions out.tmp wte && runs 0 inspect one/best/model.safetensors
@@ -509,6 +546,10 @@ check "the same seed gives the same text" generates_again
 check "several samples" generates_samples
 check "SIGQUIT ends it" quits_generating
 check "evaluates" evaluates
+check "dumps what named nodes compute" dumps
+check "... the same under two names" dumps_alike
+check "... and lists the names" lists_names
+check "... but no node that there is not, nor where it cannot" dumps_no_stranger
 check "inspects" inspects
 
 # ---- What is refused ----

@@ -9,11 +9,11 @@ set -eu
 
 floor=local_memory=32768,max_work_group=64,fp16=0,subgroups=0
 
-# A name, which begins with the driver or checker; QUERN_CAPS; the test and its arguments.  What takes longest comes first.
+# A name, which begins with the driver or checker; QUERN_CAPS; the test, or quern, and its arguments.  What takes longest comes first.
 runs()
 {
     cat <<END
-intel-operations         - ops.t
+intel-operations         - quern check
 intel-gpu-golden         class=gpu,$floor golden.t
 intel-gpu-training       class=gpu,$floor training.t
 intel-gpu-models         class=gpu,$floor golden_models.t
@@ -29,11 +29,11 @@ pocl-gpu-training        class=gpu,$floor training.t
 pocl-gpu-models          class=gpu,$floor golden_models.t
 pocl-gpu-checkpoints     class=gpu,$floor checkpoints.t
 pocl-floor-golden        $floor golden.t
-pocl-floor-rows          $floor ops.t --only rows
+pocl-floor-rows          $floor quern check --op rows
 sanitized-training       - training.t
 sanitized-memory         - faults.t memory
 sanitized-lost           - faults.t lost
-sanitized-rows           - ops.t --only rows
+sanitized-rows           - quern check --op rows
 sanitized-graph          - graph.t
 sanitized-plans          - plans.t
 sanitized-io             - io.t
@@ -42,10 +42,10 @@ sanitized-config         - config.t
 sanitized-corpora        - corpora.t
 END
     for rows in device.t $llvmpipe; do
-        echo "llvmpipe-${rows%.t}" - "$(case $rows in *.t) echo "$rows" ;; *) echo "ops.t --only $rows" ;; esac)"
+        echo "llvmpipe-${rows%.t}" - "$(case $rows in *.t) echo "$rows" ;; *) echo "quern check --op $rows" ;; esac)"
     done
     for rows in $oclgrind; do
-        echo "oclgrind-$rows" - ops.t --only "$rows"
+        echo "oclgrind-$rows" - quern check --op "$rows"
     done
 }
 
@@ -68,12 +68,13 @@ results()
     fi
 }
 
-# run NAME CAPS TEST [ARGUMENTS]: leaves NAME.log, .err and .trs in BUILD/drivers.
+# run NAME CAPS TEST [ARGUMENTS], TEST in tests/, or quern itself: leaves NAME.log, .err and .trs in BUILD/drivers.
 run()
 {
     name=$1
     QUERN_CAPS=${2#-}
-    test=$build/tests/$3
+    test=tests/$3
+    [ "$3" != quern ] || test=quern
     shift 3
     export QUERN_CAPS
     cd "$build/drivers"
@@ -85,14 +86,14 @@ run()
         export QUERN_DEVICE=Intel
         ;;
     llvmpipe-*) export QUERN_DEVICE=rusticl ;;
-    oclgrind-*) set -- oclgrind --data-races --log "$name.races" "$test" "$@" ;;
+    oclgrind-*) set -- oclgrind --data-races --log "$name.races" "$build/$test" "$@" ;;
     sanitized-*) # PoCL alone: the address sanitizer stops at drivers that are loaded with RTLD_DEEPBIND
-        test=$build/sanitized/tests/${test##*/}
+        test=sanitized/$test
         export OCL_ICD_VENDORS=/etc/OpenCL/vendors/pocl.icd
         ;;
     pocl-*) export OCL_ICD_VENDORS=/etc/OpenCL/vendors/pocl.icd ;;
     esac
-    [ "${1-}" = oclgrind ] || set -- "$test" "$@"
+    [ "${1-}" = oclgrind ] || set -- "$build/$test" "$@"
     began=$(date +%s)
     status=0
     timeout 1200 "$@" >"$name.log" 2>"$name.err" || status=$?

@@ -58,6 +58,12 @@ int qn_safetensors_write(qn_context *context, const char *path,
                          const struct qn_file_tensor *tensors, size_t count,
                          const char *const *metadata, qn_file_values *values, void *user);
 
+/* ---- NumPy ---- */
+
+/* Writes values, row-major, as a .npy file of version 1.0, which numpy.load() reads: as <f4, <f2, <i4 or |u1, bf16 as <f4. */
+int qn_npy_write(qn_context *context, const char *path, enum qn_type type, qn_shape shape,
+                 const void *values);
+
 /* ---- config.json of decoders ---- */
 
 enum qn_activation { QN_NO_ACTIVATION, QN_RELU, QN_GELU, QN_GELU_ERF };

@@ -254,12 +254,19 @@ qn_node *qn_constant(qn_graph *graph, double value); /* an f32 scalar */
 /* Output `index` of a node that has several; a node used by itself stands for its output 0. */
 qn_node *qn_output(qn_node *node, int index);
 
-qn_node *qn_named(qn_node *node,
-                  const char *name); /* names a node for prints and messages; returns it */
+/* Names a node for prints, messages and qn_graph_find(); returns it.  A node may have several names: messages say the last. */
+qn_node *qn_named(qn_node *node, const char *name);
 const char *qn_node_name(const qn_node *node); /* "" if it has none */
 qn_graph *qn_node_graph(const qn_node *node);
 enum qn_type qn_node_type(const qn_node *node);
 qn_shape qn_node_shape(const qn_node *node);
+
+/* The first node that was given this name; NULL, and no error, if there is none.  Make it a root of the plan to fetch its value: in a kernel of
+ * several nodes it may never be in memory.  Inputs and leaves have names, too. */
+qn_node *qn_graph_find(const qn_graph *graph, const char *name);
+
+/* Name number `index`, in the order they were given; NULL: there are no more. */
+const char *qn_graph_name(const qn_graph *graph, size_t index);
 
 /* Adds the nodes that compute d of / d wrt[i], weighted by `seed` (the gradient of something with respect to `of`; NULL:
  * ones, and `of` must be one number), and stores them in out[i].  wrt may be any nodes; where `of` does not depend on

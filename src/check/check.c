@@ -20,10 +20,10 @@
 
 #include "device/device.h"
 #include "device/memory.h"
-#include "device/philox.h"
 #include "graph/plan.h"
 
 #include "check/check.h"
+#include "check/operands.h"
 #include "check/rows.h"
 #include "tests/tap.h"
 
@@ -40,193 +40,6 @@ static const struct pretence {
     {"class=gpu,local_memory=32768,max_work_group=64,fp16=0,subgroups=0", VARIANTS,
      1 << QN_F32 | 1 << QN_BF16},
 };
-
-/* ---- Random operands ---- */
-
-static uint32_t random_word32(uint64_t key, size_t index)
-{
-    uint32_t counter[4] = {(uint32_t)index, (uint32_t)(index >> 31 >> 1), 0, 0};
-    uint32_t words[2] = {(uint32_t)key, (uint32_t)(key >> 32)};
-    return philox(counter, words).word[0];
-}
-
-/* In (0, 1). */
-static double uniform(uint64_t key, size_t index)
-{
-    return (random_word32(key, index) + 0.5) * 0x1p-32;
-}
-
-static double normal(uint64_t key, size_t index)
-{
-    double radius = sqrt(-2 * log(uniform(key, 2 * index)));
-    return radius * cos(6.283185307179586 * uniform(key, 2 * index + 1));
-}
-
-/* ---- Types ---- */
-
-/* Half a unit in the last place of 1, the greatest number and the least that has all digits. */
-static const struct precision {
-    double half_ulp, greatest, least;
-} precisions[] = {[QN_F32] = {FLT_EPSILON / 2, FLT_MAX, FLT_MIN},
-                  [QN_F16] = {0x1p-11, 65504, 0x1p-14},
-                  [QN_BF16] = {0x1p-8, 0x1.FEp127, FLT_MIN}};
-
-static double rounded_to(enum qn_type type, double number)
-{
-    float memory;
-    type_put(type, &memory, 0, number);
-    return type_get(type, &memory, 0);
-}
-
-static double special(size_t index)
-{
-    static const double values[] = {0,      -0.0, 1,     -1, 0.5, -0.5, 1e-30,
-                                    -1e-30, 1e-4, -1e-4, 10, -10, 100,  -100,
-                                    1000,   87,   -87,   3,  -3,  20,   NAN};
-    return values[index % (sizeof values / sizeof *values)];
-}
-
-/* Element `index` of an operand.  `first`: operand 0, which bounds ids and classes. */
-static double draw(char letter, uint64_t key, size_t index, size_t count, size_t number,
-                   const struct array *first)
-{
-    size_t step = 0x9E3779B1u % (count | 1);
-    switch (letter) {
-    case 'n': /* normal */
-        return normal(key, index);
-    case 'h': /* high: softmax overflows if it does not subtract the greatest */
-        return 40 * normal(key, index);
-    case 'x': /* masked: two of three are */
-        return random_word32(key, index) % 3 ? -INFINITY : normal(key, index);
-    case 'f': /* far from zero: a variance as a difference of squares would fail */
-        return 100 + normal(key, index);
-    case 'o': /* an outlier in front */
-        return index == 0 ? 1000 : normal(key, index);
-    case 'p': /* positive, away from zero */
-        return 0.1 + 3 * uniform(key, index);
-    case 'k': /* on a grid, another one for each operand: never at a kink, nor near one */
-        return round(64 * normal(key, index)) / 64 + (double)(number + 1) / 512;
-    case 'v': /* i32: a class of operand 0 */
-        return (double)(random_word32(key, index) % first->shape.size[first->shape.rank - 1]);
-    case 'd': /* different from all others */
-        return ((double)(index * (step ? step : 1) % count) - (double)count / 2) / 64;
-    case 'e': /* often equal */
-        return (double)(random_word32(key, index) % 4);
-    case 's':
-        return special(index);
-    case '1':
-        return 1;
-    case '0':
-        return 0;
-    case '5':
-        return 5;
-    case '3': /* i32 */
-        return 3;
-    case '8': /* i32: from 2^24 + 1 on */
-        return 16777217 + 7919.0 * (double)index;
-    case '9': /* i32 */
-        return 2990;
-    case 'l': /* i32: a length, of no row or of more than all now and then */
-        return (double)(random_word32(key, index) % 70);
-    case 'u': /* from 0 to 1/8 */
-        return uniform(key, index) / 8;
-    case 'm': /* 0 or 1 */
-        return random_word32(key, index) & 1;
-    case 'w': /* i32 */
-        return (double)(random_word32(key, index) % 19) - 9;
-    case 'i': /* i32: a row of operand 0, now and then one that there is not */
-        return (double)(random_word32(key, index) % (first->shape.size[0] + 2)) - 1;
-    case 'c': /* i32: a class of operand 0, now and then -100; never at first */
-        if (index > 0 && random_word32(key, index) % 5 == 0)
-            return -100;
-        return (double)(random_word32(key, index + 1000) %
-                        first->shape.size[first->shape.rank - 1]);
-    default: /* 'z': a key, i32 */
-        return (double)(random_word32(key, index) >> 1);
-    }
-}
-
-/* ---- Cases ---- */
-
-/* An operand as a case says it: "3x5x8", "-" for a single number without axes; and in memory a
- * whole tensor, or
- *   t   with its last two axes swapped
- *   s   with gaps along the last axis
- *   r   some rows of a taller one, so that it does not begin at its beginning
- *   b   one number or row repeated along the first axis */
-struct shape_of_operand {
-    qn_shape shape, base;
-    char view;
-};
-
-static size_t parse_case(const char *text, struct shape_of_operand *operands)
-{
-    size_t count = 0;
-    for (; *text; text += *text == ' ') {
-        struct shape_of_operand *operand = &operands[count++];
-        *operand = (struct shape_of_operand){.view = ' '};
-        if (*text == '-')
-            text++;
-        while (*text >= '0' && *text <= '9') {
-            char *end;
-            operand->shape.size[operand->shape.rank++] = strtoul(text, &end, 10);
-            text = end + (*end == 'x');
-        }
-        if (*text && *text != ' ')
-            operand->view = *text++;
-        qn_shape *base = &operand->base;
-        *base = operand->shape;
-        int last = base->rank - 1;
-        if (operand->view == 't') {
-            base->size[last] = operand->shape.size[last - 1];
-            base->size[last - 1] = operand->shape.size[last];
-        }
-        if (operand->view == 's')
-            base->size[last] += 7;
-        if (operand->view == 'r')
-            base->size[0] += 2;
-        if (operand->view == 'b')
-            base->size[0] = 1;
-    }
-    return count;
-}
-
-/* Where in the whole an element of the view is. */
-static size_t base_position(const struct shape_of_operand *operand, size_t index)
-{
-    size_t at[QN_MAX_RANK];
-    int last = operand->shape.rank - 1;
-    array_coordinates(&operand->shape, index, at);
-    if (operand->view == 't') {
-        size_t swap = at[last];
-        at[last] = at[last - 1];
-        at[last - 1] = swap;
-    }
-    if (operand->view == 's')
-        at[last] += 3;
-    if (operand->view == 'r')
-        at[0] += 1;
-    if (operand->view == 'b')
-        at[0] = 0;
-    return array_position(&operand->base, at);
-}
-
-static qn_node *view_node(const struct shape_of_operand *operand, qn_node *whole)
-{
-    size_t last = operand->shape.rank ? operand->shape.size[operand->shape.rank - 1] : 1;
-    switch (operand->view) {
-    case 't':
-        return qn_transpose(whole, -1, -2);
-    case 's':
-        return qn_slice(whole, -1, 3, 3 + last);
-    case 'r':
-        return qn_slice(whole, 0, 1, 1 + operand->shape.size[0]);
-    case 'b':
-        return qn_broadcast(whole, operand->shape);
-    default:
-        return whole;
-    }
-}
 
 enum { MAX_INPUTS = QN_MAX_OPERANDS };
 
@@ -246,6 +59,12 @@ struct check {
     bool is_built, takes_part;
 };
 
+/* Of an operand: real numbers are of the type that is being tested; but slopes are f32 with any. */
+static enum qn_type type_of(const struct check *check, char letter)
+{
+    return strchr("wicvzl389", letter) ? QN_I32 : letter == 'u' ? QN_F32 : check->type;
+}
+
 /* Of what is drawn for an operand, or for something else with a number of its own. */
 static uint64_t key_of(const struct check *check, size_t number)
 {
@@ -253,12 +72,6 @@ static uint64_t key_of(const struct check *check, size_t number)
     for (const char *text = check->shapes; *text; text++)
         hash = (hash ^ (unsigned char)*text) * 0x100000001B3u;
     return (hash ^ number) * 0x9E3779B97F4A7C15u;
-}
-
-/* Of an operand: real numbers are of the type that is being tested; but slopes are f32 with any. */
-static enum qn_type type_of(const struct check *check, char letter)
-{
-    return strchr("wicvzl389", letter) ? QN_I32 : letter == 'u' ? QN_F32 : check->type;
 }
 
 static bool has_gradient(const struct check *check, size_t operand)
@@ -350,7 +163,7 @@ static void build(struct check *check)
         check->seed = qn_input(graph, "weight", type, qn_node_shape(check->out));
         check->weight = array_new(check->expected.shape);
         for (size_t i = 0; i < check->weight.count; i++)
-            check->weight.at[i] = rounded_to(type, normal(key_of(check, 99), i));
+            check->weight.at[i] = rounded_to(type, random_normal(key_of(check, 99), i));
         qn_gradients(check->out, check->seed, wrt, n_wrt, found);
         for (size_t i = check->n_operands; i-- > 0;)
             if (has_gradient(check, i))
@@ -454,8 +267,8 @@ static double least_scale(enum qn_type type)
 /* What a row allows, and some roundings to 16 bits: of the result, and of values on the way, more for gradients. */
 static double allowed(const struct check *check, double tolerance, int roundings)
 {
-    bool is_exact = check->type == QN_F32;
-    return is_exact ? tolerance : tolerance + roundings * precisions[check->type].half_ulp;
+    return check->type == QN_F32 ? tolerance
+                                 : tolerance + roundings * precisions[check->type].half_ulp;
 }
 
 static struct difference compare(const double *found, const double *expected, size_t count,
@@ -858,7 +671,7 @@ static bool is_wanted(const struct check_options *options, const struct row *row
     for (size_t i = 0; !is_named && i < options->n_names; i++)
         is_named =
             strcmp(options->names[i], row->group) == 0 || strcmp(options->names[i], row->name) == 0;
-    return is_named && has_type(row, type) && (!options->gradients_only || row->wrt);
+    return is_named && (!options->gradients_only || row->wrt) && has_type(row, type);
 }
 
 static void run_group(qn_context *context, const struct check_options *options, enum qn_type type,
@@ -946,10 +759,9 @@ static qn_context *open_as(const struct check_options *options, const struct pre
 static void run_tables(qn_context *context, const struct check_options *options,
                        const struct pretence *pretence)
 {
-    unsigned types = pretence->types & (options->types ? options->types : ~0u);
     note("%s, QUERN_CAPS=\"%s\"", qn_device_name(context), context->pretended);
     for (int type = 0; type < QN_TYPES; type++)
-        for (size_t i = 0; types >> type & 1 && i < TABLES; i++)
+        for (size_t i = 0; pretence->types & options->types & 1u << type && i < TABLES; i++)
             for (const struct table *table = tables[i]; table->rows; table++)
                 if (pretence->rows == ALL || pretence->rows == table->kind)
                     run_group(context, options, (enum qn_type)type, table->rows, table->count);

@@ -12,8 +12,8 @@ struct check_options {
     const char *const *names; /* groups and rows to run; if there are none: all */
     size_t n_names;
     const char *variant; /* run them with this variant only; or NULL */
-    unsigned types;      /* of real operands, bit i: enum qn_type i; 0: all */
     uint64_t seed;       /* of the operands */
+    unsigned types;      /* bit i: run them with real operands of enum qn_type i */
     bool gradients_only;
 };
 

@@ -6,20 +6,6 @@
 #include "cli/cli.h"
 #include "cli/run.h"
 
-/* The types to test: bit i is enum qn_type i; 0: all. */
-static int read_types(const struct options *options, unsigned *types)
-{
-    const char *name = options_string(options, "dtype");
-    enum qn_type type;
-    *types = 0;
-    if (!name)
-        return EXIT_SUCCESS;
-    if (!type_named(name, &type))
-        return usage_error(options, "--dtype: there is no \"%s\"; there are f32, f16, bf16", name);
-    *types = 1u << type;
-    return EXIT_SUCCESS;
-}
-
 int command_check(const struct options *options)
 {
     size_t count = options_count(options, "op");
@@ -31,15 +17,17 @@ int command_check(const struct options *options)
             status = usage_error(options, "--op: there is no \"%s\"; --list prints what there is",
                                  names[i]);
     }
-    unsigned types = 0;
-    if (status == EXIT_SUCCESS)
-        status = read_types(options, &types);
+    const char *wanted = options_string(options, "dtype");
+    enum qn_type type = QN_F32;
+    if (status == EXIT_SUCCESS && wanted && !type_named(wanted, &type))
+        status =
+            usage_error(options, "--dtype: there is no \"%s\"; there are f32, f16, bf16", wanted);
     struct check_options check = {.device = options_string(options, "device"),
                                   .names = names,
                                   .n_names = count,
                                   .variant = options_string(options, "variant"),
-                                  .types = types,
                                   .seed = (uint64_t)options_integer(options, "seed"),
+                                  .types = wanted ? 1u << type : ~0u,
                                   .gradients_only = options_flag(options, "grad")};
     if (status == EXIT_SUCCESS && options_flag(options, "list"))
         check_list(stdout);

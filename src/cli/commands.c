@@ -108,6 +108,10 @@ static const struct option evaluate_options[] = {
     {OPTION_FLAG, 0, "json", .help =
         "print JSON with the keys loss, perplexity, bits_per_byte, accuracy and tokens; null is "
         "what is not finite"},
+    {OPTION_STRINGS, 0, "dump", "NAME=FILE.npy", .help =
+        "write what the node NAME computes of the first window of the text, for NumPy; may be repeated.  Names are PyTorch's paths of "
+        "modules, such as transformer.h.0.attn or model.layers.0.mlp, and names of parameters; `list` prints all, with types and "
+        "shapes, and measures nothing"},
     DEVICE_OPTIONS,
     CONFIG_OPTION,
 };
@@ -115,6 +119,7 @@ static const struct option evaluate_options[] = {
 static const char *const evaluate_examples[] = {
     "quern evaluate run --data test.txt", "loss, perplexity, bits per byte, accuracy",
     "quern evaluate run/latest --data test.txt --json", "the last checkpoint, for a script",
+    "quern evaluate run --data test.txt --dump transformer.h.0.attn=attn.npy", "what attention of the first block gives",
     NULL,
 };
 
@@ -131,7 +136,7 @@ static const struct option check_options[] = {
     {OPTION_STRINGS, 0, "op", "NAME", .help = "test this group of operations, or this row, only; may be repeated"},
     {OPTION_FLAG, 0, "grad", .help = "test gradients only"},
     {OPTION_STRING, 0, "variant", "NAME", .help = "test with this variant of kernels only"},
-    {OPTION_STRING, 0, "dtype", "TYPE", NULL, .help = "test operands of f32, f16 or bf16 only"},
+    {OPTION_STRING, 0, "dtype", "f32|f16|bf16", .help = "test with real numbers of this type only"},
     {OPTION_INTEGER, 's', "seed", "N", "1", 0, MOST_WHOLE, .help = "of the random operands"},
     {OPTION_FLAG, 0, "list", .help = "print groups and rows, and test nothing"},
 };

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/dump.h"
 #include "cli/model.h"
 #include "cli/progress.h"
 
@@ -101,9 +102,12 @@ static int evaluate_file(const struct model *model, const struct options *option
     if (!dataset)
         return failure(options, "%s", qn_error(model->qn));
     struct measures measures = {0};
-    int status = measure(model, dataset, options, &measures);
+    int status =
+        options_count(options, "dump") ? dump_values(model, dataset, options) : EXIT_SUCCESS;
+    if (status == EXIT_SUCCESS && !dump_lists(options))
+        status = measure(model, dataset, options, &measures);
     qn_dataset_free(dataset);
-    if (status != EXIT_SUCCESS)
+    if (status != EXIT_SUCCESS || dump_lists(options))
         return status;
     if (options_flag(options, "json"))
         print_json(&measures);

@@ -107,6 +107,7 @@ void qn_graph_free(qn_graph *graph)
     if (graph->intern)
         free(graph->intern->slots);
     free(graph->intern);
+    free(graph->names);
     free(graph->nodes);
     free(graph);
 }
@@ -269,12 +270,31 @@ qn_node *qn_named(qn_node *node, const char *name)
 {
     if (!node || !name)
         return node;
-    char *copy = graph_alloc(node->graph, strlen(name) + 1);
-    if (!copy)
+    qn_graph *graph = node->graph;
+    char *copy = graph_alloc(graph, strlen(name) + 1);
+    struct name *names = context_grow(graph->context, graph->names, graph->n_names,
+                                      &graph->name_capacity, sizeof *names);
+    if (names)
+        graph->names = names;
+    if (!copy || !names)
         return NULL;
     strcpy(copy, name);
+    graph->names[graph->n_names++] = (struct name){copy, node};
     node->name = copy;
     return node;
+}
+
+const char *qn_graph_name(const qn_graph *graph, size_t index)
+{
+    return graph && index < graph->n_names ? graph->names[index].text : NULL;
+}
+
+qn_node *qn_graph_find(const qn_graph *graph, const char *name)
+{
+    for (size_t i = 0; graph && name && i < graph->n_names; i++)
+        if (strcmp(graph->names[i].text, name) == 0)
+            return graph->names[i].node;
+    return NULL;
 }
 
 const char *qn_node_name(const qn_node *node)
@@ -381,7 +401,8 @@ qn_node *qn_leaf(qn_graph *graph, qn_tensor *tensor)
         if (graph->nodes[i]->op == &leaf_op &&
             ((const struct leaf_attributes *)graph->nodes[i]->attributes)->tensor == tensor)
             return graph->nodes[i];
-    return node_new(graph, &leaf_op, &(struct leaf_attributes){tensor}, NULL, 0);
+    return qn_named(node_new(graph, &leaf_op, &(struct leaf_attributes){tensor}, NULL, 0),
+                    tensor->name);
 }
 
 static bool constant_infer(qn_node *node)

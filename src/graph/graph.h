@@ -7,10 +7,17 @@
 struct block;
 struct intern;
 
+struct name {
+    const char *text;
+    qn_node *node;
+};
+
 struct qn_graph {
     qn_context *context;
     qn_node **nodes; /* by id: inputs come before those that use them */
     size_t count, capacity;
+    struct name *names; /* as they were given */
+    size_t n_names, name_capacity;
     struct block *blocks; /* the memory of nodes */
     struct intern
         *intern; /* of a graph that simplifies: one node for each (operation, inputs, attributes) */

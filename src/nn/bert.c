@@ -216,15 +216,19 @@ static qn_node *attention(const struct forward *forward, qn_node *x, const struc
     return apply_linear(y, &layer->attention_out);
 }
 
-static qn_node *encoder_layer(struct forward *forward, qn_node *x, const struct bert_layer *layer)
+static qn_node *encoder_layer(struct forward *forward, qn_node *x, size_t number)
 {
+    const struct bert_layer *layer = &forward->bert->layers[number];
     const struct qn_bert_config *config = &forward->bert->config;
     double p = config->hidden_dropout, epsilon = config->layer_norm_epsilon;
     qn_node *y = apply_dropout(attention(forward, x, layer), p, &forward->dropout);
     x = apply_norm(qn_add(x, y), &layer->attention_norm, epsilon);
+    name_module(x, "bert.encoder.layer.%zu", number, ".attention");
     y = apply_activation(apply_linear(x, &layer->up), config->activation);
+    name_module(y, "bert.encoder.layer.%zu", number, ".intermediate");
     y = apply_dropout(apply_linear(y, &layer->down), p, &forward->dropout);
-    return apply_norm(qn_add(x, y), &layer->mlp_norm, epsilon);
+    x = apply_norm(qn_add(x, y), &layer->mlp_norm, epsilon);
+    return name_module(x, "bert.encoder.layer.%zu", number, "");
 }
 
 static qn_node *embeddings(struct forward *forward, qn_node *tokens)
@@ -239,7 +243,7 @@ static qn_node *embeddings(struct forward *forward, qn_node *tokens)
     x = qn_add(x, qn_embedding(qn_leaf(graph, bert->types), types));
     x = qn_add(x, qn_embedding(qn_leaf(graph, bert->positions), qn_range(graph, forward->length)));
     x = apply_norm(x, &bert->embedding_norm, config->layer_norm_epsilon);
-    return apply_dropout(x, config->hidden_dropout, &forward->dropout);
+    return qn_named(apply_dropout(x, config->hidden_dropout, &forward->dropout), "bert.embeddings");
 }
 
 /* Checks the tokens; false and an error if they are none of the model's. */
@@ -269,7 +273,7 @@ static qn_node *encode(struct forward *forward, qn_node *tokens)
     for (size_t i = 0; i < forward->bert->config.n_layer; i++) {
         if (forward->options->checkpoint)
             qn_checkpoint_begin(tokens->graph);
-        x = encoder_layer(forward, x, &forward->bert->layers[i]);
+        x = encoder_layer(forward, x, i);
         qn_checkpoint_end(tokens->graph);
     }
     return x;
@@ -286,7 +290,7 @@ static qn_node *pool(const struct forward *forward, qn_node *x)
 {
     qn_node *first =
         qn_reshape(qn_slice(x, 1, 0, 1), QN_SHAPE(forward->rows, forward->bert->config.width));
-    return qn_tanh(apply_linear(first, &forward->bert->pooler));
+    return qn_named(qn_tanh(apply_linear(first, &forward->bert->pooler)), "bert.pooler");
 }
 
 qn_node *qn_bert_logits(const qn_bert *bert, qn_node *tokens, struct qn_bert_forward options)

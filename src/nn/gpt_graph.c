@@ -58,24 +58,40 @@ static qn_node *mlp(const struct forward *forward, qn_node *x, const struct gpt_
     return apply_linear(y, &block->down);
 }
 
+/* What PyTorch calls the modules of a block: that of attention, that of the perceptron, and the block itself. */
+struct block_names {
+    const char *block, *attention, *mlp;
+};
+static const struct block_names block_names[] = {
+    [QN_GPT2] = {"transformer.h.%zu", ".attn", ".mlp"},
+    [QN_LLAMA] = {"model.layers.%zu", ".self_attn", ".mlp"},
+};
+
 static qn_node *block(struct forward *forward, qn_node *x, size_t layer)
 {
+    const struct block_names *names = &block_names[forward->gpt->config.architecture];
     const struct gpt_block *block = &forward->gpt->blocks[layer];
     const struct qn_gpt_config *config = &forward->gpt->config;
     double epsilon = config->layer_norm_epsilon;
     qn_node *y = attention(forward, apply_norm(x, &block->attention_norm, epsilon), layer);
-    x = qn_add(x, apply_dropout(y, config->resid_pdrop, &forward->dropout));
+    y = apply_dropout(y, config->resid_pdrop, &forward->dropout);
+    x = qn_add(x, name_module(y, names->block, layer, names->attention));
     y = mlp(forward, apply_norm(x, &block->mlp_norm, epsilon), block);
-    return qn_add(x, apply_dropout(y, config->resid_pdrop, &forward->dropout));
+    y = apply_dropout(y, config->resid_pdrop, &forward->dropout);
+    x = qn_add(x, name_module(y, names->block, layer, names->mlp));
+    return name_module(x, names->block, layer, "");
 }
 
 static qn_node *embeddings(struct forward *forward, qn_node *tokens)
 {
     const qn_gpt *gpt = forward->gpt;
-    qn_node *x = qn_embedding(qn_leaf(tokens->graph, gpt->tokens), tokens);
+    qn_node *x =
+        name_by_weight(qn_embedding(qn_leaf(tokens->graph, gpt->tokens), tokens), gpt->tokens);
     /* Not a slice of the positions' embeddings: its gradient would need one more kernel where the length is not n_positions. */
-    if (gpt->positions)
-        x = qn_add(x, qn_embedding(qn_leaf(tokens->graph, gpt->positions), forward->positions));
+    if (gpt->positions) {
+        qn_node *at = qn_embedding(qn_leaf(tokens->graph, gpt->positions), forward->positions);
+        x = qn_add(x, name_by_weight(at, gpt->positions));
+    }
     if (forward->options->type != QN_F32)
         x = qn_cast(x, forward->options->type);
     return apply_dropout(x, gpt->config.embd_pdrop, &forward->dropout);
@@ -116,8 +132,9 @@ static qn_node *last_hidden(const qn_gpt *gpt, qn_node *tokens,
 qn_node *qn_gpt_logits(const qn_gpt *gpt, qn_node *tokens, struct qn_gpt_forward options)
 {
     qn_node *x = last_hidden(gpt, tokens, &options);
-    return x ? qn_matmul_with(x, parameter_beside(x, gpt->head),
-                              (struct qn_matmul){.transpose_b = true})
+    return x ? qn_named(qn_matmul_with(x, parameter_beside(x, gpt->head),
+                                       (struct qn_matmul){.transpose_b = true}),
+                        "lm_head")
              : NULL;
 }
 

@@ -79,18 +79,38 @@ qn_node *parameter_beside(const qn_node *x, qn_tensor *tensor)
     return leaf && qn_node_type(leaf) != qn_node_type(x) ? qn_cast(leaf, qn_node_type(x)) : leaf;
 }
 
+qn_node *name_module(qn_node *x, const char *prefix, size_t layer, const char *suffix)
+{
+    char name[2 * NAME_BYTES];
+    layer_prefix(name, prefix, layer);
+    strcat(name, suffix);
+    return qn_named(x, name);
+}
+
+qn_node *name_by_weight(qn_node *x, const qn_tensor *weight)
+{
+    char name[2 * NAME_BYTES];
+    snprintf(name, sizeof name, "%s", qn_tensor_name(weight));
+    if (name_ends_with(name, ".weight"))
+        *strrchr(name, '.') = '\0';
+    return qn_named(x, name);
+}
+
 qn_node *apply_linear(qn_node *x, const struct linear *linear)
 {
     qn_node *y = qn_matmul_with(x, parameter_beside(x, linear->weight),
                                 (struct qn_matmul){.transpose_b = linear->is_transposed});
-    return linear->bias ? qn_add(y, parameter_beside(x, linear->bias)) : y;
+    if (linear->bias)
+        y = qn_add(y, parameter_beside(x, linear->bias));
+    return name_by_weight(y, linear->weight);
 }
 
 qn_node *apply_norm(qn_node *x, const struct norm *norm, double epsilon)
 {
     qn_node *weight = parameter_beside(x, norm->weight);
-    return norm->bias ? qn_layer_norm(x, weight, parameter_beside(x, norm->bias), epsilon)
-                      : qn_rms_norm(x, weight, epsilon);
+    qn_node *y = norm->bias ? qn_layer_norm(x, weight, parameter_beside(x, norm->bias), epsilon)
+                            : qn_rms_norm(x, weight, epsilon);
+    return name_by_weight(y, norm->weight);
 }
 
 qn_node *apply_dropout(qn_node *x, double p, struct dropout *dropout)

@@ -44,6 +44,12 @@ struct dropout {
     uint32_t stream; /* of the next one */
 };
 
+/* Names x as PyTorch does the module that computes it: PREFIX, as "model.layers.%zu" and the number of the layer, and SUFFIX. */
+qn_node *name_module(qn_node *x, const char *prefix, size_t layer, const char *suffix);
+
+/* The same, of a module that has this weight. */
+qn_node *name_by_weight(qn_node *x, const qn_tensor *weight);
+
 qn_node *parameter_beside(const qn_node *x, qn_tensor *tensor);
 qn_node *apply_linear(qn_node *x, const struct linear *linear);
 qn_node *apply_norm(qn_node *x, const struct norm *norm, double epsilon);
