@@ -42,7 +42,7 @@
 #ifdef POCL_DEVICE_ADDRESS_BITS /* its prefetch() does nothing */
 #define PREFETCH(p) __builtin_prefetch((const void *)(size_t)(p))
 #else
-#define PREFETCH(p) prefetch(p, 1)
+#define PREFETCH(p) prefetch((global const float *)(p), 1) /* 16 bits have no overload everywhere */
 #endif
 #define ROWS_AHEAD 8
 #define CACHE_LINE (64 / sizeof(T))

@@ -181,8 +181,9 @@ static struct outcome train_decoder(const struct model_case *of, bool checkpoint
                                      .type = of->type,
                                      .loss_scale = qn_trainer_loss_scale(learner.trainer),
                                      .checkpoint = checkpoint};
-    qn_trainer_minimise(learner.trainer,
-                        qn_gpt_loss(gpt, learner.tokens, learner.targets, forward));
+    if (qn_trainer_minimise(learner.trainer,
+                            qn_gpt_loss(gpt, learner.tokens, learner.targets, forward)) != QN_OK)
+        bail_out("%s: %s", of->name, qn_error(context));
     outcome.loss = train(&learner, of->accumulate, VOCABULARY);
     outcome.values = all_values(qn_gpt_parameters(gpt), &outcome.count);
     outcome.memory = qn_trainer_memory(learner.trainer);
@@ -213,8 +214,9 @@ static struct outcome train_encoder(bool checkpoint)
     struct learner learner = learner_new(qn_bert_parameters(bert), 1, ROWS, LENGTH);
     struct qn_bert_forward forward = {.dropout_key = qn_trainer_key(learner.trainer),
                                       .checkpoint = checkpoint};
-    qn_trainer_minimise(learner.trainer,
-                        qn_bert_loss(bert, learner.tokens, learner.targets, forward));
+    if (qn_trainer_minimise(learner.trainer,
+                            qn_bert_loss(bert, learner.tokens, learner.targets, forward)) != QN_OK)
+        bail_out("bert: %s", qn_error(context));
     outcome.loss = train(&learner, 1, LABELS);
     outcome.values = all_values(qn_bert_parameters(bert), &outcome.count);
     outcome.memory = qn_trainer_memory(learner.trainer);

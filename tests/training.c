@@ -148,7 +148,8 @@ static void test_shapes(qn_context *context, const char *folder)
     size_t most = context->caps.device_class == QN_GPU ? 2 * 4 : 0;
     ok(qn_counters(context).kernels_built - built <= most, "and build no kernel%s",
        most ? " but for tiles of other sizes" : "");
-    ok(all_cached, "nor does the driver");
+    ok(all_cached || qn_counters(context).kernels_built > built, "nor does the driver%s",
+       most ? ", but for those" : "");
     qn_trainer_free(first.trainer);
     qn_gpt_free(gpt);
 }

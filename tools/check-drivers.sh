@@ -22,10 +22,12 @@ intel-floor-training     $floor training.t
 intel-golden             - golden.t
 intel-models             - golden_models.t
 intel-training           - training.t
+intel-checkpoints        - checkpoints.t
 intel-device             - device.t
 pocl-gpu-golden          class=gpu,$floor golden.t
 pocl-gpu-training        class=gpu,$floor training.t
 pocl-gpu-models          class=gpu,$floor golden_models.t
+pocl-gpu-checkpoints     class=gpu,$floor checkpoints.t
 pocl-floor-golden        $floor golden.t
 pocl-floor-rows          $floor quern check --op rows
 sanitized-training       - training.t
@@ -49,7 +51,7 @@ END
 
 # Operations that are tried on llvmpipe, which is slow; and under oclgrind, which is slower.
 llvmpipe='shape positions adamw softmax layer_norm cross_entropy sum_last matmul_tb attention_causal'
-oclgrind='shape numbers special two_i32 adamw softmax layer_norm cross_entropy rotary top_k_values sum_first sum_last argmax_last
+oclgrind='special two_i32 transpose concat_first split adamw softmax cross_entropy rotary top_k_values sum_first sum_last argmax_last
 matmul_tb'
 
 # What Automake's driver would make of a run's TAP.

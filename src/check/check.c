@@ -98,9 +98,9 @@ static void fill(struct check *check, size_t number, const struct shape_of_opera
     if (!check->memory[number])
         bail_out("out of memory");
     for (size_t i = 0; i < whole; i++)
-        put_number(check->memory[number], i, type, type == QN_I32 ? -77777 : (double)NAN);
+        type_put(type, check->memory[number], i, type == QN_I32 ? -77777 : (double)NAN);
     for (size_t i = 0; i < x->count; i++)
-        put_number(check->memory[number], base_position(operand, i), type, x->at[i]);
+        type_put(type, check->memory[number], base_position(operand, i), x->at[i]);
 }
 
 /* Operands are inputs and tensors by turns: inputs have guard zones, tensors can be written by
@@ -132,7 +132,7 @@ static void explain(const struct check *check, const char *variant)
     used += (size_t)snprintf(words + used, size - used, "quern check");
     if (device)
         snprintf(words + used, size - used, " --device '%.200s'", device);
-    note("again: %s --op %s --type %s%s%s --seed %llu", words, check->row->name,
+    note("again: %s --op %s --dtype %s%s%s --seed %llu", words, check->row->name,
          qn_type_name(check->type), *variant ? " --variant " : "", variant,
          (unsigned long long)options->seed);
 }
@@ -332,7 +332,7 @@ static double *numbers_of(qn_plan *plan, qn_node *node)
     if (qn_get(plan, node, raw) != QN_OK)
         note("%s", qn_error(node->graph->context));
     for (size_t i = 0; i < count; i++)
-        numbers[i] = get_number(raw, i, qn_node_type(node));
+        numbers[i] = type_get(qn_node_type(node), raw, i);
     free(raw);
     return numbers;
 }
@@ -522,7 +522,7 @@ static void set_inputs(qn_plan *plan, const struct check *check)
     if (!weight)
         bail_out("out of memory");
     for (size_t i = 0; i < check->weight.count; i++)
-        put_number(weight, i, type, check->weight.at[i]);
+        type_put(type, weight, i, check->weight.at[i]);
     qn_set(plan, check->seed, weight);
     free(weight);
 }

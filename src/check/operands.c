@@ -36,60 +36,11 @@ const struct precision precisions[] = {[QN_F32] = {FLT_EPSILON / 2, FLT_MAX, FLT
                                        [QN_F16] = {0x1p-11, 65504, 0x1p-14},
                                        [QN_BF16] = {0x1p-8, 0x1.FEp127, FLT_MIN}};
 
-static uint16_t bf16_of(float value)
-{
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    if (isnan(value))
-        return (uint16_t)(bits >> 16 | 0x40);
-    return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
-}
-
-static uint16_t f16_of(float value)
-{
-    float size = fabsf(value);
-    int exponent = size >= 0x1p-14f ? ilogbf(size) : -14;
-    double units = rint(ldexp((double)size, 10 - exponent)); /* below 1024: less than all digits */
-    double bits = isnan(value) ? 0x7E00 : fmin(1024.0 * (exponent + 14) + units, 0x7C00);
-    return (uint16_t)((signbit(value) ? 0x8000 : 0) | (uint16_t)bits);
-}
-
-double get_number(const void *memory, size_t index, enum qn_type type)
-{
-    switch (type) {
-    case QN_I32:
-        return ((const int32_t *)memory)[index];
-    case QN_BF16:
-        return float_of_bf16(((const uint16_t *)memory)[index]);
-    case QN_F16:
-        return float_of_f16(((const uint16_t *)memory)[index]);
-    default:
-        return ((const float *)memory)[index];
-    }
-}
-
-void put_number(void *memory, size_t index, enum qn_type type, double number)
-{
-    switch (type) {
-    case QN_I32:
-        ((int32_t *)memory)[index] = (int32_t)number;
-        break;
-    case QN_BF16:
-        ((uint16_t *)memory)[index] = bf16_of((float)number);
-        break;
-    case QN_F16:
-        ((uint16_t *)memory)[index] = f16_of((float)number);
-        break;
-    default:
-        ((float *)memory)[index] = (float)number;
-    }
-}
-
 double rounded_to(enum qn_type type, double number)
 {
     float memory;
-    put_number(&memory, 0, type, number);
-    return get_number(&memory, 0, type);
+    type_put(type, &memory, 0, number);
+    return type_get(type, &memory, 0);
 }
 
 /* ---- Numbers by letters ---- */

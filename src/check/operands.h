@@ -23,9 +23,7 @@ struct precision {
 };
 extern const struct precision precisions[];
 
-/* The number at place `index` of memory of a type; and what a number becomes there. */
-double get_number(const void *memory, size_t index, enum qn_type type);
-void put_number(void *memory, size_t index, enum qn_type type, double number);
+/* What a number becomes in memory of a type. */
 double rounded_to(enum qn_type type, double number);
 
 /* ---- Cases ---- */

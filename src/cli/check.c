@@ -1,11 +1,10 @@
 /* quern check: the tests of operations, for any device. */
 #include "check/check.h"
 
-#include <quern/quern.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "cli/cli.h"
+#include "cli/run.h"
 
 int command_check(const struct options *options)
 {
@@ -18,16 +17,16 @@ int command_check(const struct options *options)
             status = usage_error(options, "--op: there is no \"%s\"; --list prints what there is",
                                  names[i]);
     }
-    unsigned types = 0;
-    const char *wanted = options_string(options, "type");
-    for (int type = 0; type < QN_TYPES; type++)
-        types |= (unsigned)(!wanted || strcmp(wanted, qn_type_name(type)) == 0) << type;
+    const char *wanted = options_string(options, "dtype");
+    enum qn_type type = QN_F32;
+    if (wanted)
+        type_named(wanted, &type);
     struct check_options check = {.device = options_string(options, "device"),
                                   .names = names,
                                   .n_names = count,
                                   .variant = options_string(options, "variant"),
                                   .seed = (uint64_t)options_integer(options, "seed"),
-                                  .types = types,
+                                  .types = wanted ? 1u << type : ~0u,
                                   .gradients_only = options_flag(options, "grad")};
     if (status == EXIT_SUCCESS && options_flag(options, "list"))
         check_list(stdout);

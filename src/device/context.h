@@ -55,6 +55,10 @@ bool type_is_real(enum qn_type type);
 float float_of_f16(uint16_t bits);
 float float_of_bf16(uint16_t bits);
 
+/* Element `index` of memory of a type; numbers are rounded to it. */
+double type_get(enum qn_type type, const void *memory, size_t index);
+void type_put(enum qn_type type, void *memory, size_t index, double number);
+
 static inline size_t size_min(size_t a, size_t b)
 {
     return a < b ? a : b;

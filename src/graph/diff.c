@@ -247,22 +247,6 @@ static int run_transcript(struct comparison *comparison, struct transcript *tran
 
 /* ---- Rounding ---- */
 
-static double number_at(enum qn_type type, const void *values, size_t i)
-{
-    switch (type) {
-    case QN_F32:
-        return ((const float *)values)[i];
-    case QN_F16:
-        return float_of_f16(((const uint16_t *)values)[i]);
-    case QN_BF16:
-        return float_of_bf16(((const uint16_t *)values)[i]);
-    case QN_I32:
-        return ((const int32_t *)values)[i];
-    default:
-        return ((const uint8_t *)values)[i];
-    }
-}
-
 static int mantissa_bits(enum qn_type type)
 {
     return type == QN_F32 ? 23 : type == QN_F16 ? 10 : 7;
@@ -309,7 +293,7 @@ static double greatest(enum qn_type type, const void *values, size_t count)
 {
     double most = 0;
     for (size_t i = 0; i < count; i++) {
-        double magnitude = fabs(number_at(type, values, i));
+        double magnitude = fabs(type_get(type, values, i));
         if (isfinite(magnitude))
             most = fmax(most, magnitude);
     }
@@ -397,7 +381,7 @@ static int measure_terms(struct comparison *comparison, const struct unit *unit,
         status = qn_get(plan, alone.roots[number], moved);
     *terms = 0;
     for (size_t i = 0; status == QN_OK && i < count; i++) {
-        double move = fabs(number_at(type, moved, i) - number_at(type, still, i));
+        double move = fabs(type_get(type, moved, i) - type_get(type, still, i));
         if (isfinite(move))
             *terms = fmax(*terms, 256 * move);
     }
@@ -441,7 +425,7 @@ static void describe_elements(struct qn_difference *found, const struct qn_value
     found->different = 0;
     found->ulps = 0;
     for (size_t i = 0; i < found->elements; i++) {
-        double x = number_at(value->type, a, i), y = number_at(value->type, b, i);
+        double x = type_get(value->type, a, i), y = type_get(value->type, b, i);
         if (is_close(x, y, found->allowed * found->unit))
             continue;
         double off = fabs(x - y);
