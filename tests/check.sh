@@ -56,7 +56,7 @@ is_reported()
 {
     QUERN_CL_DIR=wrong exits 1 --op softmax --seed 7 && is_tap || return 1
     for line in '^not ok 1 - softmax f32 3x5x37 rows: error [0-9.]*e-0[1-9], allowed 1.0e-06' '^# at \[[0-9,]*\]: found [-0-9.e]*, expected [-0-9.e]*$' \
-        '^# variant rows, kernels softmax of softmax.cl$' "^# again: QUERN_CL_DIR='wrong' .*quern check .*--op softmax --type f32 --seed 7\$"; do
+        '^# variant rows, kernels softmax of softmax.cl$' "^# again: QUERN_CL_DIR='wrong' .*quern check .*--op softmax --dtype f32 --seed 7\$"; do
         mentions out.tmp "$line" || return 1
     done
 }
