@@ -371,6 +371,23 @@ forgets_activations()
     cmp kept/latest/model.safetensors again/latest/model.safetensors || return 1
     rm -r kept again
 }
+# The log of a run in 16 bits has its scale and its skipped steps; it goes on exactly, as does the average that is saved.
+keeps_16_bits()
+{
+    set -- --dtype "$@" --average 0.9 --schedule constant --eval-every 5
+    train --out half --steps 12 "$@" && train --out halves --steps 7 "$@" || return 1
+    refuses 2 "the run has $2" train gpt --out halves --resume --steps 12 --dtype f32 || return 1
+    runs 0 train gpt --out halves --resume --steps 12 --quiet || return 1
+    cmp half/latest/optimizer.safetensors halves/latest/optimizer.safetensors &&
+        cmp half/latest/model.safetensors halves/latest/model.safetensors || return 1
+    [ "$(values half/log.jsonl loss | tail -n 1)" = "$(values halves/log.jsonl loss | tail -n 1)" ] || return 1
+    values half/log.jsonl skipped >skipped.tmp
+    [ "$2" = bf16 ] && [ "$(tail -n 1 skipped.tmp)" = 0 ] ||
+        { [ "$(tail -n 1 skipped.tmp)" -gt 3 ] && [ "$(values half/log.jsonl loss_scale | tail -n 1)" -lt 1000000000000 ]; }
+    status=$?
+    rm -r half halves
+    return $status
+}
 changed()
 {
     refuses "$@" && [ "$(readlink one/latest)" = step-600 ]
@@ -383,6 +400,10 @@ check "SIGINT in a long step is answered" says_it_ends
 check "SIGQUIT quits" quits
 check "--time ends between passes" ends_between_passes
 check "another optimizer and schedule" resumes_with_its_optimizer
+check "bf16, and an average of the weights" keeps_16_bits bf16
+check "f16 with a scale that is far too high" keeps_16_bits f16 --loss-scale 1e12
+check "a loss scale of f32" refuses 2 'means nothing to --dtype f32' train gpt --data text --out no --loss-scale 2
+check "a type that there is not" refuses 2 'there are f32, f16, bf16' train gpt --data text --out no --dtype f8
 check "a Llama" trains_llama untied
 check "a Llama with a tied head" trains_llama tied
 check "checkpoints of activations" forgets_activations

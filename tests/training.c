@@ -37,7 +37,7 @@ struct recipe {
     enum qn_optimizer_kind optimizer;
     size_t loss_rows; /* of a chunk; 0: all at once */
     enum qn_type type;
-    double loss_scale;
+    double loss_scale, average;
 };
 
 static struct learner learner_of(qn_gpt *gpt, struct recipe recipe)
@@ -47,7 +47,8 @@ static struct learner learner_of(qn_gpt *gpt, struct recipe recipe)
         .optimizer = qn_optimizer_defaults(recipe.optimizer),
         .clip = 1,
         .accumulate = recipe.accumulate,
-        .loss_scale = recipe.loss_scale};
+        .loss_scale = recipe.loss_scale,
+        .average = recipe.average};
     options.optimizer.weight_decay = 0.1;
     if (recipe.optimizer == QN_SGD || recipe.optimizer == QN_RMSPROP)
         options.optimizer.momentum = 0.9;
@@ -448,6 +449,50 @@ static void test_types(qn_context *context, const char *folder)
     }
 }
 
+/* The moving average of one weight, by hand; it is exchanged, and survives a resume. */
+static void test_average(qn_context *context, const char *folder)
+{
+    enum { STEPS = 12 };
+    char path[64];
+    snprintf(path, sizeof path, "%s/optimizer.safetensors", folder);
+    qn_gpt *gpt = gpt_new(context);
+    struct recipe recipe = {4, CONTEXT, 1, .average = 0.6};
+    struct learner learner = learner_of(gpt, recipe);
+    qn_tensor *weight = qn_store_find(qn_gpt_parameters(gpt), "transformer.ln_f.weight");
+    float values[32], found[32];
+    double average = 0, loss = 0, resumed = 0;
+    for (int t = 1; t <= STEPS; t++) {
+        double decay = fmin(0.6, (1.0 + t) / (10.0 + t));
+        step(&learner, 0);
+        qn_tensor_read(weight, values);
+        average = decay * average + (1 - decay) * values[5];
+    }
+    qn_trainer_swap_average(learner.trainer);
+    qn_tensor_read(weight, found);
+    ok(fabs(found[5] - average) < 1e-6 && found[5] != values[5],
+       "the average of a weight is %.7f, by hand %.7f", (double)found[5], average);
+    ok(qn_trainer_pass(learner.trainer) != QN_OK, "no step while they are exchanged");
+    qn_clear_error(context);
+    bool is_saved = qn_trainer_save(learner.trainer, path) == QN_OK;
+    qn_trainer_swap_average(learner.trainer);
+    qn_tensor_read(weight, found);
+    ok(memcmp(found, values, sizeof found) == 0, "exchanged again, the weights are there");
+    loss = step(&learner, 0).loss;
+    qn_tensor_read(weight, values);
+    qn_trainer_free(learner.trainer);
+
+    qn_fill(weight, 7); /* what a model's file has: here it is read from this one */
+    learner = learner_of(gpt, recipe);
+    ok(is_saved && qn_trainer_load(learner.trainer, path) == QN_OK, "saved and loaded");
+    qn_tensor_read(weight, found);
+    ok(found[5] != 7, "the weights come from the optimizer's file");
+    resumed = step(&learner, 0).loss;
+    qn_tensor_read(weight, found);
+    ok(loss == resumed && memcmp(found, values, sizeof found) == 0, "and go on as before");
+    qn_trainer_free(learner.trainer);
+    qn_gpt_free(gpt);
+}
+
 /* A scale that makes gradients overflow falls until they do not; one that does not is doubled after 2000 steps. */
 static void test_loss_scale(qn_context *context)
 {
@@ -536,6 +581,7 @@ int main(void)
     test_optimizers(context, folder);
     test_types(context, folder);
     test_loss_scale(context);
+    test_average(context, folder);
     test_refusals(context);
     test_anomaly();
     qn_close(context);

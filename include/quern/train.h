@@ -92,6 +92,9 @@ struct qn_training {
     /* By what the loss is multiplied at first, for gradients in f16; 0: it is not.  Halved after a step whose gradient is not finite,
      * doubled after 2000 others in a row (Micikevicius et al., "Mixed precision training", 2018). */
     double loss_scale;
+    /* Of the parameters a moving average is kept: after update number t, from 1, it becomes d (average) + (1 - d) (parameters), d being the
+     * lesser of this and (1 + t) / (10 + t), as TensorFlow's ExponentialMovingAverage has it.  0: none. */
+    double average;
 };
 
 /* A trainer minimises a loss over a store.  Step number, moments and counts are on the device; a step
@@ -132,7 +135,11 @@ qn_trainer_steps(const qn_trainer *trainer); /* started, those before a resume c
 struct qn_memory qn_trainer_memory(const qn_trainer *trainer);
 size_t qn_trainer_kept_bytes(const qn_trainer *trainer); /* by the optimizer, from step to step */
 
-/* Moments and counters, to and from a file: with them a run goes on exactly. */
+/* Exchanges the parameters and their moving average: to measure or save the average, and again to go on.  Nothing happens if there is none. */
+int qn_trainer_swap_average(qn_trainer *trainer);
+
+/* Moments and counters, to and from a file: with them a run goes on exactly.  If there is a moving average, the parameters themselves are in
+ * this file, since the model's has the average: load the model first. */
 int qn_trainer_save(qn_trainer *trainer, const char *path);
 int qn_trainer_load(qn_trainer *trainer, const char *path);
 

@@ -58,6 +58,7 @@ static struct qn_training training_of(const struct settings *settings)
         .clip = settings->clip,
         .accumulate = settings->accumulate,
         .seed = settings->seed,
+        .average = settings->average,
         .loss_scale = type_of(settings) == QN_F16 ? settings->loss_scale : 0,
     };
     schedule_named(settings->schedule, &training.schedule.kind);

@@ -59,6 +59,7 @@ static const struct setting {
     SETTING("clip", REAL, clip, false),
     SETTING("dtype", TEXT, dtype, false),
     SETTING("loss-scale", REAL, loss_scale, false),
+    SETTING("average", REAL, average, false),
     SETTING("seed", WHOLE, seed, false),
     SETTING("patience", WHOLE, patience, false),
     SETTING("eval-every", WHOLE, eval_every, true),

@@ -30,6 +30,7 @@ struct settings {
     double weight_decay, beta1, beta2, momentum, clip;
     const char *dtype; /* see type_named() */
     double loss_scale; /* of f16, at first */
+    double average;    /* decay of the weights' moving average; 0: none */
     uint64_t seed, eval_every, eval_batches, patience;
 };
 

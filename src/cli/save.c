@@ -74,12 +74,17 @@ bool session_is_broken(const struct session *session)
     return session->skipped_in_a_row > 0 && !isfinite(session->latest.loss);
 }
 
-int session_settle(struct session *session, bool validates)
+/* The parameters for their average, or back. */
+static int swap_average(struct session *session)
+{
+    int status = qn_trainer_swap_average(session->learner.trainer);
+    return status == QN_OK ? EXIT_SUCCESS : session_fail_library(session);
+}
+
+static int settle(struct session *session, bool validates)
 {
     bool is_best = session->learner.evaluator == NULL;
-    int status = session_collect_reports(session, 0);
-    if (status != EXIT_SUCCESS || session->saved == session->run.step || session_is_broken(session))
-        return status;
+    int status = EXIT_SUCCESS;
     double began = seconds_now(); /* waiting for steps is training; what follows is not */
     if (validates)
         status = validate(session, &is_best);
@@ -93,4 +98,15 @@ int session_settle(struct session *session, bool validates)
     status = save(session, is_best);
     session->paused += seconds_now() - began;
     return status;
+}
+
+int session_settle(struct session *session, bool validates)
+{
+    int status = session_collect_reports(session, 0);
+    if (status != EXIT_SUCCESS || session->saved == session->run.step || session_is_broken(session))
+        return status;
+    status = swap_average(session);
+    if (status == EXIT_SUCCESS)
+        status = settle(session, validates);
+    return status == EXIT_SUCCESS ? swap_average(session) : status;
 }

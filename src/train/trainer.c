@@ -105,6 +105,8 @@ qn_trainer *qn_trainer_new(qn_store *parameters, const struct qn_training *optio
     trainer->state.step = number(trainer, "step", QN_I32, 1);
     trainer->state.skipped = number(trainer, "skipped", QN_I32, 1);
     trainer->state.key = number(trainer, "key", QN_I32, 2);
+    if (trainer->options.average > 0)
+        trainer->average = qn_store_like(parameters, "parameters");
     if (trainer->options.loss_scale > 0) {
         trainer->state.scale = number(trainer, "loss_scale", QN_F32, 1);
         trainer->state.passed = number(trainer, "passed", QN_I32, 1);
@@ -136,6 +138,9 @@ void qn_trainer_free(qn_trainer *trainer)
         qn_plan_free(trainer->update);
     qn_graph_free(trainer->graph);
     qn_graph_free(trainer->update_graph);
+    qn_plan_free(trainer->swap);
+    qn_graph_free(trainer->swap_graph);
+    qn_store_free(trainer->average);
     qn_tensor_free(trainer->state.step);
     qn_tensor_free(trainer->state.skipped);
     qn_tensor_free(trainer->state.key);
@@ -243,9 +248,26 @@ static struct qn_update control(qn_trainer *trainer, qn_graph *graph, qn_node *c
                               .gate = gate};
 }
 
-static void update_one(const struct qn_optimizer *optimizer, qn_tensor *parameters,
-                       qn_tensor *const *kept, size_t n_kept, qn_node *gradient,
-                       struct qn_update numbers, struct roots *roots)
+/* Moves the average towards parameters that were updated; but not after a step that is skipped. */
+static void update_average(const qn_trainer *trainer, qn_tensor *average, qn_node *updated,
+                           struct qn_update numbers, struct roots *roots)
+{
+    if (!average)
+        return;
+    qn_graph *graph = qn_node_graph(numbers.t);
+    qn_node *old = qn_leaf(graph, average),
+            *growing = qn_div(qn_offset(numbers.t, 1), qn_offset(numbers.t, 10)),
+            *decay = qn_minimum(growing, qn_constant(graph, trainer->options.average)),
+            *step = qn_sub(qn_constant(graph, 1), decay);
+    qn_node *moved = qn_add(old, qn_mul(step, qn_sub(updated, old)));
+    add_root(roots, qn_assign(average, qn_where(numbers.gate, moved, old)));
+}
+
+/* Updates a tensor or a buffer, its states and, if there is one, its average. */
+static void update_one(const qn_trainer *trainer, const struct qn_optimizer *optimizer,
+                       qn_tensor *parameters, qn_tensor *average, qn_tensor *const *kept,
+                       size_t n_kept, qn_node *gradient, struct qn_update numbers,
+                       struct roots *roots)
 {
     qn_graph *graph = qn_node_graph(numbers.t);
     qn_node *states[QN_OPTIMIZER_STATES];
@@ -254,6 +276,7 @@ static void update_one(const struct qn_optimizer *optimizer, qn_tensor *paramete
     qn_node *updated =
         qn_optimizer_update(optimizer, qn_leaf(graph, parameters), gradient, numbers, states);
     add_root(roots, qn_assign(parameters, updated));
+    update_average(trainer, average, updated, numbers, roots);
     for (size_t i = 0; i < n_kept; i++)
         add_root(roots, qn_assign(kept[i], updated ? states[i] : NULL));
 }
@@ -277,8 +300,10 @@ static void update_tensors(qn_trainer *trainer, size_t buffer, qn_node *gradient
                 qn_store_find(trainer->kept[0], kept_name(states[j].name, tensor->name, text));
         size_t begin = entry->offset / sizeof(float);
         qn_node *part = qn_slice(gradient, 0, begin, begin + qn_shape_count(tensor->shape));
-        update_one(&optimizer, tensor, kept, n_kept, qn_reshape(part, tensor->shape), numbers,
-                   roots);
+        qn_tensor *average =
+            trainer->average ? qn_store_find(trainer->average, tensor->name) : NULL;
+        update_one(trainer, &optimizer, tensor, average, kept, n_kept,
+                   qn_reshape(part, tensor->shape), numbers, roots);
     }
 }
 
@@ -298,8 +323,10 @@ static void update(qn_trainer *trainer, qn_graph *graph, qn_node *const *gradien
             qn_tensor *kept[QN_OPTIMIZER_STATES];
             for (size_t j = 0; j < trainer->n_kept; j++)
                 kept[j] = qn_store_buffer(trainer->kept[j], trained);
-            update_one(&optimizer, qn_store_buffer(trainer->parameters, i), kept, trainer->n_kept,
-                       gradient, numbers, roots);
+            qn_tensor *average =
+                trainer->average ? qn_store_buffer(trainer->average, trained) : NULL;
+            update_one(trainer, &optimizer, qn_store_buffer(trainer->parameters, i), average, kept,
+                       trainer->n_kept, gradient, numbers, roots);
         } else {
             update_tensors(trainer, i, gradient, numbers, roots);
         }
@@ -366,6 +393,25 @@ static void make_accumulation(qn_trainer *trainer, qn_node *loss, qn_node *const
     free(sums);
 }
 
+/* The plan that exchanges parameters and averages. */
+static int make_swap(qn_trainer *trainer)
+{
+    qn_graph *graph = trainer->swap_graph = qn_graph_new(trainer->context);
+    size_t buffers = qn_store_buffers(trainer->parameters), trained = 0;
+    struct roots roots = {.context = trainer->context};
+    for (size_t i = 0; graph && i < buffers; i++) {
+        if (qn_store_buffer_group(trainer->parameters, i) == QN_FROZEN)
+            continue;
+        qn_tensor *a = qn_store_buffer(trainer->parameters, i),
+                  *b = qn_store_buffer(trainer->average, trained++);
+        add_root(&roots, qn_assign(a, qn_leaf(graph, b)));
+        add_root(&roots, qn_assign(b, qn_leaf(graph, a)));
+    }
+    trainer->swap = qn_plan_new(graph, roots.nodes, roots.count);
+    free(roots.nodes);
+    return trainer->swap ? QN_OK : (int)trainer->context->status;
+}
+
 int qn_trainer_minimise(qn_trainer *trainer, qn_node *loss)
 {
     if (!trainer || !loss)
@@ -389,6 +435,8 @@ int qn_trainer_minimise(qn_trainer *trainer, qn_node *loss)
         make_step(trainer, loss, packed, &roots);
     free(packed);
     free(roots.nodes);
+    if (status == QN_OK && trainer->average)
+        status = make_swap(trainer);
     return trainer->pass && trainer->update ? status : (int)context->status;
 }
 
@@ -401,12 +449,24 @@ qn_plan *qn_trainer_plan(qn_trainer *trainer)
 
 int qn_trainer_pass(qn_trainer *trainer)
 {
+    if (trainer->is_swapped)
+        return context_fail(trainer->context, QN_ERROR_INVALID,
+                            "trainer: the parameters are exchanged for their average; exchange "
+                            "them again before going on");
     int status = qn_run(trainer->pass);
     if (status != QN_OK)
         return status;
     trainer->passes++;
     if (trainer->update != trainer->pass && trainer->passes % trainer->options.accumulate == 0)
         status = qn_run(trainer->update);
+    return status;
+}
+
+int qn_trainer_swap_average(qn_trainer *trainer)
+{
+    int status = trainer && trainer->swap ? qn_run(trainer->swap) : QN_OK;
+    if (trainer && trainer->swap && status == QN_OK)
+        trainer->is_swapped = !trainer->is_swapped;
     return status;
 }
 
@@ -480,5 +540,7 @@ size_t qn_trainer_kept_bytes(const qn_trainer *trainer)
     for (size_t i = 0; i < trainer->n_kept; i++)
         for (size_t j = 0; j < qn_store_buffers(trainer->kept[i]); j++)
             bytes += qn_tensor_bytes(qn_store_buffer(trainer->kept[i], j));
+    for (size_t i = 0; trainer->average && i < qn_store_buffers(trainer->average); i++)
+        bytes += qn_tensor_bytes(qn_store_buffer(trainer->average, i));
     return bytes;
 }

@@ -20,6 +20,10 @@ struct qn_trainer {
      * tensors "STATE.PARAMETER". */
     qn_store *kept[QN_OPTIMIZER_STATES];
     size_t n_kept;
+    qn_store *average; /* or, while they are exchanged, the parameters; NULL: there is none */
+    bool is_swapped;
+    qn_graph *swap_graph;
+    qn_plan *swap;
     qn_store *sum; /* of gradients, while accumulating; else NULL */
     qn_tensor *loss_sum;
     struct qn_training options;

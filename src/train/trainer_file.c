@@ -28,7 +28,7 @@ static size_t file_count(const qn_trainer *trainer)
     size_t count = number_tensors(trainer, numbers);
     for (size_t i = 0; i < trainer->n_kept; i++)
         count += qn_store_count(trainer->kept[i]);
-    return count;
+    return count + (trainer->average ? qn_store_count(trainer->average) : 0);
 }
 
 /* Tensor number `index` of the file, and the state of which it is one of many, or NULL. */
@@ -41,8 +41,12 @@ static qn_tensor *file_tensor(const qn_trainer *trainer, size_t index, const cha
         return numbers[index];
     index -= count;
     size_t store = 0;
-    for (; index >= qn_store_count(trainer->kept[store]); store++)
+    for (; store < trainer->n_kept && index >= qn_store_count(trainer->kept[store]); store++)
         index -= qn_store_count(trainer->kept[store]);
+    if (store == trainer->n_kept) {
+        *state = trainer->average->name;
+        return qn_store_tensor(trainer->average, index);
+    }
     if (qn_optimizer_is_element_wise(&trainer->options.optimizer))
         *state = trainer->kept[store]->name;
     return qn_store_tensor(trainer->kept[store], index);
@@ -64,7 +68,7 @@ static int file_values(void *trainer, size_t index, void *values)
     return qn_tensor_read(file_tensor(trainer, index, &state), values);
 }
 
-int qn_trainer_save(qn_trainer *trainer, const char *path)
+static int save(qn_trainer *trainer, const char *path)
 {
     size_t count = file_count(trainer);
     if (trainer->passes % trainer->options.accumulate != 0)
@@ -92,6 +96,18 @@ int qn_trainer_save(qn_trainer *trainer, const char *path)
     free(names);
     free(tensors);
     return status;
+}
+
+/* The store of averages is written while it has the parameters. */
+int qn_trainer_save(qn_trainer *trainer, const char *path)
+{
+    bool swaps = trainer->average && !trainer->is_swapped;
+    int status = swaps ? qn_trainer_swap_average(trainer) : QN_OK, saved = QN_OK;
+    if (status == QN_OK)
+        saved = save(trainer, path);
+    if (status == QN_OK && swaps)
+        status = qn_trainer_swap_average(trainer);
+    return saved == QN_OK ? status : saved;
 }
 
 static int load_tensor(qn_trainer *trainer, const qn_safetensors *file, const char *path,
@@ -145,5 +161,8 @@ int qn_trainer_load(qn_trainer *trainer, const char *path)
     trainer->first_step = status == QN_OK ? (uint64_t)steps : 0;
     trainer->first_run = trainer->update ? qn_runs(trainer->update) : 0;
     trainer->passes = 0;
-    return status == QN_OK && trainer->context->device ? trainer_clear_sums(trainer) : status;
+    if (status == QN_OK && trainer->context->device)
+        status = trainer_clear_sums(trainer);
+    trainer->is_swapped = trainer->average != NULL;
+    return status == QN_OK && trainer->context->device ? qn_trainer_swap_average(trainer) : status;
 }
