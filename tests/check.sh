@@ -5,8 +5,9 @@ quern=$BUILDDIR/quern
 folder=$(mktemp -d "${TMPDIR:-/tmp}/quern-test-XXXXXX") || exit 1
 cd "$folder" || exit 1
 trap 'cd /; rm -rf "$folder"' EXIT
-mkdir wrong broken
+mkdir wrong broken deadly
 sed 's|sum += |sum += 0.01f + |' "$SRCDIR/cl/softmax.cl" >wrong/softmax.cl
+sed 's|float all = |dx[-100000000000] = 1.0f; float all = |' "$SRCDIR/cl/softmax.cl" >deadly/softmax.cl
 sed 's|kernel void|kernel viod|' "$SRCDIR/cl/softmax.cl" >broken/softmax.cl
 
 # The exit status of `quern check` with these words; out.tmp and err.tmp have what it says.
@@ -67,6 +68,14 @@ loses_no_others()
         mentions out.tmp '^not ok 1 - softmax 3x5x37: it cannot be run$' && mentions out.tmp '^# softmax.cl does not compile' &&
         mentions out.tmp '^ok [0-9]* - layer_norm ' && ! grep '^not ok [0-9]* - layer_norm' out.tmp
 }
+# On a CPU the driver, and all of its process, dies of a write outside of memory; the rows before and after are tested all the same.
+survives_deaths()
+{
+    QUERN_CL_DIR=deadly exits 1 --op softmax layer_norm --dtype f32 && is_tap &&
+        mentions out.tmp '^# rows: the driver ended the process: signal 11 ' &&
+        mentions out.tmp '^not ok 1 - softmax: the driver ended the process: signal 11 ' &&
+        mentions out.tmp '^ok [0-9]* - layer_norm ' && ! grep '^not ok [0-9]* - layer_norm' out.tmp
+}
 is_listed()
 {
     exits 0 --list && mentions out.tmp '^rows softmax$' && mentions out.tmp '^matmul matmul_ta$'
@@ -89,6 +98,11 @@ check "several rows" has_both
 check "gradients only" only_gradients
 check "a row that is wrong, with all that a vendor needs" is_reported
 check "a kernel that does not compile loses no other row" loses_no_others
+if "$quern" devices | grep -A3 '^\*' | grep -q 'class *CPU'; then
+    check "a driver that dies loses no other row" survives_deaths
+else
+    skip "a driver that dies: GPUs do not die of a write outside of memory"
+fi
 check "the list" is_listed
 check "a row that there is not" unknown_row
 check "a device that there is not" unknown_device

@@ -24,15 +24,16 @@
 #define TAP_FORMAT(index, first)
 #endif
 
-static struct {
+struct tap {
     int run, failed;
-} tap;
+};
+static struct tap tap_here, *tap = &tap_here; /* elsewhere if processes share it */
 
 static void tap_result(bool passed, const char *format, va_list arguments)
 {
-    tap.run++;
-    tap.failed += !passed;
-    printf("%sok %d - ", passed ? "" : "not ", tap.run);
+    tap->run++;
+    tap->failed += !passed;
+    printf("%sok %d - ", passed ? "" : "not ", tap->run);
     vprintf(format, arguments);
     putchar('\n');
     fflush(stdout);
@@ -75,8 +76,8 @@ TAP_UNUSED TAP_FORMAT(3, 4) static bool is_int(long long found, long long expect
 /* One test that cannot run here, and why. */
 TAP_UNUSED static void skip(const char *reason)
 {
-    tap.run++;
-    printf("ok %d # SKIP %s\n", tap.run, reason);
+    tap->run++;
+    printf("ok %d # SKIP %s\n", tap->run, reason);
     fflush(stdout);
 }
 
@@ -96,11 +97,11 @@ TAP_UNUSED TAP_FORMAT(1, 2) static void bail_out(const char *format, ...)
 /* Prints the plan; returns the exit status of main(). */
 TAP_UNUSED static int done_testing(void)
 {
-    printf("1..%d\n", tap.run);
-    if (tap.failed)
-        printf("# %d of %d failed\n", tap.failed, tap.run);
+    printf("1..%d\n", tap->run);
+    if (tap->failed)
+        printf("# %d of %d failed\n", tap->failed, tap->run);
     fflush(stdout);
-    return tap.failed || tap.run == 0;
+    return tap->failed || tap->run == 0;
 }
 
 #endif

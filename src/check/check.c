@@ -24,6 +24,7 @@
 
 #include "check/check.h"
 #include "check/operands.h"
+#include "check/process.h"
 #include "check/rows.h"
 #include "tests/tap.h"
 
@@ -488,6 +489,8 @@ struct group {
     qn_graph *graph;
     struct check *checks;
     size_t count;
+    bool is_row;  /* one row of the group */
+    bool is_lost; /* the device is: nothing more runs on it */
 };
 
 static qn_plan *plan_of(struct group *group)
@@ -634,16 +637,19 @@ static void run_variant(struct group *group, const char *forced)
     if (plan)
         compare_plan(group, plan, forced);
     qn_plan_free(plan);
+    group->is_lost = context->status == QN_ERROR_DEVICE && !group->is_row;
     if (plan && *qn_error(context)) {
         ok(false, "%s %s: %s", group->name, forced, qn_error(context));
         qn_clear_error(context);
     }
-    for (size_t i = 0; !plan && i < group->count; i++) {
-        struct group one = {group->name, group->graph, &group->checks[i], 1};
+    for (size_t i = 0; !plan && !group->is_lost && i < group->count; i++) {
+        struct group one = {
+            .name = group->name, .graph = group->graph, .checks = &group->checks[i], .count = 1};
         if (!group->checks[i].takes_part)
             continue;
         qn_clear_error(context);
         qn_plan *alone = run_plan(&one, forced);
+        group->is_lost = context->status == QN_ERROR_DEVICE;
         if (alone)
             compare_plan(&one, alone, forced);
         else
@@ -674,10 +680,12 @@ static bool is_wanted(const struct check_options *options, const struct row *row
     return is_named && (!options->gradients_only || row->wrt) && has_type(row, type);
 }
 
-static void run_group(qn_context *context, const struct check_options *options, enum qn_type type,
+/* Rows of a group; false if the device was lost on the way. */
+static bool run_group(qn_context *context, const struct check_options *options, enum qn_type type,
                       const struct row *rows, size_t n_rows)
 {
-    struct group group = {.name = rows->group, .graph = qn_graph_new(context)};
+    struct group group = {
+        .name = rows->group, .graph = qn_graph_new(context), .is_row = n_rows == 1};
     group.checks = calloc(n_rows * MAX_CASES, sizeof *group.checks);
     if (!group.graph || !group.checks)
         bail_out("out of memory");
@@ -700,7 +708,7 @@ static void run_group(qn_context *context, const struct check_options *options, 
         is_alternative_asked = is_alternative_asked || strcmp(options->variant, names[i]) == 0;
     if (group.count && !is_alternative_asked)
         run_variant(&group, "");
-    for (size_t i = 0; i < n_names; i++) {
+    for (size_t i = 0; !group.is_lost && i < n_names; i++) {
         if (options->variant && strcmp(options->variant, names[i]) != 0)
             continue;
         for (size_t j = 0; j < group.count; j++)
@@ -713,6 +721,7 @@ static void run_group(qn_context *context, const struct check_options *options, 
     free(group.checks);
     qn_graph_free(group.graph);
     arrays_free();
+    return !group.is_lost;
 }
 
 /* ---- All tables ---- */
@@ -756,37 +765,133 @@ static qn_context *open_as(const struct check_options *options, const struct pre
     return context;
 }
 
-static void run_tables(qn_context *context, const struct check_options *options,
-                       const struct pretence *pretence)
+/* ---- Processes ---- */
+
+enum { WHOLE = -1, UNFINISHED = 4 };
+
+/* Where the tests are, in memory that parent and children share: a driver that ends a process, or a device that is lost, takes with
+ * it the row that it was at.  Only children open devices. */
+struct progress {
+    const struct check_options *options;
+    struct tap tap;
+    struct qn_caps native;
+    char device[512];
+    size_t pretence, type, table;
+    int row; /* WHOLE: all rows of the table, in one plan */
+};
+
+/* Table number `index` of all; NULL behind the last. */
+static const struct table *table_at(size_t index)
 {
-    note("%s, QUERN_CAPS=\"%s\"", qn_device_name(context), context->pretended);
-    for (int type = 0; type < QN_TYPES; type++)
-        for (size_t i = 0; pretence->types & options->types & 1u << type && i < TABLES; i++)
-            for (const struct table *table = tables[i]; table->rows; table++)
-                if (pretence->rows == ALL || pretence->rows == table->kind)
-                    run_group(context, options, (enum qn_type)type, table->rows, table->count);
+    for (size_t i = 0; i < TABLES; i++)
+        for (const struct table *table = tables[i]; table->rows; table++)
+            if (index-- == 0)
+                return table;
+    return NULL;
+}
+
+/* Goes on behind the rows that it is at; those of a table that were lost together come again one by one. */
+static void step_on(struct progress *progress, bool is_lost)
+{
+    const struct table *table = table_at(progress->table);
+    if (progress->row == WHOLE && is_lost) {
+        progress->row = 0;
+    } else if (progress->row == WHOLE || (size_t)++progress->row == table->count) {
+        progress->row = WHOLE;
+        progress->table++;
+    }
+    if (!table_at(progress->table)) {
+        progress->table = 0;
+        progress->type++;
+    }
+}
+
+static bool run_here(const struct progress *progress, qn_context *context)
+{
+    const struct pretence *pretence = &pretences[progress->pretence];
+    const struct table *table = table_at(progress->table);
+    bool has_type = pretence->types & progress->options->types & 1u << progress->type;
+    if (!has_type || (pretence->rows != ALL && pretence->rows != table->kind))
+        return true;
+    bool is_whole = progress->row == WHOLE;
+    return run_group(context, progress->options, (enum qn_type)progress->type,
+                     &table->rows[is_whole ? 0 : progress->row], is_whole ? table->count : 1);
+}
+
+/* A child: the tests of a pretence, from where the one before it ended. */
+static int run_pretence(void *user)
+{
+    struct progress *progress = user;
+    char caps[512];
+    tap = &progress->tap;
+    qn_context *context =
+        open_as(progress->options, &pretences[progress->pretence], caps, sizeof caps);
+    if (progress->pretence == 0) {
+        progress->native = context->caps;
+        snprintf(progress->device, sizeof progress->device, "%s", qn_device_name(context));
+    }
+    bool is_native = context->caps.device_class == progress->native.device_class &&
+                     context->caps.float_width == progress->native.float_width;
+    bool is_well = true;
+    if (progress->pretence > 0 && is_native)
+        progress->type = QN_TYPES;
+    else
+        note("%s, QUERN_CAPS=\"%s\"", qn_device_name(context), context->pretended);
+    while (is_well && progress->type < QN_TYPES) {
+        is_well = run_here(progress, context);
+        step_on(progress, !is_well);
+    }
     struct qn_counters counters = qn_counters(context);
     note("%zu kernels built, %zu programs loaded, %.1f s", counters.kernels_built,
          counters.programs_loaded, counters.build_seconds);
+    qn_close(context);
+    return is_well ? EXIT_SUCCESS : UNFINISHED;
+}
+
+/* What was lost with a child. */
+static void report_death(struct progress *progress, const char *how)
+{
+    if (progress->type == QN_TYPES) {
+        ok(false, "the driver ended the process at its end: %s", how);
+        return;
+    }
+    const struct row *rows = table_at(progress->table)->rows;
+    if (progress->row == WHOLE)
+        note("%s: the driver ended the process: %s; now its rows one by one", rows->group, how);
+    else
+        ok(false, "%s: the driver ended the process: %s", rows[progress->row].name, how);
+    step_on(progress, true);
+}
+
+/* False if no test makes sense. */
+static bool run_to_the_end(struct progress *progress)
+{
+    int status = UNFINISHED;
+    progress->type = progress->table = 0;
+    progress->row = WHOLE;
+    while (status == UNFINISHED || (status == -1 && progress->type < QN_TYPES)) {
+        char how[128];
+        status = process_run(run_pretence, progress, how, sizeof how);
+        if (status == -1)
+            report_death(progress, how);
+    }
+    return status == EXIT_SUCCESS || status == -1;
 }
 
 int check_operations(const struct check_options *options)
 {
-    struct qn_caps native = {0};
-    char name[512] = "";
-    for (size_t i = 0; i < PRETENCES; i++) {
-        char caps[512];
-        qn_context *context = open_as(options, &pretences[i], caps, sizeof caps);
-        if (i == 0) {
-            native = context->caps;
-            snprintf(name, sizeof name, "%s", qn_device_name(context));
-        }
-        bool is_native = context->caps.device_class == native.device_class &&
-                         context->caps.float_width == native.float_width;
-        if (i == 0 || !is_native)
-            run_tables(context, options, &pretences[i]);
-        qn_close(context);
-    }
-    fprintf(stderr, "%s: %d tests, %d failed\n", name, tap.run, tap.failed);
-    return done_testing();
+    struct progress *progress = shared_new(sizeof *progress);
+    if (!progress)
+        bail_out("out of memory");
+    progress->options = options;
+    tap = &progress->tap;
+    bool goes_on = true;
+    for (; goes_on && progress->pretence < PRETENCES; progress->pretence++)
+        goes_on = run_to_the_end(progress);
+    if (goes_on)
+        fprintf(stderr, "%s: %d tests, %d failed\n", progress->device, tap->run, tap->failed);
+    int status = goes_on ? done_testing() : EXIT_FAILURE;
+    tap = &tap_here;
+    shared_free(progress, sizeof *progress);
+    return status;
 }

@@ -258,7 +258,8 @@ const struct command commands[] = {
         "Holds every operation, in every variant that fits, against arithmetic in double, and its gradient against differences; on the "
         "device as it is, and as it pretends to be others.  Looks, too, for writes outside of results and for results that differ from "
         "run to run.  Prints TAP (see `prove`); a test that fails is followed by variant, kernels, element, what was found and expected, "
-        "and the command that repeats it.  The exit status is 1 if one failed.",
+        "and the command that repeats it.  A driver that crashes takes no more with it than the row that it was at.  The exit "
+        "status is 1 if a test failed.",
         check_options, LENGTH(check_options), command_check, check_examples,
     },
     {
