@@ -122,11 +122,18 @@ static double unit_of(enum qn_type type, double magnitude)
     return ldexp(1, exponent - 1 - mantissa_bits(type));
 }
 
-/* How many such units rounding may cost.  In f32 a sum of some thousand terms, one after the other, is off by the root of their number;
- * 16 bits are rounded to once for each node, either way where the f32 sum lies between. */
-static double units_allowed(enum qn_type type, size_t n_nodes)
+/* How many such units rounding may cost a unit's output.  In f32 a sum of n terms, one after the other, is off by about the root of n: of
+ * some thousand terms anywhere, or of as many as each number of the output has of the largest input.  16 bits are rounded to once for each
+ * node, either way where the f32 sum lies between. */
+static double units_allowed(const struct unit *unit, const struct qn_value *value)
 {
-    return type == QN_F32 ? 64 : type_is_real(type) ? 2 * (double)n_nodes : 0;
+    size_t most = 0, count = qn_shape_count(value->shape);
+    if (value->type != QN_F32)
+        return type_is_real(value->type) ? 2 * (double)unit->n_nodes : 0;
+    for (size_t i = 0; i < unit->n_nodes; i++)
+        for (size_t j = 0; j < unit->nodes[i]->n_inputs; j++)
+            most = size_max(most, qn_shape_count(*qn_in(unit->nodes[i], j)));
+    return fmax(64, sqrt((double)most / (double)count));
 }
 
 /* Moves each number by a 128th to 256th up or down, a different way each, where there is something to move. */
@@ -309,7 +316,7 @@ static int differs(struct comparison *comparison, const struct unit *unit, size_
     const struct qn_value *shape = &output.node->outputs[output.index];
     const void *standard = comparison->values[value_index(output.node, output.index)];
     double most = greatest(shape->type, standard, qn_shape_count(shape->shape)), terms;
-    found->allowed = units_allowed(shape->type, unit->n_nodes);
+    found->allowed = units_allowed(unit, shape);
     found->unit = unit_of(shape->type, most);
     describe_elements(found, shape, standard, value);
     if (found->different == 0)
