@@ -1,5 +1,10 @@
 /* The operations of a graph.  Each takes nodes of one graph and returns a new node of it, or NULL: see quern.h.  All have
- * gradients but those that say otherwise.  "axis" counts from 0, or from the end if negative. */
+ * gradients but those that say otherwise.  "axis" counts from 0, or from the end if negative.
+ *
+ * Real numbers are f32, f16 or bf16; "f32" of one that says so.  All is computed in f32 and rounded to the type of the operands, to
+ * the nearest, also where operations share a kernel: so fusion changes nothing in the numbers.  Of f32 and 16 bits together element-wise operations make
+ * f32; constants take the type of the others; sums and means are f32.  The others want operands of one type.  Gradients have the
+ * type of what they belong to, but those of leaves are f32. */
 #ifndef QUERN_OPS_H
 #define QUERN_OPS_H
 
@@ -9,7 +14,7 @@
 extern "C" {
 #endif
 
-/* ---- Element-wise: f32 (arithmetic, comparisons and where also i32); shapes broadcast as in NumPy ---- */
+/* ---- Element-wise: real numbers (arithmetic, comparisons and where also i32); shapes broadcast as in NumPy ---- */
 
 qn_node *qn_add(qn_node *a, qn_node *b); /* a + b */
 qn_node *qn_sub(qn_node *a, qn_node *b); /* a - b */
@@ -45,7 +50,7 @@ qn_node *qn_silu(qn_node *x);     /* x / (1 + e^-x) */
 qn_node *qn_swiglu(qn_node *gate, qn_node *up); /* silu(gate) up (Shazeer, 2020) */
 qn_node *qn_is_finite(qn_node *x); /* 1 where x is neither infinite nor NaN, else 0; no gradient */
 
-/* Comparisons give f32 1 or 0; no gradient. */
+/* Comparisons give 1 or 0, of i32 as f32; no gradient. */
 qn_node *qn_less(qn_node *a, qn_node *b);          /* a < b */
 qn_node *qn_less_equal(qn_node *a, qn_node *b);    /* a <= b */
 qn_node *qn_greater(qn_node *a, qn_node *b);       /* a > b */
@@ -55,7 +60,7 @@ qn_node *qn_not_equal(qn_node *a, qn_node *b);     /* a != b */
 
 qn_node *qn_where(qn_node *condition, qn_node *a,
                   qn_node *b);                   /* a where condition is not 0, else b */
-qn_node *qn_cast(qn_node *x, enum qn_type type); /* towards zero to i32; f32 and i32 */
+qn_node *qn_cast(qn_node *x, enum qn_type type); /* towards zero to i32; real numbers and i32 */
 
 /* Zeroes each element with probability p and divides the others by 1 - p (Srivastava et al., 2014).  `key` is an i32 vector
  * of two: a seed and a number that changes each step; `stream` tells the dropouts of a model apart.  The mask is a pure
@@ -94,10 +99,10 @@ int qn_split(qn_node *x, int axis, size_t count,
 
 /* ---- Along an axis ---- */
 
-qn_node *qn_cumsum(qn_node *x, int axis); /* element i is the sum of those up to i */
+qn_node *qn_cumsum(qn_node *x, int axis); /* of f32: element i is the sum of those up to i */
 qn_node *qn_argmax(
     qn_node *x,
-    int axis); /* i32: where the greatest is, the first of equals; the axis vanishes; no gradient */
+    int axis); /* i32, of f32: where the greatest is, the first of equals; the axis vanishes; no gradient */
 
 /* ---- Tables ---- */
 
@@ -215,7 +220,7 @@ struct qn_attention {
  * serves H / G neighbouring heads of q.  Tq x Tk is never stored (Dao et al., 2022). */
 qn_node *qn_attention(qn_node *q, qn_node *k, qn_node *v, struct qn_attention options);
 
-/* ---- Choosing; no gradients ---- */
+/* ---- Choosing, of f32; no gradients ---- */
 
 /* The k greatest of each row, greatest first, the first of equals first: (..., V) -> output 0 values, output 1 i32 indices
  * (..., k). */

@@ -15,7 +15,8 @@ struct cumsum_attributes {
 static bool infer_cumsum(qn_node *node)
 {
     if (node->inputs[0]->outputs[0].type != QN_F32)
-        return qn_node_fail(node, "of %s, not f32", qn_type_name(node->inputs[0]->outputs[0].type));
+        return qn_node_fail(node, "of %s, not f32: cast it first",
+                            qn_type_name(node->inputs[0]->outputs[0].type));
     node->outputs[0] = node->inputs[0]->outputs[0];
     return true;
 }

@@ -20,7 +20,8 @@ static bool infer_top_k(qn_node *node)
     qn_shape shape = *qn_in(node, 0);
     char text[SHAPE_TEXT];
     if (node->inputs[0]->outputs[0].type != QN_F32)
-        return qn_node_fail(node, "of %s, not f32", qn_type_name(node->inputs[0]->outputs[0].type));
+        return qn_node_fail(node, "of %s, not f32: cast it first",
+                            qn_type_name(node->inputs[0]->outputs[0].type));
     if (shape.rank == 0)
         return qn_node_fail(node, "of one number; there must be an axis to choose from");
     size_t *width = &shape.size[shape.rank - 1];
