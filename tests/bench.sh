@@ -117,8 +117,8 @@ voids_wrong_kernel()
 voids_wrong_text()
 {
     mkdir -p forgets
-    sed 's/store_lanes(sums\[h\]\[d\] \*/store_lanes(0.0f * sums[h][d] */' "$SRCDIR/cl/attention_decode_cpu.cl" >forgets/attention_decode_cpu.cl
-    sed 's/y\[lane + j \* GROUP\] = /&0.0f * /' "$SRCDIR/cl/attention_decode_gpu.cl" >forgets/attention_decode_gpu.cl
+    sed 's/store_lanes(sums/store_lanes(0.0f * sums/' "$SRCDIR/cl/attention_decode_cpu.cl" >forgets/attention_decode_cpu.cl
+    sed -e 's/part\[d\] = /&0.0f * /' -e 's/store(sums/store(0.0f * sums/' "$SRCDIR/cl/attention_decode_gpu.cl" >forgets/attention_decode_gpu.cl
     QUERN_CL_DIR=forgets exits 1 generate --shapes 64 && mentions out.tmp 'void: token .* is likelier'
 }
 refuses_rates()

@@ -46,6 +46,7 @@ static struct settings settings_of(const struct recipe *recipe)
         .learning_rate = 1e-4,
         .min_learning_rate = 1e-4,
         .optimizer = "adamw",
+        .dtype = "f32",
         .weight_decay = 0.1,
         .beta1 = 0.9,
         .beta2 = 0.99,
