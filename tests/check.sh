@@ -1,5 +1,5 @@
 #!/bin/sh
-# `quern check`: TAP that is well formed, rows that are wrong or do not compile, and mistakes.  tests/ops.sh runs all rows.
+# `quern check`: TAP that is well formed, rows that are wrong or do not compile, and mistakes.  tests/ops-*.sh run all rows.
 . "$SRCDIR/tests/tap.sh"
 quern=$BUILDDIR/quern
 folder=$(mktemp -d "${TMPDIR:-/tmp}/quern-test-XXXXXX") || exit 1

@@ -13,7 +13,8 @@ floor=local_memory=32768,max_work_group=64,fp16=0,subgroups=0
 runs()
 {
     cat <<END
-intel-operations         - quern check
+intel-operations         - quern check --dtype f32
+intel-16-bits            - quern check --dtype bf16
 intel-gpu-golden         class=gpu,$floor golden.t
 intel-gpu-training       class=gpu,$floor training.t
 intel-gpu-models         class=gpu,$floor golden_models.t
@@ -42,10 +43,11 @@ sanitized-config         - config.t
 sanitized-corpora        - corpora.t
 END
     for rows in device.t $llvmpipe; do
-        echo "llvmpipe-${rows%.t}" - "$(case $rows in *.t) echo "$rows" ;; *) echo "quern check --op $rows" ;; esac)"
+        echo "llvmpipe-${rows%.t}" - "$(case $rows in *.t) echo "$rows" ;; *) echo "quern check --dtype f32 --op $rows" ;; esac)"
     done
+    echo llvmpipe-16-bits - quern check --dtype bf16 --op softmax matmul_tb
     for rows in $oclgrind; do
-        echo "oclgrind-$rows" - quern check --op "$rows"
+        echo "oclgrind-$rows" - quern check --dtype f32 --op "$rows"
     done
 }
 

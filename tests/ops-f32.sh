@@ -1,0 +1,3 @@
+#!/bin/sh
+# Every operation in f32, every variant that fits, on the device as it is and as it pretends to be others.
+exec "$BUILDDIR/quern" check --dtype f32

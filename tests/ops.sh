@@ -1,3 +1,0 @@
-#!/bin/sh
-# Every operation, every variant that fits, on the device as it is and as it pretends to be others.
-exec "$BUILDDIR/quern" check "$@"
