@@ -206,7 +206,7 @@ inline void __attribute__((overloadable)) vstorev(floatv v, size_t i, global bf1
     {                                                                                              \
         int##n bits = as_int##n(v) & 0x7FFFFFFF, sign = (as_int##n(v) ^ bits) >> 16;               \
         int##n rounded = bits_rounded_to_f16(bits), small = as_int##n(as_float##n(bits) + 0.5f);   \
-        int##n half_bits = min(rounded >> 13, 0x477FF) - (112 << 10);                              \
+        int##n half_bits = min(rounded >> 13, 0x23C00) - (112 << 10);                              \
         half_bits = select(half_bits, small & 0x7FFFFF, bits < 0x38800000);                        \
         half_bits = select(half_bits, (int##n)(0x7E00), bits > 0x7F800000);                        \
         return convert_ushort##n((half_bits | sign) & 0xFFFF);                                     \
@@ -219,7 +219,38 @@ inline void __attribute__((overloadable)) vstorev(floatv v, size_t i, global bf1
         return as_float##n(as_int##n(v) | (all & 0x8000) << 16);                                   \
     }
 F16_ARITHMETIC(4)
-#if FLOAT_WIDTH == 8
+#if defined(__F16C__) && defined(__clang__) && FLOAT_WIDTH >= 8 /* x86 has an instruction */
+inline float8 __attribute__((overloadable)) floats_of_f16(ushort8 bits)
+{
+    return __builtin_ia32_vcvtph2ps256(as_short8(bits));
+}
+
+inline ushort8 __attribute__((overloadable)) f16_of(float8 v)
+{
+    return as_ushort8(__builtin_ia32_vcvtps2ph256(v, 0)); /* to the nearest */
+}
+
+inline float8 __attribute__((overloadable)) rounded_to_f16(float8 v)
+{
+    return floats_of_f16(f16_of(v));
+}
+#if FLOAT_WIDTH == 16
+inline float16 __attribute__((overloadable)) floats_of_f16(ushort16 bits)
+{
+    return (float16)(floats_of_f16(bits.lo), floats_of_f16(bits.hi));
+}
+
+inline ushort16 __attribute__((overloadable)) f16_of(float16 v)
+{
+    return (ushort16)(f16_of(v.lo), f16_of(v.hi));
+}
+
+inline float16 __attribute__((overloadable)) rounded_to_f16(float16 v)
+{
+    return (float16)(rounded_to_f16(v.lo), rounded_to_f16(v.hi));
+}
+#endif
+#elif FLOAT_WIDTH == 8
 F16_ARITHMETIC(8)
 #elif FLOAT_WIDTH == 16
 F16_ARITHMETIC(16)

@@ -14,7 +14,7 @@ runs()
 {
     cat <<END
 intel-operations         - quern check --dtype f32
-intel-16-bits            - quern check --dtype bf16
+intel-16-bits            - quern check --dtype f16
 intel-gpu-golden         class=gpu,$floor golden.t
 intel-gpu-training       class=gpu,$floor training.t
 intel-gpu-models         class=gpu,$floor golden_models.t
