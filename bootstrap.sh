@@ -259,7 +259,13 @@ check_drivers()
 {
     need "$driver_packages"
     say "Fetching Intel's OpenCL runtime into build/intel/"
-    tools/intel-opencl.sh build/intel || die "without it there is nothing to compare PoCL with"
+    mkdir -p build/drivers
+    rm -f build/drivers/intel.trs
+    tools/intel-opencl.sh build/intel || {
+        rm -rf build/intel/env
+        say "Intel's runtime cannot be fetched: what would run on it is SKIPPED"
+        echo ':test-result: SKIP there is no runtime of Intel' >build/drivers/intel.trs
+    }
     say "Building the tests, and in build/sanitized/ all of it with sanitizers"
     logged build/tests.log make -s -C build -j "$cores" check TESTS=
     mkdir -p build/sanitized
