@@ -1,38 +1,7 @@
 #!/bin/sh
 # `quern bench`: rows and JSON, what voids a row, and mistakes.  Sizes are tiny: nothing here is a measurement.
-. "$SRCDIR/tests/tap.sh"
-quern=$BUILDDIR/quern
-folder=$(mktemp -d "${TMPDIR:-/tmp}/quern-test-XXXXXX") || exit 1
-cd "$folder" || exit 1
-trap 'cd /; rm -rf "$folder"' EXIT
-
-# The exit status of `quern bench` with these words; out.tmp and err.tmp have what it says.
-exits()
-{
-    expected=$1
-    shift
-    status=0
-    "$quern" bench --seconds 0.05 "$@" >out.tmp 2>err.tmp || status=$?
-    [ "$status" = "$expected" ] || {
-        echo "exit status $status, expected $expected"
-        cat out.tmp err.tmp
-        return 1
-    }
-}
-mentions()
-{
-    grep -q -e "$2" "$1" || {
-        echo "no \"$2\" in:"
-        cat "$1"
-        return 1
-    }
-}
-usage_error()
-{
-    message=$1
-    shift
-    exits 2 "$@" && mentions err.tmp "$message"
-}
+command='bench --seconds 0.05'
+. "$SRCDIR/tests/command.sh"
 
 # The number of a row's key in json.tmp; "void" if the row is.
 value_of()

@@ -1,36 +1,12 @@
 #!/bin/sh
 # `quern check`: TAP that is well formed, rows that are wrong or do not compile, and mistakes.  tests/ops-*.sh run all rows.
-. "$SRCDIR/tests/tap.sh"
-quern=$BUILDDIR/quern
-folder=$(mktemp -d "${TMPDIR:-/tmp}/quern-test-XXXXXX") || exit 1
-cd "$folder" || exit 1
-trap 'cd /; rm -rf "$folder"' EXIT
+command='check'
+. "$SRCDIR/tests/command.sh"
 mkdir wrong broken deadly
 sed 's|sum += |sum += 0.01f + |' "$SRCDIR/cl/softmax.cl" >wrong/softmax.cl
 sed 's|float all = |dx[-100000000000] = 1.0f; float all = |' "$SRCDIR/cl/softmax.cl" >deadly/softmax.cl
 sed 's|kernel void|kernel viod|' "$SRCDIR/cl/softmax.cl" >broken/softmax.cl
 
-# The exit status of `quern check` with these words; out.tmp and err.tmp have what it says.
-exits()
-{
-    expected=$1
-    shift
-    status=0
-    "$quern" check "$@" >out.tmp 2>err.tmp || status=$?
-    [ "$status" = "$expected" ] || {
-        echo "exit status $status, expected $expected"
-        cat out.tmp err.tmp
-        return 1
-    }
-}
-mentions()
-{
-    grep -q -e "$2" "$1" || {
-        echo "no \"$2\" in:"
-        cat "$1"
-        return 1
-    }
-}
 # Numbered tests, comments, and the plan at the end, as many as the summary says.
 is_tap()
 {

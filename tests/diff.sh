@@ -1,38 +1,8 @@
 #!/bin/sh
 # `quern diff`: what is equal is told to be, an error planted in one kernel is named, and mistakes.
-. "$SRCDIR/tests/tap.sh"
-quern=$BUILDDIR/quern
-folder=$(mktemp -d "${TMPDIR:-/tmp}/quern-test-XXXXXX") || exit 1
-cd "$folder" || exit 1
-trap 'cd /; rm -rf "$folder"' EXIT
+command='diff'
+. "$SRCDIR/tests/command.sh"
 
-# The exit status of `quern diff` with these words; out.tmp and err.tmp have what it says.
-exits()
-{
-    expected=$1
-    shift
-    status=0
-    "$quern" diff "$@" >out.tmp 2>err.tmp || status=$?
-    [ "$status" = "$expected" ] || {
-        echo "exit status $status, expected $expected"
-        cat out.tmp err.tmp
-        return 1
-    }
-}
-mentions()
-{
-    grep -q -e "$2" "$1" || {
-        echo "no \"$2\" in:"
-        cat "$1"
-        return 1
-    }
-}
-usage_error()
-{
-    message=$1
-    shift
-    exits 2 "$@" && mentions err.tmp "$message"
-}
 are_equal()
 {
     exits 0 "$@" && mentions out.tmp '^No difference beyond rounding in [1-9][0-9]* nodes, [1-9][0-9]* fused steps and the whole run'

@@ -250,15 +250,9 @@ static qn_node *embeddings(struct forward *forward, qn_node *tokens)
 static bool begin(struct forward *forward, const qn_bert *bert, qn_node *tokens,
                   const struct qn_bert_forward *options)
 {
-    if (!bert || !tokens)
+    if (!bert || !tokens || !are_rows(tokens, "bert", bert->config.n_positions))
         return false;
     qn_shape shape = qn_node_shape(tokens);
-    if (shape.rank != 2 || shape.size[1] > bert->config.n_positions) {
-        context_fail(bert->context, QN_ERROR_INVALID,
-                     "bert: tokens must be rows of at most %zu, the context of the model",
-                     bert->config.n_positions);
-        return false;
-    }
     *forward = (struct forward){.bert = bert,
                                 .options = options,
                                 .rows = shape.size[0],

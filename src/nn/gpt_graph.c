@@ -101,15 +101,9 @@ static qn_node *embeddings(struct forward *forward, qn_node *tokens)
 static qn_node *last_hidden(const qn_gpt *gpt, qn_node *tokens,
                             const struct qn_gpt_forward *options)
 {
-    if (!gpt || !tokens)
+    if (!gpt || !tokens || !are_rows(tokens, "gpt", gpt->config.n_positions))
         return NULL;
     qn_shape shape = qn_node_shape(tokens);
-    if (shape.rank != 2 || shape.size[1] > gpt->config.n_positions) {
-        context_fail(gpt->context, QN_ERROR_INVALID,
-                     "gpt: tokens must be rows of at most %zu, the context of the model",
-                     gpt->config.n_positions);
-        return NULL;
-    }
     struct forward forward = {.gpt = gpt,
                               .options = options,
                               .rows = shape.size[0],

@@ -71,6 +71,17 @@ int initialise_parameter(qn_tensor *tensor, double deviation, uint64_t seed)
     return qn_fill_normal(tensor, 0, deviation, seed);
 }
 
+bool are_rows(const qn_node *tokens, const char *model, size_t n_positions)
+{
+    qn_shape shape = qn_node_shape(tokens);
+    if (shape.rank == 2 && shape.size[1] <= n_positions)
+        return true;
+    context_fail(tokens->graph->context, QN_ERROR_INVALID,
+                 "%s: tokens must be rows of at most %zu, the context of the model", model,
+                 n_positions);
+    return false;
+}
+
 /* ---- Nodes ---- */
 
 qn_node *parameter_beside(const qn_node *x, qn_tensor *tensor)
