@@ -460,7 +460,13 @@ static void test_average(qn_context *context, const char *folder)
     struct learner learner = learner_of(gpt, recipe);
     qn_tensor *weight = qn_store_find(qn_gpt_parameters(gpt), "transformer.ln_f.weight");
     float values[32], found[32];
-    double average = 0, loss = 0, resumed = 0;
+    double average = 1, loss = 0, resumed = 0; /* weights of norms begin with 1 */
+    qn_tensor_read(weight, values);
+    qn_trainer_swap_average(learner.trainer);
+    qn_tensor_read(weight, found);
+    qn_trainer_swap_average(learner.trainer);
+    ok(memcmp(found, values, sizeof found) == 0 && values[5] == 1,
+       "an average begins as the weights are");
     for (int t = 1; t <= STEPS; t++) {
         double decay = fmin(0.6, (1.0 + t) / (10.0 + t));
         step(&learner, 0);

@@ -93,7 +93,7 @@ struct qn_training {
      * doubled after 2000 others in a row (Micikevicius et al., "Mixed precision training", 2018). */
     double loss_scale;
     /* Of the parameters a moving average is kept: after update number t, from 1, it becomes d (average) + (1 - d) (parameters), d being the
-     * lesser of this and (1 + t) / (10 + t), as TensorFlow's ExponentialMovingAverage has it.  0: none. */
+     * lesser of this and (1 + t) / (10 + t), as TensorFlow's ExponentialMovingAverage has it.  It begins as the parameters are when qn_trainer_minimise() is called.  0: none. */
     double average;
 };
 

@@ -393,6 +393,24 @@ static void make_accumulation(qn_trainer *trainer, qn_node *loss, qn_node *const
     free(sums);
 }
 
+/* The average begins as the parameters are. */
+static int start_average(qn_trainer *trainer)
+{
+    int status = QN_OK;
+    for (size_t i = 0, trained = 0; status == QN_OK && i < qn_store_buffers(trainer->parameters);
+         i++) {
+        if (qn_store_buffer_group(trainer->parameters, i) == QN_FROZEN)
+            continue;
+        const qn_tensor *parameters = qn_store_buffer(trainer->parameters, i);
+        void *values = context_alloc(trainer->context, 1, qn_tensor_bytes(parameters));
+        status = values ? qn_tensor_read(parameters, values) : QN_ERROR_MEMORY;
+        if (status == QN_OK)
+            status = qn_tensor_write(qn_store_buffer(trainer->average, trained++), values);
+        free(values);
+    }
+    return status;
+}
+
 /* The plan that exchanges parameters and averages. */
 static int make_swap(qn_trainer *trainer)
 {
@@ -437,6 +455,8 @@ int qn_trainer_minimise(qn_trainer *trainer, qn_node *loss)
     free(roots.nodes);
     if (status == QN_OK && trainer->average)
         status = make_swap(trainer);
+    if (status == QN_OK && trainer->average && context->device)
+        status = start_average(trainer);
     return trainer->pass && trainer->update ? status : (int)context->status;
 }
 
