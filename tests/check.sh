@@ -81,6 +81,11 @@ else
 fi
 check "the list" is_listed
 check "a row that there is not" unknown_row
+no_variant()
+{
+    exits 1 --op softmax --variant cpu && mentions err.tmp '0 tests, 0 failed: no row has such a variant' && [ "$(grep -c '^ok' out.tmp)" = 0 ]
+}
+check "a variant that no row has" no_variant
 check "a device that there is not" unknown_device
 check "no device" no_device
 done_testing

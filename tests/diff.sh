@@ -62,6 +62,11 @@ check "... as JSON" is_json
 check "... on the side of A" is_found_in_a
 
 check "one setting" usage_error 'expected two settings' ,
+no_variant()
+{
+    exits 1 , ,variant=nowhere && mentions err.tmp 'no operation of the model has the variant'
+}
+check "a variant that there is not" no_variant
 check "three settings" usage_error 'expected two settings' , , ,
 check "a key that there is not" usage_error 'there is no key "kernels"; there are caps, cl, gemm and variant' , ,kernels=x
 check "a key without a value" usage_error '"caps" has no value' , ,caps

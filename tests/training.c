@@ -344,6 +344,26 @@ static void test_anomaly(void)
     qn_close(context);
 }
 
+/* A number that f32 holds and f16 does not: the cast is named, not what f32 makes of it later. */
+static void test_anomaly_in_16_bits(void)
+{
+    qn_context *context = qn_open_with(&(struct qn_options){.detect_anomaly = true});
+    qn_graph *graph = qn_graph_new(context);
+    qn_node *x = qn_input(graph, "x", QN_F32, QN_SHAPE(3)),
+            *half = qn_named(qn_cast(x, QN_F16), "half"),
+            *sum = qn_sum(qn_reciprocal(half), QN_ALL);
+    qn_plan *plan = qn_plan_new(graph, &sum, 1);
+    qn_set(plan, x, (float[]){1, 1e5f, 2});
+    int status = qn_run(plan);
+    if (!ok(status == QN_ERROR_NOT_FINITE &&
+                strstr(qn_error(context), "half (cast): element [1] of [3] is inf"),
+            "what is not finite in f16 is named"))
+        note("%d: %s", status, qn_error(context));
+    qn_plan_free(plan);
+    qn_graph_free(graph);
+    qn_close(context);
+}
+
 static void refuses(qn_context *context, const qn_node *node, const char *message)
 {
     if (!ok(!node && strstr(qn_error(context), message), "refused: %s", message))
@@ -590,6 +610,7 @@ int main(void)
     test_average(context, folder);
     test_refusals(context);
     test_anomaly();
+    test_anomaly_in_16_bits();
     qn_close(context);
     nftw(folder, remove_file, 16, FTW_DEPTH | FTW_PHYS);
     return done_testing();

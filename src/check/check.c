@@ -703,10 +703,14 @@ static bool run_group(qn_context *context, const struct check_options *options, 
         }
     const char *names[64];
     size_t n_names = alternatives(group.graph, group.checks, group.count, names, 64);
-    bool is_alternative_asked = false;
-    for (size_t i = 0; options->variant && i < n_names; i++)
-        is_alternative_asked = is_alternative_asked || strcmp(options->variant, names[i]) == 0;
-    if (group.count && !is_alternative_asked)
+    bool takes_part = !options->variant && group.count;
+    for (size_t i = 0; options->variant && i < group.count; i++) {
+        struct check *check = &group.checks[i];
+        check->takes_part =
+            check->is_built && strcmp(variant_name(check, ""), options->variant) == 0;
+        takes_part = takes_part || check->takes_part;
+    }
+    if (takes_part)
         run_variant(&group, "");
     for (size_t i = 0; !group.is_lost && i < n_names; i++) {
         if (options->variant && strcmp(options->variant, names[i]) != 0)
@@ -889,7 +893,8 @@ int check_operations(const struct check_options *options)
     for (; goes_on && progress->pretence < PRETENCES; progress->pretence++)
         goes_on = run_to_the_end(progress);
     if (goes_on)
-        fprintf(stderr, "%s: %d tests, %d failed\n", progress->device, tap->run, tap->failed);
+        fprintf(stderr, "%s: %d tests, %d failed%s\n", progress->device, tap->run, tap->failed,
+                tap->run ? "" : ": no row has such a variant, type or gradient");
     int status = goes_on ? done_testing() : EXIT_FAILURE;
     tap = &tap_here;
     shared_free(progress, sizeof *progress);

@@ -225,8 +225,9 @@ static bool check_meaning(const struct settings *settings, const struct options 
         snprintf(word, sizeof word, " %s ", meanings[i].name);
         if (!options_given(options, meanings[i].option) || strstr(meanings[i].readers, word))
             continue;
-        usage_error(options, "--%s means nothing to --%s %s; it is for%s", meanings[i].option,
-                    meanings[i].of, meanings[i].name, meanings[i].readers);
+        usage_error(options, "--%s means nothing to --%s %s; it is for%.*s", meanings[i].option,
+                    meanings[i].of, meanings[i].name, (int)strlen(meanings[i].readers) - 1,
+                    meanings[i].readers);
         return false;
     }
     return true;

@@ -592,6 +592,18 @@ static int align(qn_plan *a, qn_plan *b)
     return status;
 }
 
+/* Whether the variant that is wanted, if any, computes something. */
+static bool has_variant(const qn_plan *plan)
+{
+    const char *only = plan->context->only_variant;
+    bool found = !only;
+    for (size_t i = 0; !found && i < plan->n_steps; i++) {
+        const struct qn_variant *variant = plan->steps[i]->variant;
+        found = variant && strcmp(variant->name, only) == 0;
+    }
+    return found;
+}
+
 int qn_diff(qn_plan *a, qn_plan *b, struct qn_difference *difference)
 {
     memset(difference, 0, sizeof *difference);
@@ -599,6 +611,10 @@ int qn_diff(qn_plan *a, qn_plan *b, struct qn_difference *difference)
         return QN_ERROR_INVALID;
     if (!a->context->device || !b->context->device)
         return refuse(a->context, "a context has no device");
+    if (!has_variant(a) || !has_variant(b))
+        return refuse(
+            has_variant(a) ? b->context : a->context,
+            "no operation of the model has the variant that is asked for, or none of it fits");
     int status = align(a, b);
     struct comparison of_b = {.plan = b,
                               .standard = a->context,
