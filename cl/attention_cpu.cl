@@ -144,7 +144,7 @@ static inline void load_rows(float *to, global const T *x, ulong row, uint count
 {
     for (uint i = 0; i < count; i++, x += row, to += D_LANES) {
         for (uint d = 0; d + FLOAT_WIDTH <= D; d += FLOAT_WIDTH)
-            store_vector(vloadv(0, x + d), 0, to + d);
+            store_vector(loadv(0, x + d), 0, to + d);
         for (uint d = D / FLOAT_WIDTH * FLOAT_WIDTH; d < D_LANES; d++)
             to[d] = d < D ? load(x + d) : 0.0f;
     }
@@ -377,8 +377,8 @@ kernel __attribute__((reqd_work_group_size(1, 1, 1))) void attention_forward(
     if ((d) < D)                                                                                   \
     store_row(x, row, d, D)
 #else
-#define load_lanes(row, d) vloadv(0, (row) + (d))
-#define store_lanes(x, row, d) vstorev(x, 0, (row) + (d))
+#define load_lanes(row, d) loadv(0, (row) + (d))
+#define store_lanes(x, row, d) storev(x, 0, (row) + (d))
 #endif
 
 /* to[d / COLUMNS][i][d % COLUMNS] = scale x[i * row + d] for i < count, d < D, and zeros beyond. */

@@ -34,13 +34,13 @@ static inline void weigh(float *scores, uint keys, struct softmax *softmax, floa
     for (uint j = keys; j % FLOAT_WIDTH; j++)
         scores[j] = HIDDEN;
     for (uint j = 0; j < keys; j += FLOAT_WIDTH)
-        most = greater(vloadv(0, scores + j), most);
+        most = greater(loadv(0, scores + j), most);
     float greatest = max_lanes(most), shrink = exp2(softmax->greatest - greatest);
     floatv denominator = softmax->denominator * shrink;
     for (uint j = 0; j < keys; j += FLOAT_WIDTH) {
-        floatv p = power_of_2(vloadv(0, scores + j) - greatest);
+        floatv p = power_of_2(loadv(0, scores + j) - greatest);
         denominator += p;
-        vstorev(p, 0, scores + j);
+        storev(p, 0, scores + j);
     }
     for (uint d = 0; d < VECTORS; d++)
         sums[d] *= shrink;

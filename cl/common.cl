@@ -58,19 +58,19 @@ typedef ushort16 ushortv;
 #define LANES (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
 #endif
 
-/* vload8() and the like for any width, from anywhere.  PoCL's own store 8 lanes as twice 4, which a
- * load of 8 then waits for. */
+/* vload8() and the like for any width, from anywhere.  PoCL's own store 8 lanes as twice 4, which a load of 8 then waits for.
+ * (Rusticl takes every function whose name begins with vload or vstore for OpenCL's, and dies.) */
 #if FLOAT_WIDTH == 1
 #define UNALIGNED(type, bytes) typedef type unaligned_##type##v;
 #else
 #define UNALIGNED(type, bytes) typedef type##v unaligned_##type##v __attribute__((aligned(bytes)));
 #endif
 #define ACCESS_IN(space, type, vector)                                                             \
-    inline vector __attribute__((overloadable)) vloadv(size_t i, space const type *p)              \
+    inline vector __attribute__((overloadable)) loadv(size_t i, space const type *p)               \
     {                                                                                              \
         return *(space const unaligned_##type##v *)(p + i * FLOAT_WIDTH);                          \
     }                                                                                              \
-    inline void __attribute__((overloadable)) vstorev(vector v, size_t i, space type *p)           \
+    inline void __attribute__((overloadable)) storev(vector v, size_t i, space type *p)            \
     {                                                                                              \
         *(space unaligned_##type##v *)(p + i * FLOAT_WIDTH) = v;                                   \
     }
@@ -176,14 +176,14 @@ inline floatv rounded_to_bf16(floatv v)
     return as_floatv(bf16_above(v) & 0xFFFF0000u);
 }
 
-inline floatv __attribute__((overloadable)) vloadv(size_t i, global const bf16 *p)
+inline floatv __attribute__((overloadable)) loadv(size_t i, global const bf16 *p)
 {
-    return floats_of_bf16(vloadv(i, (global const ushort *)p));
+    return floats_of_bf16(loadv(i, (global const ushort *)p));
 }
 
-inline void __attribute__((overloadable)) vstorev(floatv v, size_t i, global bf16 *p)
+inline void __attribute__((overloadable)) storev(floatv v, size_t i, global bf16 *p)
 {
-    vstorev(convert_ushortv(bf16_above(v) >> 16), i, (global ushort *)p);
+    storev(convert_ushortv(bf16_above(v) >> 16), i, (global ushort *)p);
 }
 
 /* f16 by arithmetic: PoCL's vload_half8() and the like want aligned addresses.  All but the sign is a positive int, in the order of
@@ -256,21 +256,21 @@ F16_ARITHMETIC(8)
 F16_ARITHMETIC(16)
 #endif
 
-inline floatv __attribute__((overloadable)) vloadv(size_t i, global const f16 *p)
+inline floatv __attribute__((overloadable)) loadv(size_t i, global const f16 *p)
 {
 #if FLOAT_WIDTH == 1
     return vload_half(i, (global const half *)p);
 #else
-    return floats_of_f16(vloadv(i, (global const ushort *)p));
+    return floats_of_f16(loadv(i, (global const ushort *)p));
 #endif
 }
 
-inline void __attribute__((overloadable)) vstorev(floatv v, size_t i, global f16 *p)
+inline void __attribute__((overloadable)) storev(floatv v, size_t i, global f16 *p)
 {
 #if FLOAT_WIDTH == 1
     vstore_half_rte(v, i, (global half *)p);
 #else
-    vstorev(f16_of(v), i, (global ushort *)p);
+    storev(f16_of(v), i, (global ushort *)p);
 #endif
 }
 
@@ -370,26 +370,26 @@ inline void __attribute__((overloadable)) store4(float4 v, global f16 *p)
         float lane[FLOAT_WIDTH];                                                                   \
         for (uint i = 0; i < FLOAT_WIDTH; i++)                                                     \
             lane[i] = i < count ? load(p + i) : fill;                                              \
-        return vloadv(0, lane);                                                                    \
+        return loadv(0, lane);                                                                     \
     }                                                                                              \
     inline void __attribute__((overloadable)) store_part(floatv v, global type *p, uint count)     \
     {                                                                                              \
         float lane[FLOAT_WIDTH];                                                                   \
-        vstorev(v, 0, lane);                                                                       \
+        storev(v, 0, lane);                                                                        \
         for (uint i = 0; i < count; i++)                                                           \
             store(lane[i], p + i);                                                                 \
     }                                                                                              \
     inline floatv __attribute__((overloadable))                                                    \
     load_row(global const type *row, ulong i, ulong width, float fill)                             \
     {                                                                                              \
-        return i + FLOAT_WIDTH <= width ? vloadv(0, row + i)                                       \
+        return i + FLOAT_WIDTH <= width ? loadv(0, row + i)                                        \
                                         : load_part(row + i, (uint)(width - i), fill);             \
     }                                                                                              \
     inline void __attribute__((overloadable))                                                      \
     store_row(floatv v, global type *row, ulong i, ulong width)                                    \
     {                                                                                              \
         if (i + FLOAT_WIDTH <= width)                                                              \
-            vstorev(v, 0, row + i);                                                                \
+            storev(v, 0, row + i);                                                                 \
         else                                                                                       \
             store_part(v, row + i, (uint)(width - i));                                             \
     }
@@ -614,14 +614,14 @@ inline __attribute__((always_inline)) uintv random_words(uintv index, uint strea
     }
 #endif
     uint lane[FLOAT_WIDTH], at[FLOAT_WIDTH];
-    vstorev(index, 0, at);
+    storev(index, 0, at);
     for (int i = 0; i < FLOAT_WIDTH; i++) {
         uint4 words =
             philox((uint4)((at[i] >> 4 << 2) + (at[i] & 3), 0, stream, 0), (uint2)(seed, step));
         uint low = at[i] & 4 ? words.y : words.x, high = at[i] & 4 ? words.w : words.z;
         lane[i] = at[i] & 8 ? high : low;
     }
-    return vloadv(0, lane);
+    return loadv(0, lane);
 }
 
 /* Users' streams have numbers below 2^24; these are added, so that no two uses share words. */

@@ -114,7 +114,7 @@ inline void pack_rows(local float *panels, uint width, ulong panel, global const
                 PREFETCH(x + ROWS_AHEAD * step + j);
         for (; i + vectors <= count; i += width, to += panel)
             for (uint j = 0; j < width; j += FLOAT_WIDTH)
-                vstorev(vloadv(0, x + i + j), 0, to + j);
+                storev(loadv(0, x + i + j), 0, to + j);
         for (; i < count; i += width, to += panel)
             for (uint j = 0; j < width && i + j < count; j++)
                 to[j] = load(x + i + j);
@@ -147,22 +147,22 @@ inline void multiply_panels(local const float *a, B_SPACE const float *b, uint r
     low##i += a[i] * b_low;                                                                        \
     high##i += a[i] * b_high;
 #define STORE_TILE(i)                                                                              \
-    vstorev(low##i, 2 * i, tile);                                                                  \
-    vstorev(high##i, 2 * i + 1, tile);
+    storev(low##i, 2 * i, tile);                                                                   \
+    storev(high##i, 2 * i + 1, tile);
 #define STORE_Y(i)                                                                                 \
     if (i < rows) {                                                                                \
-        vstorev(low##i, 0, y + i * y_row);                                                         \
-        vstorev(high##i, 1, y + i * y_row);                                                        \
+        storev(low##i, 0, y + i * y_row);                                                          \
+        storev(high##i, 1, y + i * y_row);                                                         \
     }
 #define ADD_Y(i)                                                                                   \
     if (i < rows) {                                                                                \
-        vstorev(vloadv(0, y + i * y_row) + low##i, 0, y + i * y_row);                              \
-        vstorev(vloadv(1, y + i * y_row) + high##i, 1, y + i * y_row);                             \
+        storev(loadv(0, y + i * y_row) + low##i, 0, y + i * y_row);                                \
+        storev(loadv(1, y + i * y_row) + high##i, 1, y + i * y_row);                               \
     }
 #define MULTIPLY_ROWS(EACH)                                                                        \
     EACH(DECLARE)                                                                                  \
     for (uint k = 0; k < depth; k++, a += ROWS, b += COLUMNS) {                                    \
-        floatv b_low = vloadv(0, b), b_high = vloadv(1, b);                                        \
+        floatv b_low = loadv(0, b), b_high = loadv(1, b);                                          \
         EACH(MULTIPLY)                                                                             \
     }                                                                                              \
     if (target == TO_TILE) {                                                                       \
@@ -189,7 +189,7 @@ inline void add_tile(local const float *tile, uint pitch, global float *restrict
 {
     for (uint i = 0; i < rows; i++, tile += pitch, y += n) {
         for (uint j = 0; j < columns; j += FLOAT_WIDTH) {
-            floatv v = vloadv(0, tile + j);
+            floatv v = loadv(0, tile + j);
             if (!first)
                 v += load_up_to(y + j, columns - j);
             store_up_to(v, y + j, columns - j);
@@ -205,9 +205,9 @@ inline void finish_rows(global const float *sums, global Y *y, ulong n, FUSED_PA
     for (; row < row_end; row++) {
         uint j = column;
         for (; j + FLOAT_WIDTH <= end; j += FLOAT_WIDTH) { /* whole vectors, and FUSED is told so */
-            floatv v = vloadv(0, sums + row * n + j);
+            floatv v = loadv(0, sums + row * n + j);
             FUSED(v, row, j, j + FLOAT_WIDTH);
-            vstorev(v, 0, y + row * n + j);
+            storev(v, 0, y + row * n + j);
         }
         if (j < end) {
             floatv v = load_up_to(sums + row * n + j, end - j);
@@ -229,7 +229,7 @@ inline void multiply_rows(local float *sums, uint pitch, global const T *a, ulon
 {
     for (uint i = 0; i < m; i++)
         for (uint j = 0; j < columns; j += FLOAT_WIDTH)
-            vstorev((floatv)(0.0f), 0, sums + i * pitch + j);
+            storev((floatv)(0.0f), 0, sums + i * pitch + j);
     uint d = 0;
     for (; d + DEPTH <= k; d += DEPTH, b += DEPTH * b_row) {
         for (uint j = 0; j < columns; j += FLOAT_WIDTH) {
@@ -244,7 +244,7 @@ inline void multiply_rows(local float *sums, uint pitch, global const T *a, ulon
                 odd += load(x + 5 * a_column) * b5;
                 even += load(x + 6 * a_column) * b6;
                 odd += load(x + 7 * a_column) * b7;
-                vstorev(vloadv(0, sums + i * pitch + j) + (even + odd), 0, sums + i * pitch + j);
+                storev(loadv(0, sums + i * pitch + j) + (even + odd), 0, sums + i * pitch + j);
             }
         }
     }
@@ -252,8 +252,8 @@ inline void multiply_rows(local float *sums, uint pitch, global const T *a, ulon
         for (uint j = 0; j < columns; j += FLOAT_WIDTH) {
             floatv row = load_up_to(b + j, columns - j);
             for (uint i = 0; i < m; i++)
-                vstorev(vloadv(0, sums + i * pitch + j) + load(a + i * a_row + d * a_column) * row,
-                        0, sums + i * pitch + j);
+                storev(loadv(0, sums + i * pitch + j) + load(a + i * a_row + d * a_column) * row, 0,
+                       sums + i * pitch + j);
         }
     }
 }
@@ -267,7 +267,7 @@ inline void multiply_columns(local float *sums, uint pitch, global const T *a, u
     global const T *b##j = b + min(column + j, columns - 1) * b_row;                               \
     floatv upper##j = (floatv)(0.0f), lower##j = (floatv)(0.0f);
 #define MULTIPLY_COLUMN(j)                                                                         \
-    floatv v##j = vloadv(0, b##j + d);                                                             \
+    floatv v##j = loadv(0, b##j + d);                                                              \
     upper##j += x_upper * v##j;                                                                    \
     lower##j += x_lower * v##j;
     for (uint column = 0; column < columns; column += 4) {
@@ -276,7 +276,7 @@ inline void multiply_columns(local float *sums, uint pitch, global const T *a, u
             EACH_OF_FOUR(DECLARE_COLUMN)
             uint d = 0;
             for (; d + FLOAT_WIDTH <= k; d += FLOAT_WIDTH) {
-                floatv x_upper = vloadv(0, a_upper + d), x_lower = vloadv(0, a_lower + d);
+                floatv x_upper = loadv(0, a_upper + d), x_lower = loadv(0, a_lower + d);
                 EACH_OF_FOUR(MULTIPLY_COLUMN)
             }
             float4 upper = (float4)(sum_lanes(upper0), sum_lanes(upper1), sum_lanes(upper2),
@@ -313,8 +313,8 @@ kernel void gemm_pack(global float *restrict packed, global const T *restrict b,
         global float *to = packed + PACKED_PANEL(block, item % panels, n, k_block);
         for (uint d = 0; d < depth; d++, from += k_step, to += COLUMNS) {
             if (columns == COLUMNS && !transpose_b) {
-                vstorev(vloadv(0, from), 0, to);
-                vstorev(vloadv(1, from), 1, to);
+                storev(loadv(0, from), 0, to);
+                storev(loadv(1, from), 1, to);
             } else {
                 for (uint j = 0; j < COLUMNS; j++)
                     to[j] = j < columns ? load(from + j * column_step) : 0.0f;

@@ -60,17 +60,17 @@ inline void finish(float4 sum, global Y *restrict y, ulong n, ulong row, uint co
     vstore4(sum, 0, sums);
     end = min(end, column + 4);
     for (uint i = 0; column + i < end; i += FLOAT_WIDTH) {
-        floatv v = vloadv(0, sums + i);
+        floatv v = loadv(0, sums + i);
         FUSED(v, row, column + i, end);
         store_row(v, y + row * n, column + i, end);
     }
 }
 
 kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void
-gemm_tiled(global const T *restrict a, global const T *restrict b, global Y *restrict y, FUSED_PARAMETERS uint m, uint n, uint k, uint transpose_a,
-           uint transpose_b, ulong a_row, ulong b_row, ulong a_offset, ulong b_offset,
-           ulong y_offset, uint batch, uint batch_inner, ulong a_outer, ulong a_inner,
-           ulong b_outer, ulong b_inner)
+gemm_tiled(global const T *restrict a, global const T *restrict b, global Y *restrict y,
+           FUSED_PARAMETERS uint m, uint n, uint k, uint transpose_a, uint transpose_b, ulong a_row,
+           ulong b_row, ulong a_offset, ulong b_offset, ulong y_offset, uint batch,
+           uint batch_inner, ulong a_outer, ulong a_inner, ulong b_outer, ulong b_inner)
 {
     local float4 a_slice[DEPTH * PITCH], b_slice[DEPTH * PITCH];
     uint item = get_local_id(0), item_row = item / SIDE, item_column = item % SIDE;
@@ -90,11 +90,11 @@ gemm_tiled(global const T *restrict a, global const T *restrict b, global Y *res
               inner = index % batch_inner;
         uint rows = m - row_begin, columns = n - column_begin;
         global const T *a_from = a + a_offset + outer * a_outer + inner * a_inner +
-                                     (TRANSPOSE_A ? a_step * a_row + row_begin + a_line
-                                                  : (row_begin + a_line) * a_row + a_step);
+                                 (TRANSPOSE_A ? a_step * a_row + row_begin + a_line
+                                              : (row_begin + a_line) * a_row + a_step);
         global const T *b_from = b + b_offset + outer * b_outer + inner * b_inner +
-                                     (TRANSPOSE_B ? (column_begin + b_line) * b_row + b_step
-                                                  : b_step * b_row + column_begin + b_line);
+                                 (TRANSPOSE_B ? (column_begin + b_line) * b_row + b_step
+                                              : b_step * b_row + column_begin + b_line);
 #define DECLARE_SUM(i, a_part) float4 low##i = 0.0f, high##i = 0.0f;
         EACH_ROW(DECLARE_SUM)
 
@@ -103,7 +103,7 @@ gemm_tiled(global const T *restrict a, global const T *restrict b, global Y *res
 #define FETCH(i)                                                                                   \
     float a##i = 0.0f, b##i = 0.0f;                                                                \
     if (a_line + i * A_LINES < rows && begin + a_step + i * A_STEPS < k)                           \
-        a##i = load(a_from + i * (A_LINES + A_STEPS) * a_row);                                         \
+        a##i = load(a_from + i * (A_LINES + A_STEPS) * a_row);                                     \
     if (b_line + i * B_LINES < columns && begin + b_step + i * B_STEPS < k)                        \
         b##i = load(b_from + i * (B_LINES + B_STEPS) * b_row);
             EACH_FETCHED(FETCH)

@@ -14,7 +14,7 @@
 /* Four sums at once: additions to one would wait for each other. */
 #define FOUR(X) X(0) X(1) X(2) X(3)
 #define ADD_DEVIATION(e)                                                                           \
-    floatv d##e = vloadv(0, row + i + e * ROW_STEP) - shift;                                       \
+    floatv d##e = loadv(0, row + i + e * ROW_STEP) - shift;                                       \
     sum##e += d##e;                                                                                \
     squares##e += d##e * d##e;
 
@@ -87,7 +87,7 @@ kernel void norm(global T *restrict y, IF_CENTERED(global float *restrict mean,)
  * sums over rows do not wait for each other. */
 #define SUMS (1 + CENTERED)
 #define ONE_ROW(X) X(0)
-#define WHOLE(row) vloadv(0, row + i)
+#define WHOLE(row) loadv(0, row + i)
 
 #define BEGIN_ROW(e)                                                                               \
     global const T *in##e = x + (row + e) * width, *grad##e = dy + (row + e) * width;          \
@@ -118,8 +118,8 @@ kernel void norm(global T *restrict y, IF_CENTERED(global float *restrict mean,)
             floatv w = WHOLE(weight), sum_dv = WHOLE(d_weight);                                    \
             IF_CENTERED(floatv sum_d = WHOLE(d_bias);)                                             \
             ROWS(ADD_WHOLE)                                                                        \
-            vstorev(sum_dv, 0, d_weight + i);                                                      \
-            IF_CENTERED(vstorev(sum_d, 0, d_bias + i);)                                            \
+            storev(sum_dv, 0, d_weight + i);                                                      \
+            IF_CENTERED(storev(sum_d, 0, d_bias + i);)                                            \
         }                                                                                          \
         if (i < width) {                                                                           \
             floatv w = PART(weight), sum_dv = PART(d_weight);                                      \

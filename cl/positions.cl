@@ -21,7 +21,7 @@ inline floatv turns_of(int position, ulong i, ulong count)
         whole[lane] = frequencies[2 * min(i + lane, count - 1)];
         rest[lane] = frequencies[2 * min(i + lane, count - 1) + 1];
     }
-    floatv frequency = vloadv(0, whole), lacking = vloadv(0, rest);
+    floatv frequency = loadv(0, whole), lacking = loadv(0, rest);
     /* Halves of the position, each of which a float holds exactly. */
     floatv high = (float)(position >> 16), low = (float)(position & 0xFFFF);
     return fraction(high, frequency * 65536.0f, lacking * 65536.0f) +
@@ -35,7 +35,7 @@ inline floatv load_pairs(global const T *x, ulong i, ulong pairs, uint second)
     float lane[FLOAT_WIDTH];
     for (uint j = 0; j < FLOAT_WIDTH; j++)
         lane[j] = load(x + 2 * min(i + j, pairs - 1) + second);
-    return vloadv(0, lane);
+    return loadv(0, lane);
 #else
     return load_row(x + second * pairs, i, pairs, 0.0f);
 #endif
@@ -45,7 +45,7 @@ inline void store_pairs(floatv v, global T *y, ulong i, ulong pairs, uint second
 {
 #if IS_INTERLEAVED
     float lane[FLOAT_WIDTH];
-    vstorev(v, 0, lane);
+    storev(v, 0, lane);
     for (uint j = 0; j < FLOAT_WIDTH && i + j < pairs; j++)
         store(lane[j], y + 2 * (i + j) + second);
 #else
@@ -94,8 +94,8 @@ kernel void sinusoidal(global float *y, global const int *positions, ulong token
         ulong token = item / vectors, begin = item % vectors * FLOAT_WIDTH;
         floatv turns = turns_of(positions[token], begin, sines);
         float s[FLOAT_WIDTH], c[FLOAT_WIDTH];
-        vstorev(sinpi(2.0f * turns), 0, s);
-        vstorev(cospi(2.0f * turns), 0, c);
+        storev(sinpi(2.0f * turns), 0, s);
+        storev(cospi(2.0f * turns), 0, c);
         global float *out = y + token * width;
         for (uint lane = 0; lane < FLOAT_WIDTH; lane++) {
             ulong i = begin + lane;

@@ -30,10 +30,10 @@
 inline floatv first_lanes(floatv v, uint count)
 {
     float lane[FLOAT_WIDTH];
-    vstorev(v, 0, lane);
+    storev(v, 0, lane);
     for (uint i = count; i < FLOAT_WIDTH; i++)
         lane[i] = START;
-    return vloadv(0, lane);
+    return loadv(0, lane);
 }
 
 /* out[row, part] = x[row, part * length : (part + 1) * length].  A work-group a part. */
@@ -59,8 +59,8 @@ kernel void reduce_rows(global float *restrict out, SOURCE ulong rows, ulong wid
 }
 
 /* out[block, part, i] = x[block, part * length : (part + 1) * length, i].  A work-item has a vector of columns of a part. */
-kernel void reduce_columns(global float *restrict out, SOURCE ulong blocks, ulong height, ulong width,
-                           ulong length)
+kernel void reduce_columns(global float *restrict out, SOURCE ulong blocks, ulong height,
+                           ulong width, ulong length)
 {
     ulong parts = (height + length - 1) / length, vectors = (width + FLOAT_WIDTH - 1) / FLOAT_WIDTH;
     for (ulong item = get_global_id(0); item < blocks * parts * vectors;

@@ -106,7 +106,7 @@ kernel void sample(global int *restrict ids, global const float *restrict logits
         ulong id = 0, end = min(begin + BLOCK, width);
         for (ulong i = begin; i < end && before <= target; i += FLOAT_WIDTH) {
             float lane[FLOAT_WIDTH];
-            vstorev(weights(load_row(in, i, end, NAN), threshold, most, temperature), 0, lane);
+            storev(weights(load_row(in, i, end, NAN), threshold, most, temperature), 0, lane);
             for (uint j = 0; j < FLOAT_WIDTH && before <= target; j++) {
                 before += lane[j];
                 if (lane[j] > 0)

@@ -94,7 +94,7 @@ void qn_launch_define(struct qn_launch *launch, const char *macro, long value);
 void qn_launch_define_text(struct qn_launch *launch, const char *macro,
                            const char *text); /* NULL: there was no memory for it */
 /* Defines a macro as the type of numbers in memory: float, f16, bf16 or int.  The functions of cl/common.cl that read and write one number
- * (load, store), a vector (vloadv, vstorev) or a part of a row (load_row, store_row) take pointers to any real type, and compute in
+ * (load, store), a vector (loadv, storev) or a part of a row (load_row, store_row) take pointers to any real type, and compute in
  * floats. */
 void qn_launch_type(struct qn_launch *launch, const char *macro, enum qn_type type);
 

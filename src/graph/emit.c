@@ -288,24 +288,24 @@ static void put_load(struct emitter *emitter, size_t i, bool is_part)
         put(&emitter->text, "            %sv u%zu = (%sv)(load(x%zu + p%zu));\n", type, i, type, i,
             i);
     else if (emitter->stride[i][inner] == 1 && !is_part)
-        put(&emitter->text, "            %sv u%zu = vloadv(0, x%zu + p%zu + i);\n", type, i, i, i);
+        put(&emitter->text, "            %sv u%zu = loadv(0, x%zu + p%zu + i);\n", type, i, i, i);
     else
         put(&emitter->text,
             "            %s l%zu[FLOAT_WIDTH];\n"
             "            for (uint j = 0; j < FLOAT_WIDTH; j++)\n"
             "                l%zu[j] = load(x%zu + p%zu + min(i + j, inner - 1) * s%zu_%d);\n"
-            "            %sv u%zu = vloadv(0, l%zu);\n",
+            "            %sv u%zu = loadv(0, l%zu);\n",
             type, i, i, i, i, i, inner, type, i, i);
 }
 
 static void put_store(struct emitter *emitter, size_t i, bool is_part)
 {
     if (!is_part)
-        put(&emitter->text, "            vstorev(v%zu, 0, y%zu + row * inner + i);\n", i, i);
+        put(&emitter->text, "            storev(v%zu, 0, y%zu + row * inner + i);\n", i, i);
     else
         put(&emitter->text,
             "            %s m%zu[FLOAT_WIDTH];\n"
-            "            vstorev(v%zu, 0, m%zu);\n"
+            "            storev(v%zu, 0, m%zu);\n"
             "            for (uint j = 0; i + j < end; j++)\n"
             "                store(m%zu[j], y%zu + row * inner + i + j);\n",
             type_word(emitter->members[i]->outputs[0].type), i, i, i, i, i);
@@ -421,7 +421,7 @@ static void put_row_load(struct emitter *emitter, size_t i)
         put(text,
             "%s l%zu[FLOAT_WIDTH]; for (uint j = 0; j < FLOAT_WIDTH; j++) "
             "l%zu[j] = load(x%zu + o%zu + at_row * s%zu_0 + min(at_column + j, at_end - 1) * "
-            "s%zu_1); %sv u%zu = vloadv(0, l%zu); ",
+            "s%zu_1); %sv u%zu = loadv(0, l%zu); ",
             word, i, i, i, i, i, i, word, i, i);
 }
 
