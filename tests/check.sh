@@ -54,7 +54,8 @@ survives_deaths()
 }
 is_listed()
 {
-    exits 0 --list && mentions out.tmp '^rows softmax$' && mentions out.tmp '^matmul matmul_ta$'
+    exits 0 --list && mentions out.tmp '^rows softmax$' && mentions out.tmp '^matmul matmul_ta$' || return 1
+    exits 0 --list --op softmax argmax_last --dtype bf16 && [ "$(cat out.tmp)" = 'rows softmax' ]
 }
 unknown_row()
 {

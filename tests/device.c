@@ -314,7 +314,12 @@ static void test_replacement(void)
 {
     char path[256];
     snprintf(path, sizeof path, "%s/answer.cl", kernels_path);
+    char other_path[256];
+    snprintf(other_path, sizeof other_path, "%s/other.cl", kernels_path);
     setenv("QUERN_CL_DIR", kernels_path, 1);
+    ok(!qn_open(NULL) && has(qn_error(NULL), "has no .cl file"),
+       "a QUERN_CL_DIR that replaces nothing is told");
+    write_file(other_path, "");
     qn_context *context = open_with_cache();
     ok(answer_of(context, "answer", "#define BASE 1.0f\n") == 42, "QUERN_CL_DIR without the file");
     write_file(path, "kernel void answer(global float *x) { x[0] = 1; }\n");
@@ -328,6 +333,7 @@ static void test_replacement(void)
     ok(answer_of(context, "answer", "#define BASE 1.0f\n") == 42,
        "the built-in source is still known");
     unlink(path);
+    unlink(other_path);
     qn_close(context);
 }
 

@@ -72,7 +72,7 @@ check "a key that there is not" usage_error 'there is no key "kernels"; there ar
 check "a key without a value" usage_error '"caps" has no value' , ,caps
 no_folder()
 {
-    exits 1 , ,cl=nowhere && mentions err.tmp ',cl=nowhere: QUERN_CL_DIR: nowhere is no folder'
+    exits 1 , ,cl=nowhere && mentions err.tmp ',cl=nowhere: QUERN_CL_DIR: nowhere: No such file'
 }
 no_model()
 {

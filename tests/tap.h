@@ -7,7 +7,8 @@
  *         return done_testing();
  *     }
  *
- * Nothing but TAP may go to stdout.  A file of tests includes this once. */
+ * Nothing but TAP may go to stdout.  Where several files of a program have tests, each defines TAP_SHARED before it includes this, and one
+ * of them defines `tap`. */
 #ifndef TAP_H
 #define TAP_H
 
@@ -27,7 +28,11 @@
 struct tap {
     int run, failed;
 };
-static struct tap tap_here, *tap = &tap_here; /* elsewhere if processes share it */
+#ifdef TAP_SHARED
+extern struct tap *tap;
+#else
+static struct tap tap_here, *tap = &tap_here;
+#endif
 
 static void tap_result(bool passed, const char *format, va_list arguments)
 {

@@ -21,8 +21,10 @@ struct check_options {
  * stderr.  Returns 0 if all passed, else 1. */
 int check_operations(const struct check_options *options);
 
-/* Whether a group or a row has this name; prints all, "GROUP ROW" a line. */
+/* Prints the rows that check_operations() would run, "GROUP ROW" a line; the variant is not looked at. */
+void check_list(const struct check_options *options, FILE *file);
+
+/* Whether a group or a row has this name. */
 bool check_knows(const char *name);
-void check_list(FILE *file);
 
 #endif

@@ -29,7 +29,7 @@ int command_check(const struct options *options)
                                   .types = wanted ? 1u << type : ~0u,
                                   .gradients_only = options_flag(options, "grad")};
     if (status == EXIT_SUCCESS && options_flag(options, "list"))
-        check_list(stdout);
+        check_list(&check, stdout);
     else if (status == EXIT_SUCCESS)
         status = check_operations(&check);
     free(names);

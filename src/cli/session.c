@@ -62,6 +62,8 @@ void session_print_resume(const struct session *session, FILE *file)
     fprintf(file, "quern train %s --out ", architecture_name(session->architecture));
     print_word(file, session_folder(session));
     fputs(" --resume", file);
+    if (session->run.settings.checkpoint)
+        fputs(" --checkpoint-activations", file);
 }
 
 void session_say_saved(const struct session *session)

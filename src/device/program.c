@@ -2,6 +2,7 @@
  *
  * An instance is a source with its defines; all its functions are compiled with it.  A program
  * holds the instances that were not cached when it was built. */
+#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -9,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 
 #include "cl_sources.h"
@@ -59,14 +59,26 @@ static const char *replacements(const qn_context *context)
     return context->cl_dir ? context->cl_dir : getenv("QUERN_CL_DIR");
 }
 
-/* A folder that is not there would replace nothing, in silence. */
+/* A folder that is not there, or another one than was meant, would replace nothing, in silence. */
 static int check_replacements(qn_context *context)
 {
     const char *folder = replacements(context);
-    struct stat status;
-    if (!folder || !*folder || (stat(folder, &status) == 0 && S_ISDIR(status.st_mode)))
+    if (!folder || !*folder)
         return QN_OK;
-    return context_fail(context, QN_ERROR_FILE, "QUERN_CL_DIR: %s is no folder", folder);
+    DIR *entries = opendir(folder);
+    if (!entries)
+        return context_fail(context, QN_ERROR_FILE, "QUERN_CL_DIR: %s: %s", folder,
+                            strerror(errno));
+    bool has_kernels = false;
+    for (struct dirent *entry; !has_kernels && (entry = readdir(entries));) {
+        const char *suffix = strrchr(entry->d_name, '.');
+        has_kernels = suffix && strcmp(suffix, ".cl") == 0;
+    }
+    closedir(entries);
+    return has_kernels
+               ? QN_OK
+               : context_fail(context, QN_ERROR_FILE,
+                              "QUERN_CL_DIR: %s has no .cl file to replace a kernel", folder);
 }
 
 /* The file of QUERN_CL_DIR that replaces a source.  0 and NULL: there is none; the caller frees it.

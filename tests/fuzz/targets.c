@@ -157,10 +157,26 @@ static bool read_training(const uint8_t *data, size_t bytes)
     return true;
 }
 
+static bool read_bert_config(const char *path)
+{
+    struct qn_bert_config config, same;
+    if (!accepted(qn_bert_config_read(at.qn, path, &config) == QN_OK))
+        return false;
+    must(qn_bert_config_check(at.qn, path, &config) == QN_OK);
+    qn_bert_config_parameters(&config);
+    must(qn_bert_config_write(at.qn, path, &config) == QN_OK);
+    must(qn_bert_config_read(at.qn, path, &same) == QN_OK);
+    must(same.head == config.head && same.width == config.width &&
+         same.n_labels == config.n_labels);
+    return true;
+}
+
 static bool read_config(const uint8_t *data, size_t bytes)
 {
     struct qn_gpt_config config, same;
     const char *path = write_bytes("config.json", data, bytes);
+    if (qn_is_bert(at.qn, at.folder))
+        return read_bert_config(path);
     if (!accepted(qn_gpt_config_read(at.qn, path, &config) == QN_OK))
         return false;
     must(qn_gpt_config_check(at.qn, path, &config) == QN_OK);
