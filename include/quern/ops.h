@@ -220,6 +220,40 @@ struct qn_attention {
  * serves H / G neighbouring heads of q.  Tq x Tk is never stored (Dao et al., 2022). */
 qn_node *qn_attention(qn_node *q, qn_node *k, qn_node *v, struct qn_attention options);
 
+/* ---- Recurrences ---- */
+
+enum qn_cell { QN_RNN_TANH, QN_RNN_RELU, QN_LSTM, QN_GRU };
+
+/* Parameters as PyTorch lays them out, for G gates: 1; LSTM 4 (i, f, g, o); GRU 3 (r, z, n). */
+struct qn_recurrent {
+    enum qn_cell cell;
+    bool reverse;       /* from the last element of a row to the first */
+    qn_node *weight_ih; /* W (G H, I) */
+    qn_node *weight_hh; /* U (G H, H) */
+    qn_node *bias_ih;   /* b (G H), or NULL */
+    qn_node *bias_hh;   /* c (G H), or NULL */
+    qn_node *h_0, *c_0; /* (B, H): the states to begin with (c_0: LSTM); NULL: zeros */
+    qn_node *lengths;   /* i32 (B): rows have so many elements; NULL: T */
+};
+
+struct qn_sequence {
+    qn_node *out; /* (T, B, H): the state at each element; zeros beyond a row's length */
+    qn_node
+        *h_n; /* (B, H): the state after the last element, which is the first one if `reverse` */
+    qn_node *c_n; /* the same of the cell; NULL if it is no LSTM */
+};
+
+/* A layer in one direction over x (T, B, I); all members are NULL after an error.
+ *
+ *     RNN     h' = tanh or relu of (W x + b + U h + c)
+ *     LSTM    i, f, g, o = W x + b + U h + c;  c' = s(f) c + s(i) tanh(g);  h' = s(o) tanh(c')      (s: sigmoid)
+ *     GRU     r = s(Wr x + br + Ur h + cr), z = s(Wz x + bz + Uz h + cz), n = tanh(Wn x + bn + r (Un h + cn));  h' = (1 - z) n + z h
+ *
+ * (Elman, 1990; Hochreiter and Schmidhuber, 1997, with Gers et al.'s forget gate, 2000; Cho et al., 2014.)  W x is one product over all
+ * elements, as are the gradients of W and U; the products with U are computed by the kernel that computes the gates. */
+struct qn_sequence qn_recurrent(qn_node *x, const struct qn_recurrent *options);
+size_t qn_cell_gates(enum qn_cell cell); /* G */
+
 /* ---- Choosing, of f32; no gradients ---- */
 
 /* The k greatest of each row, greatest first, the first of equals first: (..., V) -> output 0 values, output 1 i32 indices

@@ -42,7 +42,8 @@ static const struct pretence {
 
 /* ---- All tables ---- */
 
-static const struct table *const tables[] = {elementwise_tables, shape_tables, heavy_tables};
+static const struct table *const tables[] = {elementwise_tables, shape_tables, heavy_tables,
+                                             recurrent_tables};
 enum { TABLES = sizeof tables / sizeof *tables, PRETENCES = sizeof pretences / sizeof *pretences };
 
 bool check_knows(const char *name)

@@ -54,6 +54,6 @@ struct table {
     }
 
 /* Tables up to one without rows. */
-extern const struct table elementwise_tables[], shape_tables[], heavy_tables[];
+extern const struct table elementwise_tables[], shape_tables[], heavy_tables[], recurrent_tables[];
 
 #endif

@@ -7,6 +7,7 @@
 #include "device/context.h"
 #include "gemm/gemm.h"
 #include "graph/graph.h"
+#include "op/matmul.h"
 #include "op/shape.h"
 
 struct attributes {
@@ -271,13 +272,11 @@ static const struct qn_variant variants[] = {
 
 /* ---- Gradients ---- */
 
-static qn_node *matmul(qn_node *a, qn_node *b, struct qn_matmul options, enum qn_type type);
-
 static qn_node *product(qn_node *a, bool transpose_a, qn_node *b, bool transpose_b,
                         enum qn_type type)
 {
-    return matmul(a, b, (struct qn_matmul){.transpose_a = transpose_a, .transpose_b = transpose_b},
-                  type);
+    return matmul_to(
+        a, b, (struct qn_matmul){.transpose_a = transpose_a, .transpose_b = transpose_b}, type);
 }
 
 /* (..., rows, columns) as one matrix: its leading axes become rows. */
@@ -420,7 +419,7 @@ static qn_node *simplify(qn_node *node)
     return changed ? qn_node_new(&matmul_op, &attributes, inputs, 2) : node;
 }
 
-static qn_node *matmul(qn_node *a, qn_node *b, struct qn_matmul options, enum qn_type type)
+qn_node *matmul_to(qn_node *a, qn_node *b, struct qn_matmul options, enum qn_type type)
 {
     struct attributes attributes = {.transpose_a = options.transpose_a,
                                     .transpose_b = options.transpose_b,
@@ -431,7 +430,7 @@ static qn_node *matmul(qn_node *a, qn_node *b, struct qn_matmul options, enum qn
 
 qn_node *qn_matmul_with(qn_node *a, qn_node *b, struct qn_matmul options)
 {
-    return a ? matmul(a, b, options, qn_node_type(a)) : NULL;
+    return a ? matmul_to(a, b, options, qn_node_type(a)) : NULL;
 }
 
 qn_node *qn_matmul(qn_node *a, qn_node *b)
