@@ -72,7 +72,7 @@ static uint16_t bf16_of(float value)
 
 static uint16_t f16_of(float value)
 {
-    float size = fabsf(value);
+    float size = fminf(fabsf(value), 0x1p17f); /* infinity has no exponent */
     int exponent = size >= 0x1p-14f ? ilogbf(size) : -14;
     double units = rint(ldexp((double)size, 10 - exponent)); /* below 1024: less than all digits */
     double bits = isnan(value) ? 0x7E00 : fmin(1024.0 * (exponent + 14) + units, 0x7C00);
