@@ -52,9 +52,9 @@ END
 }
 
 # Operations that are tried on llvmpipe, which is slow; and under oclgrind, which is slower.
-llvmpipe='shape positions adamw softmax layer_norm cross_entropy sum_last matmul_tb attention_causal'
+llvmpipe='shape lstm positions adamw softmax layer_norm cross_entropy sum_last matmul_tb attention_causal'
 oclgrind='special two_i32 transpose concat_first split adamw softmax cross_entropy rotary top_k_values sum_first sum_last argmax_last
-matmul_tb'
+matmul_tb gru_lengths lstm_reverse_lengths'
 
 # What Automake's driver would make of a run's TAP.
 results()
