@@ -64,7 +64,7 @@ static void batch_free(struct batch *batch)
 /* ---- Models ---- */
 
 struct model {
-    qn_gpt *gpt; /* or */
+    qn_lm *lm; /* or */
     qn_bert *bert;
     qn_store *parameters;
 };
@@ -79,19 +79,19 @@ struct family {
 
 static bool decoder_load(struct model *model, const char *path)
 {
-    model->gpt = qn_gpt_load(context, path);
-    model->parameters = model->gpt ? qn_gpt_parameters(model->gpt) : NULL;
-    return model->gpt;
+    model->lm = qn_lm_load(context, path);
+    model->parameters = model->lm ? qn_lm_parameters(model->lm) : NULL;
+    return model->lm;
 }
 
 static int decoder_save(const struct model *model, const char *path)
 {
-    return qn_gpt_save(model->gpt, path);
+    return qn_lm_save(model->lm, path);
 }
 
 static void decoder_free(struct model *model)
 {
-    qn_gpt_free(model->gpt);
+    qn_lm_free(model->lm);
 }
 
 /* A token's target is the next one's label. */
@@ -107,10 +107,10 @@ static qn_node *next_labels(struct batch *batch)
 
 static void decoder_build(const struct model *model, struct batch *batch)
 {
-    struct qn_gpt_forward forward = {0};
+    struct qn_lm_forward forward = {0};
     qn_node *tokens = batch_input(batch, "input_ids");
-    batch->logits = qn_gpt_logits(model->gpt, tokens, forward);
-    batch->loss = qn_gpt_loss(model->gpt, tokens, next_labels(batch), forward);
+    batch->logits = qn_lm_logits(model->lm, tokens, forward);
+    batch->loss = qn_lm_loss(model->lm, tokens, next_labels(batch), forward);
 }
 
 static const struct family decoder = {decoder_load, decoder_save, decoder_free, decoder_build,
@@ -433,7 +433,7 @@ static void test_generation(const struct subject *subject, const struct model *m
 {
     json_t *prompts = json_object_get(generation, "prompts");
     json_t *expected = json_object_get(json_object_get(generation, "greedy"), "new_tokens");
-    qn_generator *generator = qn_generator_new(model->gpt, (struct qn_generation){0});
+    qn_generator *generator = qn_generator_new(model->lm, (struct qn_generation){0});
     size_t wrong = 0;
     for (size_t i = 0; i < json_array_size(prompts); i++)
         wrong +=

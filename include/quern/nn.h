@@ -16,51 +16,51 @@ extern "C" {
  * embedding again.  GPT-2 learns embeddings of positions and has layer norms, biases and GELU; Llama turns queries and keys
  * by their positions, and has RMS norms, SwiGLU and no biases; its heads may share keys and values.  Names and layout of the
  * parameters are those of Hugging Face's GPT2LMHeadModel and LlamaForCausalLM. */
-typedef struct qn_gpt qn_gpt;
+typedef struct qn_lm qn_lm;
 
 /* A model whose parameters are zero.  NULL if the configuration cannot be, or does not fit the device. */
-qn_gpt *qn_gpt_new(qn_context *context, const struct qn_gpt_config *config);
-void qn_gpt_free(qn_gpt *gpt);
+qn_lm *qn_lm_new(qn_context *context, const struct qn_lm_config *config);
+void qn_lm_free(qn_lm *lm);
 
 /* Sets all parameters as GPT-2 does: normal of deviation 0.02, those that end a residual branch 0.02 / sqrt(2 layers), norms
  * 1, biases 0. */
-int qn_gpt_initialise(qn_gpt *gpt, uint64_t seed);
+int qn_lm_initialise(qn_lm *lm, uint64_t seed);
 
-const struct qn_gpt_config *qn_gpt_config(const qn_gpt *gpt);
-qn_store *qn_gpt_parameters(const qn_gpt *gpt); /* the model's own */
+const struct qn_lm_config *qn_lm_config(const qn_lm *lm);
+qn_store *qn_lm_parameters(const qn_lm *lm); /* the model's own */
 
 /* The model of a folder: config.json and model.safetensors; "transformer." or "model." before the names may be missing.
  * Parameters that are not finite are refused, when saving too.  A context without a device only checks the files. */
-qn_gpt *qn_gpt_load(qn_context *context, const char *folder);
+qn_lm *qn_lm_load(qn_context *context, const char *folder);
 
 /* Writes config.json and model.safetensors into a folder that exists. */
-int qn_gpt_save(const qn_gpt *gpt, const char *folder);
+int qn_lm_save(const qn_lm *lm, const char *folder);
 
 /* Keys and values of all tokens so far, of `rows` texts. */
-typedef struct qn_gpt_cache qn_gpt_cache;
-qn_gpt_cache *qn_gpt_cache_new(const qn_gpt *gpt, size_t rows);
-void qn_gpt_cache_free(qn_gpt_cache *cache);
+typedef struct qn_lm_cache qn_lm_cache;
+qn_lm_cache *qn_lm_cache_new(const qn_lm *lm, size_t rows);
+void qn_lm_cache_free(qn_lm_cache *cache);
 
-struct qn_gpt_forward {
+struct qn_lm_forward {
     /* In what type all is computed but the embeddings and the loss: f32, or f16 or bf16, of which the parameters are then copied. */
     enum qn_type type;
-    qn_node *loss_scale;  /* qn_gpt_loss(): as for qn_cross_entropy.gradient_scale */
+    qn_node *loss_scale;  /* qn_lm_loss(): as for qn_cross_entropy.gradient_scale */
     qn_node *dropout_key; /* as for qn_dropout(); NULL: no dropout */
-    qn_gpt_cache *cache;  /* NULL: the tokens are all there is */
+    qn_lm_cache *cache;   /* NULL: the tokens are all there is */
     qn_node *position;    /* with a cache: i32 (1), where the first token stands */
     bool last_only;       /* only the last token's logits are wanted */
     bool
         checkpoint; /* each block's values are computed again for its gradients: qn_checkpoint_begin() */
     size_t
-        loss_rows; /* qn_gpt_loss(): tokens whose logits are in memory at a time; 0: what 256 MiB hold */
+        loss_rows; /* qn_lm_loss(): tokens whose logits are in memory at a time; 0: what 256 MiB hold */
 };
 
 /* Logits (B, T, vocabulary), or (B, 1, vocabulary), of i32 tokens (B, T). */
-qn_node *qn_gpt_logits(const qn_gpt *gpt, qn_node *tokens, struct qn_gpt_forward options);
+qn_node *qn_lm_logits(const qn_lm *lm, qn_node *tokens, struct qn_lm_forward options);
 
 /* The mean cross-entropy of i32 targets (B, T), to be minimised: for large batches the logits are made in chunks of rows. */
-qn_node *qn_gpt_loss(const qn_gpt *gpt, qn_node *tokens, qn_node *targets,
-                     struct qn_gpt_forward options);
+qn_node *qn_lm_loss(const qn_lm *lm, qn_node *tokens, qn_node *targets,
+                    struct qn_lm_forward options);
 
 /* ---- Encoders: BERT (Devlin et al., 2019) ----
  *
@@ -112,7 +112,7 @@ struct qn_generation {
 /* Continues `prompt` token by token; keys and values stay on the device.  When the context is full, the last half of it
  * becomes the new prompt. */
 typedef struct qn_generator qn_generator;
-qn_generator *qn_generator_new(qn_gpt *gpt, struct qn_generation options);
+qn_generator *qn_generator_new(qn_lm *lm, struct qn_generation options);
 void qn_generator_free(qn_generator *generator);
 
 /* Starts a text, number `sample` of this seed: at least one token. */
@@ -133,7 +133,7 @@ struct qn_evaluation {
 /* Measures the model on windows of its context length: `windows` of them spread evenly over the data set, or all if it is 0;
  * `rows` at once. */
 typedef struct qn_evaluator qn_evaluator;
-qn_evaluator *qn_evaluator_new(qn_gpt *gpt, size_t rows);
+qn_evaluator *qn_evaluator_new(qn_lm *lm, size_t rows);
 void qn_evaluator_free(qn_evaluator *evaluator);
 int qn_evaluate(qn_evaluator *evaluator, const qn_dataset *dataset, size_t windows,
                 struct qn_evaluation *result);

@@ -7,10 +7,10 @@
 
 #include "device/context.h"
 
-struct qn_gpt_config learner_config(const struct settings *settings, size_t vocabulary,
-                                    int32_t end_of_text)
+struct qn_lm_config learner_config(const struct settings *settings, size_t vocabulary,
+                                   int32_t end_of_text)
 {
-    struct qn_gpt_config config = {
+    struct qn_lm_config config = {
         .architecture = settings->architecture,
         .vocab_size = vocabulary,
         .n_positions = settings->context,
@@ -76,7 +76,7 @@ static struct qn_training training_of(const struct settings *settings)
 static int make_trainer(struct learner *learner, const struct settings *settings)
 {
     struct qn_training training = training_of(settings);
-    qn_trainer *trainer = qn_trainer_new(qn_gpt_parameters(learner->gpt), &training);
+    qn_trainer *trainer = qn_trainer_new(qn_lm_parameters(learner->lm), &training);
     if (!trainer)
         return QN_ERROR_INVALID;
     qn_graph *graph = qn_trainer_graph(trainer);
@@ -84,22 +84,22 @@ static int make_trainer(struct learner *learner, const struct settings *settings
     learner->trainer = trainer;
     learner->inputs = qn_input(graph, "inputs", QN_I32, shape);
     learner->targets = qn_input(graph, "targets", QN_I32, shape);
-    struct qn_gpt_forward forward = {.type = type_of(settings),
-                                     .loss_scale = qn_trainer_loss_scale(trainer),
-                                     .checkpoint = settings->checkpoint};
+    struct qn_lm_forward forward = {.type = type_of(settings),
+                                    .loss_scale = qn_trainer_loss_scale(trainer),
+                                    .checkpoint = settings->checkpoint};
     if (settings->dropout > 0)
         forward.dropout_key = qn_trainer_key(trainer);
-    return qn_trainer_minimise(
-        trainer, qn_gpt_loss(learner->gpt, learner->inputs, learner->targets, forward));
+    return qn_trainer_minimise(trainer,
+                               qn_lm_loss(learner->lm, learner->inputs, learner->targets, forward));
 }
 
-int learner_make(struct learner *learner, qn_context *qn, qn_gpt *gpt,
+int learner_make(struct learner *learner, qn_context *qn, qn_lm *lm,
                  const struct settings *settings, bool validates)
 {
-    *learner = (struct learner){.gpt = gpt};
+    *learner = (struct learner){.lm = lm};
     int status = make_trainer(learner, settings);
     if (status == QN_OK && validates) {
-        learner->evaluator = qn_evaluator_new(gpt, settings->batch);
+        learner->evaluator = qn_evaluator_new(lm, settings->batch);
         status = learner->evaluator ? QN_OK : QN_ERROR_INVALID;
     }
     if (status == QN_OK && strcmp(qn_device_name(qn), "none") != 0) { /* else no batch comes */
@@ -135,21 +135,21 @@ static bool load_moments(struct learner *learner, qn_context *qn, const struct r
     return is_good;
 }
 
-bool learner_resume(struct learner *learner, qn_context *qn, const struct qn_gpt_config *config,
+bool learner_resume(struct learner *learner, qn_context *qn, const struct qn_lm_config *config,
                     const struct run *run, const char *folder, bool validates,
                     char message[RUN_MESSAGE])
 {
-    qn_gpt *gpt = qn_gpt_load(qn, folder);
-    const char *key = gpt ? qn_gpt_config_difference(config, qn_gpt_config(gpt)) : NULL;
+    qn_lm *lm = qn_lm_load(qn, folder);
+    const char *key = lm ? qn_lm_config_difference(config, qn_lm_config(lm)) : NULL;
     if (key) {
-        qn_gpt_free(gpt);
+        qn_lm_free(lm);
         snprintf(message, RUN_MESSAGE,
                  "%s: config.json, tokenizer.json and training.json do not belong together: they "
                  "disagree on %s",
                  folder, key);
         return false;
     }
-    if (!gpt || learner_make(learner, qn, gpt, &run->settings, validates) != QN_OK) {
+    if (!lm || learner_make(learner, qn, lm, &run->settings, validates) != QN_OK) {
         snprintf(message, RUN_MESSAGE, "%s", qn_error(qn));
         return false;
     }
@@ -162,7 +162,7 @@ int learner_restart(struct learner *learner, qn_context *qn, const struct settin
     qn_trainer_free(learner->trainer);
     learner->trainer = NULL;
     if (status == QN_OK)
-        status = qn_gpt_initialise(learner->gpt, settings->seed);
+        status = qn_lm_initialise(learner->lm, settings->seed);
     return status == QN_OK ? make_trainer(learner, settings) : status;
 }
 
@@ -170,7 +170,7 @@ void learner_release(struct learner *learner)
 {
     qn_evaluator_free(learner->evaluator);
     qn_trainer_free(learner->trainer);
-    qn_gpt_free(learner->gpt);
+    qn_lm_free(learner->lm);
     free(learner->input_ids);
     free(learner->target_ids);
     *learner = (struct learner){0};
@@ -192,7 +192,7 @@ int learner_pass(struct learner *learner, const struct settings *settings,
 
 /* ---- Memory ---- */
 
-struct needs learner_needs(const struct qn_options *device, const struct qn_gpt_config *config,
+struct needs learner_needs(const struct qn_options *device, const struct qn_lm_config *config,
                            const struct settings *settings, bool validates)
 {
     struct needs needs = {0};
@@ -202,13 +202,13 @@ struct needs learner_needs(const struct qn_options *device, const struct qn_gpt_
     qn_context *qn = qn_open_with(&planning);
     struct learner learner = {0};
     if (qn) {
-        qn_gpt *gpt = qn_gpt_new(qn, config);
-        needs.fits = gpt && learner_make(&learner, qn, gpt, settings, validates) == QN_OK;
+        qn_lm *lm = qn_lm_new(qn, config);
+        needs.fits = lm && learner_make(&learner, qn, lm, settings, validates) == QN_OK;
     }
     if (needs.fits) {
         struct qn_memory memory = qn_trainer_memory(learner.trainer);
         needs.all = qn_counters(qn).device_bytes;
-        needs.parameters = sizeof(float) * (size_t)qn_gpt_config_parameters(config);
+        needs.parameters = sizeof(float) * (size_t)qn_lm_config_parameters(config);
         needs.moments = qn_trainer_kept_bytes(learner.trainer);
         needs.gradients = needs.parameters; /* they are packed beside the intermediates */
         needs.intermediates = memory.arena - needs.gradients;
@@ -224,7 +224,7 @@ struct needs learner_needs(const struct qn_options *device, const struct qn_gpt_
     return needs;
 }
 
-size_t learner_largest_batch(const struct qn_options *device, const struct qn_gpt_config *config,
+size_t learner_largest_batch(const struct qn_options *device, const struct qn_lm_config *config,
                              const struct settings *settings, bool validates)
 {
     struct settings tried = *settings;

@@ -43,10 +43,10 @@ struct gpt_sizes {
     size_t heads, kv_heads, head; /* H, G, D */
     size_t inner;
 };
-struct gpt_sizes gpt_sizes(const struct qn_gpt_config *config);
+struct gpt_sizes gpt_sizes(const struct qn_lm_config *config);
 
 /* The keys of Llama. */
-void llama_config_read(struct fields *fields, struct qn_gpt_config *config);
-json_t *llama_config_json(const struct qn_gpt_config *config);
+void llama_config_read(struct fields *fields, struct qn_lm_config *config);
+json_t *llama_config_json(const struct qn_lm_config *config);
 
 #endif

@@ -72,9 +72,9 @@ static int inspect_safetensors(qn_context *context, const char *path, bool lists
 
 static int inspect_config(qn_context *context, const char *path, FILE *out)
 {
-    struct qn_gpt_config config;
+    struct qn_lm_config config;
     char parameters[AMOUNT];
-    int status = qn_gpt_config_read(context, path, &config);
+    int status = qn_lm_config_read(context, path, &config);
     if (status != QN_OK)
         return status;
     char shared[AMOUNT] = "";
@@ -85,7 +85,7 @@ static int inspect_config(qn_context *context, const char *path, FILE *out)
             "parameters\n",
             path, config.architecture == QN_LLAMA ? "llama" : "gpt2", config.n_layer, config.n_head,
             shared, config.n_embd, config.n_positions, config.vocab_size,
-            amount(parameters, (double)qn_gpt_config_parameters(&config), ""));
+            amount(parameters, (double)qn_lm_config_parameters(&config), ""));
     return QN_OK;
 }
 

@@ -17,9 +17,9 @@ struct gpt_block {
     struct linear up, down;          /* (C, I), (I, C) */
 };
 
-struct qn_gpt {
+struct qn_lm {
     qn_context *context;
-    struct qn_gpt_config config;
+    struct qn_lm_config config;
     struct gpt_sizes sizes;
     qn_store *store;
     qn_tensor *tokens;    /* (V, C) */
@@ -29,7 +29,7 @@ struct qn_gpt {
     qn_tensor *head; /* (V, C); `tokens` where they are tied */
 };
 
-struct qn_gpt_cache {
+struct qn_lm_cache {
     size_t layers;
     qn_tensor **keys, **values; /* by layer: (rows, T, G, D) */
 };
