@@ -11,6 +11,8 @@
 struct gpt_sizes gpt_sizes(const struct qn_lm_config *config)
 {
     enum { MULTIPLE = 32 }; /* of the inner width of Llama */
+    if (config->architecture == QN_RECURRENT)
+        return (struct gpt_sizes){0};
     size_t inner = config->architecture == QN_LLAMA
                        ? round_up(divide_up(8 * config->n_embd, 3), MULTIPLE)
                        : 4 * config->n_embd;
@@ -30,6 +32,8 @@ static double count_linear(double n, double m, bool has_bias)
 
 static double count_parameters(const struct qn_lm_config *config)
 {
+    if (config->architecture == QN_RECURRENT)
+        return recurrent_count_parameters(config);
     struct gpt_sizes sizes = gpt_sizes(config);
     bool is_gpt2 = config->architecture == QN_GPT2;
     bool attention_bias = is_gpt2 || config->attention_bias, mlp_bias = is_gpt2 || config->mlp_bias;
@@ -69,7 +73,7 @@ const char *qn_lm_config_difference(const struct qn_lm_config *a, const struct q
         const char *key;
         bool differs;
     } keys[] = {
-        {"model_type", a->architecture != b->architecture},
+        {"model_type", a->architecture != b->architecture || a->cell != b->cell},
         {"vocab_size", a->vocab_size != b->vocab_size},
         {"n_positions", a->n_positions != b->n_positions},
         {"n_embd", a->n_embd != b->n_embd},
@@ -77,6 +81,7 @@ const char *qn_lm_config_difference(const struct qn_lm_config *a, const struct q
         {"n_head", a->n_head != b->n_head},
         {"num_key_value_heads", of_a.kv_heads != of_b.kv_heads},
         {"head_dim", of_a.head != of_b.head},
+        {"hidden_size", a->hidden_size != b->hidden_size},
         {"n_inner", of_a.inner != of_b.inner},
         {"activation_function", a->activation != b->activation},
         {"layer_norm_epsilon", a->layer_norm_epsilon != b->layer_norm_epsilon},
@@ -148,6 +153,8 @@ static int check_llama(qn_context *context, const char *where, const struct qn_l
 
 int qn_lm_config_check(qn_context *context, const char *where, const struct qn_lm_config *config)
 {
+    if (config->architecture == QN_RECURRENT)
+        return recurrent_config_check(context, where, config);
     const struct size_bounds bounds[] = {
         {"vocab_size", config->vocab_size, 1, MAX_SIZE},
         {"n_positions (context)", config->n_positions, 1, MAX_SIZE},
@@ -237,6 +244,9 @@ static const struct {
 } architectures[] = {
     [QN_GPT2] = {"gpt2", gpt2_config_read, gpt2_config_json},
     [QN_LLAMA] = {"llama", llama_config_read, llama_config_json},
+    [QN_RECURRENT] = {"lstm", recurrent_config_read, recurrent_config_json},
+    {"gru", recurrent_config_read, recurrent_config_json},
+    {"rnn", recurrent_config_read, recurrent_config_json},
 };
 enum { ARCHITECTURES = sizeof architectures / sizeof *architectures };
 
@@ -254,7 +264,8 @@ int qn_lm_config_read(qn_context *context, const char *path, struct qn_lm_config
         i++;
     char quoted[QUOTED];
     if (i == ARCHITECTURES)
-        fields_fail(&fields, "model_type", "expected \"gpt2\" or \"llama\", found %s",
+        fields_fail(&fields, "model_type",
+                    "expected \"gpt2\", \"llama\", \"rnn\", \"lstm\" or \"gru\", found %s",
                     quote_string(quoted, type));
     if (!fields.failed)
         architectures[i].read(&fields, config);

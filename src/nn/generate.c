@@ -119,19 +119,23 @@ static struct reader *prompt_reader(qn_generator *generator, size_t length)
     return reader;
 }
 
-/* Reads the history from its beginning, into an empty cache. */
-static int read_history(qn_generator *generator)
+/* Reads tokens into an empty cache: of a recurrent model in pieces, its state being all that it knows of those before. */
+static int read_tokens(qn_generator *generator, const int32_t *tokens, size_t count)
 {
-    struct reader *reader = prompt_reader(generator, generator->count);
-    int status = reader ? qn_tensor_write(generator->position, &(int32_t){0})
+    size_t most = generator->lm->config.n_positions;
+    int status = qn_tensor_write(generator->position, &(int32_t){0});
+    if (status == QN_OK)
+        status = qn_lm_cache_clear(generator->cache);
+    for (size_t begin = 0; status == QN_OK && begin < count; begin += most) {
+        struct reader *reader = prompt_reader(generator, size_min(count - begin, most));
+        status = reader ? qn_set(reader->plan, reader->tokens, tokens + begin)
                         : (int)generator->lm->context->status;
-    if (status == QN_OK)
-        status = qn_set(reader->plan, reader->tokens, generator->history);
-    if (status == QN_OK)
-        status = qn_run(reader->plan);
-    if (status == QN_OK) {
-        generator->last = reader->plan;
-        generator->drawn = reader->next;
+        if (status == QN_OK)
+            status = qn_run(reader->plan);
+        if (status == QN_OK) {
+            generator->last = reader->plan;
+            generator->drawn = reader->next;
+        }
     }
     return status;
 }
@@ -159,13 +163,16 @@ int qn_generator_start(qn_generator *generator, const int32_t *prompt, size_t co
                 context, QN_ERROR_INVALID,
                 "generate: token %d of the prompt is not in the model's vocabulary of %zu",
                 prompt[i], vocabulary);
-    size_t kept = count < most ? count : most;
-    memcpy(generator->history, prompt + count - kept, kept * sizeof *prompt);
-    generator->count = kept;
+    generator->count = size_min(count, most);
+    memcpy(generator->history, prompt + count - generator->count,
+           generator->count * sizeof *prompt);
     uint64_t seed = (generator->options.seed + sample * 0x9E3779B97F4A7C15u) * 0xD1342543DE82EF95u;
     int32_t key[2] = {(int32_t)(uint32_t)(seed >> 32), 0};
     int status = qn_tensor_write(generator->key, key);
-    return status == QN_OK ? read_history(generator) : status;
+    if (status != QN_OK)
+        return status;
+    return generator->lm->rnn ? read_tokens(generator, prompt, count)
+                              : read_tokens(generator, generator->history, generator->count);
 }
 
 int32_t qn_generator_next(qn_generator *generator)
@@ -180,14 +187,15 @@ int32_t qn_generator_next(qn_generator *generator)
     int status = qn_get(generator->last, generator->drawn, &token);
     if (status != QN_OK)
         return status;
-    generator->history[generator->count++] = token;
+    if (!generator->lm->rnn)
+        generator->history[generator->count++] = token;
     if (generator->count <= most) { /* there is room to read the token */
         status = qn_run(generator->step.plan);
         generator->last = generator->step.plan;
         generator->drawn = generator->step.next;
     } else {
         keep_last(generator, most / 2 ? most / 2 : 1);
-        status = read_history(generator);
+        status = read_tokens(generator, generator->history, generator->count);
     }
     return status == QN_OK ? token : status;
 }

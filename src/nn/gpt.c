@@ -1,4 +1,4 @@
-/* Decoders: their parameters, and where these are kept. */
+/* Decoders: their parameters. */
 #include "nn/lm.h"
 
 #include <math.h>
@@ -69,54 +69,23 @@ static void llama_parameters(qn_lm *gpt)
     gpt->last_norm = add_norm(gpt->store, "model.", "norm", config->n_embd, false);
 }
 
-static int parameters(qn_lm *gpt)
+int decoder_parameters(qn_lm *gpt)
 {
     const struct qn_lm_config *config = &gpt->config;
+    gpt->sizes = gpt_sizes(config);
+    gpt->blocks = context_alloc(gpt->context, config->n_layer, sizeof *gpt->blocks);
+    if (!gpt->blocks)
+        return QN_ERROR_MEMORY;
     if (config->architecture == QN_LLAMA)
         llama_parameters(gpt);
     else
         gpt2_parameters(gpt);
-    gpt->head = config->tie_word_embeddings
-                    ? gpt->tokens
-                    : add_embedding(gpt->store, "", "lm_head", config->vocab_size, config->n_embd);
-    return gpt->head ? qn_store_seal(gpt->store) : (int)gpt->context->status;
-}
-
-qn_lm *qn_lm_new(qn_context *context, const struct qn_lm_config *config)
-{
-    if (!context || qn_lm_config_check(context, "the model", config) != QN_OK)
-        return NULL;
-    qn_lm *gpt = context_alloc(context, 1, sizeof *gpt);
-    if (!gpt)
-        return NULL;
-    gpt->context = context;
-    gpt->config = *config;
-    gpt->sizes = gpt_sizes(config);
-    gpt->store = qn_store_new(context, "parameters");
-    gpt->blocks = context_alloc(context, config->n_layer, sizeof *gpt->blocks);
-    if (gpt->store && gpt->blocks && parameters(gpt) == QN_OK)
-        return gpt;
-    qn_lm_free(gpt);
-    return NULL;
-}
-
-void qn_lm_free(qn_lm *gpt)
-{
-    if (!gpt)
-        return;
-    qn_store_free(gpt->store);
-    free(gpt->blocks);
-    free(gpt);
-}
-
-const struct qn_lm_config *qn_lm_config(const qn_lm *gpt)
-{
-    return &gpt->config;
-}
-
-qn_store *qn_lm_parameters(const qn_lm *gpt)
-{
-    return gpt->store;
+    gpt->head.is_transposed = true;
+    gpt->head.weight =
+        config->tie_word_embeddings
+            ? gpt->tokens
+            : add_embedding(gpt->store, "", "lm_head", config->vocab_size, config->n_embd);
+    return gpt->context->status;
 }
 
 static bool ends_residual(const char *name)
@@ -125,7 +94,7 @@ static bool ends_residual(const char *name)
            name_ends_with(name, "down_proj.weight");
 }
 
-int qn_lm_initialise(qn_lm *gpt, uint64_t seed)
+int decoder_initialise(qn_lm *gpt, uint64_t seed)
 {
     const double deviation = 0.02, of_residual = deviation / sqrt(2 * (double)gpt->config.n_layer);
     int status = QN_OK;
@@ -152,8 +121,8 @@ static bool is_old_buffer(const char *name, bool of_llama)
 }
 
 /* Such a buffer, or a tied head beside the embedding that it is. */
-static bool is_redundant(const void *model, const qn_safetensors *file,
-                         const struct qn_file_tensor *tensor)
+bool decoder_is_redundant(const void *model, const qn_safetensors *file,
+                          const struct qn_file_tensor *tensor)
 {
     const qn_lm *gpt = model;
     const char *prefix = is_llama(gpt) ? "model." : "transformer.";
@@ -164,70 +133,4 @@ static bool is_redundant(const void *model, const qn_safetensors *file,
     const char *name = name_behind(tensor->name, prefix);
     return sscanf(name, is_llama(gpt) ? "layers.%4zu.%n" : "h.%4zu.%n", &layer, &end) == 1 &&
            end > 0 && layer < gpt->config.n_layer && is_old_buffer(name + end, is_llama(gpt));
-}
-
-qn_lm *qn_lm_load(qn_context *context, const char *folder)
-{
-    if (!context)
-        return NULL;
-    struct qn_lm_config config;
-    char *path = path_join(context, folder, "config.json");
-    bool is_read = path && qn_lm_config_read(context, path, &config) == QN_OK;
-    free(path);
-    qn_lm *gpt = is_read ? qn_lm_new(context, &config) : NULL;
-    struct file_names names = {.prefix = gpt && config.architecture == QN_LLAMA ? "model."
-                                                                                : "transformer.",
-                               .is_redundant = is_redundant,
-                               .model = gpt};
-    if (!gpt || store_load(gpt->store, folder, &names) == QN_OK)
-        return gpt;
-    qn_lm_free(gpt);
-    return NULL;
-}
-
-int qn_lm_save(const qn_lm *gpt, const char *folder)
-{
-    char *path = path_join(gpt->context, folder, "config.json");
-    int status = path ? qn_lm_config_write(gpt->context, path, &gpt->config) : (int)QN_ERROR_MEMORY;
-    free(path);
-    return status == QN_OK ? store_save(gpt->store, folder) : status;
-}
-
-/* ---- The cache of keys and values ---- */
-
-qn_lm_cache *qn_lm_cache_new(const qn_lm *gpt, size_t rows)
-{
-    const struct qn_lm_config *config = &gpt->config;
-    qn_lm_cache *cache = context_alloc(gpt->context, 1, sizeof *cache);
-    if (!cache)
-        return NULL;
-    cache->layers = config->n_layer;
-    cache->keys = context_alloc(gpt->context, config->n_layer, sizeof *cache->keys);
-    cache->values = context_alloc(gpt->context, config->n_layer, sizeof *cache->values);
-    qn_shape shape = QN_SHAPE(rows, config->n_positions, gpt->sizes.kv_heads, gpt->sizes.head);
-    bool ok = cache->keys && cache->values;
-    for (size_t i = 0; ok && i < config->n_layer; i++) {
-        cache->keys[i] = qn_tensor_new(gpt->context, "keys", QN_F32, shape);
-        cache->values[i] = qn_tensor_new(gpt->context, "values", QN_F32, shape);
-        ok = cache->keys[i] && cache->values[i];
-    }
-    if (ok)
-        return cache;
-    qn_lm_cache_free(cache);
-    return NULL;
-}
-
-void qn_lm_cache_free(qn_lm_cache *cache)
-{
-    if (!cache)
-        return;
-    for (size_t i = 0; i < cache->layers; i++) {
-        if (cache->keys)
-            qn_tensor_free(cache->keys[i]);
-        if (cache->values)
-            qn_tensor_free(cache->values[i]);
-    }
-    free(cache->keys);
-    free(cache->values);
-    free(cache);
 }

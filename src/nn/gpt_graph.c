@@ -97,10 +97,9 @@ static qn_node *embeddings(struct forward *forward, qn_node *tokens)
     return apply_dropout(x, gpt->config.embd_pdrop, &forward->dropout);
 }
 
-/* (B, T, C): what the head makes logits of. */
-static qn_node *last_hidden(const qn_lm *gpt, qn_node *tokens, const struct qn_lm_forward *options)
+qn_node *decoder_hidden(const qn_lm *gpt, qn_node *tokens, const struct qn_lm_forward *options)
 {
-    if (!gpt || !tokens || !are_rows(tokens, "gpt", gpt->config.n_positions))
+    if (!are_rows(tokens, "gpt", gpt->config.n_positions))
         return NULL;
     qn_shape shape = qn_node_shape(tokens);
     struct forward forward = {.gpt = gpt,
@@ -120,27 +119,4 @@ static qn_node *last_hidden(const qn_lm *gpt, qn_node *tokens, const struct qn_l
     }
     x = apply_norm(x, &gpt->last_norm, gpt->config.layer_norm_epsilon);
     return options->last_only ? qn_slice(x, 1, forward.length - 1, forward.length) : x;
-}
-
-qn_node *qn_lm_logits(const qn_lm *gpt, qn_node *tokens, struct qn_lm_forward options)
-{
-    qn_node *x = last_hidden(gpt, tokens, &options);
-    return x ? qn_named(qn_matmul_with(x, parameter_beside(x, gpt->head),
-                                       (struct qn_matmul){.transpose_b = true}),
-                        "lm_head")
-             : NULL;
-}
-
-qn_node *qn_lm_loss(const qn_lm *gpt, qn_node *tokens, qn_node *targets,
-                    struct qn_lm_forward options)
-{
-    enum { MOST_BYTES = 1 << 28 };
-    qn_node *x = last_hidden(gpt, tokens, &options);
-    if (!x)
-        return NULL;
-    size_t rows = MOST_BYTES / (gpt->config.vocab_size * sizeof(float));
-    return qn_linear_cross_entropy(
-        x, parameter_beside(x, gpt->head), targets,
-        (struct qn_cross_entropy){.ignore_index = QN_IGNORE, .gradient_scale = options.loss_scale},
-        options.loss_rows ? options.loss_rows : size_max(rows, 1));
 }
