@@ -22,12 +22,14 @@ intel-floor-golden       $floor golden.t
 intel-floor-training     $floor training.t
 intel-golden             - golden.t
 intel-models             - golden_models.t
+intel-recurrent          - golden_rnn.t
 intel-training           - training.t
 intel-checkpoints        - checkpoints.t
 intel-device             - device.t
 pocl-gpu-golden          class=gpu,$floor golden.t
 pocl-gpu-training        class=gpu,$floor training.t
 pocl-gpu-models          class=gpu,$floor golden_models.t
+pocl-gpu-recurrent       class=gpu,$floor golden_rnn.t
 pocl-gpu-checkpoints     class=gpu,$floor checkpoints.t
 pocl-floor-golden        $floor golden.t
 pocl-floor-rows          $floor quern check --op rows
