@@ -37,22 +37,60 @@ static const char *const devices_examples[] = {
     NULL,
 };
 
+#define DECODER_OPTIONS \
+    {OPTION_INTEGER, 0, "layers", "N", "4", 1, 100000, .help = "transformer blocks"}, \
+    {OPTION_INTEGER, 0, "heads", "N", "4", 1, 100000, .help = \
+        "attention heads; they share --width in equal parts of at most 256"}, \
+    {OPTION_INTEGER, 0, "context", "N", "64", 1, 1e9, .help = "tokens the model looks back"},
+
+#define EMBEDDINGS_OPTION \
+    {OPTION_STRING, 0, "embeddings", "tied|untied", "untied", .help = \
+        "whether the embedding of tokens is the head, too"},
+
+#define RECURRENT_OPTIONS \
+    {OPTION_INTEGER, 0, "layers", "N", "1", 1, 64, .help = "recurrent layers, one on the other"}, \
+    {OPTION_INTEGER, 0, "units", "N", "128", 1, 65536, .help = "numbers that make up the state of a layer"}, \
+    EMBEDDINGS_OPTION \
+    {OPTION_INTEGER, 0, "context", "N", "64", 1, 1e9, .help = \
+        "tokens through which gradients go back; the state is zero at the first of them"},
+
+#define TRAINING_OPTIONS \
+    {OPTION_FLAG, 0, "checkpoint-activations", .help = \
+        "keep only what comes into each block, and compute the rest again for its gradients: less memory, " \
+        "up to a third more work, the same bits"},
+
 static const struct option train_gpt_options[] = {
-#define MODEL_OPTIONS
+#define MODEL_OPTIONS DECODER_OPTIONS
 #include "cli/train_options.inc"
 #undef MODEL_OPTIONS
 };
 
 static const struct option train_llama_options[] = {
-#define MODEL_OPTIONS \
+#define MODEL_OPTIONS DECODER_OPTIONS \
     {OPTION_INTEGER, 0, "kv-heads", "N", NULL, 1, 100000, .help = \
         "heads of keys and values, each for as many neighbouring heads (default: as many as --heads)"}, \
     {OPTION_REAL, 0, "theta", "R", "10000", 1, 1e12, .help = \
         "base of the frequencies by which positions turn queries and keys"}, \
-    {OPTION_STRING, 0, "embeddings", "tied|untied", "untied", .help = \
-        "whether the embedding of tokens is the head, too"},
+    EMBEDDINGS_OPTION
 #include "cli/train_options.inc"
 #undef MODEL_OPTIONS
+#undef TRAINING_OPTIONS
+};
+
+#define TRAINING_OPTIONS
+
+static const struct option train_rnn_options[] = {
+#define MODEL_OPTIONS RECURRENT_OPTIONS \
+    {OPTION_STRING, 0, "nonlinearity", "tanh|relu", "tanh", .help = "of the state"},
+#include "cli/train_options.inc"
+#undef MODEL_OPTIONS
+};
+
+static const struct option train_gated_options[] = {
+#define MODEL_OPTIONS RECURRENT_OPTIONS
+#include "cli/train_options.inc"
+#undef MODEL_OPTIONS
+#undef TRAINING_OPTIONS
 };
 
 static const char *const train_gpt_examples[] = {
@@ -69,6 +107,13 @@ static const char *const train_llama_examples[] = {
     "quern train llama --data text.txt --out run --heads 8 --kv-heads 2 --embeddings tied",
         "fewer numbers to keep and to train",
     "quern train llama --out run --resume --steps 4000", "go on where it stopped",
+    NULL,
+};
+
+static const char *const train_recurrent_examples[] = {
+    "quern train lstm --data text.txt --out run", "a small character model, 2000 steps",
+    "quern train gru --data text.txt --out run --layers 2 --units 256 --dropout 0.2", "a larger one",
+    "quern train rnn --out run --resume --steps 4000", "go on where it stopped",
     NULL,
 };
 
@@ -223,14 +268,32 @@ const struct command commands[] = {
         "Trains a GPT (GPT-2's architecture) from scratch and keeps the best model.  Ctrl-C ends "
         "the step, saves and says how to resume; a second Ctrl-C quits at once.  The defaults are "
         "nanoGPT's recipe for characters on a CPU.",
-        train_gpt_options, LENGTH(train_gpt_options), command_train_gpt, train_gpt_examples,
+        train_gpt_options, LENGTH(train_gpt_options), command_train, train_gpt_examples,
     },
     {
         "train llama", NULL, NULL,
         "train a Llama on text",
         "As `quern train gpt`, with Llama's architecture: RMS norm, rotary positions, SwiGLU (of 8/3 the "
         "width, up to a multiple of 32), no biases, and heads that may share keys and values.",
-        train_llama_options, LENGTH(train_llama_options), command_train_llama, train_llama_examples,
+        train_llama_options, LENGTH(train_llama_options), command_train, train_llama_examples,
+    },
+    {
+        "train rnn", NULL, NULL,
+        "train a recurrent network on text",
+        "As `quern train gpt`, with layers of simple recurrent units between an embedding and a head.",
+        train_rnn_options, LENGTH(train_rnn_options), command_train, train_recurrent_examples,
+    },
+    {
+        "train lstm", NULL, NULL,
+        "train an LSTM on text",
+        "As `quern train rnn`, with long short-term memory.",
+        train_gated_options, LENGTH(train_gated_options), command_train, train_recurrent_examples,
+    },
+    {
+        "train gru", NULL, NULL,
+        "train a GRU on text",
+        "As `quern train rnn`, with gated recurrent units.",
+        train_gated_options, LENGTH(train_gated_options), command_train, train_recurrent_examples,
     },
     {
         "generate", "sample", "DIR",

@@ -10,8 +10,13 @@
 struct qn_lm_config learner_config(const struct settings *settings, size_t vocabulary,
                                    int32_t end_of_text)
 {
+    static const enum qn_architecture architectures[] = {[FAMILY_GPT] = QN_GPT2,
+                                                         [FAMILY_LLAMA] = QN_LLAMA,
+                                                         [FAMILY_RNN] = QN_RECURRENT,
+                                                         [FAMILY_LSTM] = QN_RECURRENT,
+                                                         [FAMILY_GRU] = QN_RECURRENT};
     struct qn_lm_config config = {
-        .architecture = settings->architecture,
+        .architecture = architectures[settings->family],
         .vocab_size = vocabulary,
         .n_positions = settings->context,
         .n_embd = settings->width,
@@ -26,9 +31,27 @@ struct qn_lm_config learner_config(const struct settings *settings, size_t vocab
         .bos_token_id = end_of_text,
         .eos_token_id = end_of_text,
     };
-    if (settings->architecture == QN_LLAMA) {
-        config.activation = QN_NO_ACTIVATION;
+    if (settings->embeddings)
         config.tie_word_embeddings = strcmp(settings->embeddings, "tied") == 0;
+    if (is_recurrent(settings->family)) {
+        bool is_relu = settings->nonlinearity && strcmp(settings->nonlinearity, "relu") == 0;
+        config = (struct qn_lm_config){.architecture = QN_RECURRENT,
+                                       .cell = settings->family == FAMILY_LSTM  ? QN_LSTM
+                                               : settings->family == FAMILY_GRU ? QN_GRU
+                                               : is_relu                        ? QN_RNN_RELU
+                                                                                : QN_RNN_TANH,
+                                       .vocab_size = vocabulary,
+                                       .n_positions = settings->context,
+                                       .n_embd = settings->width,
+                                       .n_layer = settings->layers,
+                                       .hidden_size = settings->units,
+                                       .resid_pdrop = settings->dropout,
+                                       .tie_word_embeddings = config.tie_word_embeddings,
+                                       .bos_token_id = end_of_text,
+                                       .eos_token_id = end_of_text};
+    }
+    if (settings->family == FAMILY_LLAMA) {
+        config.activation = QN_NO_ACTIVATION;
         config.n_kv_head = settings->kv_heads;
         config.rotary.theta = settings->theta;
     }

@@ -722,6 +722,11 @@ bool options_given(const struct options *options, const char *name)
     return options->values[index].origin != FROM_DEFAULT;
 }
 
+const char *options_command(const struct options *options)
+{
+    return options->command->name;
+}
+
 const char *options_operand(const struct options *options)
 {
     return options->n_operands ? options->operands[0] : NULL;

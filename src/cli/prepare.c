@@ -36,7 +36,7 @@ static int read_run(struct session *session)
     const char *latest = qn_checkpoints_latest(session->checkpoints);
     if (!run_load(&session->run, latest, message))
         return fail_checkpoint(session, message);
-    if (!run_reconfigure(&session->run, session->options, session->architecture))
+    if (!run_reconfigure(&session->run, session->options, session->family))
         return EXIT_USAGE;
     session->seconds_before = session->run.seconds;
     uint64_t best = session->run.best_step;
@@ -49,7 +49,7 @@ static int read_run(struct session *session)
 int session_find_run(struct session *session)
 {
     bool resumes = options_flag(session->options, "resume");
-    if (!resumes && !run_configure(&session->run, session->options, session->architecture))
+    if (!resumes && !run_configure(&session->run, session->options, session->family))
         return EXIT_USAGE;
     session->files = qn_open("none");
     if (!session->files)
@@ -192,20 +192,30 @@ static int plan_memory(struct session *session, const struct qn_lm_config *confi
 
 /* ---- What the user is told ---- */
 
+/* What the layers are, beside their width. */
+static const char *sizes_text(char *text, size_t bytes, const struct settings *settings)
+{
+    if (is_recurrent(settings->family))
+        snprintf(text, bytes, "%" PRIu64 " units", settings->units);
+    else if (settings->kv_heads && settings->kv_heads != settings->heads)
+        snprintf(text, bytes, "%" PRIu64 " heads (%" PRIu64 " of keys)", settings->heads,
+                 settings->kv_heads);
+    else
+        snprintf(text, bytes, "%" PRIu64 " heads", settings->heads);
+    return text;
+}
+
 static void say_model(struct session *session, const struct qn_lm_config *config)
 {
     const struct settings *settings = &session->run.settings;
-    char parameters[NUMBER_TEXT], tokens[NUMBER_TEXT], held_out[NUMBER_TEXT], step[NUMBER_TEXT];
-    char shared[2 * NUMBER_TEXT] = "";
+    char sizes[4 * NUMBER_TEXT], parameters[NUMBER_TEXT], tokens[NUMBER_TEXT],
+        held_out[NUMBER_TEXT], step[NUMBER_TEXT];
     const struct corpus *corpus = &session->corpus;
-    if (settings->kv_heads && settings->kv_heads != settings->heads)
-        snprintf(shared, sizeof shared, " (%" PRIu64 " of keys)", settings->kv_heads);
     progress_say(&session->progress, "device", "%s", qn_device_name(session->qn));
     progress_say(&session->progress, "model",
-                 "%s parameters: %" PRIu64 " layers, %" PRIu64 " heads%s, width %" PRIu64
-                 ", context %" PRIu64,
+                 "%s parameters: %" PRIu64 " layers, %s, width %" PRIu64 ", context %" PRIu64,
                  count_text(parameters, qn_lm_config_parameters(config)), settings->layers,
-                 settings->heads, shared, settings->width, settings->context);
+                 sizes_text(sizes, sizeof sizes, settings), settings->width, settings->context);
     size_t bytes = qn_dataset_bytes(corpus->train);
     if (corpus->valid)
         bytes += qn_dataset_bytes(corpus->valid);

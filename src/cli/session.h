@@ -18,7 +18,7 @@ enum { PACE_STEPS = 16 };
 
 struct session {
     const struct options *options;
-    enum qn_architecture architecture; /* that the command trains */
+    enum family family; /* that the command trains */
     struct run run;
     struct corpus corpus;
     struct progress progress;
