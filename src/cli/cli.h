@@ -102,6 +102,8 @@ struct command {
     size_t n_options;
     int (*run)(const struct options *options);
     const char *const *examples; /* pairs of a command line and what it does; NULL at the end */
+    /* Pairs of a name that --recipe takes and "option = value" lines, which all else wins over; NULL at the end.  NULL: no --recipe. */
+    const char *const *recipes;
 };
 
 extern const struct command commands[];

@@ -48,6 +48,9 @@ static const char *const devices_examples[] = {
         "whether the embedding of tokens is the head, too"},
 
 #define RECURRENT_OPTIONS \
+    {OPTION_STRING, 0, "recipe", "NAME", .help = \
+        "options to begin with, which others win over; keras-rnn: that of Keras' text generation, one layer of 128 units, 10 epochs of 128 " \
+        "windows of 100 tokens, Adam, and a fifth held out"}, \
     {OPTION_INTEGER, 0, "layers", "N", "1", 1, 64, .help = "recurrent layers, one on the other"}, \
     {OPTION_INTEGER, 0, "units", "N", "128", 1, 65536, .help = "numbers that make up the state of a layer"}, \
     EMBEDDINGS_OPTION \
@@ -110,8 +113,17 @@ static const char *const train_llama_examples[] = {
     NULL,
 };
 
+static const char *const recurrent_recipes[] = {
+    "keras-rnn",
+    "layers = 1\n" "width = 128\n" "units = 128\n" "context = 100\n" "batch = 128\n" "epochs = 10\n"
+    "optimizer = adam\n" "lr = 1e-3\n" "schedule = constant\n" "warmup = 0\n" "weight-decay = 0\n" "beta2 = 0.999\n"
+    "clip = 1\n" "valid-fraction = 0.2\n",
+    NULL,
+};
+
 static const char *const train_recurrent_examples[] = {
     "quern train lstm --data text.txt --out run", "a small character model, 2000 steps",
+    "quern train lstm --data text.txt --out run --recipe keras-rnn", "as Keras' example of text generation",
     "quern train gru --data text.txt --out run --layers 2 --units 256 --dropout 0.2", "a larger one",
     "quern train rnn --out run --resume --steps 4000", "go on where it stopped",
     NULL,
@@ -260,7 +272,7 @@ const struct command commands[] = {
         "Prints every device of every OpenCL platform with what it can do and which workarounds "
         "for its driver are in force.  If there is none: which loader and drivers were found, why "
         "each failed, and what to install.",
-        devices_options, LENGTH(devices_options), command_devices, devices_examples,
+        devices_options, LENGTH(devices_options), command_devices, devices_examples, NULL,
     },
     {
         "train gpt", NULL, NULL,
@@ -268,52 +280,52 @@ const struct command commands[] = {
         "Trains a GPT (GPT-2's architecture) from scratch and keeps the best model.  Ctrl-C ends "
         "the step, saves and says how to resume; a second Ctrl-C quits at once.  The defaults are "
         "nanoGPT's recipe for characters on a CPU.",
-        train_gpt_options, LENGTH(train_gpt_options), command_train, train_gpt_examples,
+        train_gpt_options, LENGTH(train_gpt_options), command_train, train_gpt_examples, NULL,
     },
     {
         "train llama", NULL, NULL,
         "train a Llama on text",
         "As `quern train gpt`, with Llama's architecture: RMS norm, rotary positions, SwiGLU (of 8/3 the "
         "width, up to a multiple of 32), no biases, and heads that may share keys and values.",
-        train_llama_options, LENGTH(train_llama_options), command_train, train_llama_examples,
+        train_llama_options, LENGTH(train_llama_options), command_train, train_llama_examples, NULL,
     },
     {
         "train rnn", NULL, NULL,
         "train a recurrent network on text",
         "As `quern train gpt`, with layers of simple recurrent units between an embedding and a head.",
-        train_rnn_options, LENGTH(train_rnn_options), command_train, train_recurrent_examples,
+        train_rnn_options, LENGTH(train_rnn_options), command_train, train_recurrent_examples, recurrent_recipes,
     },
     {
         "train lstm", NULL, NULL,
         "train an LSTM on text",
         "As `quern train rnn`, with long short-term memory.",
-        train_gated_options, LENGTH(train_gated_options), command_train, train_recurrent_examples,
+        train_gated_options, LENGTH(train_gated_options), command_train, train_recurrent_examples, recurrent_recipes,
     },
     {
         "train gru", NULL, NULL,
         "train a GRU on text",
         "As `quern train rnn`, with gated recurrent units.",
-        train_gated_options, LENGTH(train_gated_options), command_train, train_recurrent_examples,
+        train_gated_options, LENGTH(train_gated_options), command_train, train_recurrent_examples, recurrent_recipes,
     },
     {
         "generate", "sample", "DIR",
         "write text with a model",
         "Prints text to stdout, and speed to stderr.  When the context is full, its last half "
         "becomes the new prompt.",
-        generate_options, LENGTH(generate_options), command_generate, generate_examples,
+        generate_options, LENGTH(generate_options), command_generate, generate_examples, NULL,
     },
     {
         "evaluate", "eval", "DIR",
         "measure a model on text",
         "Measures the model on all of a file, in windows of its context.",
-        evaluate_options, LENGTH(evaluate_options), command_evaluate, evaluate_examples,
+        evaluate_options, LENGTH(evaluate_options), command_evaluate, evaluate_examples, NULL,
     },
     {
         "inspect", "info", "DIR|FILE",
         "say what a model folder or file holds",
         "Prints configuration, tokenizer, training state and tensors.  Refuses what is damaged, "
         "and says where.",
-        NULL, 0, command_inspect, inspect_examples,
+        NULL, 0, command_inspect, inspect_examples, NULL,
     },
     {
         "check", NULL, NULL,
@@ -323,7 +335,7 @@ const struct command commands[] = {
         "run to run.  Prints TAP (see `prove`); a test that fails is followed by variant, kernels, element, what was found and expected, "
         "and the command that repeats it.  A driver that crashes takes no more with it than the row that it was at.  The exit "
         "status is 1 if a test failed.",
-        check_options, LENGTH(check_options), command_check, check_examples,
+        check_options, LENGTH(check_options), command_check, check_examples, NULL,
     },
     {
         "diff", NULL, "SETTING...",
@@ -334,7 +346,7 @@ const struct command commands[] = {
         "that compute several nodes, of both, and the results of whole steps.  A setting is DEVICE,KEY=VALUE,...; no DEVICE is the "
         "default one; keys are caps, as QUERN_CAPS has it with colons for commas; cl, as QUERN_CL_DIR; gemm=own|clblast; and "
         "variant, a name that `quern diff` prints.  The exit status is 1 if there is a difference.",
-        diff_options, LENGTH(diff_options), command_diff, diff_examples,
+        diff_options, LENGTH(diff_options), command_diff, diff_examples, NULL,
     },
     {
         "bench", NULL, "[GROUP]...",
@@ -343,7 +355,7 @@ const struct command commands[] = {
         "memory, rows, attention, train, generate; none: all), each row as a share of its peak.  "
         "Results are checked before they are timed: one that is wrong makes its row void, and the "
         "exit status 1.  `quern bench compare` compares two of its JSON files.",
-        bench_options, LENGTH(bench_options), command_bench, bench_examples,
+        bench_options, LENGTH(bench_options), command_bench, bench_examples, NULL,
     },
     {
         "bench compare", NULL, "FILE...",
@@ -352,7 +364,7 @@ const struct command commands[] = {
         "options and environment; then the time of each row in both, their ratio and its interval, "
         "and a verdict: faster, slower, same, unclear or, where the work of a row differs, not "
         "comparable.  Rows that are void in one are named, and have no verdict.",
-        compare_options, LENGTH(compare_options), command_bench_compare, compare_examples,
+        compare_options, LENGTH(compare_options), command_bench_compare, compare_examples, NULL,
     },
 };
 

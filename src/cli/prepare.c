@@ -314,6 +314,17 @@ static int make_learner(struct session *session, const struct qn_lm_config *conf
 
 /* ---- All of it ---- */
 
+static void count_steps(struct session *session)
+{
+    struct settings *settings = &session->run.settings;
+    if (settings->epochs == 0)
+        return;
+    double tokens = (double)settings->epochs * (double)qn_dataset_tokens(session->corpus.train);
+    double of_step =
+        (double)settings->batch * (double)settings->accumulate * (double)settings->context;
+    settings->steps = (uint64_t)fmax(ceil(tokens / of_step), 1);
+}
+
 /* A new run: nothing is written before it is known that it can be. */
 static int prepare_new(struct session *session)
 {
@@ -328,6 +339,7 @@ static int prepare_new(struct session *session)
         status = check_log(session);
     if (status != EXIT_SUCCESS)
         return status;
+    count_steps(session);
     struct qn_lm_config config = config_of(session);
     if (qn_lm_config_check(session->files, "the options", &config) != QN_OK)
         return session_fail_library(session);
@@ -354,6 +366,7 @@ static int prepare_resumed(struct session *session)
         status = check_log(session);
     if (status != EXIT_SUCCESS)
         return status;
+    count_steps(session);
     struct qn_lm_config config = config_of(session);
     status = plan_memory(session, &config, &needs);
     if (status != EXIT_SUCCESS)

@@ -332,6 +332,12 @@ static bool check_heads(const struct settings *settings, const struct options *o
     return false;
 }
 
+static uint64_t wanted_epochs(const struct options *options)
+{
+    bool has_epochs = options_given(options, "epochs") && !options_given(options, "steps");
+    return has_epochs ? (uint64_t)options_integer(options, "epochs") : 0;
+}
+
 bool run_configure(struct run *run, const struct options *options, enum family family)
 {
     struct settings *settings = &run->settings;
@@ -342,7 +348,9 @@ bool run_configure(struct run *run, const struct options *options, enum family f
     if (settings->kv_heads == 0)
         settings->kv_heads = settings->heads;
     settings->valid = options_string(options, "valid");
-    settings->by_clock = options_given(options, "time") && !options_given(options, "steps");
+    settings->epochs = wanted_epochs(options);
+    settings->by_clock =
+        options_given(options, "time") && !options_given(options, "steps") && settings->epochs == 0;
     settings->checkpoint = !is_recurrent(family) && options_flag(options, "checkpoint-activations");
     if (!check_name("optimizer", settings->optimizer, optimizers, OPTIMIZERS, options) ||
         !check_name("schedule", settings->schedule, schedules, SCHEDULES, options) ||
@@ -383,7 +391,8 @@ bool run_reconfigure(struct run *run, const struct options *options, enum family
         }
         copy_setting(kept, &given, &table[i]);
     }
-    if (options_given(options, "steps"))
+    kept->epochs = wanted_epochs(options);
+    if (options_given(options, "steps") || kept->epochs)
         kept->by_clock = 0;
     kept->checkpoint = !is_recurrent(family) && options_flag(options, "checkpoint-activations");
     return check_texts(kept, options);

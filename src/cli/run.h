@@ -25,6 +25,7 @@ struct settings {
     double dropout;
     uint64_t batch, accumulate;
     uint64_t steps;    /* that the learning rate is planned for */
+    uint64_t epochs;   /* that `steps` is to be counted from when the data is there; 0: it is not */
     uint64_t by_clock; /* 1: the run ends when its time does, whatever `steps` is */
     bool checkpoint;   /* activations; said anew when a run is resumed, since it changes no bit */
     const char *schedule; /* see schedule_named() */
