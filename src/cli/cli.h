@@ -24,7 +24,7 @@ struct options;
 /* Values by name: the default where the user gave none.  A name that the command's table lacks, or
  * has as another kind, is a bug and asserted.  Strings live as long as the options. */
 bool options_flag(const struct options *options, const char *name);
-const char *options_command(const struct options *options); /* its name */
+const char *options_command(const struct options *options);                  /* its name */
 const char *options_string(const struct options *options, const char *name); /* NULL: none */
 int64_t options_integer(const struct options *options, const char *name);    /* and sizes */
 double options_real(const struct options *options, const char *name);

@@ -19,6 +19,7 @@ static int validate(struct session *session, bool *is_best)
         return session_fail_library(session);
     session->validated = run->step;
     session->last_valid_loss = session->latest.valid_loss = found.loss;
+    session->last_valid_accuracy = session->latest.valid_accuracy = found.accuracy;
     *is_best = found.loss < run->best_loss;
     run->stale = *is_best ? 0 : run->stale + 1;
     if (*is_best) {

@@ -160,7 +160,7 @@ static void start_clocks(struct session *session)
     session->first_step = session->reported = session->shown_step = session->run.step;
     session->saved = session->validated = session->run.document ? session->run.step : 0;
     session->is_latest_logged = true;
-    session->last_valid_loss = NAN;
+    session->last_valid_loss = session->last_valid_accuracy = NAN;
     session->loop_started = session->shown_at = seconds_now();
 }
 
