@@ -85,7 +85,8 @@ static void test_gpt2(void)
     static const struct refusal cases[] = {
         {"", "not JSON"},
         {"{}", "model_type: missing; expected a string"},
-        {"{\"model_type\":\"bert\"}", "model_type: expected \"gpt2\" or \"llama\", found \"bert\""},
+        {"{\"model_type\":\"bert\"}",
+         "model_type: expected \"gpt2\", \"llama\", \"rnn\", \"lstm\" or \"gru\", found \"bert\""},
         {"{\"model_type\":\"gpt2\",\"vocab_size\":\"97\"}",
          "vocab_size: expected an integer from 1 to 16777216, found string \"97\""},
         {"{\"model_type\":\"gpt2\",\"vocab_size\":97.5}",
@@ -265,6 +266,46 @@ static void test_bert(void)
     remove(path);
 }
 
+#define LSTM                                                                                       \
+    "\"model_type\":\"lstm\",\"vocab_size\":65,\"embedding_size\":12,\"hidden_size\":24,"          \
+    "\"num_layers\":2,\"context_length\":100"
+
+static void test_recurrent(void)
+{
+    const char *path = in_folder("config.json");
+    struct qn_lm_config config, again;
+    ok(qn_lm_config_read(qn, write_text("config.json", "{" LSTM "}"), &config) == QN_OK &&
+           config.architecture == QN_RECURRENT && config.cell == QN_LSTM &&
+           config.hidden_size == 24 && config.resid_pdrop == 0 && !config.tie_word_embeddings &&
+           config.eos_token_id == -1 &&
+           qn_lm_config_parameters(&config) ==
+               65 * 12 + 96 * (12 + 24 + 2) + 96 * (24 + 24 + 2) + 65 * 24 + 65,
+       "config: of an LSTM");
+    config.cell = QN_RNN_RELU;
+    config.resid_pdrop = 0.2;
+    ok(qn_lm_config_write(qn, path, &config) == QN_OK &&
+           qn_lm_config_read(qn, path, &again) == QN_OK &&
+           !qn_lm_config_difference(&config, &again),
+       "config: that of an RNN survives writing");
+    again.cell = QN_RNN_TANH;
+    const char *key = qn_lm_config_difference(&config, &again);
+    ok(key && strcmp(key, "model_type") == 0, "config: another kind of cell is another model");
+
+    static const struct refusal cases[] = {
+        {"{" LSTM ",\"tie_word_embeddings\":true}", "tied embeddings must be as wide as the state"},
+        {"{" LSTM ",\"dropout\":1}", "dropout"},
+        {"{" LSTM ",\"bos_token_id\":\"x\"}", "bos_token_id"},
+        {"{\"model_type\":\"gru\",\"vocab_size\":65}", "context_length: missing"},
+        {"{\"model_type\":\"rnn\",\"nonlinearity\":\"elu\"}",
+         "nonlinearity: expected \"tanh\" or \"relu\", found \"elu\""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        ok(qn_lm_config_read(qn, write_text("config.json", cases[i].text), &config) < 0 &&
+               says(cases[i].message),
+           "config: %s", cases[i].message);
+    remove(path);
+}
+
 int main(void)
 {
     qn = qn_open("none");
@@ -274,6 +315,7 @@ int main(void)
     test_gpt2();
     test_llama();
     test_bert();
+    test_recurrent();
     remove_test_folder();
     qn_close(qn);
     return done_testing();
