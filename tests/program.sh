@@ -431,7 +431,9 @@ check "a type that there is not" refuses 2 'there are f32, f16, bf16' train gpt 
 check "an RNN" trains_recurrent rnn --nonlinearity relu
 check "an LSTM of two layers with dropout" trains_recurrent lstm --layers 2 --dropout 0.1 --embeddings tied
 check "a GRU in bf16" trains_recurrent gru --dtype bf16
+check "a GRU whose state is carried" trains_recurrent gru --state carry
 check "a recipe" follows_recipe
+check "a state that cannot be carried" refuses 2 'needs --accumulate 1' train lstm --data text --out no --state carry --accumulate 2
 check "a Llama" trains_llama untied
 check "a Llama with a tied head" trains_llama tied
 check "checkpoints of activations" forgets_activations

@@ -587,6 +587,82 @@ static void test_kept(qn_context *context)
     qn_tensor_free(w);
 }
 
+/* The loss of a step that changes nothing, of windows that may go on from others. */
+static double loss_of_step(qn_trainer *trainer, qn_node *tokens, qn_node *targets,
+                           const int32_t *ids, size_t row, size_t rows, size_t length)
+{
+    int32_t inputs[64], follow[64];
+    struct qn_step report = {.loss = NAN};
+    for (size_t i = 0; i < rows * length; i++) {
+        inputs[i] = ids[i / length * row + i % length];
+        follow[i] = ids[i / length * row + i % length + 1];
+    }
+    qn_plan *plan = qn_trainer_plan(trainer);
+    qn_set(plan, tokens, inputs);
+    qn_set(plan, targets, follow);
+    qn_trainer_pass(trainer);
+    qn_trainer_report(trainer, qn_trainer_steps(trainer), true, &report);
+    return report.loss;
+}
+
+/* Two windows with the state of the first carried to the second are one of twice the length. */
+static void test_carry(qn_context *context)
+{
+    enum { ROWS = 2, LENGTH = 8 };
+    const struct qn_lm_config lstm = {.architecture = QN_RECURRENT,
+                                      .cell = QN_LSTM,
+                                      .vocab_size = 11,
+                                      .n_positions = 2 * LENGTH,
+                                      .n_embd = 12,
+                                      .hidden_size = 20,
+                                      .n_layer = 2,
+                                      .bos_token_id = -1,
+                                      .eos_token_id = -1};
+    const struct qn_training options = {.schedule = {.kind = QN_CONSTANT, .rate = 0},
+                                        .optimizer = qn_optimizer_defaults(QN_ADAM)};
+    qn_lm *lm = qn_lm_new(context, &lstm);
+    if (!lm || qn_lm_initialise(lm, 7) != QN_OK)
+        bail_out("no model: %s", qn_error(context));
+    qn_lm_cache *cache = qn_lm_cache_new(lm, ROWS);
+    int32_t ids[ROWS * 2 * LENGTH + 1];
+    for (size_t i = 0; i < sizeof ids / sizeof *ids; i++)
+        ids[i] = (int32_t)(i * i % 11);
+    double losses[2];
+    for (size_t carries = 0; carries < 2; carries++) {
+        size_t length = carries ? LENGTH : 2 * LENGTH;
+        qn_trainer *trainer = qn_trainer_new(qn_lm_parameters(lm), &options);
+        qn_graph *graph = qn_trainer_graph(trainer);
+        qn_node *tokens = qn_input(graph, "tokens", QN_I32, QN_SHAPE(ROWS, length)),
+                *targets = qn_input(graph, "targets", QN_I32, QN_SHAPE(ROWS, length)), *state;
+        struct qn_lm_forward forward = {.cache = carries ? cache : NULL, .new_state = &state};
+        qn_node *loss = qn_lm_loss(lm, tokens, targets, forward);
+        qn_lm_cache_clear(cache);
+        if (carries)
+            qn_trainer_carry(trainer, qn_lm_cache_state(cache), state);
+        qn_trainer_minimise(trainer, loss);
+        losses[carries] = loss_of_step(trainer, tokens, targets, ids, 2 * LENGTH, ROWS, length);
+        if (carries)
+            losses[carries] =
+                (losses[carries] +
+                 loss_of_step(trainer, tokens, targets, ids + LENGTH, 2 * LENGTH, ROWS, length)) /
+                2;
+        qn_trainer_free(trainer);
+    }
+    ok(fabs(losses[0] - losses[1]) < 1e-6 * losses[0],
+       "state is carried: the loss is %.7f in two windows, %.7f in one", losses[1], losses[0]);
+    qn_trainer *trainer = qn_trainer_new(
+        qn_lm_parameters(lm),
+        &(struct qn_training){.optimizer = qn_optimizer_defaults(QN_ADAM), .accumulate = 2});
+    qn_node *state = qn_leaf(qn_trainer_graph(trainer), qn_lm_cache_state(cache));
+    ok(qn_trainer_carry(trainer, qn_lm_cache_state(cache), state) < 0 &&
+           strstr(qn_error(context), "state cannot be carried over the 2 batches"),
+       "state is not carried over batches that are added up");
+    qn_clear_error(context);
+    qn_trainer_free(trainer);
+    qn_lm_cache_free(cache);
+    qn_lm_free(lm);
+}
+
 int main(void)
 {
     char folder[] = "/tmp/quern-training-XXXXXX";
@@ -607,6 +683,7 @@ int main(void)
     test_types(context, folder);
     test_loss_scale(context);
     test_average(context, folder);
+    test_carry(context);
     test_refusals(context);
     test_anomaly();
     test_anomaly_in_16_bits();

@@ -76,7 +76,8 @@ int qn_lm_save(const qn_lm *lm, const char *folder);
 typedef struct qn_lm_cache qn_lm_cache;
 qn_lm_cache *qn_lm_cache_new(const qn_lm *lm, size_t rows);
 void qn_lm_cache_free(qn_lm_cache *cache);
-int qn_lm_cache_clear(qn_lm_cache *cache); /* new texts begin */
+int qn_lm_cache_clear(qn_lm_cache *cache);        /* new texts begin */
+qn_tensor *qn_lm_cache_state(qn_lm_cache *cache); /* of a recurrent model; else NULL */
 
 struct qn_lm_forward {
     /* In what type all is computed but the embeddings and the loss: f32, or f16 or bf16, of which the parameters are then copied. */
@@ -84,8 +85,10 @@ struct qn_lm_forward {
     qn_node *loss_scale;  /* qn_lm_loss(): as for qn_cross_entropy.gradient_scale */
     qn_node *dropout_key; /* as for qn_dropout(); NULL: no dropout */
     qn_lm_cache *cache;   /* NULL: the tokens are all there is */
-    qn_node *position;    /* with a cache: i32 (1), where the first token stands */
-    bool last_only;       /* only the last token's logits are wanted */
+    qn_node **
+        new_state; /* recurrent, with a cache, to train: this is set to the state after the tokens, which is not written */
+    qn_node *position; /* with a cache: i32 (1), where the first token stands */
+    bool last_only;    /* only the last token's logits are wanted */
     bool
         checkpoint; /* each block's values are computed again for its gradients: qn_checkpoint_begin() */
     size_t

@@ -54,8 +54,10 @@ static const char *const devices_examples[] = {
     {OPTION_INTEGER, 0, "layers", "N", "1", 1, 64, .help = "recurrent layers, one on the other"}, \
     {OPTION_INTEGER, 0, "units", "N", "128", 1, 65536, .help = "numbers that make up the state of a layer"}, \
     EMBEDDINGS_OPTION \
-    {OPTION_INTEGER, 0, "context", "N", "64", 1, 1e9, .help = \
-        "tokens through which gradients go back; the state is zero at the first of them"},
+    {OPTION_INTEGER, 0, "context", "N", "64", 1, 1e9, .help = "tokens through which gradients go back"}, \
+    {OPTION_STRING, 0, "state", "reset|carry", "reset", .help = \
+        "reset: windows are random, and begin with a state of zeros; carry: the rows of a batch read the text from end to end, each a " \
+        "part of it, and a window begins with the state that the one before ended with.  Validation resets it"},
 
 #define TRAINING_OPTIONS \
     {OPTION_FLAG, 0, "checkpoint-activations", .help = \

@@ -112,14 +112,24 @@ static int make_trainer(struct learner *learner, const struct settings *settings
                                     .checkpoint = settings->checkpoint};
     if (settings->dropout > 0)
         forward.dropout_key = qn_trainer_key(trainer);
-    return qn_trainer_minimise(trainer,
-                               qn_lm_loss(learner->lm, learner->inputs, learner->targets, forward));
+    qn_node *new_state = NULL;
+    if (learner->carried) {
+        forward.cache = learner->carried;
+        forward.new_state = &new_state;
+    }
+    qn_node *loss = qn_lm_loss(learner->lm, learner->inputs, learner->targets, forward);
+    if (new_state)
+        qn_trainer_carry(trainer, qn_lm_cache_state(learner->carried), new_state);
+    return qn_trainer_minimise(trainer, loss);
 }
 
 int learner_make(struct learner *learner, qn_context *qn, qn_lm *lm,
                  const struct settings *settings, bool validates)
 {
     *learner = (struct learner){.lm = lm};
+    bool carries = settings->state && strcmp(settings->state, "carry") == 0;
+    if (carries && !(learner->carried = qn_lm_cache_new(lm, settings->batch)))
+        return QN_ERROR_MEMORY;
     int status = make_trainer(learner, settings);
     if (status == QN_OK && validates) {
         learner->evaluator = qn_evaluator_new(lm, settings->batch);
@@ -193,6 +203,7 @@ void learner_release(struct learner *learner)
 {
     qn_evaluator_free(learner->evaluator);
     qn_trainer_free(learner->trainer);
+    qn_lm_cache_free(learner->carried);
     qn_lm_free(learner->lm);
     free(learner->input_ids);
     free(learner->target_ids);
@@ -205,9 +216,15 @@ int learner_pass(struct learner *learner, const struct settings *settings,
                  const qn_dataset *dataset, uint64_t step, uint64_t pass)
 {
     qn_plan *plan = qn_trainer_plan(learner->trainer);
-    qn_dataset_random(dataset, settings->seed, step, pass * settings->batch, settings->batch,
-                      learner->input_ids, learner->target_ids);
-    int status = qn_set(plan, learner->inputs, learner->input_ids);
+    int status = QN_OK;
+    if (!learner->carried)
+        qn_dataset_random(dataset, settings->seed, step, pass * settings->batch, settings->batch,
+                          learner->input_ids, learner->target_ids);
+    else if (qn_dataset_streams(dataset, step, settings->batch, learner->input_ids,
+                                learner->target_ids))
+        status = qn_lm_cache_clear(learner->carried);
+    if (status == QN_OK)
+        status = qn_set(plan, learner->inputs, learner->input_ids);
     if (status == QN_OK)
         status = qn_set(plan, learner->targets, learner->target_ids);
     return status == QN_OK ? qn_trainer_pass(learner->trainer) : status;

@@ -10,6 +10,7 @@ struct learner {
     qn_lm *lm;
     qn_trainer *trainer;
     qn_node *inputs, *targets; /* (batch, context) */
+    qn_lm_cache *carried;      /* state that goes on from batch to batch; NULL: none */
     qn_evaluator *evaluator;   /* NULL: nothing to validate on */
     int32_t *input_ids, *target_ids;
 };

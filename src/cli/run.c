@@ -50,6 +50,7 @@ static const struct setting {
     OF(OF_LLAMA, "theta", REAL, theta),
     OF(OF_LLAMA | OF_RECURRENT, "embeddings", TEXT, embeddings),
     OF(OF_RECURRENT, "units", WHOLE, units),
+    OF(OF_RECURRENT, "state", TEXT, state),
     OF(OF_RNN, "nonlinearity", TEXT, nonlinearity),
     SETTING("dropout", REAL, dropout, false),
     SETTING("batch", WHOLE, batch, false),
@@ -301,6 +302,15 @@ static bool check_shared_heads(const struct settings *settings, const struct opt
     return heads % settings->kv_heads == 0 && head % 2 == 0;
 }
 
+static bool check_state(const struct settings *settings, const struct options *options)
+{
+    if (strcmp(settings->state, "carry") != 0 || settings->accumulate == 1)
+        return true;
+    usage_error(options,
+                "--state carry needs --accumulate 1: batches of a step are of different texts");
+    return false;
+}
+
 static bool check_tied(const struct settings *settings, const struct options *options)
 {
     if (strcmp(settings->embeddings, "tied") != 0 || settings->width == settings->units)
@@ -364,7 +374,7 @@ bool run_configure(struct run *run, const struct options *options, enum family f
                                                        settings->optimizer, optimizers, OPTIMIZERS))
                                  .momentum;
     bool is_good = is_recurrent(family)
-                       ? check_tied(settings, options)
+                       ? check_tied(settings, options) && check_state(settings, options)
                        : check_heads(settings, options) && check_shared_heads(settings, options);
     return is_good && check_texts(settings, options) && check_rates(settings, options);
 }
@@ -587,6 +597,8 @@ static void read_settings(struct reader *reader, struct settings *settings, cons
     bool has_embeddings = settings->family == FAMILY_LLAMA || is_recurrent(settings->family);
     if (!reader->failed && has_embeddings && !settings->embeddings)
         fail_field(reader, "embeddings", "a string", NULL);
+    if (!reader->failed && is_recurrent(settings->family) && !settings->state)
+        fail_field(reader, "state", "a string", NULL);
     if (!reader->failed && settings->family == FAMILY_RNN && !settings->nonlinearity)
         fail_field(reader, "nonlinearity", "a string", NULL);
     enum qn_optimizer_kind optimizer;

@@ -21,6 +21,7 @@ struct settings {
     double theta;
     const char *embeddings;   /* "tied" or "untied": of Llama and recurrent models */
     uint64_t units;           /* of recurrent models */
+    const char *state;        /* "reset" or "carry": of recurrent models */
     const char *nonlinearity; /* "tanh" or "relu": of an RNN */
     double dropout;
     uint64_t batch, accumulate;

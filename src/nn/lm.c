@@ -139,6 +139,11 @@ void qn_lm_cache_free(qn_lm_cache *cache)
     free(cache);
 }
 
+qn_tensor *qn_lm_cache_state(qn_lm_cache *cache)
+{
+    return cache->state;
+}
+
 /* ---- The graph ---- */
 
 /* What the head reads of tokens (B, T): (B, T, C); or (T, B, H), if it is recurrent. */

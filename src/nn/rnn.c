@@ -223,7 +223,11 @@ qn_node *recurrent_hidden(const qn_lm *lm, qn_node *tokens, const struct qn_lm_f
         /* What is read of the new state comes after it is written. */
         qn_node *parts[] = {y.h_n, y.c_n};
         qn_node *new_state = is_lstm ? qn_concat(parts, 2, 0) : y.h_n;
-        state = qn_assign(options->cache->state, qn_cast(new_state, QN_F32));
+        new_state = qn_cast(new_state, QN_F32);
+        if (options->new_state)
+            *options->new_state = new_state;
+        else
+            state = qn_assign(options->cache->state, new_state);
         x = options->last_only ? qn_slice(state, 0, config->n_layer - 1, config->n_layer) : x;
     } else if (options->last_only) {
         size_t length = qn_node_shape(x).size[0];
