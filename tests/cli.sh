@@ -77,7 +77,7 @@ check "quern --help prints it too" fits_screen --help
 check "quern --version" data_only --version
 check "quern help generate" data_only help generate
 check "an alias" data_only sample --help
-for command in devices 'train gpt' 'train llama' generate evaluate inspect bench; do
+for command in devices 'train gpt' 'train llama' generate evaluate inspect score bench; do
     # shellcheck disable=SC2086
     check "quern $command --help" data_only $command --help
     check "has examples" mentions cli-out.tmp Examples
@@ -102,6 +102,7 @@ if command -v bash >/dev/null; then
     check "completes models" completes gpt quern train gp
     check "completes options" completes '--warmup' quern train gpt --wa
     check "completes choices" completes own quern train gpt --gemm o
+    check "completes choices that begin with a digit" completes 13a quern score --tokenize 1
     check "completes options of an alias" completes --top-k quern sample --top-k
 else
     skip "completion: no bash"

@@ -284,6 +284,24 @@ static void test_operands(void)
     options_free(options);
 }
 
+static void test_one_each(void)
+{
+    static const struct option options[] = {
+        {OPTION_STRINGS, 'r', "reference", "FILE", .one_each = true, .help = "what is right"}};
+    static const struct command two = {
+        .name = "two", .operand = "METRIC [FILE]", .options = options, .n_options = 1};
+    char *words[] = {(char[]){"bleu"}, (char[]){"-r"}, (char[]){"a"},    (char[]){"--reference"},
+                     (char[]){"b"},    (char[]){"c"},  (char[]){"more"}, NULL};
+    struct options *parsed = options_parse(&two, 6, words, message, sizeof message);
+    ok(parsed && options_count(parsed, "reference") == 2 && options_operands(parsed) == 2 &&
+           strcmp(options_operand_at(parsed, 1), "c") == 0,
+       "an option that takes one value each time leaves the next word to the operands");
+    options_free(parsed);
+    ok(!options_parse(&two, 7, words, message, sizeof message) &&
+           strstr(message, "but \"c\" and \"more\""),
+       "an operand too much for two: %s", message);
+}
+
 static void test_nearest(void)
 {
     static const char *const names[] = {"train", "generate", "evaluate", "devices"};
@@ -302,6 +320,7 @@ int main(void)
     test_strings();
     test_file();
     test_operands();
+    test_one_each();
     test_nearest();
     return done_testing();
 }

@@ -126,6 +126,7 @@ typedef struct qn_squad qn_squad;
 qn_squad *qn_squad_new(qn_context *context);
 int qn_squad_add(qn_squad *squad, const char *answer, const char *const *references, size_t count,
                  struct qn_squad_result *one);
+int qn_squad_miss(qn_squad *squad); /* adds a question that was not answered: 0 */
 struct qn_squad_result qn_squad_result(const qn_squad *squad);
 void qn_squad_free(qn_squad *squad);
 

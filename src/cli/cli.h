@@ -60,6 +60,7 @@ int command_generate(const struct options *options);
 int command_evaluate(const struct options *options);
 int command_diff(const struct options *options);
 int command_inspect(const struct options *options);
+int command_score(const struct options *options);
 int command_bench(const struct options *options);
 int command_bench_compare(const struct options *options);
 
@@ -86,6 +87,7 @@ struct option {
     double least, most;      /* of numbers */
     bool below_most;         /* `most` itself is too much */
     bool above_least;        /* `least` itself is too little */
+    bool one_each; /* OPTION_STRINGS: --reference A --reference B; what follows A is an operand */
     bool required;
     const char *unless;   /* the option that, given, makes this one not required */
     const char *excludes; /* the option that must not be given with this one */
@@ -95,7 +97,7 @@ struct option {
 struct command {
     const char *name;    /* "train gpt" */
     const char *alias;   /* or NULL */
-    const char *operand; /* "DIR"; "FILE...": several; "[GROUP]...": or none; NULL: takes none */
+    const char *operand; /* "DIR"; "METRIC [FILE]": or one; "FILE...": several; "[GROUP]...": or none; NULL */
     const char *summary; /* what it does, in a line */
     const char *description; /* for --help and the man page, in one paragraph */
     const struct option *options;

@@ -188,6 +188,38 @@ static const char *const inspect_examples[] = {
     NULL,
 };
 
+static const struct option score_options[] = {
+    {OPTION_STRINGS, 'r', "reference", "FILE", .one_each = true, .required = true, .help =
+        "what is right, a text a line; repeated where there are several right texts"},
+    {OPTION_FLAG, 0, "uneven", .help =
+        "an empty line of a reference means that this sentence has no such reference"},
+    {OPTION_FLAG, 0, "json", .help = "print JSON with all figures, unrounded"},
+
+    HEADING("bleu and chrf"),
+    {OPTION_FLAG, 0, "lowercase", .help = "case does not count"},
+    {OPTION_STRING, 0, "tokenize", "13a|none", "13a", .help = "bleu: words by the rules of mteval-v13a, or what white space separates"},
+    {OPTION_STRING, 0, "smooth", "exp|floor|add-k|none", "exp", .help = "bleu: what stands for the precision of n-grams without a match"},
+    {OPTION_REAL, 0, "smooth-value", "R", NULL, 0, 1e6, .above_least = true, .help = "bleu: of floor (default: 0.1) and add-k (default: 1)"},
+    {OPTION_INTEGER, 0, "char-order", "N", "6", 1, 16, .help = "chrf: characters of the longest n-gram"},
+    {OPTION_INTEGER, 0, "word-order", "N", "0", 0, 16, .help = "chrf: words of the longest n-gram; 2 is chrF++"},
+    {OPTION_INTEGER, 0, "beta", "N", "2", 1, 1000, .help = "chrf: how many times as important recall is as precision"},
+    {OPTION_FLAG, 0, "whitespace", .help = "chrf: white space counts"},
+
+    HEADING("rouge and spans"),
+    {OPTION_FLAG, 0, "stem", .help = "rouge: compare the stems of English words (Porter's)"},
+    {OPTION_STRING, 0, "tags", "columns|lines", "columns", .help =
+        "spans: a token a line, its tag in the last column, an empty line behind each sentence; or the tags of a sentence a line"},
+    {OPTION_FLAG, 0, "strict", .help = "spans: a span begins with its B, by IOB2; else as conlleval reads them"},
+};
+
+static const char *const score_examples[] = {
+    "quern score bleu --reference right.de found.de", "sacrebleu's BLEU, with its signature",
+    "quern score chrf -r a.txt -r b.txt --word-order 2 <found.txt", "chrF++ with two references",
+    "quern score squad -r dev-v2.0.json predictions.json", "exact match and F1, as SQuAD's script",
+    "quern score spans -r test.conll found.conll --json", "precision, recall and F1 of spans, for a script",
+    NULL,
+};
+
 static const struct option check_options[] = {
     {OPTION_STRING, 'd', "device", "D", .help =
         "what to test: PLATFORM[:DEVICE], numbers or parts of names as `quern devices` prints them (default: "
@@ -328,6 +360,16 @@ const struct command commands[] = {
         "Prints configuration, tokenizer, training state and tensors.  Refuses what is damaged, "
         "and says where.",
         NULL, 0, command_inspect, inspect_examples, NULL,
+    },
+    {
+        "score", NULL, "METRIC [FILE]",
+        "score text, answers, labels or tags",
+        "Compares what a model gave, in FILE or on stdin, with references, line by line.  METRIC is `bleu`, `chrf` (both as sacrebleu 2.6 "
+        "computes them), `rouge` (as rouge-score 0.1.2; the mean over lines), `squad`, `accuracy` (a label a line; with precision, recall and F1 of "
+        "classes as scikit-learn has them) or `spans` (tags O, B-TYPE, I-TYPE, E-TYPE, S-TYPE; as seqeval 1.2.2 and conlleval).  For `squad`, "
+        "references are answers, one a line; or, where their name ends in .json, SQuAD's data set, and FILE has the JSON object of "
+        "ids and answers: questions without an answer score 0, and are counted.  Needs no device.",
+        score_options, LENGTH(score_options), command_score, score_examples, NULL,
     },
     {
         "check", NULL, NULL,

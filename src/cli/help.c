@@ -260,12 +260,12 @@ void print_man_page(FILE *file)
 
 /* ---- Completion ---- */
 
-/* The words in small letters of "char|byte|PATH". */
+/* The words of "char|byte|PATH" that are not in capitals. */
 static void print_choices(const char *placeholder, FILE *file)
 {
     while (*placeholder) {
         size_t length = strcspn(placeholder, "|");
-        if (islower((unsigned char)*placeholder))
+        if (!isupper((unsigned char)*placeholder))
             fprintf(file, " %.*s", (int)length, placeholder);
         placeholder += length;
         placeholder += *placeholder == '|';

@@ -447,16 +447,22 @@ static int read_option(const struct parser *parser, int count, char *const *word
     }
     if (!set_value(parser, (size_t)index, attached, FROM_LINE))
         return -1;
-    while (option->kind == OPTION_STRINGS && at < count && is_operand_word(words[at]))
+    bool takes_list = option->kind == OPTION_STRINGS && !option->one_each;
+    while (takes_list && at < count && is_operand_word(words[at]))
         if (!set_value(parser, (size_t)index, words[at++], FROM_LINE))
             return -1;
     return at;
 }
 
-/* "FILE..." and "[GROUP]...". */
-static bool takes_several(const struct command *command)
+/* One for each word of "METRIC [FILE]"; any number for "FILE..." and "[GROUP]...". */
+static size_t most_operands(const struct command *command)
 {
-    return strstr(command->operand, "...") != NULL;
+    size_t count = 1;
+    if (strstr(command->operand, "..."))
+        return SIZE_MAX;
+    for (const char *c = command->operand; *c; c++)
+        count += *c == ' ';
+    return count;
 }
 
 static bool read_operand(const struct parser *parser, const char *word)
@@ -466,9 +472,9 @@ static bool read_operand(const struct parser *parser, const char *word)
         return fail(parser, "%s is empty", options->command->operand);
     if (!options->command->operand)
         return fail(parser, "unexpected \"%s\"", word);
-    if (options->n_operands && !takes_several(options->command))
+    if (options->n_operands == most_operands(options->command))
         return fail(parser, "takes one %s, but \"%s\" and \"%s\" are given",
-                    options->command->operand, options->operands[0], word);
+                    options->command->operand, options->operands[options->n_operands - 1], word);
     char **operands = realloc(options->operands, (options->n_operands + 1) * sizeof *operands);
     if (!operands)
         return fail_memory(parser);

@@ -1,4 +1,4 @@
-/* The readers: safetensors, training.json, config.json, tokenizer.json and merges.txt. */
+/* The readers: files of answers and of tags, safetensors, training.json, config.json, tokenizer.json and merges.txt. */
 #include "targets.h"
 
 #include <quern/io.h>
@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "cli/run.h"
+#include "cli/score/score.h"
 #include "device/context.h"
 #include "io/fields.h"
 
@@ -233,10 +234,72 @@ static bool read_tokenizer(const uint8_t *data, size_t bytes)
     return true;
 }
 
+/* SQuAD's data set, of which the predictions are the same text: an object either way. */
+static bool read_answers(const char *path)
+{
+    size_t unanswered;
+    qn_squad *squad = qn_squad_new(at.qn);
+    must(squad != NULL);
+    bool is_good = accepted(squad_read(squad, at.qn, path, path, &unanswered));
+    struct qn_squad_result result = qn_squad_result(squad);
+    must(result.f1 >= 0 && result.f1 <= 100 && unanswered <= result.answers);
+    qn_squad_free(squad);
+    return is_good;
+}
+
+/* Tags that are held against themselves are all right. */
+static bool read_tags(const char *path, bool in_columns, bool strict)
+{
+    qn_spans *spans = qn_spans_new(at.qn, strict);
+    must(spans != NULL);
+    bool is_good = accepted(spans_read(spans, at.qn, path, path, in_columns, strict));
+    struct qn_spans_result result = qn_spans_result(spans);
+    must(result.correct == result.support && result.predicted == result.support);
+    for (size_t i = 0; i < result.types; i++)
+        must(*qn_spans_type(spans, i).name != '\0');
+    qn_spans_free(spans);
+    return is_good;
+}
+
+/* A text against itself, in each of its lines. */
+static void read_texts(const char *path)
+{
+    struct lines lines;
+    qn_bleu *bleu = qn_bleu_new(at.qn, (struct qn_bleu_options){.lowercase = true});
+    qn_chrf *chrf = qn_chrf_new(at.qn, (struct qn_chrf_options){.word_order = 2});
+    qn_rouge *rouge = qn_rouge_new(at.qn, true);
+    must(bleu && chrf && rouge);
+    bool is_good = accepted(lines_read(&lines, at.qn, path));
+    for (size_t i = 0; is_good && i < lines.count; i++) {
+        const char *reference = lines.at[i];
+        must(qn_bleu_add(bleu, lines.at[i], &reference, 1) == QN_OK);
+        must(qn_chrf_add(chrf, lines.at[i], &reference, 1) == QN_OK);
+        must(qn_rouge_add(rouge, lines.at[i], &reference, 1, NULL) == QN_OK);
+    }
+    struct qn_bleu_result result = qn_bleu_result(bleu);
+    for (size_t n = 0; n < QN_BLEU_ORDER; n++)
+        must(result.counts[n] == result.totals[n]);
+    lines_release(&lines);
+    qn_rouge_free(rouge);
+    qn_chrf_free(chrf);
+    qn_bleu_free(bleu);
+}
+
+static bool read_scored(const uint8_t *data, size_t bytes)
+{
+    const char *path = write_bytes("file", data, bytes);
+    if (bytes > 0 && data[0] == '{')
+        return read_answers(path);
+    read_texts(path);
+    bool is_good = read_tags(path, true, false);
+    return read_tags(path, false, true) || is_good;
+}
+
 const struct fuzz_target fuzz_targets[] = {{"safetensors", read_safetensors},
                                            {"training", read_training},
                                            {"config", read_config},
-                                           {"tokenizer", read_tokenizer}};
+                                           {"tokenizer", read_tokenizer},
+                                           {"score", read_scored}};
 const size_t fuzz_target_count = sizeof fuzz_targets / sizeof *fuzz_targets;
 
 const struct fuzz_target *fuzz_target_named(const char *name)

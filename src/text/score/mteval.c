@@ -27,7 +27,7 @@ static bool is_symbol(char c)
 }
 
 /* How many bytes match at `text`, and what replaces them. */
-typedef size_t (*rule)(const char *text, char replacement[8]);
+typedef size_t (*substitution)(const char *text, char replacement[8]);
 
 static size_t part_symbols(const char *text, char replacement[8])
 {
@@ -66,13 +66,14 @@ static void swap(struct buffer *a, struct buffer *b)
 }
 
 /* Replaces all matches, from left to right. */
-static bool substitute(qn_context *context, struct buffer *text, struct buffer *scratch, rule rule)
+static bool substitute(qn_context *context, struct buffer *text, struct buffer *scratch,
+                       substitution match)
 {
     scratch->bytes = 0;
     size_t copied = 0, length;
     for (size_t at = 0; at < text->bytes; at += length ? length : 1) {
         char replacement[8];
-        length = rule(text->text + at, replacement);
+        length = match(text->text + at, replacement);
         if (length == 0)
             continue;
         if (!buffer_append(context, scratch, text->text + copied, at - copied) ||
@@ -113,8 +114,8 @@ bool mteval_13a(qn_context *context, struct buffer *text, struct buffer *scratch
 {
     static const char *const entities[][2] = {
         {"&quot;", "\""}, {"&amp;", "&"}, {"&lt;", "<"}, {"&gt;", ">"}};
-    static const rule rules[] = {part_symbols, part_periods_behind_letters,
-                                 part_periods_before_letters, part_dashes_behind_digits};
+    static const substitution rules[] = {part_symbols, part_periods_behind_letters,
+                                         part_periods_before_letters, part_dashes_behind_digits};
 
     trim_end(text->text);
     text->bytes = strlen(text->text);

@@ -167,6 +167,14 @@ int qn_squad_add(qn_squad *squad, const char *answer, const char *const *referen
     return QN_OK;
 }
 
+int qn_squad_miss(qn_squad *squad)
+{
+    if (!squad)
+        return QN_ERROR_INVALID;
+    squad->sums.answers++;
+    return QN_OK;
+}
+
 struct qn_squad_result qn_squad_result(const qn_squad *squad)
 {
     struct qn_squad_result result = {0};
