@@ -1,5 +1,6 @@
-/* Scores of text: small cases, which sacrebleu 2.6, rouge-score 0.1.2, seqeval 1.2.2 and scikit-learn computed; then theirs and
- * SQuAD's of ../shared/golden/metrics, found through $QUERN_SHARED.  Needs no device. */
+/* Scores of text: small cases, which sacrebleu 2.6, rouge-score 0.1.2, seqeval 1.2.2 and
+ * scikit-learn computed; then theirs and SQuAD's of ../shared/golden/metrics, found through
+ * $QUERN_SHARED.  Needs no device. */
 #include <quern/score.h>
 
 #include <math.h>

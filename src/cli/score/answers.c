@@ -21,8 +21,9 @@ struct reader {
     size_t unanswered;
 };
 
-/* The right answers of a question into `texts`, as SQuAD 2.0's script takes them: those of which something is left when normalised; an
- * empty one if there is none.  Their number, or 0 and an error. */
+/* The right answers of a question into `texts`, as SQuAD 2.0's script takes them: those of which
+ * something is left when normalised; an empty one if there is none.  Their number, or 0 and an
+ * error. */
 static size_t right_answers(const struct reader *reader, const json_t *answers, const char **texts)
 {
     size_t used = 0;

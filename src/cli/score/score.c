@@ -38,7 +38,8 @@ static bool takes(const struct metric *metric, const char *option)
     return false;
 }
 
-/* The first option that the user gave, which other metrics take and this one does not; NULL if there is none. */
+/* The first option that the user gave, which other metrics take and this one does not; NULL if
+ * there is none. */
 static const char *foreign_option(const struct options *options, const struct metric *metric)
 {
     for (size_t i = 0; i < METRICS; i++)

@@ -17,7 +17,8 @@ struct lines {
     size_t count;
 };
 
-/* Reads a file, or stdin for NULL, as UTF-8.  False and an error of the context if there is none, or nothing in it. */
+/* Reads a file, or stdin for NULL, as UTF-8.  False and an error of the context if there is none,
+ * or nothing in it. */
 bool lines_read(struct lines *lines, qn_context *qn, const char *path);
 void lines_release(struct lines *lines);
 
@@ -33,7 +34,8 @@ struct comparison {
     size_t n_references;
 };
 
-/* Reads what the options name.  False and an error, also if the files have different numbers of lines. */
+/* Reads what the options name.  False and an error, also if the files have different numbers of
+ * lines. */
 bool comparison_read(struct comparison *comparison, const struct options *options, qn_context *qn);
 void comparison_release(struct comparison *comparison);
 

@@ -1,7 +1,7 @@
 /* The words of machine translation: mteval-v13a.pl's rules, sacrebleu's "13a".
  *
- * The rules are substitutions of patterns of one or two characters, each over the whole line.  All that they look at is ASCII, so bytes do
- * for characters. */
+ * The rules are substitutions of patterns of one or two characters, each over the whole line.  All
+ * that they look at is ASCII, so bytes do for characters. */
 #include "text/score/mteval.h"
 
 #include <stdlib.h>

@@ -4,7 +4,8 @@
 
 #include "text/score/words.h"
 
-/* Splits the text of a buffer into words, one space between each two.  `scratch` lends its memory. */
+/* Splits the text of a buffer into words, one space between each two.  `scratch` lends its memory.
+ * */
 bool mteval_13a(qn_context *context, struct buffer *text, struct buffer *scratch);
 
 #endif

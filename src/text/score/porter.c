@@ -1,5 +1,6 @@
-/* Porter's stemmer (Porter, "An algorithm for suffix stripping", 1980), with the extensions of NLTK's default mode: irregular words, -ies
- * and -ied of short words, -y behind consonants only, -fulli, -logi, -bli, and stems of a vowel and a consonant. */
+/* Porter's stemmer (Porter, "An algorithm for suffix stripping", 1980), with the extensions of
+ * NLTK's default mode: irregular words, -ies and -ied of short words, -y behind consonants only,
+ * -fulli, -logi, -bli, and stems of a vowel and a consonant. */
 #include "text/score/porter.h"
 
 #include <stdbool.h>
@@ -65,7 +66,8 @@ static bool ends_double_consonant(struct word word)
     return n >= 2 && word.text[n - 1] == word.text[n - 2] && is_consonant(word, n - 1);
 }
 
-/* *o of the paper: consonant, vowel, consonant other than w, x, y; or a whole stem of vowel and consonant. */
+/* *o of the paper: consonant, vowel, consonant other than w, x, y; or a whole stem of vowel and
+ * consonant. */
 static bool ends_short(struct word word)
 {
     size_t n = word.length;

@@ -124,6 +124,8 @@ char *qn_rouge_words(qn_context *context, const char *text, bool stem)
 static struct pieces line_of(const struct text *text, size_t index)
 {
     size_t first = index > 0 ? text->ends[index - 1] : 0;
+    if (first == text->ends[index])
+        return (struct pieces){0};
     return (struct pieces){.at = text->words.pieces.at + first, .count = text->ends[index] - first};
 }
 
@@ -158,7 +160,8 @@ static void find_ways(const struct pieces *a, const struct pieces *b, size_t *le
     }
 }
 
-/* Marks the pieces of `a` that are in one of the longest common subsequences with `b`: the one that rouge-score finds. */
+/* Marks the pieces of `a` that are in one of the longest common subsequences with `b`: the one that
+ * rouge-score finds. */
 static bool mark_common(qn_context *context, const struct pieces *a, const struct pieces *b,
                         bool *marks)
 {
@@ -187,7 +190,8 @@ static bool mark_common(qn_context *context, const struct pieces *a, const struc
     return is_good;
 }
 
-/* Appends to `common` the words of a line of the reference that are in common with any of the lines of the hypothesis. */
+/* Appends to `common` the words of a line of the reference that are in common with any of the lines
+ * of the hypothesis. */
 static bool add_common(qn_rouge *rouge, const struct pieces *line, const struct pieces *lines,
                        size_t count)
 {
@@ -216,7 +220,8 @@ static bool score_subsequence(qn_rouge *rouge, struct qn_ratios *ratios)
     return true;
 }
 
-/* Each line of the reference against all of the hypothesis; no word counts more often than the hypothesis has it. */
+/* Each line of the reference against all of the hypothesis; no word counts more often than the
+ * hypothesis has it. */
 static bool score_lines(qn_rouge *rouge, struct qn_ratios *ratios)
 {
     const struct text *hypothesis = &rouge->hypothesis, *reference = &rouge->reference;

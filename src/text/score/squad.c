@@ -54,7 +54,8 @@ static void drop_punctuation(struct buffer *buffer)
     buffer->bytes = used;
 }
 
-/* The bytes of the letter, mark of a syllable or number at `text`, as \w of Python's re; 0 if it is none. */
+/* The bytes of the letter, mark of a syllable or number at `text`, as \w of Python's re; 0 if it is
+ * none. */
 static size_t word_character_at(const char *text)
 {
     int32_t point;

@@ -76,7 +76,8 @@ static int32_t point_at(const char *text, size_t *length)
     return point;
 }
 
-/* Whether the sigma at `at`, of two bytes, ends a word: a letter with case before it and none behind, others aside. */
+/* Whether the sigma at `at`, of two bytes, ends a word: a letter with case before it and none
+ * behind, others aside. */
 static bool ends_word(const char *text, size_t at)
 {
     int32_t point = 0;

@@ -1,4 +1,5 @@
-/* Text as Python's `str` has it, which the scores of Python packages rest on; pieces of it, and their n-grams. */
+/* Text as Python's `str` has it, which the scores of Python packages rest on; pieces of it, and
+ * their n-grams. */
 #ifndef QUERN_WORDS_H
 #define QUERN_WORDS_H
 
@@ -61,8 +62,9 @@ void segment_release(struct segment *segment);
 
 /* ---- N-grams ---- */
 
-/* How often each n-gram occurs in a hypothesis.  An n-gram is the text from its first piece to the end of its last, which lie in one
- * text with nothing or one space between them; `kind` tells apart n-grams of characters and of words. */
+/* How often each n-gram occurs in a hypothesis.  An n-gram is the text from its first piece to the
+ * end of its last, which lie in one text with nothing or one space between them; `kind` tells apart
+ * n-grams of characters and of words. */
 struct ngram;
 struct ngrams {
     struct ngram *slots;
@@ -73,8 +75,9 @@ void ngrams_clear(struct ngrams *ngrams);
 bool ngrams_count(qn_context *context, struct ngrams *ngrams, const struct pieces *hypothesis,
                   size_t n, unsigned kind);
 
-/* How many n-grams of a reference are in the hypothesis, each at most as often as there; and how many of these are more than former
- * references had.  Call ngrams_next_reference() before each reference. */
+/* How many n-grams of a reference are in the hypothesis, each at most as often as there; and how
+ * many of these are more than former references had.  Call ngrams_next_reference() before each
+ * reference. */
 struct ngram_matches {
     size_t here, more;
 };
@@ -99,7 +102,8 @@ void ratios_add(struct qn_ratios *sum, struct qn_ratios ratios, double weight);
 
 /* ---- Checks ---- */
 
-/* Whether hypothesis and references are UTF-8, and there is a reference; else an error that tells which sentence, from 0. */
+/* Whether hypothesis and references are UTF-8, and there is a reference; else an error that tells
+ * which sentence, from 0. */
 bool check_sentence(qn_context *context, size_t sentence, const char *hypothesis,
                     const char *const *references, size_t count);
 
