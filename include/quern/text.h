@@ -193,6 +193,8 @@ size_t qn_tokens_count(const qn_tokens *tokens);
 size_t qn_tokens_bytes(const qn_tokens *tokens); /* of the texts */
 size_t qn_tokens_documents(const qn_tokens *tokens);
 enum qn_documents qn_tokens_document_kind(const qn_tokens *tokens);
+uint64_t qn_tokens_fingerprint(const qn_tokens *tokens); /* of the tokenizer */
+uint64_t qn_tokens_hash(const qn_tokens *tokens); /* of what is behind the header */
 int32_t qn_tokens_end(const qn_tokens *tokens); /* the token behind each document; -1: none */
 
 /* The tokens of a document, from 0: from *first on. */

@@ -104,7 +104,7 @@ static const char *const generate_examples[] = {
 
 static const struct option evaluate_options[] = {
     {OPTION_STRING, 0, "data", "FILE", .required = true, .help =
-        "plain UTF-8 text; all of it is measured"},
+        "plain UTF-8 text, or a file of `quern tokenize encode`; all of it is measured"},
     {OPTION_FLAG, 0, "json", .help =
         "print JSON with the keys loss, perplexity, bits_per_byte, accuracy and tokens; null is "
         "what is not finite"},

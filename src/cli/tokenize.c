@@ -7,8 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "cli/cli.h"
-#include "cli/progress.h"
+#include "cli/corpus.h"
 #include "text/stream.h"
 #include "text/tokenizer.h"
 
@@ -63,17 +62,12 @@ static int read_cleaning(const struct options *options, struct qn_vocabulary *vo
 static const char **read_specials(const struct options *options, enum qn_splitting splitting,
                                   size_t *count)
 {
-    static const char *const gpt2[] = {"<|endoftext|>"};
-    static const char *const usual[] = {"<unk>", "<pad>", "<bos>", "<eos>"};
-    size_t named = options_count(options, "special");
-    const char *const *defaults = splitting == QN_SPLIT_PATTERN ? gpt2 : usual;
-    size_t n_defaults = splitting == QN_SPLIT_CHARACTERS ? 0
-                        : splitting == QN_SPLIT_PATTERN  ? sizeof gpt2 / sizeof *gpt2
-                                                         : sizeof usual / sizeof *usual;
-    *count = named ? named : n_defaults;
+    size_t named = options_count(options, "special"), n_usual;
+    const char *const *usual = usual_specials(splitting, &n_usual);
+    *count = named ? named : n_usual;
     const char **specials = calloc(*count + 1, sizeof *specials);
     for (size_t i = 0; specials && i < *count; i++)
-        specials[i] = named ? options_at(options, "special", i) : defaults[i];
+        specials[i] = named ? options_at(options, "special", i) : usual[i];
     return specials;
 }
 

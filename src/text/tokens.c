@@ -470,6 +470,16 @@ enum qn_documents qn_tokens_document_kind(const qn_tokens *tokens)
     return (enum qn_documents)tokens->header.document_kind;
 }
 
+uint64_t qn_tokens_fingerprint(const qn_tokens *tokens)
+{
+    return tokens->header.fingerprint;
+}
+
+uint64_t qn_tokens_hash(const qn_tokens *tokens)
+{
+    return tokens->header.hash;
+}
+
 int32_t qn_tokens_end(const qn_tokens *tokens)
 {
     return (int32_t)tokens->header.end_plus_1 - 1;
