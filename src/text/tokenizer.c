@@ -322,8 +322,8 @@ static bool is_same_token(const qn_tokenizer *a, const qn_tokenizer *b, int32_t 
 bool qn_tokenizer_same(const qn_tokenizer *a, const qn_tokenizer *b)
 {
     if (!a || !b || a->kind != b->kind || a->splitting != b->splitting ||
-        a->vocabulary != b->vocabulary || a->unknown != b->unknown ||
-        a->n_cleaning != b->n_cleaning ||
+        a->vocabulary != b->vocabulary || a->falls_back != b->falls_back ||
+        a->unknown != b->unknown || a->n_cleaning != b->n_cleaning ||
         memcmp(a->cleaning, b->cleaning, a->n_cleaning * sizeof *a->cleaning) != 0)
         return false;
     for (size_t id = 0; id < a->vocabulary; id++)
@@ -347,6 +347,7 @@ uint64_t qn_tokenizer_fingerprint(const qn_tokenizer *tokenizer)
         return 0;
     uint64_t hash = hash_number(HASH_BEGIN, tokenizer->kind);
     hash = hash_number(hash, tokenizer->splitting);
+    hash = hash_number(hash, tokenizer->falls_back);
     hash = hash_number(hash, tokenizer->unknown);
     for (size_t i = 0; i < tokenizer->n_cleaning; i++)
         hash = hash_number(hash, tokenizer->cleaning[i]);

@@ -53,6 +53,7 @@ struct qn_tokenizer {
     int32_t *specials; /* longest first */
     size_t n_specials;
     bool begins_special[256];     /* by first byte */
+    bool falls_back;              /* QN_SPLIT_MARK: unknown characters become bytes */
     int32_t unknown;              /* the token for what is unknown; -1: there is none */
     struct character *characters; /* TOKENIZER_CHAR, QN_SPLIT_MARK: sorted by code point */
     size_t n_characters;

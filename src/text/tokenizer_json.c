@@ -168,6 +168,7 @@ static qn_tokenizer *make_tokenizer(struct fields *fields, enum tokenizer_kind k
         count > 0 ? tokenizer_new(fields->context, kind, pipeline->splitting, count) : NULL;
     if (!tokenizer)
         return NULL;
+    tokenizer->falls_back = falls_back;
     tokenizer->n_cleaning = pipeline->n_cleaning;
     memcpy(tokenizer->cleaning, pipeline->cleaning, sizeof tokenizer->cleaning);
     if (add_specials(fields, tokenizer, vocabulary, added) &&
@@ -204,6 +205,11 @@ static bool make_merge(struct fields *fields, const json_t *vocabulary, size_t n
                        const char *left, size_t left_length, const char *right, size_t right_length,
                        struct merge *merge)
 {
+    if (memchr(left, ' ', left_length) || memchr(right, ' ', right_length)) {
+        fields_fail(fields, "merges",
+                    "merge %zu is of a token with a space, which is not supported", number);
+        return false;
+    }
     char *joined = context_alloc(fields->context, left_length + right_length + 1, 1);
     if (!joined)
         return false;

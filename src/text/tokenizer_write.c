@@ -7,12 +7,17 @@
 #include "text/bpe.h"
 #include "text/pipeline.h"
 
-static bool falls_back(const qn_tokenizer *tokenizer)
+/* A token as files have it; free() it.  NULL without memory. */
+static char *spelling_of(const qn_tokenizer *tokenizer, int32_t id)
 {
-    for (size_t id = 0; id < tokenizer->vocabulary; id++)
-        if (tokenizer->tokens[id].is_byte)
-            return true;
-    return false;
+    const struct token *token = &tokenizer->tokens[id];
+    const char *bytes = token_bytes(tokenizer, id);
+    if (token->is_special)
+        return strdup(bytes);
+    char *written = malloc(SPELLED * token->length + 1);
+    if (written)
+        spell_token(tokenizer->splitting, token->is_byte, bytes, token->length, written);
+    return written;
 }
 
 /* {"token": id, ...} in the order of the ids; NULL on failure. */
@@ -20,15 +25,11 @@ static json_t *write_vocabulary(const qn_tokenizer *tokenizer)
 {
     json_t *vocabulary = json_object();
     for (size_t id = 0; id < tokenizer->vocabulary && vocabulary; id++) {
-        const struct token *token = &tokenizer->tokens[id];
-        const char *bytes = tokenizer->storage + token->offset;
-        if (!token->is_known)
+        if (!tokenizer->tokens[id].is_known)
             continue;
-        char *written = token->is_special ? NULL : malloc(SPELLED * token->length + 1);
-        if (written)
-            spell_token(tokenizer->splitting, token->is_byte, bytes, token->length, written);
-        const char *key = token->is_special ? bytes : written;
-        if (!key || json_object_set_new(vocabulary, key, json_integer((json_int_t)id)) != 0) {
+        char *written = spelling_of(tokenizer, (int32_t)id);
+        if (!written ||
+            json_object_set_new(vocabulary, written, json_integer((json_int_t)id)) != 0) {
             json_decref(vocabulary);
             vocabulary = NULL;
         }
@@ -78,21 +79,28 @@ static json_t *write_added(const qn_tokenizer *tokenizer)
     return added;
 }
 
+/* Of WordLevel, which must have one: none is "", which no token is, so that what is unknown is an
+ * error there, too. */
+static json_t *write_unknown(const qn_tokenizer *tokenizer)
+{
+    if (tokenizer->unknown < 0)
+        return tokenizer->kind == TOKENIZER_BPE ? json_null() : json_string("");
+    char *written = spelling_of(tokenizer, tokenizer->unknown);
+    json_t *unknown = json_string(written);
+    free(written);
+    return unknown;
+}
+
 static json_t *write_model(const qn_tokenizer *tokenizer)
 {
-    json_t *vocabulary = write_vocabulary(tokenizer);
-    bool has_unknown = tokenizer->unknown >= 0;
+    json_t *vocabulary = write_vocabulary(tokenizer), *unknown = write_unknown(tokenizer);
     if (tokenizer->kind == TOKENIZER_CHAR || tokenizer->kind == TOKENIZER_WORD)
-        /* An unknown token that is not in the vocabulary makes what is unknown an error there, too. */
-        return json_pack("{s:s, s:s, s:o}", "type", "WordLevel", "unk_token",
-                         has_unknown ? token_bytes(tokenizer, tokenizer->unknown) : "[UNK]",
-                         "vocab", vocabulary);
+        return json_pack("{s:s, s:o, s:o}", "type", "WordLevel", "unk_token", unknown, "vocab",
+                         vocabulary);
     json_t *merges = write_merges(tokenizer, vocabulary);
-    json_t *unknown =
-        has_unknown ? json_string(token_bytes(tokenizer, tokenizer->unknown)) : json_null();
     return json_pack("{s:s, s:n, s:o, s:s, s:s, s:b, s:b, s:b, s:o, s:o}", "type", "BPE", "dropout",
                      "unk_token", unknown, "continuing_subword_prefix", "", "end_of_word_suffix",
-                     "", "fuse_unk", 0, "byte_fallback", (int)falls_back(tokenizer),
+                     "", "fuse_unk", 0, "byte_fallback", (int)tokenizer->falls_back,
                      "ignore_merges", 0, "vocab", vocabulary, "merges", merges);
 }
 

@@ -109,11 +109,13 @@ static qn_tokenizer *start_tokenizer(const qn_word_counter *counter, size_t size
         const struct word *special = &counter->reserved.list[i];
         const char *content = word_bytes(&counter->reserved, special);
         is_good = tokenizer_add(tokenizer, (int32_t)i, content, special->length, true);
-        if (special->length == strlen(unknown_token) &&
+        if (vocabulary->splitting != QN_SPLIT_PATTERN && /* which knows all bytes */
+            special->length == strlen(unknown_token) &&
             memcmp(content, unknown_token, special->length) == 0)
             tokenizer->unknown = (int32_t)i;
     }
     if (is_good) {
+        tokenizer->falls_back = vocabulary->byte_fallback;
         tokenizer->n_cleaning = vocabulary->n_cleaning;
         memcpy(tokenizer->cleaning, vocabulary->cleaning, sizeof tokenizer->cleaning);
         return tokenizer;
