@@ -37,8 +37,9 @@ static inline const char *word_bytes(const struct words *words, const struct wor
 static const uint64_t HASH_BEGIN = 0xCBF29CE484222325u;
 static inline uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t count)
 {
-    for (const unsigned char *at = bytes, *end = at + count; at < end; at++)
-        hash = (hash ^ *at) * 0x100000001B3u;
+    const unsigned char *at = bytes;
+    for (size_t i = 0; i < count; i++)
+        hash = (hash ^ at[i]) * 0x100000001B3u;
     return hash;
 }
 
