@@ -21,23 +21,39 @@
 
 #if DEVICE_CPU
 #define V floatv
-#define SIGMOID(x) (1.0f / (1.0f + exp_of(-(x))))
 #if FLOAT_WIDTH == 1
+#define SIGMOID(x) (1.0f / (1.0f + exp(-(x))))
 #define TANH(x) tanh(x)
 #else
-/* The polynomial is that of Cephes' tanhf for |x| < 5/8. */
+#define SIGMOID(x) sigmoid_of(x)
+#define TANH(x) tanh_of(x)
+
+/* Gates make up a third of the time.  The error of this is below 1e-7. */
+inline floatv sigmoid_of(floatv x)
+{
+    floatv in_twos = x * -LOG2_E;
+    in_twos = SELECT(LT((floatv)(127.0f), in_twos), (floatv)(127.0f), in_twos);
+    return 1.0f / (1.0f + power_of_2(in_twos));
+}
+
+/* A quotient of polynomials fitted to tanh(x) / x on [-9, 9], which is 1 beyond; the relative error is below 4e-7. */
 inline floatv tanh_of(floatv x)
 {
+    x = greater(-9.0f, x);
+    x = SELECT(LT((floatv)(9.0f), x), (floatv)(9.0f), x);
     floatv z = x * x;
-    floatv near = fma(z, -5.70498872745e-3f, (floatv)(2.06390887954e-2f));
-    near = fma(near, z, (floatv)(-5.37397155531e-2f));
-    near = fma(near, z, (floatv)(1.33314422036e-1f));
-    near = fma(near, z, (floatv)(-3.33332819422e-1f));
-    near = fma(near * z, x, x);
-    floatv far = 1.0f - 2.0f / (1.0f + exp_of(2.0f * x));
-    return SELECT(LT(fabs(x), (floatv)(0.625f)), near, far);
+    floatv above = fma(z, 1.3354634731399528e-8f, (floatv)(2.0609064449672587e-5f));
+    above = fma(above, z, (floatv)(3.495587268844247e-3f));
+    above = fma(above, z, (floatv)(0.13381025195121765f));
+    above = fma(above, z, (floatv)(1.0f));
+    floatv below = fma(z, 7.776547477078566e-7f, (floatv)(3.2856332836672664e-4f));
+    below = fma(below, z, (floatv)(2.5876978412270546e-2f));
+    below = fma(below, z, (floatv)(0.4671434164047241f));
+    below = fma(below, z, (floatv)(1.0f));
+    floatv y = x * above / below;
+    y = greater(-1.0f, y);
+    return SELECT(LT((floatv)(1.0f), y), (floatv)(1.0f), y);
 }
-#define TANH(x) tanh_of(x)
 #endif
 #define CHOOSE(condition, a, b) SELECT(condition, a, b)
 #else
@@ -354,18 +370,32 @@ kernel void recurrent_pack(global float *packed, global const T *weight, uint un
 
 /* sums[r][v] += sum over k of rows[r][k] panel[k][v], for ROWS of the rows, which are a constant. */
 #define UNROLLED(i, count) _Pragma("unroll") for (uint i = 0; i < count; i++)
+/* The operand with fewer vectors stays in registers, the other one comes vector by vector. */
+#if BLOCK > VECTORS
+#define MULTIPLY_ONE(ROWS)                                                                         \
+    floatv u[VECTORS];                                                                             \
+    UNROLLED(v, VECTORS) u[v] = loadv(v, panel);                                                   \
+    UNROLLED(r, ROWS)                                                                              \
+    {                                                                                              \
+        float x = load(rows[r] + k);                                                               \
+        UNROLLED(v, VECTORS) y[r][v] += x * u[v];                                                  \
+    }
+#else
+#define MULTIPLY_ONE(ROWS)                                                                         \
+    float x[ROWS];                                                                                 \
+    UNROLLED(r, ROWS) x[r] = load(rows[r] + k);                                                    \
+    UNROLLED(v, VECTORS)                                                                           \
+    {                                                                                              \
+        floatv u = loadv(v, panel);                                                                \
+        UNROLLED(r, ROWS) y[r][v] += x[r] * u;                                                     \
+    }
+#endif
 #define MULTIPLY_ROWS(ROWS)                                                                        \
     {                                                                                              \
         floatv y[ROWS][VECTORS];                                                                   \
         UNROLLED(r, ROWS) UNROLLED(v, VECTORS) y[r][v] = sums[r][v];                               \
         for (uint k = 0; k < depth; k++, panel += VECTORS * FLOAT_WIDTH) {                         \
-            floatv u[VECTORS];                                                                     \
-            UNROLLED(v, VECTORS) u[v] = loadv(v, panel);                                           \
-            UNROLLED(r, ROWS)                                                                      \
-            {                                                                                      \
-                float x = load(rows[r] + k);                                                       \
-                UNROLLED(v, VECTORS) y[r][v] += x * u[v];                                          \
-            }                                                                                      \
+            MULTIPLY_ONE(ROWS)                                                                     \
         }                                                                                          \
         UNROLLED(r, ROWS) UNROLLED(v, VECTORS) sums[r][v] = y[r][v];                               \
     }

@@ -90,6 +90,13 @@ voids_wrong_text()
     sed -e 's/part\[d\] = /&0.0f * /' -e 's/store(sums/store(0.0f * sums/' "$SRCDIR/cl/attention_decode_gpu.cl" >forgets/attention_decode_gpu.cl
     QUERN_CL_DIR=forgets exits 1 generate --shapes 64 && mentions out.tmp 'void: token .* is likelier'
 }
+# What the gate that forgets gets would be too much.
+voids_wrong_lstm()
+{
+    mkdir -p forgetful
+    sed 's/d_cell \* before \* f \* (1.0f - f)/d_cell * before * f/' "$SRCDIR/cl/recurrent.cl" >forgetful/recurrent.cl
+    QUERN_CL_DIR=forgetful exits 1 rnn --shapes 1x33x5x3 && mentions out.tmp 'lstm forward+backward .* void: the gradients along'
+}
 refuses_rates()
 {
     echo "$1" >bad.json
@@ -118,6 +125,9 @@ check "memory" exits 0 memory --shapes 1000
 check "a size given twice is one row" exits 0 memory --shapes 1000,01000 --json json.tmp
 check "once" test "$(grep -c '"copy/1000"' json.tmp)" = 1
 check "attention" exits 0 attention --shapes 1x2x33x16
+check "recurrent layers" exits 0 rnn --shapes 2x33x5x3
+check "a wrong gradient of a recurrent layer is void" voids_wrong_lstm
+check "too many layers" usage_error 'is no shape of rnn: LAYERSxUNITSxLENGTHxBATCH' rnn --shapes 5x8x8x8
 check "rows of two sizes" exits 0 rows --shapes 9x70
 check "rows of three sizes, and of one" exits 0 rows --shapes 31x16x7,1001
 check "training of one recipe, and its losses" exits 0 train --shapes 12x64 --json json.tmp

@@ -19,7 +19,7 @@ enum { ROWS = 3, LENGTH = 23, VOCABULARY = 61, STEPS = 6 };
 
 static const struct model_case {
     const char *name;
-    struct qn_gpt_config config;
+    struct qn_lm_config config;
     size_t accumulate;
     enum qn_type type;
 } cases[] = {
@@ -172,23 +172,23 @@ struct outcome {
 
 static struct outcome train_decoder(const struct model_case *of, bool checkpoint)
 {
-    qn_gpt *gpt = qn_gpt_new(context, &of->config);
+    qn_lm *lm = qn_lm_new(context, &of->config);
     struct outcome outcome = {0};
-    if (!gpt || qn_gpt_initialise(gpt, 1337) != QN_OK)
+    if (!lm || qn_lm_initialise(lm, 1337) != QN_OK)
         bail_out("%s: %s", of->name, qn_error(context));
-    struct learner learner = learner_new(qn_gpt_parameters(gpt), of->accumulate, ROWS, LENGTH);
-    struct qn_gpt_forward forward = {.dropout_key = qn_trainer_key(learner.trainer),
-                                     .type = of->type,
-                                     .loss_scale = qn_trainer_loss_scale(learner.trainer),
-                                     .checkpoint = checkpoint};
+    struct learner learner = learner_new(qn_lm_parameters(lm), of->accumulate, ROWS, LENGTH);
+    struct qn_lm_forward forward = {.dropout_key = qn_trainer_key(learner.trainer),
+                                    .type = of->type,
+                                    .loss_scale = qn_trainer_loss_scale(learner.trainer),
+                                    .checkpoint = checkpoint};
     if (qn_trainer_minimise(learner.trainer,
-                            qn_gpt_loss(gpt, learner.tokens, learner.targets, forward)) != QN_OK)
+                            qn_lm_loss(lm, learner.tokens, learner.targets, forward)) != QN_OK)
         bail_out("%s: %s", of->name, qn_error(context));
     outcome.loss = train(&learner, of->accumulate, VOCABULARY);
-    outcome.values = all_values(qn_gpt_parameters(gpt), &outcome.count);
+    outcome.values = all_values(qn_lm_parameters(lm), &outcome.count);
     outcome.memory = qn_trainer_memory(learner.trainer);
     qn_trainer_free(learner.trainer);
-    qn_gpt_free(gpt);
+    qn_lm_free(lm);
     return outcome;
 }
 
@@ -246,25 +246,25 @@ static void compare(const char *name, struct outcome kept, struct outcome again)
 
 static double intermediates_of_gpt2(qn_context *planning, bool checkpoint)
 {
-    static const struct qn_gpt_config config = {.n_layer = 12,
-                                                .n_head = 12,
-                                                .n_embd = 768,
-                                                .n_positions = 1024,
-                                                .vocab_size = 50257,
-                                                .activation = QN_GELU,
-                                                .layer_norm_epsilon = 1e-5,
-                                                .tie_word_embeddings = true};
-    qn_gpt *gpt = qn_gpt_new(planning, &config);
-    if (!gpt)
+    static const struct qn_lm_config config = {.n_layer = 12,
+                                               .n_head = 12,
+                                               .n_embd = 768,
+                                               .n_positions = 1024,
+                                               .vocab_size = 50257,
+                                               .activation = QN_GELU,
+                                               .layer_norm_epsilon = 1e-5,
+                                               .tie_word_embeddings = true};
+    qn_lm *lm = qn_lm_new(planning, &config);
+    if (!lm)
         return NAN;
-    struct learner learner = learner_new(qn_gpt_parameters(gpt), 1, 1, 1024);
-    struct qn_gpt_forward forward = {.checkpoint = checkpoint};
+    struct learner learner = learner_new(qn_lm_parameters(lm), 1, 1, 1024);
+    struct qn_lm_forward forward = {.checkpoint = checkpoint};
     int status = qn_trainer_minimise(learner.trainer,
-                                     qn_gpt_loss(gpt, learner.tokens, learner.targets, forward));
-    double gradients = sizeof(float) * (double)qn_gpt_config_parameters(&config);
+                                     qn_lm_loss(lm, learner.tokens, learner.targets, forward));
+    double gradients = sizeof(float) * (double)qn_lm_config_parameters(&config);
     double found = (double)qn_trainer_memory(learner.trainer).arena - gradients;
     qn_trainer_free(learner.trainer);
-    qn_gpt_free(gpt);
+    qn_lm_free(lm);
     return status == QN_OK ? found : NAN;
 }
 

@@ -99,7 +99,7 @@ check "doc/quern.1 is what the tables say (else: make man)" up_to_date doc/quern
 check "doc/completion/quern, too" up_to_date doc/completion/quern help --completion bash
 if command -v bash >/dev/null; then
     check "completes commands" completes generate quern gen
-    check "completes models" completes gpt quern train g
+    check "completes models" completes gpt quern train gp
     check "completes options" completes '--warmup' quern train gpt --wa
     check "completes choices" completes own quern train gpt --gemm o
     check "completes options of an alias" completes --top-k quern sample --top-k

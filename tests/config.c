@@ -25,9 +25,9 @@ struct refusal {
 /* As a configuration of a decoder. */
 static void refuses(const struct refusal *cases, size_t count)
 {
-    struct qn_gpt_config config;
+    struct qn_lm_config config;
     for (size_t i = 0; i < count; i++)
-        ok(qn_gpt_config_read(qn, write_text("config.json", cases[i].text), &config) < 0 &&
+        ok(qn_lm_config_read(qn, write_text("config.json", cases[i].text), &config) < 0 &&
                says(cases[i].message),
            "config: %s", cases[i].message);
 }
@@ -40,52 +40,53 @@ static void refuses(const struct refusal *cases, size_t count)
 
 static void test_gpt2(void)
 {
-    struct qn_gpt_config config, again;
+    struct qn_lm_config config, again;
     const char *golden = shared_path("golden/models/gpt2/config.json");
     if (golden)
-        ok(qn_gpt_config_read(qn, golden, &config) == QN_OK && config.vocab_size == 97 &&
+        ok(qn_lm_config_read(qn, golden, &config) == QN_OK && config.vocab_size == 97 &&
                config.n_positions == 40 && config.n_embd == 32 && config.n_layer == 2 &&
                config.n_head == 4 && config.n_inner == 0 && config.activation == QN_GELU &&
                config.layer_norm_epsilon == 1e-5 && config.resid_pdrop == 0 &&
                config.tie_word_embeddings && config.eos_token_id == 30 &&
-               qn_gpt_config_parameters(&config) == 29856,
+               qn_lm_config_parameters(&config) == 29856,
            "config: of a model that transformers wrote");
     else
         skip("the golden models are not in ../shared");
 
     const char *path = in_folder("config.json");
-    config = (struct qn_gpt_config){.vocab_size = 65,
-                                    .n_positions = 64,
-                                    .n_embd = 128,
-                                    .n_layer = 4,
-                                    .n_head = 4,
-                                    .n_inner = 100,
-                                    .layer_norm_epsilon = 1e-5,
-                                    .resid_pdrop = 0.1,
-                                    .activation = QN_RELU,
-                                    .bos_token_id = -1,
-                                    .eos_token_id = 7};
-    ok(qn_gpt_config_write(qn, path, &config) == QN_OK &&
-           qn_gpt_config_read(qn, path, &again) == QN_OK && again.vocab_size == 65 &&
+    config = (struct qn_lm_config){.vocab_size = 65,
+                                   .n_positions = 64,
+                                   .n_embd = 128,
+                                   .n_layer = 4,
+                                   .n_head = 4,
+                                   .n_inner = 100,
+                                   .layer_norm_epsilon = 1e-5,
+                                   .resid_pdrop = 0.1,
+                                   .activation = QN_RELU,
+                                   .bos_token_id = -1,
+                                   .eos_token_id = 7};
+    ok(qn_lm_config_write(qn, path, &config) == QN_OK &&
+           qn_lm_config_read(qn, path, &again) == QN_OK && again.vocab_size == 65 &&
            again.n_positions == 64 && again.n_embd == 128 && again.n_layer == 4 &&
            again.n_head == 4 && again.n_inner == 100 && again.layer_norm_epsilon == 1e-5 &&
            again.resid_pdrop == 0.1 && again.embd_pdrop == 0 && again.activation == QN_RELU &&
            !again.tie_word_embeddings && again.bos_token_id == -1 && again.eos_token_id == 7,
        "config: survives writing");
 
-    ok(qn_gpt_config_read(qn, write_text("config.json", "{" GPT2 ",\"other\":[1]}"), &config) ==
+    ok(qn_lm_config_read(qn, write_text("config.json", "{" GPT2 ",\"other\":[1]}"), &config) ==
                QN_OK &&
            config.resid_pdrop == 0.1 && config.tie_word_embeddings,
        "config: missing keys have the library's values, unknown ones are ignored");
-    ok(qn_gpt_config_read(qn, write_text("config.json", "{" GPT2 ",\"eos_token_id\":[5,6]}"),
-                          &config) == QN_OK &&
+    ok(qn_lm_config_read(qn, write_text("config.json", "{" GPT2 ",\"eos_token_id\":[5,6]}"),
+                         &config) == QN_OK &&
            config.eos_token_id == 5,
        "config: the first of several end tokens");
 
     static const struct refusal cases[] = {
         {"", "not JSON"},
         {"{}", "model_type: missing; expected a string"},
-        {"{\"model_type\":\"bert\"}", "model_type: expected \"gpt2\" or \"llama\", found \"bert\""},
+        {"{\"model_type\":\"bert\"}",
+         "model_type: expected \"gpt2\", \"llama\", \"rnn\", \"lstm\" or \"gru\", found \"bert\""},
         {"{\"model_type\":\"gpt2\",\"vocab_size\":\"97\"}",
          "vocab_size: expected an integer from 1 to 16777216, found string \"97\""},
         {"{\"model_type\":\"gpt2\",\"vocab_size\":97.5}",
@@ -137,36 +138,36 @@ static bool is_scaled(const struct qn_rotary *rotary)
 
 static void test_llama(void)
 {
-    struct qn_gpt_config config, again;
+    struct qn_lm_config config, again;
     const char *golden = shared_path("golden/models/llama/config.json"),
                *path = in_folder("config.json");
     if (golden)
-        ok(qn_gpt_config_read(qn, golden, &config) == QN_OK && config.architecture == QN_LLAMA &&
+        ok(qn_lm_config_read(qn, golden, &config) == QN_OK && config.architecture == QN_LLAMA &&
                config.vocab_size == 101 && config.n_positions == 64 && config.n_kv_head == 2 &&
                config.head_size == 8 && config.n_inner == 72 && config.rotary.theta == 10000 &&
                config.layer_norm_epsilon == 1e-5 && !config.tie_word_embeddings &&
-               qn_gpt_config_parameters(&config) == 26592,
+               qn_lm_config_parameters(&config) == 26592,
            "config: of a Llama that transformers wrote");
     else
         skip("the golden models are not in ../shared");
 
-    ok(qn_gpt_config_read(qn, write_text("config.json", "{" LLAMA "}"), &config) == QN_OK &&
+    ok(qn_lm_config_read(qn, write_text("config.json", "{" LLAMA "}"), &config) == QN_OK &&
            config.n_kv_head == 0 && config.head_size == 0 && config.rotary.theta == 10000 &&
            config.rotary.scaling.factor == 0 && config.layer_norm_epsilon == 1e-6 &&
            !config.tie_word_embeddings && !config.attention_bias && config.eos_token_id == -1,
        "config: missing keys of Llama have the library's values");
-    ok(qn_gpt_config_read(qn,
-                          write_text("config.json",
-                                     "{" LLAMA ",\"rope_theta\":500000.0,"
-                                     "\"rope_scaling\":{\"type\":\"llama3\"," LLAMA3 "}}"),
-                          &config) == QN_OK &&
+    ok(qn_lm_config_read(qn,
+                         write_text("config.json",
+                                    "{" LLAMA ",\"rope_theta\":500000.0,"
+                                    "\"rope_scaling\":{\"type\":\"llama3\"," LLAMA3 "}}"),
+                         &config) == QN_OK &&
            is_scaled(&config.rotary),
        "config: rope_theta and rope_scaling of older files");
-    ok(qn_gpt_config_read(qn,
-                          write_text("config.json",
-                                     "{" LLAMA ",\"rope_parameters\":{\"rope_type\":\"llama3\","
-                                     "\"rope_theta\":500000.0," LLAMA3 "}}"),
-                          &config) == QN_OK &&
+    ok(qn_lm_config_read(qn,
+                         write_text("config.json",
+                                    "{" LLAMA ",\"rope_parameters\":{\"rope_type\":\"llama3\","
+                                    "\"rope_theta\":500000.0," LLAMA3 "}}"),
+                         &config) == QN_OK &&
            is_scaled(&config.rotary),
        "config: rope_parameters");
     config.n_kv_head = 2;
@@ -174,13 +175,13 @@ static void test_llama(void)
     config.attention_bias = config.tie_word_embeddings = true;
     config.resid_pdrop = 0.1;
     config.eos_token_id = 7;
-    ok(qn_gpt_config_write(qn, path, &config) == QN_OK &&
-           qn_gpt_config_read(qn, path, &again) == QN_OK &&
-           !qn_gpt_config_difference(&config, &again) && again.n_kv_head == 2 &&
+    ok(qn_lm_config_write(qn, path, &config) == QN_OK &&
+           qn_lm_config_read(qn, path, &again) == QN_OK &&
+           !qn_lm_config_difference(&config, &again) && again.n_kv_head == 2 &&
            again.head_size == 6 && again.mlp_bias == false && again.eos_token_id == 7,
        "config: Llama's survives writing");
     config.n_kv_head = 4;
-    ok(strcmp(qn_gpt_config_difference(&config, &again), "num_key_value_heads") == 0,
+    ok(strcmp(qn_lm_config_difference(&config, &again), "num_key_value_heads") == 0,
        "config: other heads of keys");
 
     static const struct refusal cases[] = {
@@ -199,7 +200,7 @@ static void test_llama(void)
     };
     refuses(cases, sizeof cases / sizeof *cases);
     config.rotary.size = 4;
-    ok(qn_gpt_config_check(qn, "here", &config) < 0 && says("here: rotary positions of Llama"),
+    ok(qn_lm_config_check(qn, "here", &config) < 0 && says("here: rotary positions of Llama"),
        "config: what Llama's cannot say");
     remove(path);
 }
@@ -265,6 +266,46 @@ static void test_bert(void)
     remove(path);
 }
 
+#define LSTM                                                                                       \
+    "\"model_type\":\"lstm\",\"vocab_size\":65,\"embedding_size\":12,\"hidden_size\":24,"          \
+    "\"num_layers\":2,\"context_length\":100"
+
+static void test_recurrent(void)
+{
+    const char *path = in_folder("config.json");
+    struct qn_lm_config config, again;
+    ok(qn_lm_config_read(qn, write_text("config.json", "{" LSTM "}"), &config) == QN_OK &&
+           config.architecture == QN_RECURRENT && config.cell == QN_LSTM &&
+           config.hidden_size == 24 && config.resid_pdrop == 0 && !config.tie_word_embeddings &&
+           config.eos_token_id == -1 &&
+           qn_lm_config_parameters(&config) ==
+               65 * 12 + 96 * (12 + 24 + 2) + 96 * (24 + 24 + 2) + 65 * 24 + 65,
+       "config: of an LSTM");
+    config.cell = QN_RNN_RELU;
+    config.resid_pdrop = 0.2;
+    ok(qn_lm_config_write(qn, path, &config) == QN_OK &&
+           qn_lm_config_read(qn, path, &again) == QN_OK &&
+           !qn_lm_config_difference(&config, &again),
+       "config: that of an RNN survives writing");
+    again.cell = QN_RNN_TANH;
+    const char *key = qn_lm_config_difference(&config, &again);
+    ok(key && strcmp(key, "model_type") == 0, "config: another kind of cell is another model");
+
+    static const struct refusal cases[] = {
+        {"{" LSTM ",\"tie_word_embeddings\":true}", "tied embeddings must be as wide as the state"},
+        {"{" LSTM ",\"dropout\":1}", "dropout"},
+        {"{" LSTM ",\"bos_token_id\":\"x\"}", "bos_token_id"},
+        {"{\"model_type\":\"gru\",\"vocab_size\":65}", "context_length: missing"},
+        {"{\"model_type\":\"rnn\",\"nonlinearity\":\"elu\"}",
+         "nonlinearity: expected \"tanh\" or \"relu\", found \"elu\""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        ok(qn_lm_config_read(qn, write_text("config.json", cases[i].text), &config) < 0 &&
+               says(cases[i].message),
+           "config: %s", cases[i].message);
+    remove(path);
+}
+
 int main(void)
 {
     qn = qn_open("none");
@@ -274,6 +315,7 @@ int main(void)
     test_gpt2();
     test_llama();
     test_bert();
+    test_recurrent();
     remove_test_folder();
     qn_close(qn);
     return done_testing();

@@ -34,7 +34,7 @@ struct run {
     qn_context *qn;
     qn_tokenizer *tokenizer;
     qn_dataset *dataset;
-    qn_gpt *gpt, *loaded;
+    qn_lm *lm, *loaded;
     qn_trainer *trainer;
     qn_node *inputs, *targets;
     qn_evaluator *evaluator;
@@ -52,18 +52,18 @@ static bool open_run(struct run *run, const struct qn_options *options)
     run->dataset = qn_dataset_new(run->tokenizer, "the text", text, sizeof text - 1, LENGTH);
     if (!run->dataset)
         return false;
-    struct qn_gpt_config config = {.n_layer = 1,
-                                   .n_head = 2,
-                                   .n_embd = 8,
-                                   .n_positions = LENGTH,
-                                   .vocab_size = qn_tokenizer_vocabulary(run->tokenizer),
-                                   .activation = QN_GELU,
-                                   .layer_norm_epsilon = 1e-5,
-                                   .tie_word_embeddings = true,
-                                   .bos_token_id = -1,
-                                   .eos_token_id = -1};
-    run->gpt = qn_gpt_new(run->qn, &config);
-    return run->gpt != NULL;
+    struct qn_lm_config config = {.n_layer = 1,
+                                  .n_head = 2,
+                                  .n_embd = 8,
+                                  .n_positions = LENGTH,
+                                  .vocab_size = qn_tokenizer_vocabulary(run->tokenizer),
+                                  .activation = QN_GELU,
+                                  .layer_norm_epsilon = 1e-5,
+                                  .tie_word_embeddings = true,
+                                  .bos_token_id = -1,
+                                  .eos_token_id = -1};
+    run->lm = qn_lm_new(run->qn, &config);
+    return run->lm != NULL;
 }
 
 static bool make_trainer(struct run *run)
@@ -74,14 +74,14 @@ static bool make_trainer(struct run *run)
         .clip = 1,
         .seed = 1,
     };
-    run->trainer = qn_trainer_new(qn_gpt_parameters(run->gpt), &options);
+    run->trainer = qn_trainer_new(qn_lm_parameters(run->lm), &options);
     qn_graph *graph = qn_trainer_graph(run->trainer);
     run->inputs = qn_input(graph, "inputs", QN_I32, QN_SHAPE(ROWS, LENGTH));
     run->targets = qn_input(graph, "targets", QN_I32, QN_SHAPE(ROWS, LENGTH));
-    qn_node *loss = qn_gpt_loss(run->gpt, run->inputs, run->targets, (struct qn_gpt_forward){0});
+    qn_node *loss = qn_lm_loss(run->lm, run->inputs, run->targets, (struct qn_lm_forward){0});
     if (qn_trainer_minimise(run->trainer, loss) != QN_OK)
         return false;
-    run->evaluator = qn_evaluator_new(run->gpt, ROWS);
+    run->evaluator = qn_evaluator_new(run->lm, ROWS);
     return run->evaluator != NULL;
 }
 
@@ -107,7 +107,7 @@ static bool save(struct run *run)
     if (!folder)
         return false;
     snprintf(path, sizeof path, "%s/optimizer.safetensors", folder);
-    return qn_gpt_save(run->gpt, folder) == QN_OK &&
+    return qn_lm_save(run->lm, folder) == QN_OK &&
            qn_tokenizer_save(run->tokenizer, folder) == QN_OK &&
            qn_trainer_save(run->trainer, path) == QN_OK &&
            qn_checkpoints_commit(run->checkpoints, true) == QN_OK;
@@ -116,7 +116,7 @@ static bool save(struct run *run)
 static bool train_and_save(struct run *run, const char *folder, struct outcome *outcome)
 {
     run->checkpoints = qn_checkpoints_open(run->qn, folder, false);
-    if (!run->checkpoints || qn_gpt_initialise(run->gpt, 1) != QN_OK)
+    if (!run->checkpoints || qn_lm_initialise(run->lm, 1) != QN_OK)
         return false;
     for (int step = 0; step < run->steps; step++) {
         struct qn_evaluation found;
@@ -162,7 +162,7 @@ static bool load(struct run *run)
                    qn_trainer_load(run->trainer, path) == QN_OK;
     if (nowhere)
         fclose(nowhere);
-    run->loaded = is_good ? qn_gpt_load(run->qn, folder) : NULL;
+    run->loaded = is_good ? qn_lm_load(run->qn, folder) : NULL;
     qn_tokenizer *tokenizer = run->loaded ? qn_tokenizer_load(run->qn, folder) : NULL;
     qn_tokenizer_free(tokenizer);
     return tokenizer != NULL;
@@ -173,8 +173,8 @@ static void close_run(struct run *run)
     qn_generator_free(run->generator);
     qn_evaluator_free(run->evaluator);
     qn_trainer_free(run->trainer);
-    qn_gpt_free(run->loaded);
-    qn_gpt_free(run->gpt);
+    qn_lm_free(run->loaded);
+    qn_lm_free(run->lm);
     qn_dataset_free(run->dataset);
     qn_tokenizer_free(run->tokenizer);
     qn_checkpoints_close(run->checkpoints);
@@ -195,7 +195,7 @@ static bool scenario_profiled(struct run *run, struct outcome *outcome, const ch
     char path[500];
     snprintf(path, sizeof path, "%s.trace", folder);
     if (!open_run(run, &(struct qn_options){.profile = true}) || !make_trainer(run) ||
-        qn_gpt_initialise(run->gpt, 1) != QN_OK || qn_profile_trace(run->qn, path) != QN_OK ||
+        qn_lm_initialise(run->lm, 1) != QN_OK || qn_profile_trace(run->qn, path) != QN_OK ||
         !train(run, outcome) || qn_profile_trace_end(run->qn) != QN_OK)
         return false;
     FILE *nowhere = fopen("/dev/null", "w");
@@ -210,7 +210,7 @@ static bool scenario_planned(struct run *run, struct outcome *outcome, const cha
 {
     (void)outcome, (void)folder;
     return open_run(run, &(struct qn_options){.device = "none"}) && make_trainer(run) &&
-           (run->generator = qn_generator_new(run->gpt, (struct qn_generation){0})) != NULL;
+           (run->generator = qn_generator_new(run->lm, (struct qn_generation){0})) != NULL;
 }
 
 static struct outcome run_scenario(play *scenario, const char *folder, int steps)

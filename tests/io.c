@@ -340,16 +340,16 @@ static void test_full_disk(void)
 
 /* ---- Models ---- */
 
-static const struct qn_gpt_config small_config = {.vocab_size = 5,
-                                                  .n_positions = 4,
-                                                  .n_embd = 2,
-                                                  .n_layer = 2,
-                                                  .n_head = 1,
-                                                  .layer_norm_epsilon = 1e-5,
-                                                  .activation = QN_GELU,
-                                                  .tie_word_embeddings = true,
-                                                  .bos_token_id = -1,
-                                                  .eos_token_id = -1};
+static const struct qn_lm_config small_config = {.vocab_size = 5,
+                                                 .n_positions = 4,
+                                                 .n_embd = 2,
+                                                 .n_layer = 2,
+                                                 .n_head = 1,
+                                                 .layer_norm_epsilon = 1e-5,
+                                                 .activation = QN_GELU,
+                                                 .tie_word_embeddings = true,
+                                                 .bos_token_id = -1,
+                                                 .eos_token_id = -1};
 
 /* Writes model.safetensors as small_config has it, all numbers 0: without the first `left_out`
  * tensors, with the name, type and shape of the next one changed, and with another one behind. */
@@ -358,8 +358,8 @@ static bool write_model(size_t left_out, const struct qn_file_tensor *changed,
 {
     static const float zeros[100];
     struct qn_file_tensor tensors[40];
-    qn_gpt *gpt = qn_gpt_new(qn, &small_config);
-    const qn_store *store = qn_gpt_parameters(gpt);
+    qn_lm *lm = qn_lm_new(qn, &small_config);
+    const qn_store *store = qn_lm_parameters(lm);
     size_t count = 0;
     for (size_t i = left_out; i < qn_store_count(store); i++) {
         const qn_tensor *tensor = qn_store_tensor(store, i);
@@ -375,16 +375,16 @@ static bool write_model(size_t left_out, const struct qn_file_tensor *changed,
             tensors[i].data = zeros;
     bool is_written = qn_safetensors_write(qn, in_folder("model.safetensors"), tensors, count, NULL,
                                            NULL, NULL) == QN_OK;
-    qn_gpt_free(gpt);
+    qn_lm_free(lm);
     return is_written;
 }
 
-static bool loads_model(struct qn_gpt_config config)
+static bool loads_model(struct qn_lm_config config)
 {
-    qn_gpt_config_write(qn, in_folder("config.json"), &config);
-    qn_gpt *gpt = qn_gpt_load(qn, test_folder);
-    bool is_loaded = gpt != NULL;
-    qn_gpt_free(gpt);
+    qn_lm_config_write(qn, in_folder("config.json"), &config);
+    qn_lm *lm = qn_lm_load(qn, test_folder);
+    bool is_loaded = lm != NULL;
+    qn_lm_free(lm);
     return is_loaded;
 }
 
@@ -427,20 +427,20 @@ static void test_models(void)
         ok(is_written && (cases[i].message ? !is_loaded && says(cases[i].message) : is_loaded),
            "model: %s", cases[i].what);
     }
-    struct qn_gpt_config config = small_config;
+    struct qn_lm_config config = small_config;
     config.n_layer = 1;
     ok(write_model(0, NULL, NULL) && !loads_model(config) &&
            says("12 tensors are not of the model that config.json describes, the first being "
                 "\"transformer.h.1."),
        "model: a config.json that drops a layer");
-    ok(!qn_gpt_config_difference(&small_config, &small_config) &&
-           strcmp(qn_gpt_config_difference(&small_config, &config), "n_layer") == 0,
+    ok(!qn_lm_config_difference(&small_config, &small_config) &&
+           strcmp(qn_lm_config_difference(&small_config, &config), "n_layer") == 0,
        "config: the key that differs");
     config.n_layer = 2;
     config.n_inner = 8;
-    ok(!qn_gpt_config_difference(&small_config, &config), "config: 4 n_embd is the default");
+    ok(!qn_lm_config_difference(&small_config, &config), "config: 4 n_embd is the default");
     config.activation = QN_RELU;
-    ok(strcmp(qn_gpt_config_difference(&small_config, &config), "activation_function") == 0,
+    ok(strcmp(qn_lm_config_difference(&small_config, &config), "activation_function") == 0,
        "config: another activation");
     remove(in_folder("config.json"));
     remove(in_folder("model.safetensors"));
@@ -476,15 +476,15 @@ static bool save(qn_checkpoints *checkpoints, uint64_t step, bool is_best)
     snprintf(path, sizeof path, "%s/model.safetensors", folder);
     if (!folder || qn_safetensors_write(qn, path, &tensor, 1, NULL, NULL, NULL) != QN_OK)
         return false;
-    const struct qn_gpt_config config = {.vocab_size = 1 + step,
-                                         .n_positions = 1,
-                                         .n_embd = 1,
-                                         .n_layer = 1,
-                                         .n_head = 1,
-                                         .layer_norm_epsilon = 1e-5,
-                                         .activation = QN_GELU};
+    const struct qn_lm_config config = {.vocab_size = 1 + step,
+                                        .n_positions = 1,
+                                        .n_embd = 1,
+                                        .n_layer = 1,
+                                        .n_head = 1,
+                                        .layer_norm_epsilon = 1e-5,
+                                        .activation = QN_GELU};
     snprintf(path, sizeof path, "%s/config.json", folder);
-    return qn_gpt_config_write(qn, path, &config) == QN_OK &&
+    return qn_lm_config_write(qn, path, &config) == QN_OK &&
            qn_checkpoints_commit(checkpoints, is_best) == QN_OK;
 }
 
@@ -493,9 +493,9 @@ static long load(const char *folder)
 {
     char path[500];
     long step = -1;
-    struct qn_gpt_config config;
+    struct qn_lm_config config;
     snprintf(path, sizeof path, "%s/config.json", folder);
-    if (qn_gpt_config_read(qn, path, &config) == QN_OK)
+    if (qn_lm_config_read(qn, path, &config) == QN_OK)
         step = (long)config.vocab_size - 1;
     snprintf(path, sizeof path, "%s/model.safetensors", folder);
     qn_safetensors *file = qn_safetensors_open(qn, path);

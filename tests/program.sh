@@ -345,6 +345,30 @@ resumes_with_its_optimizer()
     runs 0 train gpt --out muon --resume --steps 6 --quiet
 }
 # A Llama goes through all commands, and goes on as if it had never stopped.
+recurrent() # FOLDER STEPS MODEL OPTION...
+{
+    folder=$1 steps=$2 model=$3
+    shift 3
+    runs 0 train "$model" --data text --out "$folder" --quiet --eval-every 0 --width 16 --units 16 --context 16 --batch 4 --steps "$steps" "$@"
+}
+trains_recurrent()
+{
+    rm -rf recurrent whole-recurrent
+    recurrent whole-recurrent 8 "$@" && recurrent recurrent 5 "$@" || return 1
+    runs 0 train "$1" --out recurrent --resume --steps 8 --quiet || return 1
+    cmp recurrent/latest/optimizer.safetensors whole-recurrent/latest/optimizer.safetensors &&
+        cmp recurrent/latest/model.safetensors whole-recurrent/latest/model.safetensors || return 1
+    runs 0 generate recurrent --tokens 40 && runs 0 evaluate recurrent --data other && runs 0 inspect recurrent &&
+        mentions out.tmp '16 units' || return 1
+    refuses 2 "one of \`quern train $1\`" train gpt --out recurrent --resume --steps 9
+}
+follows_recipe()
+{
+    rm -rf of-recipe
+    runs 0 train lstm --recipe keras-rnn --data text --out of-recipe --quiet --units 8 --batch 4 --context 16 --steps 2 &&
+        grep -q '"optimizer": "adam"' of-recipe/latest/training.json && grep -q '"units": 8' of-recipe/latest/training.json || return 1
+    refuses 2 'there is no "keras"; there is keras-rnn' train lstm --recipe keras --data text --out no
+}
 llama()
 {
     runs 0 train llama --data text --out "$1" --quiet --kv-heads 1 --embeddings "$2" --eval-every 0 $tiny --steps "$3"
@@ -404,6 +428,12 @@ check "bf16, and an average of the weights" keeps_16_bits bf16
 check "f16 with a scale that is far too high" keeps_16_bits f16 --loss-scale 1e12
 check "a loss scale of f32" refuses 2 'means nothing to --dtype f32' train gpt --data text --out no --loss-scale 2
 check "a type that there is not" refuses 2 'there are f32, f16, bf16' train gpt --data text --out no --dtype f8
+check "an RNN" trains_recurrent rnn --nonlinearity relu
+check "an LSTM of two layers with dropout" trains_recurrent lstm --layers 2 --dropout 0.1 --embeddings tied
+check "a GRU in bf16" trains_recurrent gru --dtype bf16
+check "a GRU whose state is carried" trains_recurrent gru --state carry
+check "a recipe" follows_recipe
+check "a state that cannot be carried" refuses 2 'needs --accumulate 1' train lstm --data text --out no --state carry --accumulate 2
 check "a Llama" trains_llama untied
 check "a Llama with a tied head" trains_llama tied
 check "checkpoints of activations" forgets_activations

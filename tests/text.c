@@ -526,6 +526,19 @@ static void test_windows(void)
     ok(memcmp(parts, inputs + 10 * LENGTH, LENGTH * sizeof *parts) == 0 &&
            memcmp(rest, targets + 10 * LENGTH, LENGTH * sizeof *rest) == 0,
        "a window by itself");
+    enum { STREAMS = 3 };
+    size_t stream = (TOKENS - 1) / STREAMS, steps = stream / LENGTH;
+    bool goes_on = true;
+    for (size_t step = 0; step < 2 * steps; step++) {
+        bool begins = qn_dataset_streams(dataset, step, STREAMS, inputs, targets);
+        goes_on = goes_on && begins == (step % steps == 0);
+        for (size_t i = 0; i < STREAMS * LENGTH; i++) {
+            int32_t at = (int32_t)(i / LENGTH * stream + step % steps * LENGTH + i % LENGTH);
+            goes_on = goes_on && inputs[i] == (unsigned char)text[at] &&
+                      targets[i] == (unsigned char)text[at + 1];
+        }
+    }
+    ok(goes_on, "streams go on from step to step");
     qn_dataset_free(dataset);
 
     ok(!qn_dataset_new(tokenizer, "valid.txt", text, 10, 10) &&

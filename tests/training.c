@@ -17,13 +17,13 @@
 
 enum { CONTEXT = 32, VOCABULARY = 61, MOST_ROWS = 12 };
 
-static const struct qn_gpt_config config = {.n_layer = 2,
-                                            .n_head = 2,
-                                            .n_embd = 32,
-                                            .n_positions = CONTEXT,
-                                            .vocab_size = VOCABULARY,
-                                            .activation = QN_GELU,
-                                            .layer_norm_epsilon = 1e-5};
+static const struct qn_lm_config config = {.n_layer = 2,
+                                           .n_head = 2,
+                                           .n_embd = 32,
+                                           .n_positions = CONTEXT,
+                                           .vocab_size = VOCABULARY,
+                                           .activation = QN_GELU,
+                                           .layer_norm_epsilon = 1e-5};
 
 struct learner {
     qn_trainer *trainer;
@@ -40,7 +40,7 @@ struct recipe {
     double loss_scale, average;
 };
 
-static struct learner learner_of(qn_gpt *gpt, struct recipe recipe)
+static struct learner learner_of(qn_lm *lm, struct recipe recipe)
 {
     struct qn_training options = {
         .schedule = {.kind = QN_COSINE, .rate = 1e-3, .min_rate = 1e-4, .total = 1000},
@@ -52,22 +52,21 @@ static struct learner learner_of(qn_gpt *gpt, struct recipe recipe)
     options.optimizer.weight_decay = 0.1;
     if (recipe.optimizer == QN_SGD || recipe.optimizer == QN_RMSPROP)
         options.optimizer.momentum = 0.9;
-    struct learner learner = {.trainer = qn_trainer_new(qn_gpt_parameters(gpt), &options),
+    struct learner learner = {.trainer = qn_trainer_new(qn_lm_parameters(lm), &options),
                               .count = recipe.rows * recipe.length};
     qn_graph *graph = qn_trainer_graph(learner.trainer);
     learner.tokens = qn_input(graph, "tokens", QN_I32, QN_SHAPE(recipe.rows, recipe.length));
     learner.targets = qn_input(graph, "targets", QN_I32, QN_SHAPE(recipe.rows, recipe.length));
-    struct qn_gpt_forward forward = {.type = recipe.type,
-                                     .loss_rows = recipe.loss_rows,
-                                     .loss_scale = qn_trainer_loss_scale(learner.trainer)};
-    qn_trainer_minimise(learner.trainer,
-                        qn_gpt_loss(gpt, learner.tokens, learner.targets, forward));
+    struct qn_lm_forward forward = {.type = recipe.type,
+                                    .loss_rows = recipe.loss_rows,
+                                    .loss_scale = qn_trainer_loss_scale(learner.trainer)};
+    qn_trainer_minimise(learner.trainer, qn_lm_loss(lm, learner.tokens, learner.targets, forward));
     return learner;
 }
 
-static struct learner learner_new(qn_gpt *gpt, size_t rows, size_t length, size_t accumulate)
+static struct learner learner_new(qn_lm *lm, size_t rows, size_t length, size_t accumulate)
 {
-    return learner_of(gpt,
+    return learner_of(lm,
                       (struct recipe){.rows = rows, .length = length, .accumulate = accumulate});
 }
 
@@ -91,12 +90,12 @@ static struct qn_step step(const struct learner *learner, size_t number)
     return report;
 }
 
-static qn_gpt *gpt_new(qn_context *context)
+static qn_lm *gpt_new(qn_context *context)
 {
-    qn_gpt *gpt = qn_gpt_new(context, &config);
-    if (!gpt || qn_gpt_initialise(gpt, 1337) != QN_OK)
+    qn_lm *lm = qn_lm_new(context, &config);
+    if (!lm || qn_lm_initialise(lm, 1337) != QN_OK)
         bail_out("no model: %s", qn_error(context));
-    return gpt;
+    return lm;
 }
 
 /* ---- The tests ---- */
@@ -126,8 +125,8 @@ static size_t count_files(const char *folder)
 /* PoCL compiles when a kernel first runs, into files. */
 static void test_shapes(qn_context *context, const char *folder)
 {
-    qn_gpt *gpt = gpt_new(context);
-    struct learner first = learner_new(gpt, 4, CONTEXT, 1);
+    qn_lm *lm = gpt_new(context);
+    struct learner first = learner_new(lm, 4, CONTEXT, 1);
     step(&first, 0);
     size_t built = qn_counters(context).kernels_built, before = count_files(folder), count = 0;
     bool all_finite = true, all_cached = true;
@@ -136,7 +135,7 @@ static void test_shapes(qn_context *context, const char *folder)
     static const size_t lengths[] = {CONTEXT, 31, 17, 16, 5, 2, 1};
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++)
         for (size_t rows = 1; rows <= 8; rows++, count++) {
-            struct learner other = learner_new(gpt, rows, lengths[i], 1);
+            struct learner other = learner_new(lm, rows, lengths[i], 1);
             all_finite = all_finite && isfinite(step(&other, count).loss);
             if (all_cached && count_files(folder) != before)
                 note("%zu windows of %zu: %zu files more", rows, lengths[i],
@@ -152,13 +151,13 @@ static void test_shapes(qn_context *context, const char *folder)
     ok(all_cached || qn_counters(context).kernels_built > built, "nor does the driver%s",
        most ? ", but for those" : "");
     qn_trainer_free(first.trainer);
-    qn_gpt_free(gpt);
+    qn_lm_free(lm);
 }
 
 static void test_allocations(qn_context *context)
 {
-    qn_gpt *gpt = gpt_new(context);
-    struct learner learner = learner_new(gpt, 4, CONTEXT, 1);
+    qn_lm *lm = gpt_new(context);
+    struct learner learner = learner_new(lm, 4, CONTEXT, 1);
     step(&learner, 0);
     size_t on_device = qn_counters(context).device_allocations;
     shim_start(FAULT_MEMORY, -1);
@@ -169,7 +168,7 @@ static void test_allocations(qn_context *context)
            "runs allocate nothing on the device");
     is_int(shim_calls(FAULT_MEMORY), 0, "nor on the host");
     qn_trainer_free(learner.trainer);
-    qn_gpt_free(gpt);
+    qn_lm_free(lm);
 }
 
 /* One step of 12 windows, or of 4 times 3 that are the same 12: pass() draws by position, so the parts are cut here. */
@@ -179,8 +178,8 @@ static void test_accumulation(qn_context *context)
     double losses[2][STEPS], worst = 0;
     for (size_t way = 0; way < 2; way++) {
         size_t parts = way ? PARTS : 1;
-        qn_gpt *gpt = gpt_new(context);
-        struct learner learner = learner_new(gpt, ROWS / parts, CONTEXT, parts);
+        qn_lm *lm = gpt_new(context);
+        struct learner learner = learner_new(lm, ROWS / parts, CONTEXT, parts);
         qn_plan *plan = qn_trainer_plan(learner.trainer);
         for (size_t i = 0; i < STEPS; i++) {
             int32_t tokens[ROWS * CONTEXT + 1];
@@ -196,7 +195,7 @@ static void test_accumulation(qn_context *context)
             losses[way][i] = report.loss;
         }
         qn_trainer_free(learner.trainer);
-        qn_gpt_free(gpt);
+        qn_lm_free(lm);
     }
     for (size_t i = 0; i < STEPS; i++)
         worst = fmax(worst, fabs(losses[0][i] - losses[1][i]));
@@ -229,13 +228,13 @@ static void test_chunks(qn_context *context)
     enum { STEPS = 20 };
     double losses[2][STEPS], worst = 0;
     for (size_t way = 0; way < 2; way++) {
-        qn_gpt *gpt = gpt_new(context);
+        qn_lm *lm = gpt_new(context);
         struct learner learner =
-            learner_of(gpt, (struct recipe){MOST_ROWS, CONTEXT, 1, .loss_rows = way ? 50 : 0});
+            learner_of(lm, (struct recipe){MOST_ROWS, CONTEXT, 1, .loss_rows = way ? 50 : 0});
         for (size_t i = 0; i < STEPS; i++)
             losses[way][i] = step(&learner, i).loss;
         qn_trainer_free(learner.trainer);
-        qn_gpt_free(gpt);
+        qn_lm_free(lm);
     }
     for (size_t i = 0; i < STEPS; i++)
         worst = fmax(worst, fabs(losses[0][i] - losses[1][i]));
@@ -253,9 +252,9 @@ static void test_memory_of_chunks(qn_context *context)
 
 static void test_gate(qn_context *context)
 {
-    qn_gpt *gpt = gpt_new(context);
-    struct learner learner = learner_new(gpt, 4, CONTEXT, 1);
-    qn_store *parameters = qn_gpt_parameters(gpt);
+    qn_lm *lm = gpt_new(context);
+    struct learner learner = learner_new(lm, 4, CONTEXT, 1);
+    qn_store *parameters = qn_lm_parameters(lm);
     qn_tensor *bias = NULL, *weight = NULL;
     for (size_t i = 0; i < qn_store_count(parameters); i++) {
         qn_tensor *tensor = qn_store_tensor(parameters, i);
@@ -285,7 +284,7 @@ static void test_gate(qn_context *context)
     free(before);
     free(after);
     qn_trainer_free(learner.trainer);
-    qn_gpt_free(gpt);
+    qn_lm_free(lm);
 }
 
 /* The first value that is not finite: in a tensor, in a batch, of a node, of a gradient. */
@@ -400,13 +399,13 @@ static void test_refusals(qn_context *context)
 static void train(qn_context *context, struct recipe recipe, const char *path, double *losses,
                   size_t steps)
 {
-    qn_gpt *gpt = gpt_new(context);
-    struct learner learner = learner_of(gpt, recipe);
+    qn_lm *lm = gpt_new(context);
+    struct learner learner = learner_of(lm, recipe);
     for (size_t i = 0; i < steps; i++) {
         if (path && i == steps / 2) {
             int status = qn_trainer_save(learner.trainer, path);
             qn_trainer_free(learner.trainer);
-            learner = learner_of(gpt, recipe);
+            learner = learner_of(lm, recipe);
             if (status != QN_OK || qn_trainer_load(learner.trainer, path) != QN_OK)
                 note("%s", qn_error(context));
         }
@@ -415,7 +414,7 @@ static void train(qn_context *context, struct recipe recipe, const char *path, d
         losses[i] = step(&learner, 0).loss;
     }
     qn_trainer_free(learner.trainer);
-    qn_gpt_free(gpt);
+    qn_lm_free(lm);
 }
 
 static void test_optimizers(qn_context *context, const char *folder)
@@ -475,10 +474,10 @@ static void test_average(qn_context *context, const char *folder)
     enum { STEPS = 12 };
     char path[64];
     snprintf(path, sizeof path, "%s/optimizer.safetensors", folder);
-    qn_gpt *gpt = gpt_new(context);
+    qn_lm *lm = gpt_new(context);
     struct recipe recipe = {4, CONTEXT, 1, .average = 0.6};
-    struct learner learner = learner_of(gpt, recipe);
-    qn_tensor *weight = qn_store_find(qn_gpt_parameters(gpt), "transformer.ln_f.weight");
+    struct learner learner = learner_of(lm, recipe);
+    qn_tensor *weight = qn_store_find(qn_lm_parameters(lm), "transformer.ln_f.weight");
     float values[32], found[32];
     double average = 1, loss = 0, resumed = 0; /* weights of norms begin with 1 */
     qn_tensor_read(weight, values);
@@ -508,7 +507,7 @@ static void test_average(qn_context *context, const char *folder)
     qn_trainer_free(learner.trainer);
 
     qn_fill(weight, 7); /* what a model's file has: here it is read from this one */
-    learner = learner_of(gpt, recipe);
+    learner = learner_of(lm, recipe);
     ok(is_saved && qn_trainer_load(learner.trainer, path) == QN_OK, "saved and loaded");
     qn_tensor_read(weight, found);
     ok(found[5] != 7, "the weights come from the optimizer's file");
@@ -516,16 +515,16 @@ static void test_average(qn_context *context, const char *folder)
     qn_tensor_read(weight, found);
     ok(loss == resumed && memcmp(found, values, sizeof found) == 0, "and go on as before");
     qn_trainer_free(learner.trainer);
-    qn_gpt_free(gpt);
+    qn_lm_free(lm);
 }
 
 /* A scale that makes gradients overflow falls until they do not; one that does not is doubled after 2000 steps. */
 static void test_loss_scale(qn_context *context)
 {
     enum { LOG2 = 36, STEPS = 20, MANY = 2000 };
-    qn_gpt *gpt = gpt_new(context);
+    qn_lm *lm = gpt_new(context);
     struct recipe recipe = {4, CONTEXT, 1, .type = QN_F16, .loss_scale = ldexp(1, LOG2)};
-    struct learner learner = learner_of(gpt, recipe);
+    struct learner learner = learner_of(lm, recipe);
     struct qn_step first = step(&learner, 0), report = first;
     int skipped = 0;
     bool stays = true;
@@ -544,14 +543,14 @@ static void test_loss_scale(qn_context *context)
     qn_trainer_free(learner.trainer);
 
     recipe = (struct recipe){1, 1, 1, .type = QN_F16, .loss_scale = 8};
-    learner = learner_of(gpt, recipe);
+    learner = learner_of(lm, recipe);
     for (size_t i = 1; i < MANY; i++)
         report = step(&learner, i);
     is_int((long long)report.loss_scale, 8, "after %d steps it is what it was", MANY - 1);
     report = step(&learner, MANY);
     is_int((long long)report.loss_scale, 16, "after one more it is doubled");
     qn_trainer_free(learner.trainer);
-    qn_gpt_free(gpt);
+    qn_lm_free(lm);
 }
 
 /* What is made of weights once is made again when they have changed, by whoever. */
@@ -588,6 +587,82 @@ static void test_kept(qn_context *context)
     qn_tensor_free(w);
 }
 
+/* The loss of a step that changes nothing, of windows that may go on from others. */
+static double loss_of_step(qn_trainer *trainer, qn_node *tokens, qn_node *targets,
+                           const int32_t *ids, size_t row, size_t rows, size_t length)
+{
+    int32_t inputs[64], follow[64];
+    struct qn_step report = {.loss = NAN};
+    for (size_t i = 0; i < rows * length; i++) {
+        inputs[i] = ids[i / length * row + i % length];
+        follow[i] = ids[i / length * row + i % length + 1];
+    }
+    qn_plan *plan = qn_trainer_plan(trainer);
+    qn_set(plan, tokens, inputs);
+    qn_set(plan, targets, follow);
+    qn_trainer_pass(trainer);
+    qn_trainer_report(trainer, qn_trainer_steps(trainer), true, &report);
+    return report.loss;
+}
+
+/* Two windows with the state of the first carried to the second are one of twice the length. */
+static void test_carry(qn_context *context)
+{
+    enum { ROWS = 2, LENGTH = 8 };
+    const struct qn_lm_config lstm = {.architecture = QN_RECURRENT,
+                                      .cell = QN_LSTM,
+                                      .vocab_size = 11,
+                                      .n_positions = 2 * LENGTH,
+                                      .n_embd = 12,
+                                      .hidden_size = 20,
+                                      .n_layer = 2,
+                                      .bos_token_id = -1,
+                                      .eos_token_id = -1};
+    const struct qn_training options = {.schedule = {.kind = QN_CONSTANT, .rate = 0},
+                                        .optimizer = qn_optimizer_defaults(QN_ADAM)};
+    qn_lm *lm = qn_lm_new(context, &lstm);
+    if (!lm || qn_lm_initialise(lm, 7) != QN_OK)
+        bail_out("no model: %s", qn_error(context));
+    qn_lm_cache *cache = qn_lm_cache_new(lm, ROWS);
+    int32_t ids[ROWS * 2 * LENGTH + 1];
+    for (size_t i = 0; i < sizeof ids / sizeof *ids; i++)
+        ids[i] = (int32_t)(i * i % 11);
+    double losses[2];
+    for (size_t carries = 0; carries < 2; carries++) {
+        size_t length = carries ? LENGTH : 2 * LENGTH;
+        qn_trainer *trainer = qn_trainer_new(qn_lm_parameters(lm), &options);
+        qn_graph *graph = qn_trainer_graph(trainer);
+        qn_node *tokens = qn_input(graph, "tokens", QN_I32, QN_SHAPE(ROWS, length)),
+                *targets = qn_input(graph, "targets", QN_I32, QN_SHAPE(ROWS, length)), *state;
+        struct qn_lm_forward forward = {.cache = carries ? cache : NULL, .new_state = &state};
+        qn_node *loss = qn_lm_loss(lm, tokens, targets, forward);
+        qn_lm_cache_clear(cache);
+        if (carries)
+            qn_trainer_carry(trainer, qn_lm_cache_state(cache), state);
+        qn_trainer_minimise(trainer, loss);
+        losses[carries] = loss_of_step(trainer, tokens, targets, ids, 2 * LENGTH, ROWS, length);
+        if (carries)
+            losses[carries] =
+                (losses[carries] +
+                 loss_of_step(trainer, tokens, targets, ids + LENGTH, 2 * LENGTH, ROWS, length)) /
+                2;
+        qn_trainer_free(trainer);
+    }
+    ok(fabs(losses[0] - losses[1]) < 1e-6 * losses[0],
+       "state is carried: the loss is %.7f in two windows, %.7f in one", losses[1], losses[0]);
+    qn_trainer *trainer = qn_trainer_new(
+        qn_lm_parameters(lm),
+        &(struct qn_training){.optimizer = qn_optimizer_defaults(QN_ADAM), .accumulate = 2});
+    qn_node *state = qn_leaf(qn_trainer_graph(trainer), qn_lm_cache_state(cache));
+    ok(qn_trainer_carry(trainer, qn_lm_cache_state(cache), state) < 0 &&
+           strstr(qn_error(context), "state cannot be carried over the 2 batches"),
+       "state is not carried over batches that are added up");
+    qn_clear_error(context);
+    qn_trainer_free(trainer);
+    qn_lm_cache_free(cache);
+    qn_lm_free(lm);
+}
+
 int main(void)
 {
     char folder[] = "/tmp/quern-training-XXXXXX";
@@ -608,6 +683,7 @@ int main(void)
     test_types(context, folder);
     test_loss_scale(context);
     test_average(context, folder);
+    test_carry(context);
     test_refusals(context);
     test_anomaly();
     test_anomaly_in_16_bits();

@@ -22,12 +22,14 @@ intel-floor-golden       $floor golden.t
 intel-floor-training     $floor training.t
 intel-golden             - golden.t
 intel-models             - golden_models.t
+intel-recurrent          - golden_rnn.t
 intel-training           - training.t
 intel-checkpoints        - checkpoints.t
 intel-device             - device.t
 pocl-gpu-golden          class=gpu,$floor golden.t
 pocl-gpu-training        class=gpu,$floor training.t
 pocl-gpu-models          class=gpu,$floor golden_models.t
+pocl-gpu-recurrent       class=gpu,$floor golden_rnn.t
 pocl-gpu-checkpoints     class=gpu,$floor checkpoints.t
 pocl-floor-golden        $floor golden.t
 pocl-floor-rows          $floor quern check --op rows
@@ -53,9 +55,9 @@ END
 }
 
 # Operations that are tried on llvmpipe, which is slow; and under oclgrind, which is slower.
-llvmpipe='shape positions adamw softmax layer_norm cross_entropy sum_last matmul_tb attention_causal'
+llvmpipe='shape lstm positions adamw softmax layer_norm cross_entropy sum_last matmul_tb attention_causal'
 oclgrind='special two_i32 transpose concat_first split adamw softmax cross_entropy rotary top_k_values sum_first sum_last argmax_last
-matmul_tb'
+matmul_tb gru_lengths lstm_reverse_lengths'
 
 # What Automake's driver would make of a run's TAP.
 results()

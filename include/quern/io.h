@@ -64,13 +64,13 @@ int qn_safetensors_write(qn_context *context, const char *path,
 int qn_npy_write(qn_context *context, const char *path, enum qn_type type, qn_shape shape,
                  const void *values);
 
-/* ---- config.json of decoders ---- */
+/* ---- config.json of language models ---- */
 
 enum qn_activation { QN_NO_ACTIVATION, QN_RELU, QN_GELU, QN_GELU_ERF };
-enum qn_architecture { QN_GPT2, QN_LLAMA };
+enum qn_architecture { QN_GPT2, QN_LLAMA, QN_RECURRENT };
 
-/* A decoder: the names are those of GPT-2's keys. */
-struct qn_gpt_config {
+/* The names are those of GPT-2's keys. */
+struct qn_lm_config {
     enum qn_architecture architecture;
     size_t vocab_size, n_positions, n_embd, n_layer, n_head;
     size_t n_inner; /* 0: 4 n_embd; of Llama the multiple of 32 that holds 8/3 n_embd */
@@ -85,19 +85,25 @@ struct qn_gpt_config {
     size_t head_size; /* 0: n_embd / n_head */
     struct qn_rotary rotary;
     bool attention_bias, mlp_bias;
+
+    /* Recurrent models' alone: they have no heads, n_embd is the size of an embedding, n_positions that of a piece of text to train on, and
+     * resid_pdrop all there is of dropout. */
+    enum qn_cell cell;
+    size_t hidden_size; /* units of a layer */
 };
 
 /* Whether such a model can be; else an error that begins with `where` (a file, "the options"). */
-int qn_gpt_config_check(qn_context *context, const char *where, const struct qn_gpt_config *config);
-uint64_t qn_gpt_config_parameters(const struct qn_gpt_config *config); /* of a checked one */
+int qn_lm_config_check(qn_context *context, const char *where, const struct qn_lm_config *config);
+uint64_t qn_lm_config_parameters(const struct qn_lm_config *config); /* of a checked one */
 
 /* The first key whose values differ; NULL if the configurations are of the same model. */
-const char *qn_gpt_config_difference(const struct qn_gpt_config *a, const struct qn_gpt_config *b);
+const char *qn_lm_config_difference(const struct qn_lm_config *a, const struct qn_lm_config *b);
 
-/* With Hugging Face's keys of model_type "gpt2" or "llama".  Llama's embd_pdrop and resid_pdrop are Quern's own keys, which
+/* With Hugging Face's keys of model_type "gpt2" or "llama"; or with Quern's own of "rnn", "lstm" or "gru", which have no class there: see
+ * src/io/recurrent_config.c.  Llama's embd_pdrop and resid_pdrop are Quern's own keys, which
  * others ignore. */
-int qn_gpt_config_read(qn_context *context, const char *path, struct qn_gpt_config *config);
-int qn_gpt_config_write(qn_context *context, const char *path, const struct qn_gpt_config *config);
+int qn_lm_config_read(qn_context *context, const char *path, struct qn_lm_config *config);
+int qn_lm_config_write(qn_context *context, const char *path, const struct qn_lm_config *config);
 
 /* ---- config.json of encoders ---- */
 

@@ -10,57 +10,97 @@
 extern "C" {
 #endif
 
-/* ---- Decoders: GPT-2 (Radford et al., 2019), Llama (Touvron et al., 2023) ----
+/* ---- Recurrent layers ----
  *
- * Token embeddings, blocks of pre-norm causal attention and a perceptron, a last norm, and a head, which may be the token
- * embedding again.  GPT-2 learns embeddings of positions and has layer norms, biases and GELU; Llama turns queries and keys
- * by their positions, and has RMS norms, SwiGLU and no biases; its heads may share keys and values.  Names and layout of the
- * parameters are those of Hugging Face's GPT2LMHeadModel and LlamaForCausalLM. */
-typedef struct qn_gpt qn_gpt;
+ * Layers of one kind of cell, each reading the outputs of the one before, of both directions if there are two.  Parameters are
+ * those of torch.nn.RNN, LSTM and GRU, with a prefix: weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, and so on for l1, ...;
+ * "_reverse" behind those of the other direction. */
+typedef struct qn_rnn qn_rnn;
+
+struct qn_rnn_config {
+    enum qn_cell cell;
+    size_t inputs, units, layers; /* I, H, L */
+    bool is_bidirectional;
+    double dropout; /* between layers */
+};
+
+/* Adds the parameters to a store that is not sealed.  NULL and an error if they cannot be. */
+qn_rnn *qn_rnn_add(qn_store *store, const char *prefix, const struct qn_rnn_config *config);
+void qn_rnn_free(qn_rnn *rnn); /* not the parameters */
+
+/* Uniform between -H^-1/2 and H^-1/2, as PyTorch has them. */
+int qn_rnn_initialise(qn_rnn *rnn, uint64_t seed);
+
+struct qn_rnn_forward {
+    qn_node *h_0,
+        *c_0; /* (L D, B, H), D directions: those of layer 0, forward first; then layer 1, ...; NULL: zeros */
+    qn_node *lengths;     /* as for qn_recurrent */
+    qn_node *dropout_key; /* as for qn_dropout(); NULL: no dropout */
+    uint32_t stream;      /* of the first dropout */
+};
+
+/* x (T, B, I) -> out (T, B, D H) of the last layer, h_n and c_n (L D, B, H). */
+struct qn_sequence qn_rnn_apply(const qn_rnn *rnn, qn_node *x, struct qn_rnn_forward options);
+
+/* ---- Language models: GPT-2 (Radford et al., 2019), Llama (Touvron et al., 2023), and recurrent ones ----
+ *
+ * Decoders: token embeddings, blocks of pre-norm causal attention and a perceptron, a last norm, and a head, which may be the
+ * token embedding again.  GPT-2 learns embeddings of positions and has layer norms, biases and GELU; Llama turns queries and
+ * keys by their positions, and has RMS norms, SwiGLU and no biases; its heads may share keys and values.  Names and layout of
+ * the parameters are those of Hugging Face's GPT2LMHeadModel and LlamaForCausalLM.
+ *
+ * Recurrent: token embeddings (embedding.weight), recurrent layers (rnn.weight_ih_l0, ...), and a head with a bias (dense.weight,
+ * dense.bias); dropout is before, between and behind the layers. */
+typedef struct qn_lm qn_lm;
 
 /* A model whose parameters are zero.  NULL if the configuration cannot be, or does not fit the device. */
-qn_gpt *qn_gpt_new(qn_context *context, const struct qn_gpt_config *config);
-void qn_gpt_free(qn_gpt *gpt);
+qn_lm *qn_lm_new(qn_context *context, const struct qn_lm_config *config);
+void qn_lm_free(qn_lm *lm);
 
-/* Sets all parameters as GPT-2 does: normal of deviation 0.02, those that end a residual branch 0.02 / sqrt(2 layers), norms
- * 1, biases 0. */
-int qn_gpt_initialise(qn_gpt *gpt, uint64_t seed);
+/* Sets all parameters: of decoders as GPT-2 does, normal of deviation 0.02, those that end a residual branch 0.02 / sqrt(2
+ * layers), norms 1, biases 0; of recurrent models as PyTorch does, embeddings normal of deviation 1, all else uniform between -H^-1/2 and
+ * H^-1/2. */
+int qn_lm_initialise(qn_lm *lm, uint64_t seed);
 
-const struct qn_gpt_config *qn_gpt_config(const qn_gpt *gpt);
-qn_store *qn_gpt_parameters(const qn_gpt *gpt); /* the model's own */
+const struct qn_lm_config *qn_lm_config(const qn_lm *lm);
+qn_store *qn_lm_parameters(const qn_lm *lm); /* the model's own */
 
 /* The model of a folder: config.json and model.safetensors; "transformer." or "model." before the names may be missing.
  * Parameters that are not finite are refused, when saving too.  A context without a device only checks the files. */
-qn_gpt *qn_gpt_load(qn_context *context, const char *folder);
+qn_lm *qn_lm_load(qn_context *context, const char *folder);
 
 /* Writes config.json and model.safetensors into a folder that exists. */
-int qn_gpt_save(const qn_gpt *gpt, const char *folder);
+int qn_lm_save(const qn_lm *lm, const char *folder);
 
-/* Keys and values of all tokens so far, of `rows` texts. */
-typedef struct qn_gpt_cache qn_gpt_cache;
-qn_gpt_cache *qn_gpt_cache_new(const qn_gpt *gpt, size_t rows);
-void qn_gpt_cache_free(qn_gpt_cache *cache);
+/* What was read so far of `rows` texts: keys and values of a decoder; the state of a recurrent model, zeros at first. */
+typedef struct qn_lm_cache qn_lm_cache;
+qn_lm_cache *qn_lm_cache_new(const qn_lm *lm, size_t rows);
+void qn_lm_cache_free(qn_lm_cache *cache);
+int qn_lm_cache_clear(qn_lm_cache *cache);        /* new texts begin */
+qn_tensor *qn_lm_cache_state(qn_lm_cache *cache); /* of a recurrent model; else NULL */
 
-struct qn_gpt_forward {
+struct qn_lm_forward {
     /* In what type all is computed but the embeddings and the loss: f32, or f16 or bf16, of which the parameters are then copied. */
     enum qn_type type;
-    qn_node *loss_scale;  /* qn_gpt_loss(): as for qn_cross_entropy.gradient_scale */
+    qn_node *loss_scale;  /* qn_lm_loss(): as for qn_cross_entropy.gradient_scale */
     qn_node *dropout_key; /* as for qn_dropout(); NULL: no dropout */
-    qn_gpt_cache *cache;  /* NULL: the tokens are all there is */
-    qn_node *position;    /* with a cache: i32 (1), where the first token stands */
-    bool last_only;       /* only the last token's logits are wanted */
+    qn_lm_cache *cache;   /* NULL: the tokens are all there is */
+    qn_node **
+        new_state; /* recurrent, with a cache, to train: this is set to the state after the tokens, which is not written */
+    qn_node *position; /* with a cache: i32 (1), where the first token stands */
+    bool last_only;    /* only the last token's logits are wanted */
     bool
         checkpoint; /* each block's values are computed again for its gradients: qn_checkpoint_begin() */
     size_t
-        loss_rows; /* qn_gpt_loss(): tokens whose logits are in memory at a time; 0: what 256 MiB hold */
+        loss_rows; /* qn_lm_loss(): tokens whose logits are in memory at a time; 0: what 256 MiB hold */
 };
 
 /* Logits (B, T, vocabulary), or (B, 1, vocabulary), of i32 tokens (B, T). */
-qn_node *qn_gpt_logits(const qn_gpt *gpt, qn_node *tokens, struct qn_gpt_forward options);
+qn_node *qn_lm_logits(const qn_lm *lm, qn_node *tokens, struct qn_lm_forward options);
 
 /* The mean cross-entropy of i32 targets (B, T), to be minimised: for large batches the logits are made in chunks of rows. */
-qn_node *qn_gpt_loss(const qn_gpt *gpt, qn_node *tokens, qn_node *targets,
-                     struct qn_gpt_forward options);
+qn_node *qn_lm_loss(const qn_lm *lm, qn_node *tokens, qn_node *targets,
+                    struct qn_lm_forward options);
 
 /* ---- Encoders: BERT (Devlin et al., 2019) ----
  *
@@ -110,9 +150,9 @@ struct qn_generation {
 };
 
 /* Continues `prompt` token by token; keys and values stay on the device.  When the context is full, the last half of it
- * becomes the new prompt. */
+ * becomes the new prompt; recurrent models have no such end. */
 typedef struct qn_generator qn_generator;
-qn_generator *qn_generator_new(qn_gpt *gpt, struct qn_generation options);
+qn_generator *qn_generator_new(qn_lm *lm, struct qn_generation options);
 void qn_generator_free(qn_generator *generator);
 
 /* Starts a text, number `sample` of this seed: at least one token. */
@@ -133,7 +173,7 @@ struct qn_evaluation {
 /* Measures the model on windows of its context length: `windows` of them spread evenly over the data set, or all if it is 0;
  * `rows` at once. */
 typedef struct qn_evaluator qn_evaluator;
-qn_evaluator *qn_evaluator_new(qn_gpt *gpt, size_t rows);
+qn_evaluator *qn_evaluator_new(qn_lm *lm, size_t rows);
 void qn_evaluator_free(qn_evaluator *evaluator);
 int qn_evaluate(qn_evaluator *evaluator, const qn_dataset *dataset, size_t windows,
                 struct qn_evaluation *result);

@@ -210,9 +210,10 @@ size_t qn_tensor_bytes(const qn_tensor *tensor);
 int qn_tensor_write(qn_tensor *tensor, const void *values);
 int qn_tensor_read(const qn_tensor *tensor, void *values);
 
-/* Fill an f32 tensor.  The normal numbers depend on the seed, the tensor's name and the position only: not on the device. */
+/* Fill an f32 tensor.  Random numbers depend on the seed, the tensor's name and the position only: not on the device. */
 int qn_fill(qn_tensor *tensor, double value);
 int qn_fill_normal(qn_tensor *tensor, double mean, double deviation, uint64_t seed);
+int qn_fill_uniform(qn_tensor *tensor, double low, double high, uint64_t seed);
 
 /* ---- Stores ---- */
 

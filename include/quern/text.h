@@ -227,6 +227,11 @@ size_t qn_dataset_bytes(const qn_dataset *dataset); /* of its text */
 void qn_dataset_random(const qn_dataset *dataset, uint64_t seed, uint64_t step, size_t first_row,
                        size_t rows, int32_t *inputs, int32_t *targets);
 
+/* `rows` streams, each a part of the data set from end to end: window number `step` of each, which goes on where the one before
+ * ended, and from the beginning again after the last.  Whether these windows are the first ones. */
+bool qn_dataset_streams(const qn_dataset *dataset, uint64_t step, size_t rows, int32_t *inputs,
+                        int32_t *targets);
+
 /* All of the data set in windows side by side, each token but the first being a target once: how
  * many windows, and `rows` of them from number `first` on.  Places behind the end have input 0 and
  * target QN_IGNORE. */

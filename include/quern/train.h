@@ -111,6 +111,10 @@ qn_node *qn_trainer_key(qn_trainer *trainer);
 qn_node *qn_trainer_loss_scale(qn_trainer *trainer); /* NULL: there is none */
 int qn_trainer_minimise(qn_trainer *trainer, qn_node *loss);
 
+/* Before qn_trainer_minimise(): after each step, unless it is skipped, the tensor becomes the node's value, as the state of recurrent
+ * layers that goes on from batch to batch does.  It stays the caller's, and is in the trainer's file.  Not with accumulation. */
+int qn_trainer_carry(qn_trainer *trainer, qn_tensor *state, qn_node *next);
+
 /* The plan that takes batches: its inputs are those of the loss. */
 qn_plan *qn_trainer_plan(qn_trainer *trainer);
 

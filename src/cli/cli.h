@@ -24,6 +24,7 @@ struct options;
 /* Values by name: the default where the user gave none.  A name that the command's table lacks, or
  * has as another kind, is a bug and asserted.  Strings live as long as the options. */
 bool options_flag(const struct options *options, const char *name);
+const char *options_command(const struct options *options);                  /* its name */
 const char *options_string(const struct options *options, const char *name); /* NULL: none */
 int64_t options_integer(const struct options *options, const char *name);    /* and sizes */
 double options_real(const struct options *options, const char *name);
@@ -54,8 +55,7 @@ int failure(const struct options *options, const char *format, ...) CLI_FORMAT(2
 /* Return the exit status. */
 int command_check(const struct options *options);
 int command_devices(const struct options *options);
-int command_train_gpt(const struct options *options);
-int command_train_llama(const struct options *options);
+int command_train(const struct options *options);
 int command_generate(const struct options *options);
 int command_evaluate(const struct options *options);
 int command_diff(const struct options *options);
@@ -105,6 +105,8 @@ struct command {
     size_t n_options;
     int (*run)(const struct options *options);
     const char *const *examples; /* pairs of a command line and what it does; NULL at the end */
+    /* Pairs of a name that --recipe takes and "option = value" lines, which all else wins over; NULL at the end.  NULL: no --recipe. */
+    const char *const *recipes;
 };
 
 extern const struct command commands[];

@@ -37,22 +37,65 @@ static const char *const devices_examples[] = {
     NULL,
 };
 
+#define DECODER_OPTIONS \
+    {OPTION_INTEGER, 0, "layers", "N", "4", 1, 100000, .help = "transformer blocks"}, \
+    {OPTION_INTEGER, 0, "heads", "N", "4", 1, 100000, .help = \
+        "attention heads; they share --width in equal parts of at most 256"}, \
+    {OPTION_INTEGER, 0, "context", "N", "64", 1, 1e9, .help = "tokens the model looks back"},
+
+#define EMBEDDINGS_OPTION \
+    {OPTION_STRING, 0, "embeddings", "tied|untied", "untied", .help = \
+        "whether the embedding of tokens is the head, too"},
+
+#define RECURRENT_OPTIONS \
+    {OPTION_STRING, 0, "recipe", "NAME", .help = \
+        "options to begin with, which others win over; keras-rnn: that of Keras' text generation, one layer of 128 units, 10 epochs of 128 " \
+        "windows of 100 tokens, Adam, and a fifth held out"}, \
+    {OPTION_INTEGER, 0, "layers", "N", "1", 1, 64, .help = "recurrent layers, one on the other"}, \
+    {OPTION_INTEGER, 0, "units", "N", "128", 1, 65536, .help = "numbers that make up the state of a layer"}, \
+    EMBEDDINGS_OPTION \
+    {OPTION_INTEGER, 0, "context", "N", "64", 1, 1e9, .help = "tokens through which gradients go back"}, \
+    {OPTION_STRING, 0, "state", "reset|carry", "reset", .help = \
+        "reset: windows are random, and begin with a state of zeros; carry: the rows of a batch read the text from end to end, each a " \
+        "part of it, and a window begins with the state that the one before ended with.  Validation resets it"},
+
+#define TRAINING_OPTIONS \
+    {OPTION_FLAG, 0, "checkpoint-activations", .help = \
+        "keep only what comes into each block, and compute the rest again for its gradients: less memory, " \
+        "up to a third more work, the same bits"},
+
 static const struct option train_gpt_options[] = {
-#define MODEL_OPTIONS
+#define MODEL_OPTIONS DECODER_OPTIONS
 #include "cli/train_options.inc"
 #undef MODEL_OPTIONS
 };
 
 static const struct option train_llama_options[] = {
-#define MODEL_OPTIONS \
+#define MODEL_OPTIONS DECODER_OPTIONS \
     {OPTION_INTEGER, 0, "kv-heads", "N", NULL, 1, 100000, .help = \
         "heads of keys and values, each for as many neighbouring heads (default: as many as --heads)"}, \
     {OPTION_REAL, 0, "theta", "R", "10000", 1, 1e12, .help = \
         "base of the frequencies by which positions turn queries and keys"}, \
-    {OPTION_STRING, 0, "embeddings", "tied|untied", "untied", .help = \
-        "whether the embedding of tokens is the head, too"},
+    EMBEDDINGS_OPTION
 #include "cli/train_options.inc"
 #undef MODEL_OPTIONS
+#undef TRAINING_OPTIONS
+};
+
+#define TRAINING_OPTIONS
+
+static const struct option train_rnn_options[] = {
+#define MODEL_OPTIONS RECURRENT_OPTIONS \
+    {OPTION_STRING, 0, "nonlinearity", "tanh|relu", "tanh", .help = "of the state"},
+#include "cli/train_options.inc"
+#undef MODEL_OPTIONS
+};
+
+static const struct option train_gated_options[] = {
+#define MODEL_OPTIONS RECURRENT_OPTIONS
+#include "cli/train_options.inc"
+#undef MODEL_OPTIONS
+#undef TRAINING_OPTIONS
 };
 
 static const char *const train_gpt_examples[] = {
@@ -69,6 +112,22 @@ static const char *const train_llama_examples[] = {
     "quern train llama --data text.txt --out run --heads 8 --kv-heads 2 --embeddings tied",
         "fewer numbers to keep and to train",
     "quern train llama --out run --resume --steps 4000", "go on where it stopped",
+    NULL,
+};
+
+static const char *const recurrent_recipes[] = {
+    "keras-rnn",
+    "layers = 1\n" "width = 128\n" "units = 128\n" "context = 100\n" "batch = 128\n" "epochs = 10\n"
+    "optimizer = adam\n" "lr = 1e-3\n" "schedule = constant\n" "warmup = 0\n" "weight-decay = 0\n" "beta2 = 0.999\n"
+    "clip = 1\n" "valid-fraction = 0.2\n",
+    NULL,
+};
+
+static const char *const train_recurrent_examples[] = {
+    "quern train lstm --data text.txt --out run", "a small character model, 2000 steps",
+    "quern train lstm --data text.txt --out run --recipe keras-rnn", "as Keras' example of text generation",
+    "quern train gru --data text.txt --out run --layers 2 --units 256 --dropout 0.2", "a larger one",
+    "quern train rnn --out run --resume --steps 4000", "go on where it stopped",
     NULL,
 };
 
@@ -236,7 +295,7 @@ static const struct option bench_options[] = {
     {OPTION_STRING, 0, "shapes", "LIST", .help =
         "sizes for the one group that is named instead of its own, such as 1024x1024x1024,64x64x64: "
         "M x N x K for gemm, elements for memory, rows x width for rows, batch x heads x context x "
-        "width of a head for attention; of train and generate, those of their own rows that are "
+        "width of a head for attention, layers (four at most) x units x length x batch for rnn; of train and generate, those of their own rows that are "
         "wanted: batch x context, or tokens of the prompt"},
     {OPTION_DURATION, 0, "seconds", "TIME", "1", 0, 3600, .above_least = true, .help =
         "how long to sample each row, in ten rounds over all rows; each round takes one sample at "
@@ -279,7 +338,7 @@ const struct command commands[] = {
         "Prints every device of every OpenCL platform with what it can do and which workarounds "
         "for its driver are in force.  If there is none: which loader and drivers were found, why "
         "each failed, and what to install.",
-        devices_options, LENGTH(devices_options), command_devices, devices_examples,
+        devices_options, LENGTH(devices_options), command_devices, devices_examples, NULL,
     },
     {
         "train gpt", NULL, NULL,
@@ -287,34 +346,52 @@ const struct command commands[] = {
         "Trains a GPT (GPT-2's architecture) from scratch and keeps the best model.  Ctrl-C ends "
         "the step, saves and says how to resume; a second Ctrl-C quits at once.  The defaults are "
         "nanoGPT's recipe for characters on a CPU.",
-        train_gpt_options, LENGTH(train_gpt_options), command_train_gpt, train_gpt_examples,
+        train_gpt_options, LENGTH(train_gpt_options), command_train, train_gpt_examples, NULL,
     },
     {
         "train llama", NULL, NULL,
         "train a Llama on text",
         "As `quern train gpt`, with Llama's architecture: RMS norm, rotary positions, SwiGLU (of 8/3 the "
         "width, up to a multiple of 32), no biases, and heads that may share keys and values.",
-        train_llama_options, LENGTH(train_llama_options), command_train_llama, train_llama_examples,
+        train_llama_options, LENGTH(train_llama_options), command_train, train_llama_examples, NULL,
+    },
+    {
+        "train rnn", NULL, NULL,
+        "train a recurrent network on text",
+        "As `quern train gpt`, with layers of simple recurrent units between an embedding and a head.",
+        train_rnn_options, LENGTH(train_rnn_options), command_train, train_recurrent_examples, recurrent_recipes,
+    },
+    {
+        "train lstm", NULL, NULL,
+        "train an LSTM on text",
+        "As `quern train rnn`, with long short-term memory.",
+        train_gated_options, LENGTH(train_gated_options), command_train, train_recurrent_examples, recurrent_recipes,
+    },
+    {
+        "train gru", NULL, NULL,
+        "train a GRU on text",
+        "As `quern train rnn`, with gated recurrent units.",
+        train_gated_options, LENGTH(train_gated_options), command_train, train_recurrent_examples, recurrent_recipes,
     },
     {
         "generate", "sample", "DIR",
         "write text with a model",
         "Prints text to stdout, and speed to stderr.  When the context is full, its last half "
         "becomes the new prompt.",
-        generate_options, LENGTH(generate_options), command_generate, generate_examples,
+        generate_options, LENGTH(generate_options), command_generate, generate_examples, NULL,
     },
     {
         "evaluate", "eval", "DIR",
         "measure a model on text",
         "Measures the model on all of a file, in windows of its context.",
-        evaluate_options, LENGTH(evaluate_options), command_evaluate, evaluate_examples,
+        evaluate_options, LENGTH(evaluate_options), command_evaluate, evaluate_examples, NULL,
     },
     {
         "inspect", "info", "DIR|FILE",
         "say what a model folder or file holds",
         "Prints configuration, tokenizer, training state and tensors.  Refuses what is damaged, "
         "and says where.",
-        NULL, 0, command_inspect, inspect_examples,
+        NULL, 0, command_inspect, inspect_examples, NULL,
     },
     {
         "check", NULL, NULL,
@@ -324,7 +401,7 @@ const struct command commands[] = {
         "run to run.  Prints TAP (see `prove`); a test that fails is followed by variant, kernels, element, what was found and expected, "
         "and the command that repeats it.  A driver that crashes takes no more with it than the row that it was at.  The exit "
         "status is 1 if a test failed.",
-        check_options, LENGTH(check_options), command_check, check_examples,
+        check_options, LENGTH(check_options), command_check, check_examples, NULL,
     },
     {
         "diff", NULL, "SETTING...",
@@ -335,7 +412,7 @@ const struct command commands[] = {
         "that compute several nodes, of both, and the results of whole steps.  A setting is DEVICE,KEY=VALUE,...; no DEVICE is the "
         "default one; keys are caps, as QUERN_CAPS has it with colons for commas; cl, as QUERN_CL_DIR; gemm=own|clblast; and "
         "variant, a name that `quern diff` prints.  The exit status is 1 if there is a difference.",
-        diff_options, LENGTH(diff_options), command_diff, diff_examples,
+        diff_options, LENGTH(diff_options), command_diff, diff_examples, NULL,
     },
     {
         "tokenize train", NULL, NULL,
@@ -343,30 +420,30 @@ const struct command commands[] = {
         "Learns a vocabulary from text, by byte pair encoding, words or characters, and writes it as a tokenizer.json by which "
         "Hugging Face's tokenizers gives the same ids.  The text is read piece by piece and need not fit into memory.  The same text "
         "and options give the same file.",
-        tokenize_train_options, LENGTH(tokenize_train_options), command_tokenize_train, tokenize_train_examples,
+        tokenize_train_options, LENGTH(tokenize_train_options), command_tokenize_train, tokenize_train_examples, NULL,
     },
     {
         "tokenize encode", NULL, "DIR",
         "make ids of text",
         "Prints a line of ids for each line of text, or writes a file of tokens that is mapped when it is read.  Special tokens in the "
         "text become their ids.  DIR is the folder of a tokenizer or of a model, or a tokenizer.json.",
-        tokenize_encode_options, LENGTH(tokenize_encode_options), command_tokenize_encode, tokenize_encode_examples,
+        tokenize_encode_options, LENGTH(tokenize_encode_options), command_tokenize_encode, tokenize_encode_examples, NULL,
     },
     {
         "tokenize decode", NULL, "DIR",
         "make text of ids",
         "Prints the text of lines of ids, or of files of tokens that the same tokenizer made: with line ends behind lines, empty lines "
         "between paragraphs, and nothing between files.  What cleaning changed, and white space around words, does not come back.",
-        tokenize_decode_options, LENGTH(tokenize_decode_options), command_tokenize_decode, tokenize_decode_examples,
+        tokenize_decode_options, LENGTH(tokenize_decode_options), command_tokenize_decode, tokenize_decode_examples, NULL,
     },
     {
         "bench", NULL, "[GROUP]...",
         "measure the device, and Quern on it",
         "Measures the peaks of the device by kernels of Quern's own, then the groups named (gemm, "
-        "memory, rows, attention, train, generate; none: all), each row as a share of its peak.  "
+        "memory, rows, attention, rnn, train, generate; none: all), each row as a share of its peak.  "
         "Results are checked before they are timed: one that is wrong makes its row void, and the "
         "exit status 1.  `quern bench compare` compares two of its JSON files.",
-        bench_options, LENGTH(bench_options), command_bench, bench_examples,
+        bench_options, LENGTH(bench_options), command_bench, bench_examples, NULL,
     },
     {
         "bench compare", NULL, "FILE...",
@@ -375,7 +452,7 @@ const struct command commands[] = {
         "options and environment; then the time of each row in both, their ratio and its interval, "
         "and a verdict: faster, slower, same, unclear or, where the work of a row differs, not "
         "comparable.  Rows that are void in one are named, and have no verdict.",
-        compare_options, LENGTH(compare_options), command_bench_compare, compare_examples,
+        compare_options, LENGTH(compare_options), command_bench_compare, compare_examples, NULL,
     },
 };
 

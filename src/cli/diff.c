@@ -15,7 +15,7 @@ struct side {
     char *words; /* a copy, cut where its commas were */
     struct qn_options device;
     qn_context *qn;
-    qn_gpt *gpt;
+    qn_lm *lm;
     qn_trainer *trainer;
     qn_node *inputs, *targets;
 };
@@ -67,21 +67,21 @@ static int read_setting(struct side *side, const struct options *options)
 /* ---- The model ---- */
 
 /* Odd sizes: what kernels do behind the last whole tile counts, too. */
-static struct qn_gpt_config built_in(size_t context)
+static struct qn_lm_config built_in(size_t context)
 {
-    return (struct qn_gpt_config){.vocab_size = 131,
-                                  .n_positions = context,
-                                  .n_embd = 72,
-                                  .n_layer = 2,
-                                  .n_head = 3,
-                                  .n_inner = 250,
-                                  .layer_norm_epsilon = 1e-5,
-                                  .embd_pdrop = 0.1,
-                                  .resid_pdrop = 0.1,
-                                  .activation = QN_GELU,
-                                  .tie_word_embeddings = true,
-                                  .bos_token_id = -1,
-                                  .eos_token_id = -1};
+    return (struct qn_lm_config){.vocab_size = 131,
+                                 .n_positions = context,
+                                 .n_embd = 72,
+                                 .n_layer = 2,
+                                 .n_head = 3,
+                                 .n_inner = 250,
+                                 .layer_norm_epsilon = 1e-5,
+                                 .embd_pdrop = 0.1,
+                                 .resid_pdrop = 0.1,
+                                 .activation = QN_GELU,
+                                 .tie_word_embeddings = true,
+                                 .bos_token_id = -1,
+                                 .eos_token_id = -1};
 }
 
 static bool make_model(struct side *side, const struct options *options)
@@ -89,14 +89,14 @@ static bool make_model(struct side *side, const struct options *options)
     const char *model = options_string(options, "model");
     if (model) {
         char *folder = qn_model_folder(side->qn, model);
-        side->gpt = folder ? qn_gpt_load(side->qn, folder) : NULL;
+        side->lm = folder ? qn_lm_load(side->qn, folder) : NULL;
         free(folder);
-        return side->gpt;
+        return side->lm;
     }
-    struct qn_gpt_config config = built_in((size_t)options_integer(options, "context"));
-    side->gpt = qn_gpt_new(side->qn, &config);
-    return side->gpt &&
-           qn_gpt_initialise(side->gpt, (uint64_t)options_integer(options, "seed")) == QN_OK;
+    struct qn_lm_config config = built_in((size_t)options_integer(options, "context"));
+    side->lm = qn_lm_new(side->qn, &config);
+    return side->lm &&
+           qn_lm_initialise(side->lm, (uint64_t)options_integer(options, "seed")) == QN_OK;
 }
 
 static bool make_step(struct side *side, const struct options *options)
@@ -108,7 +108,7 @@ static bool make_step(struct side *side, const struct options *options)
                                    .clip = 1,
                                    .seed = (uint64_t)options_integer(options, "seed"),
                                    .loss_scale = type == QN_F16 ? 1024 : 0};
-    side->trainer = qn_trainer_new(qn_gpt_parameters(side->gpt), &training);
+    side->trainer = qn_trainer_new(qn_lm_parameters(side->lm), &training);
     if (!side->trainer)
         return false;
     qn_graph *graph = qn_trainer_graph(side->trainer);
@@ -116,11 +116,11 @@ static bool make_step(struct side *side, const struct options *options)
                               (size_t)options_integer(options, "context"));
     side->inputs = qn_input(graph, "inputs", QN_I32, shape);
     side->targets = qn_input(graph, "targets", QN_I32, shape);
-    struct qn_gpt_forward forward = {.type = type,
-                                     .loss_scale = qn_trainer_loss_scale(side->trainer),
-                                     .dropout_key = qn_trainer_key(side->trainer)};
-    return qn_trainer_minimise(side->trainer, qn_gpt_loss(side->gpt, side->inputs, side->targets,
-                                                          forward)) == QN_OK;
+    struct qn_lm_forward forward = {.type = type,
+                                    .loss_scale = qn_trainer_loss_scale(side->trainer),
+                                    .dropout_key = qn_trainer_key(side->trainer)};
+    return qn_trainer_minimise(side->trainer,
+                               qn_lm_loss(side->lm, side->inputs, side->targets, forward)) == QN_OK;
 }
 
 static int open_side(struct side *side, const struct options *options)
@@ -139,7 +139,7 @@ static int open_side(struct side *side, const struct options *options)
 static void close_side(struct side *side)
 {
     qn_trainer_free(side->trainer);
-    qn_gpt_free(side->gpt);
+    qn_lm_free(side->lm);
     qn_close(side->qn);
     free(side->words);
 }
@@ -148,7 +148,7 @@ static void close_side(struct side *side)
 static bool set_batch(struct side *side, uint64_t seed)
 {
     size_t count = qn_shape_count(qn_node_shape(side->inputs));
-    size_t vocabulary = qn_gpt_config(side->gpt)->vocab_size;
+    size_t vocabulary = qn_lm_config(side->lm)->vocab_size;
     int32_t *tokens = calloc(count + 1, sizeof *tokens);
     if (!tokens)
         return false;

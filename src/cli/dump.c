@@ -29,11 +29,11 @@ bool dump_lists(const struct options *options)
 static void build(struct dump *dump)
 {
     const struct model *model = dump->model;
-    qn_shape shape = QN_SHAPE(1, qn_gpt_config(model->gpt)->n_positions);
+    qn_shape shape = QN_SHAPE(1, qn_lm_config(model->lm)->n_positions);
     dump->graph = qn_graph_new(model->qn);
     dump->inputs = qn_input(dump->graph, "inputs", QN_I32, shape);
     dump->targets = qn_input(dump->graph, "targets", QN_I32, shape);
-    qn_node *logits = qn_gpt_logits(model->gpt, dump->inputs, (struct qn_gpt_forward){0});
+    qn_node *logits = qn_lm_logits(model->lm, dump->inputs, (struct qn_lm_forward){0});
     qn_named(qn_cross_entropy(logits, dump->targets), "loss");
 }
 

@@ -14,7 +14,7 @@ struct measures {
 
 /* Windows measured at once: as many as keep the largest intermediates, rows of logits or of the
  * blocks, near 64 MiB. */
-static size_t rows_at_once(const struct qn_gpt_config *config, size_t windows)
+static size_t rows_at_once(const struct qn_lm_config *config, size_t windows)
 {
     const double budget = 16 << 20; /* numbers */
     double widest = fmax((double)config->vocab_size, 4.0 * (double)config->n_embd);
@@ -38,10 +38,10 @@ static size_t predicted_bytes(const struct model *model, const qn_dataset *datas
 static int measure(const struct model *model, const qn_dataset *dataset,
                    const struct options *options, struct measures *measures)
 {
-    const struct qn_gpt_config *config = qn_gpt_config(model->gpt);
+    const struct qn_lm_config *config = qn_lm_config(model->lm);
     struct qn_evaluation found;
     qn_evaluator *evaluator =
-        qn_evaluator_new(model->gpt, rows_at_once(config, qn_dataset_windows(dataset)));
+        qn_evaluator_new(model->lm, rows_at_once(config, qn_dataset_windows(dataset)));
     bool is_measured = evaluator && qn_evaluate(evaluator, dataset, 0, &found) == QN_OK;
     qn_evaluator_free(evaluator);
     if (!is_measured)
@@ -93,7 +93,7 @@ static void print_json(const struct measures *measures)
  * cannot be read. */
 static qn_dataset *read_dataset(const struct model *model, const char *path, qn_tokens **tokens)
 {
-    size_t context = qn_gpt_config(model->gpt)->n_positions, bytes;
+    size_t context = qn_lm_config(model->lm)->n_positions, bytes;
     if (qn_is_tokens(path)) {
         *tokens = qn_tokens_open(model->qn, path);
         return *tokens && qn_tokens_check(*tokens, model->tokenizer) == QN_OK

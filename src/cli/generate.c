@@ -128,12 +128,12 @@ static int prepare(struct writer *writer)
                    .top_p = (float)options_real(options, "top-p")},
         .seed = (uint64_t)options_integer(options, "seed"),
     };
-    size_t vocabulary = qn_gpt_config(writer->model.gpt)->vocab_size;
+    size_t vocabulary = qn_lm_config(writer->model.lm)->vocab_size;
     if (generation.sample.top_k >= vocabulary)
         generation.sample.top_k = 0; /* all */
-    writer->end_of_text = qn_gpt_config(writer->model.gpt)->eos_token_id;
+    writer->end_of_text = qn_lm_config(writer->model.lm)->eos_token_id;
     writer->decoder = qn_decoder_new(writer->model.tokenizer);
-    writer->generator = qn_generator_new(writer->model.gpt, generation);
+    writer->generator = qn_generator_new(writer->model.lm, generation);
     return writer->generator && writer->decoder ? EXIT_SUCCESS : fail_library(writer);
 }
 

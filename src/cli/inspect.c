@@ -40,7 +40,7 @@ static int check_checkpoint(const char *folder, const struct options *options, q
     int status = EXIT_SUCCESS;
     tokenizer = qn_tokenizer_load(qn, folder);
     if (tokenizer) {
-        struct qn_gpt_config config =
+        struct qn_lm_config config =
             learner_config(&run.settings, qn_tokenizer_vocabulary(tokenizer),
                            qn_tokenizer_special(tokenizer, "<|endoftext|>"));
         if (!learner_resume(&learner, qn, &config, &run, folder, false, message))
@@ -61,12 +61,12 @@ static int check_model(const char *folder, const struct options *options, qn_con
     int status = model_load(&model, folder, options);
     if (status == EXIT_SUCCESS) {
         size_t tokens = qn_tokenizer_vocabulary(model.tokenizer);
-        size_t rows = qn_gpt_config(model.gpt)->vocab_size;
+        size_t rows = qn_lm_config(model.lm)->vocab_size;
         if (tokens < rows) /* some pad the embedding to a round number */
             printf("%s: %zu of the model's %zu tokens are not in the tokenizer\n", folder,
                    rows - tokens, rows);
     }
-    qn_gpt_free(model.gpt);
+    qn_lm_free(model.lm);
     qn_tokenizer_free(model.tokenizer);
     return status;
 }

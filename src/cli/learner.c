@@ -7,11 +7,16 @@
 
 #include "device/context.h"
 
-struct qn_gpt_config learner_config(const struct settings *settings, size_t vocabulary,
-                                    int32_t end_of_text)
+struct qn_lm_config learner_config(const struct settings *settings, size_t vocabulary,
+                                   int32_t end_of_text)
 {
-    struct qn_gpt_config config = {
-        .architecture = settings->architecture,
+    static const enum qn_architecture architectures[] = {[FAMILY_GPT] = QN_GPT2,
+                                                         [FAMILY_LLAMA] = QN_LLAMA,
+                                                         [FAMILY_RNN] = QN_RECURRENT,
+                                                         [FAMILY_LSTM] = QN_RECURRENT,
+                                                         [FAMILY_GRU] = QN_RECURRENT};
+    struct qn_lm_config config = {
+        .architecture = architectures[settings->family],
         .vocab_size = vocabulary,
         .n_positions = settings->context,
         .n_embd = settings->width,
@@ -26,9 +31,27 @@ struct qn_gpt_config learner_config(const struct settings *settings, size_t voca
         .bos_token_id = end_of_text,
         .eos_token_id = end_of_text,
     };
-    if (settings->architecture == QN_LLAMA) {
-        config.activation = QN_NO_ACTIVATION;
+    if (settings->embeddings)
         config.tie_word_embeddings = strcmp(settings->embeddings, "tied") == 0;
+    if (is_recurrent(settings->family)) {
+        bool is_relu = settings->nonlinearity && strcmp(settings->nonlinearity, "relu") == 0;
+        config = (struct qn_lm_config){.architecture = QN_RECURRENT,
+                                       .cell = settings->family == FAMILY_LSTM  ? QN_LSTM
+                                               : settings->family == FAMILY_GRU ? QN_GRU
+                                               : is_relu                        ? QN_RNN_RELU
+                                                                                : QN_RNN_TANH,
+                                       .vocab_size = vocabulary,
+                                       .n_positions = settings->context,
+                                       .n_embd = settings->width,
+                                       .n_layer = settings->layers,
+                                       .hidden_size = settings->units,
+                                       .resid_pdrop = settings->dropout,
+                                       .tie_word_embeddings = config.tie_word_embeddings,
+                                       .bos_token_id = end_of_text,
+                                       .eos_token_id = end_of_text};
+    }
+    if (settings->family == FAMILY_LLAMA) {
+        config.activation = QN_NO_ACTIVATION;
         config.n_kv_head = settings->kv_heads;
         config.rotary.theta = settings->theta;
     }
@@ -76,7 +99,7 @@ static struct qn_training training_of(const struct settings *settings)
 static int make_trainer(struct learner *learner, const struct settings *settings)
 {
     struct qn_training training = training_of(settings);
-    qn_trainer *trainer = qn_trainer_new(qn_gpt_parameters(learner->gpt), &training);
+    qn_trainer *trainer = qn_trainer_new(qn_lm_parameters(learner->lm), &training);
     if (!trainer)
         return QN_ERROR_INVALID;
     qn_graph *graph = qn_trainer_graph(trainer);
@@ -84,22 +107,32 @@ static int make_trainer(struct learner *learner, const struct settings *settings
     learner->trainer = trainer;
     learner->inputs = qn_input(graph, "inputs", QN_I32, shape);
     learner->targets = qn_input(graph, "targets", QN_I32, shape);
-    struct qn_gpt_forward forward = {.type = type_of(settings),
-                                     .loss_scale = qn_trainer_loss_scale(trainer),
-                                     .checkpoint = settings->checkpoint};
+    struct qn_lm_forward forward = {.type = type_of(settings),
+                                    .loss_scale = qn_trainer_loss_scale(trainer),
+                                    .checkpoint = settings->checkpoint};
     if (settings->dropout > 0)
         forward.dropout_key = qn_trainer_key(trainer);
-    return qn_trainer_minimise(
-        trainer, qn_gpt_loss(learner->gpt, learner->inputs, learner->targets, forward));
+    qn_node *new_state = NULL;
+    if (learner->carried) {
+        forward.cache = learner->carried;
+        forward.new_state = &new_state;
+    }
+    qn_node *loss = qn_lm_loss(learner->lm, learner->inputs, learner->targets, forward);
+    if (new_state)
+        qn_trainer_carry(trainer, qn_lm_cache_state(learner->carried), new_state);
+    return qn_trainer_minimise(trainer, loss);
 }
 
-int learner_make(struct learner *learner, qn_context *qn, qn_gpt *gpt,
+int learner_make(struct learner *learner, qn_context *qn, qn_lm *lm,
                  const struct settings *settings, bool validates)
 {
-    *learner = (struct learner){.gpt = gpt};
+    *learner = (struct learner){.lm = lm};
+    bool carries = settings->state && strcmp(settings->state, "carry") == 0;
+    if (carries && !(learner->carried = qn_lm_cache_new(lm, settings->batch)))
+        return QN_ERROR_MEMORY;
     int status = make_trainer(learner, settings);
     if (status == QN_OK && validates) {
-        learner->evaluator = qn_evaluator_new(gpt, settings->batch);
+        learner->evaluator = qn_evaluator_new(lm, settings->batch);
         status = learner->evaluator ? QN_OK : QN_ERROR_INVALID;
     }
     if (status == QN_OK && strcmp(qn_device_name(qn), "none") != 0) { /* else no batch comes */
@@ -135,21 +168,21 @@ static bool load_moments(struct learner *learner, qn_context *qn, const struct r
     return is_good;
 }
 
-bool learner_resume(struct learner *learner, qn_context *qn, const struct qn_gpt_config *config,
+bool learner_resume(struct learner *learner, qn_context *qn, const struct qn_lm_config *config,
                     const struct run *run, const char *folder, bool validates,
                     char message[RUN_MESSAGE])
 {
-    qn_gpt *gpt = qn_gpt_load(qn, folder);
-    const char *key = gpt ? qn_gpt_config_difference(config, qn_gpt_config(gpt)) : NULL;
+    qn_lm *lm = qn_lm_load(qn, folder);
+    const char *key = lm ? qn_lm_config_difference(config, qn_lm_config(lm)) : NULL;
     if (key) {
-        qn_gpt_free(gpt);
+        qn_lm_free(lm);
         snprintf(message, RUN_MESSAGE,
                  "%s: config.json, tokenizer.json and training.json do not belong together: they "
                  "disagree on %s",
                  folder, key);
         return false;
     }
-    if (!gpt || learner_make(learner, qn, gpt, &run->settings, validates) != QN_OK) {
+    if (!lm || learner_make(learner, qn, lm, &run->settings, validates) != QN_OK) {
         snprintf(message, RUN_MESSAGE, "%s", qn_error(qn));
         return false;
     }
@@ -162,7 +195,7 @@ int learner_restart(struct learner *learner, qn_context *qn, const struct settin
     qn_trainer_free(learner->trainer);
     learner->trainer = NULL;
     if (status == QN_OK)
-        status = qn_gpt_initialise(learner->gpt, settings->seed);
+        status = qn_lm_initialise(learner->lm, settings->seed);
     return status == QN_OK ? make_trainer(learner, settings) : status;
 }
 
@@ -170,7 +203,8 @@ void learner_release(struct learner *learner)
 {
     qn_evaluator_free(learner->evaluator);
     qn_trainer_free(learner->trainer);
-    qn_gpt_free(learner->gpt);
+    qn_lm_cache_free(learner->carried);
+    qn_lm_free(learner->lm);
     free(learner->input_ids);
     free(learner->target_ids);
     *learner = (struct learner){0};
@@ -182,9 +216,15 @@ int learner_pass(struct learner *learner, const struct settings *settings,
                  const qn_dataset *dataset, uint64_t step, uint64_t pass)
 {
     qn_plan *plan = qn_trainer_plan(learner->trainer);
-    qn_dataset_random(dataset, settings->seed, step, pass * settings->batch, settings->batch,
-                      learner->input_ids, learner->target_ids);
-    int status = qn_set(plan, learner->inputs, learner->input_ids);
+    int status = QN_OK;
+    if (!learner->carried)
+        qn_dataset_random(dataset, settings->seed, step, pass * settings->batch, settings->batch,
+                          learner->input_ids, learner->target_ids);
+    else if (qn_dataset_streams(dataset, step, settings->batch, learner->input_ids,
+                                learner->target_ids))
+        status = qn_lm_cache_clear(learner->carried);
+    if (status == QN_OK)
+        status = qn_set(plan, learner->inputs, learner->input_ids);
     if (status == QN_OK)
         status = qn_set(plan, learner->targets, learner->target_ids);
     return status == QN_OK ? qn_trainer_pass(learner->trainer) : status;
@@ -192,7 +232,7 @@ int learner_pass(struct learner *learner, const struct settings *settings,
 
 /* ---- Memory ---- */
 
-struct needs learner_needs(const struct qn_options *device, const struct qn_gpt_config *config,
+struct needs learner_needs(const struct qn_options *device, const struct qn_lm_config *config,
                            const struct settings *settings, bool validates)
 {
     struct needs needs = {0};
@@ -202,13 +242,13 @@ struct needs learner_needs(const struct qn_options *device, const struct qn_gpt_
     qn_context *qn = qn_open_with(&planning);
     struct learner learner = {0};
     if (qn) {
-        qn_gpt *gpt = qn_gpt_new(qn, config);
-        needs.fits = gpt && learner_make(&learner, qn, gpt, settings, validates) == QN_OK;
+        qn_lm *lm = qn_lm_new(qn, config);
+        needs.fits = lm && learner_make(&learner, qn, lm, settings, validates) == QN_OK;
     }
     if (needs.fits) {
         struct qn_memory memory = qn_trainer_memory(learner.trainer);
         needs.all = qn_counters(qn).device_bytes;
-        needs.parameters = sizeof(float) * (size_t)qn_gpt_config_parameters(config);
+        needs.parameters = sizeof(float) * (size_t)qn_lm_config_parameters(config);
         needs.moments = qn_trainer_kept_bytes(learner.trainer);
         needs.gradients = needs.parameters; /* they are packed beside the intermediates */
         needs.intermediates = memory.arena - needs.gradients;
@@ -224,7 +264,7 @@ struct needs learner_needs(const struct qn_options *device, const struct qn_gpt_
     return needs;
 }
 
-size_t learner_largest_batch(const struct qn_options *device, const struct qn_gpt_config *config,
+size_t learner_largest_batch(const struct qn_options *device, const struct qn_lm_config *config,
                              const struct settings *settings, bool validates)
 {
     struct settings tried = *settings;

@@ -160,6 +160,8 @@ bool log_append(struct log *log, const struct log_entry *entry, char message[LOG
         print_number(file, "loss_scale", entry->loss_scale);
     if (!isnan(entry->valid_loss))
         print_number(file, "valid_loss", entry->valid_loss);
+    if (!isnan(entry->valid_accuracy))
+        print_number(file, "valid_accuracy", entry->valid_accuracy);
     fputs("}\n", file);
     if (fflush(file) != 0 || ferror(file))
         return fail(message, "write the log", log->path);

@@ -8,11 +8,11 @@ int model_load(struct model *model, const char *folder, const struct options *op
 {
     model->tokenizer = qn_tokenizer_load(model->qn, folder);
     if (model->tokenizer)
-        model->gpt = qn_gpt_load(model->qn, folder);
-    if (!model->gpt)
+        model->lm = qn_lm_load(model->qn, folder);
+    if (!model->lm)
         return failure(options, "%s", qn_error(model->qn));
     size_t known = qn_tokenizer_vocabulary(model->tokenizer);
-    size_t expected = qn_gpt_config(model->gpt)->vocab_size;
+    size_t expected = qn_lm_config(model->lm)->vocab_size;
     if (known > expected)
         return failure(options,
                        "%s: the tokenizer has %zu tokens, the model only %zu: they do not belong "
@@ -41,7 +41,7 @@ int model_open(struct model *model, const struct options *options)
 
 void model_close(struct model *model)
 {
-    qn_gpt_free(model->gpt);
+    qn_lm_free(model->lm);
     qn_tokenizer_free(model->tokenizer);
     qn_close(model->qn);
     *model = (struct model){0};

@@ -8,7 +8,7 @@
 
 struct model {
     qn_context *qn;
-    qn_gpt *gpt;
+    qn_lm *lm;
     qn_tokenizer *tokenizer;
 };
 

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum origin { FROM_DEFAULT, FROM_FILE, FROM_LINE };
+enum origin { FROM_DEFAULT, FROM_RECIPE, FROM_FILE, FROM_LINE };
 
 struct value {
     enum origin origin;
@@ -527,7 +527,7 @@ static char *unquote(char *text)
     return text + 1;
 }
 
-static bool read_setting(const struct parser *parser, char *text)
+static bool read_setting(const struct parser *parser, char *text, enum origin origin)
 {
     const struct command *command = parser->options->command;
     text = trim(text);
@@ -545,7 +545,7 @@ static bool read_setting(const struct parser *parser, char *text)
         return fail_unknown(parser, name, 0);
     if (strcmp(command->options[index].name, "config") == 0)
         return fail(parser, "a configuration file cannot name another");
-    return set_value(parser, (size_t)index, value, FROM_FILE);
+    return set_value(parser, (size_t)index, value, origin);
 }
 
 static bool read_file(struct parser *parser, const char *path)
@@ -560,13 +560,33 @@ static bool read_file(struct parser *parser, const char *path)
     parser->file = path;
     while (is_good && getline(&text, &text_bytes, file) >= 0) {
         parser->line++;
-        is_good = read_setting(parser, text);
+        is_good = read_setting(parser, text, FROM_FILE);
     }
     parser->file = NULL;
     if (is_good && ferror(file))
         is_good = fail(parser, "--config: cannot read %s: %s", path, strerror(errno));
     free(text);
     fclose(file);
+    return is_good;
+}
+
+/* ---- Recipes ---- */
+
+/* The settings of a recipe, as lines of a configuration file. */
+static bool read_recipe(struct parser *parser, const char *name)
+{
+    const char *const *recipe = parser->options->command->recipes;
+    char names[256] = "";
+    for (size_t used = 0; *recipe && strcmp(name, recipe[0]) != 0 && used < sizeof names;
+         recipe += 2)
+        used += (size_t)snprintf(names + used, sizeof names - used, " %s", recipe[0]);
+    if (!*recipe)
+        return fail(parser, "--recipe: there is no \"%s\"; there is%s", name, names);
+    char *lines = strdup(recipe[1]), *next = lines, *line;
+    bool is_good = lines || fail_memory(parser);
+    while (is_good && (line = strsep(&next, "\n")))
+        is_good = read_setting(parser, line, FROM_RECIPE);
+    free(lines);
     return is_good;
 }
 
@@ -638,6 +658,10 @@ struct options *options_parse(const struct command *command, int count, char *co
     if (is_good && find_option(command, "config", strlen("config")) != NOT_FOUND) {
         const char *path = options_string(options, "config");
         is_good = !path || read_file(&parser, path);
+    }
+    if (is_good && command->recipes) {
+        const char *recipe = options_string(options, "recipe");
+        is_good = !recipe || read_recipe(&parser, recipe);
     }
     if (is_good && check_together(&parser))
         return options;
@@ -720,6 +744,11 @@ bool options_given(const struct options *options, const char *name)
     int index = find_option(options->command, name, strlen(name));
     assert(index != NOT_FOUND);
     return options->values[index].origin != FROM_DEFAULT;
+}
+
+const char *options_command(const struct options *options)
+{
+    return options->command->name;
 }
 
 const char *options_operand(const struct options *options)

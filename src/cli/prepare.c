@@ -36,7 +36,7 @@ static int read_run(struct session *session)
     const char *latest = qn_checkpoints_latest(session->checkpoints);
     if (!run_load(&session->run, latest, message))
         return fail_checkpoint(session, message);
-    if (!run_reconfigure(&session->run, session->options, session->architecture))
+    if (!run_reconfigure(&session->run, session->options, session->family))
         return EXIT_USAGE;
     session->seconds_before = session->run.seconds;
     uint64_t best = session->run.best_step;
@@ -49,7 +49,7 @@ static int read_run(struct session *session)
 int session_find_run(struct session *session)
 {
     bool resumes = options_flag(session->options, "resume");
-    if (!resumes && !run_configure(&session->run, session->options, session->architecture))
+    if (!resumes && !run_configure(&session->run, session->options, session->family))
         return EXIT_USAGE;
     session->files = qn_open("none");
     if (!session->files)
@@ -160,7 +160,7 @@ static int open_device(struct session *session)
     return EXIT_SUCCESS;
 }
 
-static int fail_memory(struct session *session, const struct qn_gpt_config *config,
+static int fail_memory(struct session *session, const struct qn_lm_config *config,
                        const struct needs *needs)
 {
     if (!needs->lacks_memory)
@@ -182,7 +182,7 @@ static int fail_memory(struct session *session, const struct qn_gpt_config *conf
 }
 
 /* Finds out what training needs before the device gives any of it. */
-static int plan_memory(struct session *session, const struct qn_gpt_config *config,
+static int plan_memory(struct session *session, const struct qn_lm_config *config,
                        struct needs *needs)
 {
     struct qn_options device = device_options(session);
@@ -192,20 +192,30 @@ static int plan_memory(struct session *session, const struct qn_gpt_config *conf
 
 /* ---- What the user is told ---- */
 
-static void say_model(struct session *session, const struct qn_gpt_config *config)
+/* What the layers are, beside their width. */
+static const char *sizes_text(char *text, size_t bytes, const struct settings *settings)
+{
+    if (is_recurrent(settings->family))
+        snprintf(text, bytes, "%" PRIu64 " units", settings->units);
+    else if (settings->kv_heads && settings->kv_heads != settings->heads)
+        snprintf(text, bytes, "%" PRIu64 " heads (%" PRIu64 " of keys)", settings->heads,
+                 settings->kv_heads);
+    else
+        snprintf(text, bytes, "%" PRIu64 " heads", settings->heads);
+    return text;
+}
+
+static void say_model(struct session *session, const struct qn_lm_config *config)
 {
     const struct settings *settings = &session->run.settings;
-    char parameters[NUMBER_TEXT], tokens[NUMBER_TEXT], held_out[NUMBER_TEXT], step[NUMBER_TEXT];
-    char shared[2 * NUMBER_TEXT] = "";
+    char sizes[4 * NUMBER_TEXT], parameters[NUMBER_TEXT], tokens[NUMBER_TEXT],
+        held_out[NUMBER_TEXT], step[NUMBER_TEXT];
     const struct corpus *corpus = &session->corpus;
-    if (settings->kv_heads && settings->kv_heads != settings->heads)
-        snprintf(shared, sizeof shared, " (%" PRIu64 " of keys)", settings->kv_heads);
     progress_say(&session->progress, "device", "%s", qn_device_name(session->qn));
     progress_say(&session->progress, "model",
-                 "%s parameters: %" PRIu64 " layers, %" PRIu64 " heads%s, width %" PRIu64
-                 ", context %" PRIu64,
-                 count_text(parameters, qn_gpt_config_parameters(config)), settings->layers,
-                 settings->heads, shared, settings->width, settings->context);
+                 "%s parameters: %" PRIu64 " layers, %s, width %" PRIu64 ", context %" PRIu64,
+                 count_text(parameters, qn_lm_config_parameters(config)), settings->layers,
+                 sizes_text(sizes, sizeof sizes, settings), settings->width, settings->context);
     size_t bytes = qn_dataset_bytes(corpus->train);
     if (corpus->valid)
         bytes += qn_dataset_bytes(corpus->valid);
@@ -263,13 +273,13 @@ static void say_resumed(struct session *session)
 /* Sizes that cannot be are refused before anything is read or computed. */
 static int check_sizes(struct session *session)
 {
-    struct qn_gpt_config config = learner_config(&session->run.settings, 1, -1);
-    if (qn_gpt_config_check(session->files, "the options", &config) != QN_OK)
+    struct qn_lm_config config = learner_config(&session->run.settings, 1, -1);
+    if (qn_lm_config_check(session->files, "the options", &config) != QN_OK)
         return session_fail_library(session);
     return EXIT_SUCCESS;
 }
 
-static struct qn_gpt_config config_of(const struct session *session)
+static struct qn_lm_config config_of(const struct session *session)
 {
     qn_tokenizer *tokenizer = session->corpus.tokenizer;
     return learner_config(&session->run.settings, qn_tokenizer_vocabulary(tokenizer),
@@ -282,7 +292,7 @@ static bool computes_nothing(const struct session *session)
     return strcmp(qn_device_name(session->qn), "none") == 0;
 }
 
-static int make_learner(struct session *session, const struct qn_gpt_config *config)
+static int make_learner(struct session *session, const struct qn_lm_config *config)
 {
     const struct run *run = &session->run;
     bool validates = session->corpus.valid != NULL;
@@ -292,18 +302,28 @@ static int make_learner(struct session *session, const struct qn_gpt_config *con
                               qn_checkpoints_latest(session->checkpoints), validates, message)
                    ? EXIT_SUCCESS
                    : fail_checkpoint(session, message);
-    qn_gpt *gpt = qn_gpt_new(session->qn, config);
-    if (gpt && !computes_nothing(session) && qn_gpt_initialise(gpt, run->settings.seed) != QN_OK) {
-        qn_gpt_free(gpt);
-        gpt = NULL;
+    qn_lm *lm = qn_lm_new(session->qn, config);
+    if (lm && !computes_nothing(session) && qn_lm_initialise(lm, run->settings.seed) != QN_OK) {
+        qn_lm_free(lm);
+        lm = NULL;
     }
-    if (!gpt ||
-        learner_make(&session->learner, session->qn, gpt, &run->settings, validates) != QN_OK)
+    if (!lm || learner_make(&session->learner, session->qn, lm, &run->settings, validates) != QN_OK)
         return session_fail_library(session);
     return EXIT_SUCCESS;
 }
 
 /* ---- All of it ---- */
+
+static void count_steps(struct session *session)
+{
+    struct settings *settings = &session->run.settings;
+    if (settings->epochs == 0)
+        return;
+    double tokens = (double)settings->epochs * (double)qn_dataset_tokens(session->corpus.train);
+    double of_step =
+        (double)settings->batch * (double)settings->accumulate * (double)settings->context;
+    settings->steps = (uint64_t)fmax(ceil(tokens / of_step), 1);
+}
 
 /* A new run: nothing is written before it is known that it can be. */
 static int prepare_new(struct session *session)
@@ -319,8 +339,9 @@ static int prepare_new(struct session *session)
         status = check_log(session);
     if (status != EXIT_SUCCESS)
         return status;
-    struct qn_gpt_config config = config_of(session);
-    if (qn_gpt_config_check(session->files, "the options", &config) != QN_OK)
+    count_steps(session);
+    struct qn_lm_config config = config_of(session);
+    if (qn_lm_config_check(session->files, "the options", &config) != QN_OK)
         return session_fail_library(session);
     status = plan_memory(session, &config, &needs);
     if (status == EXIT_SUCCESS)
@@ -345,7 +366,8 @@ static int prepare_resumed(struct session *session)
         status = check_log(session);
     if (status != EXIT_SUCCESS)
         return status;
-    struct qn_gpt_config config = config_of(session);
+    count_steps(session);
+    struct qn_lm_config config = config_of(session);
     status = plan_memory(session, &config, &needs);
     if (status != EXIT_SUCCESS)
         return status;

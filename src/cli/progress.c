@@ -180,7 +180,7 @@ static void compose(struct line *line, const struct report *report)
         add_part(line, "step %" PRIu64 " %3.0f%%", report->step, floor(100 * report->share));
     add_part(line, "loss %.3f", report->loss);
     if (!isnan(report->valid_loss))
-        add_part(line, "val %.3f", report->valid_loss);
+        add_part(line, "val %.3f, %.1f%% right", report->valid_loss, 100 * report->valid_accuracy);
     add_part(line, "lr %s", real_text(number, report->learning_rate));
     add_part(line, "norm %s", real_text(number, report->gradient_norm));
     if (report->skipped)

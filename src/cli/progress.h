@@ -13,9 +13,9 @@ struct progress {
 
 /* A step, and how far it has come. */
 struct report {
-    uint64_t step, steps;    /* steps 0: how many there will be is not known */
-    double share;            /* done, from 0 to 1 */
-    double loss, valid_loss; /* NAN: not measured yet */
+    uint64_t step, steps;                    /* steps 0: how many there will be is not known */
+    double share;                            /* done, from 0 to 1 */
+    double loss, valid_loss, valid_accuracy; /* NAN: not measured yet */
     double learning_rate, gradient_norm;
     double tokens_per_second; /* NAN: not known */
     size_t memory;            /* of the device, bytes */

@@ -61,6 +61,7 @@ static void take_report(struct session *session, const struct qn_step *step)
         .tokens_per_second = tokens * (double)steps / fmax(now - since, 1e-9),
         .seconds = session->seconds_before + seconds_now() - session->started,
         .valid_loss = NAN,
+        .valid_accuracy = NAN,
         .skipped = step->skipped,
         .loss_scale = step->loss_scale,
     };
@@ -118,6 +119,7 @@ void session_show_progress(struct session *session, bool stays)
         .share = share_done(session, &seconds_left),
         .loss = steps ? plain(session->shown_loss / (double)steps) : session->latest.loss,
         .valid_loss = session->last_valid_loss,
+        .valid_accuracy = session->last_valid_accuracy,
         .learning_rate = session->latest.learning_rate,
         .gradient_norm = session->latest.gradient_norm,
         .tokens_per_second = steps ? tokens * (double)steps / fmax(now - session->shown_at, 1e-9)

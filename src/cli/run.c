@@ -17,30 +17,41 @@
 
 enum setting_kind { TEXT, WHOLE, REAL };
 
+enum {
+    OF_LLAMA = 1 << FAMILY_LLAMA,
+    OF_RNN = 1 << FAMILY_RNN,
+    OF_RECURRENT = OF_RNN | 1 << FAMILY_LSTM | 1 << FAMILY_GRU,
+    OF_DECODERS = 1 << FAMILY_GPT | OF_LLAMA,
+    OF_ALL = OF_DECODERS | OF_RECURRENT
+};
+
 static const struct setting {
     const char *name; /* the option's, and the key's */
     enum setting_kind kind;
     size_t offset;
     bool may_change; /* when a run is resumed */
-    bool of_llama;   /* alone */
+    unsigned of;     /* bit i: enum family i has it */
 } table[] = {
 #define SETTING(name, kind, field, may_change)                                                     \
     {                                                                                              \
-        name, kind, offsetof(struct settings, field), may_change, false                            \
+        name, kind, offsetof(struct settings, field), may_change, OF_ALL                           \
     }
-#define OF_LLAMA(name, kind, field)                                                                \
+#define OF(families, name, kind, field)                                                            \
     {                                                                                              \
-        name, kind, offsetof(struct settings, field), false, true                                  \
+        name, kind, offsetof(struct settings, field), false, families                              \
     }
     SETTING("tokenizer", TEXT, tokenizer, false),
     SETTING("valid-fraction", REAL, valid_fraction, false),
     SETTING("layers", WHOLE, layers, false),
-    SETTING("heads", WHOLE, heads, false),
+    OF(OF_DECODERS, "heads", WHOLE, heads),
     SETTING("width", WHOLE, width, false),
     SETTING("context", WHOLE, context, false),
-    OF_LLAMA("kv-heads", WHOLE, kv_heads),
-    OF_LLAMA("theta", REAL, theta),
-    OF_LLAMA("embeddings", TEXT, embeddings),
+    OF(OF_LLAMA, "kv-heads", WHOLE, kv_heads),
+    OF(OF_LLAMA, "theta", REAL, theta),
+    OF(OF_LLAMA | OF_RECURRENT, "embeddings", TEXT, embeddings),
+    OF(OF_RECURRENT, "units", WHOLE, units),
+    OF(OF_RECURRENT, "state", TEXT, state),
+    OF(OF_RNN, "nonlinearity", TEXT, nonlinearity),
     SETTING("dropout", REAL, dropout, false),
     SETTING("batch", WHOLE, batch, false),
     SETTING("accumulate", WHOLE, accumulate, false),
@@ -68,14 +79,14 @@ static const struct setting {
     SETTING("device", TEXT, device, true),
     SETTING("gemm", TEXT, gemm, false),
 #undef SETTING
-#undef OF_LLAMA
+#undef OF
 };
 
 enum { SETTINGS = sizeof table / sizeof *table };
 
-static bool applies(const struct setting *setting, enum qn_architecture architecture)
+static bool applies(const struct setting *setting, enum family family)
 {
-    return !setting->of_llama || architecture == QN_LLAMA;
+    return setting->of >> family & 1;
 }
 
 static void *field_of(struct settings *settings, const struct setting *setting)
@@ -155,12 +166,15 @@ enum {
     NAMES_TEXT = 128
 };
 
-static const char *const architectures[] = {[QN_GPT2] = "gpt", [QN_LLAMA] = "llama"};
-enum { ARCHITECTURES = sizeof architectures / sizeof *architectures };
+static const char *const families[] = {[FAMILY_GPT] = "gpt",
+                                       [FAMILY_LLAMA] = "llama",
+                                       [FAMILY_RNN] = "rnn",
+                                       [FAMILY_LSTM] = "lstm",
+                                       [FAMILY_GRU] = "gru"};
 
-const char *architecture_name(enum qn_architecture architecture)
+const char *family_name(enum family family)
 {
-    return architectures[architecture];
+    return families[family];
 }
 
 /* Its number, or `count`. */
@@ -170,6 +184,16 @@ static size_t find_name(const char *name, const char *const *names, size_t count
     while (i < count && strcmp(name, names[i]) != 0)
         i++;
     return i;
+}
+
+enum family family_named(const char *name)
+{
+    return (enum family)find_name(name, families, FAMILIES);
+}
+
+bool is_recurrent(enum family family)
+{
+    return OF_RECURRENT >> family & 1;
 }
 
 bool optimizer_named(const char *name, enum qn_optimizer_kind *kind)
@@ -265,7 +289,7 @@ static bool check_rates(const struct settings *settings, const struct options *o
 static bool check_shared_heads(const struct settings *settings, const struct options *options)
 {
     uint64_t heads = settings->heads, head = settings->width / heads;
-    if (settings->architecture != QN_LLAMA)
+    if (settings->family != FAMILY_LLAMA)
         return true;
     if (heads % settings->kv_heads != 0)
         usage_error(options, "--heads %" PRIu64 " must be a multiple of --kv-heads %" PRIu64, heads,
@@ -276,6 +300,26 @@ static bool check_shared_heads(const struct settings *settings, const struct opt
                     " numbers; positions turn pairs of them, so it must be even",
                     settings->width, heads, head);
     return heads % settings->kv_heads == 0 && head % 2 == 0;
+}
+
+static bool check_state(const struct settings *settings, const struct options *options)
+{
+    if (strcmp(settings->state, "carry") != 0 || settings->accumulate == 1)
+        return true;
+    usage_error(options,
+                "--state carry needs --accumulate 1: batches of a step are of different texts");
+    return false;
+}
+
+static bool check_tied(const struct settings *settings, const struct options *options)
+{
+    if (strcmp(settings->embeddings, "tied") != 0 || settings->width == settings->units)
+        return true;
+    usage_error(options,
+                "--embeddings tied needs --width %" PRIu64
+                ", as wide as the --units, since the embedding is the head, too",
+                settings->units);
+    return false;
 }
 
 /* Heads share the width, and none may be too wide for the kernels of attention. */
@@ -298,19 +342,26 @@ static bool check_heads(const struct settings *settings, const struct options *o
     return false;
 }
 
-bool run_configure(struct run *run, const struct options *options,
-                   enum qn_architecture architecture)
+static uint64_t wanted_epochs(const struct options *options)
+{
+    bool has_epochs = options_given(options, "epochs") && !options_given(options, "steps");
+    return has_epochs ? (uint64_t)options_integer(options, "epochs") : 0;
+}
+
+bool run_configure(struct run *run, const struct options *options, enum family family)
 {
     struct settings *settings = &run->settings;
-    *run = (struct run){.settings = {.architecture = architecture}, .best_loss = INFINITY};
+    *run = (struct run){.settings = {.family = family}, .best_loss = INFINITY};
     for (size_t i = 0; i < SETTINGS; i++)
-        if (applies(&table[i], architecture))
+        if (applies(&table[i], family))
             read_option(settings, &table[i], options);
     if (settings->kv_heads == 0)
         settings->kv_heads = settings->heads;
     settings->valid = options_string(options, "valid");
-    settings->by_clock = options_given(options, "time") && !options_given(options, "steps");
-    settings->checkpoint = options_flag(options, "checkpoint-activations");
+    settings->epochs = wanted_epochs(options);
+    settings->by_clock =
+        options_given(options, "time") && !options_given(options, "steps") && settings->epochs == 0;
+    settings->checkpoint = !is_recurrent(family) && options_flag(options, "checkpoint-activations");
     if (!check_name("optimizer", settings->optimizer, optimizers, OPTIMIZERS, options) ||
         !check_name("schedule", settings->schedule, schedules, SCHEDULES, options) ||
         !check_name("dtype", settings->dtype, types, DTYPES, options) ||
@@ -322,21 +373,21 @@ bool run_configure(struct run *run, const struct options *options,
         settings->momentum = qn_optimizer_defaults((enum qn_optimizer_kind)find_name(
                                                        settings->optimizer, optimizers, OPTIMIZERS))
                                  .momentum;
-    return check_texts(settings, options) && check_heads(settings, options) &&
-           check_shared_heads(settings, options) && check_rates(settings, options);
+    bool is_good = is_recurrent(family)
+                       ? check_tied(settings, options) && check_state(settings, options)
+                       : check_heads(settings, options) && check_shared_heads(settings, options);
+    return is_good && check_texts(settings, options) && check_rates(settings, options);
 }
 
-bool run_reconfigure(struct run *run, const struct options *options,
-                     enum qn_architecture architecture)
+bool run_reconfigure(struct run *run, const struct options *options, enum family family)
 {
     struct settings given = {0}, *kept = &run->settings;
-    if (kept->architecture != architecture) {
-        usage_error(options, "the run is one of `quern train %s`",
-                    architecture_name(kept->architecture));
+    if (kept->family != family) {
+        usage_error(options, "the run is one of `quern train %s`", family_name(kept->family));
         return false;
     }
     for (size_t i = 0; i < SETTINGS; i++) {
-        if (!applies(&table[i], architecture) || !options_given(options, table[i].name))
+        if (!applies(&table[i], family) || !options_given(options, table[i].name))
             continue;
         read_option(&given, &table[i], options);
         if (!is_same(&given, kept, &table[i]) && !table[i].may_change) {
@@ -350,9 +401,10 @@ bool run_reconfigure(struct run *run, const struct options *options,
         }
         copy_setting(kept, &given, &table[i]);
     }
-    if (options_given(options, "steps"))
+    kept->epochs = wanted_epochs(options);
+    if (options_given(options, "steps") || kept->epochs)
         kept->by_clock = 0;
-    kept->checkpoint = options_flag(options, "checkpoint-activations");
+    kept->checkpoint = !is_recurrent(family) && options_flag(options, "checkpoint-activations");
     return check_texts(kept, options);
 }
 
@@ -362,7 +414,7 @@ static json_t *settings_json(const struct settings *settings)
 {
     json_t *object = json_object();
     for (size_t i = 0; i < SETTINGS; i++) {
-        if (!applies(&table[i], settings->architecture))
+        if (!applies(&table[i], settings->family))
             continue;
         const void *field = field_of_const(settings, &table[i]);
         json_t *value;
@@ -401,11 +453,10 @@ static json_t *run_json(const struct run *run, const char *device_name)
         }
     json_t *device = json_string(device_name); /* NULL: the driver's text is not UTF-8 */
     return json_pack("{s:s, s:s, s:o, s:I, s:f, s:o, s:o, s:I, s:b, s:o, s:o, s:o}", "quern",
-                     PACKAGE_VERSION, "model", architecture_name(run->settings.architecture),
-                     "device", device ? device : json_string(""), "step", (json_int_t)run->step,
-                     "seconds", run->seconds, "best_loss",
-                     has_best ? json_real(run->best_loss) : json_null(), "best_step",
-                     has_best ? json_integer((json_int_t)run->best_step) : json_null(),
+                     PACKAGE_VERSION, "model", family_name(run->settings.family), "device",
+                     device ? device : json_string(""), "step", (json_int_t)run->step, "seconds",
+                     run->seconds, "best_loss", has_best ? json_real(run->best_loss) : json_null(),
+                     "best_step", has_best ? json_integer((json_int_t)run->best_step) : json_null(),
                      "validations_since_best", (json_int_t)run->stale, "by_clock",
                      (int)run->settings.by_clock, "options", settings_json(&run->settings), "data",
                      data, "valid", run->valid.path ? source_json(&run->valid) : json_null());
@@ -498,10 +549,11 @@ static const char *text_field(struct reader *reader, const json_t *object, const
 }
 
 /* Of the command that trains such models. */
-static const struct option *find_option(const char *name, enum qn_architecture architecture)
+static const struct option *find_option(const char *name, enum family family)
 {
     for (size_t i = 0; i < n_commands; i++) {
-        if (commands[i].run != (architecture == QN_LLAMA ? command_train_llama : command_train_gpt))
+        if (strncmp(commands[i].name, "train ", 6) != 0 ||
+            strcmp(commands[i].name + 6, families[family]) != 0)
             continue;
         for (size_t j = 0; j < commands[i].n_options; j++)
             if (commands[i].options[j].name && strcmp(commands[i].options[j].name, name) == 0)
@@ -512,10 +564,10 @@ static const struct option *find_option(const char *name, enum qn_architecture a
 
 /* The bounds of a number are those of its option. */
 static void check_bounds(struct reader *reader, const char *name, const json_t *value,
-                         enum qn_architecture architecture)
+                         enum family family)
 {
     double number = json_number_value(value);
-    const struct option *option = find_option(name, architecture);
+    const struct option *option = find_option(name, family);
     char expected[OPTION_RANGE];
     if (!option_allows(option, number))
         fail_field(reader, name, option_range(option, expected), value);
@@ -528,22 +580,27 @@ static void read_settings(struct reader *reader, struct settings *settings, cons
     for (size_t i = 0; i < SETTINGS && !reader->failed; i++) {
         void *field = field_of(settings, &table[i]);
         const char *name = table[i].name;
-        if (!applies(&table[i], settings->architecture))
+        if (!applies(&table[i], settings->family))
             continue;
         if (table[i].kind == TEXT) {
             *(const char **)field = text_field(reader, object, name);
         } else if (table[i].kind == WHOLE) {
             *(uint64_t *)field = whole_field(reader, object, name);
-            check_bounds(reader, name, json_object_get(object, name), settings->architecture);
+            check_bounds(reader, name, json_object_get(object, name), settings->family);
         } else {
             *(double *)field = real_field(reader, object, name);
-            check_bounds(reader, name, json_object_get(object, name), settings->architecture);
+            check_bounds(reader, name, json_object_get(object, name), settings->family);
         }
     }
     if (!reader->failed && !settings->tokenizer)
         fail_field(reader, "tokenizer", "a string", NULL);
-    if (!reader->failed && settings->architecture == QN_LLAMA && !settings->embeddings)
+    bool has_embeddings = settings->family == FAMILY_LLAMA || is_recurrent(settings->family);
+    if (!reader->failed && has_embeddings && !settings->embeddings)
         fail_field(reader, "embeddings", "a string", NULL);
+    if (!reader->failed && is_recurrent(settings->family) && !settings->state)
+        fail_field(reader, "state", "a string", NULL);
+    if (!reader->failed && settings->family == FAMILY_RNN && !settings->nonlinearity)
+        fail_field(reader, "nonlinearity", "a string", NULL);
     enum qn_optimizer_kind optimizer;
     enum qn_schedule_kind schedule;
     enum qn_type type;
@@ -589,15 +646,15 @@ static void read_sources(struct reader *reader, struct run *run, const json_t *a
 }
 
 /* Runs of the first version do not say it. */
-static enum qn_architecture read_architecture(struct reader *reader, const json_t *document)
+static enum family read_family(struct reader *reader, const json_t *document)
 {
     const json_t *value = json_object_get(document, "model");
-    const char *name = value ? json_string_value(value) : architectures[QN_GPT2];
-    size_t found = name ? find_name(name, architectures, ARCHITECTURES) : ARCHITECTURES;
-    if (found < ARCHITECTURES)
-        return (enum qn_architecture)found;
-    fail_field(reader, "model", "\"gpt\" or \"llama\"", value);
-    return QN_GPT2;
+    const char *name = value ? json_string_value(value) : families[FAMILY_GPT];
+    size_t found = name ? find_name(name, families, FAMILIES) : FAMILIES;
+    if (found < FAMILIES)
+        return (enum family)found;
+    fail_field(reader, "model", "\"gpt\", \"llama\", \"rnn\", \"lstm\" or \"gru\"", value);
+    return FAMILY_GPT;
 }
 
 static void read_run(struct reader *reader, struct run *run)
@@ -615,7 +672,7 @@ static void read_run(struct reader *reader, struct run *run)
         run->best_loss = real_field(reader, document, "best_loss");
         run->best_step = whole_field(reader, document, "best_step");
     }
-    run->settings.architecture = read_architecture(reader, document);
+    run->settings.family = read_family(reader, document);
     read_settings(reader, &run->settings, json_object_get(document, "options"));
     const json_t *by_clock = json_object_get(document, "by_clock");
     if (!json_is_boolean(by_clock))

@@ -8,18 +8,25 @@
 
 #include "cli/cli.h"
 
+/* What is trained: a command and a table of options each. */
+enum family { FAMILY_GPT, FAMILY_LLAMA, FAMILY_RNN, FAMILY_LSTM, FAMILY_GRU, FAMILIES };
+
 /* What the options of `quern train` say, and a resumed run goes on with. */
 struct settings {
-    enum qn_architecture architecture;
+    enum family family;
     const char *tokenizer, *valid, *log, *device, *gemm; /* NULL: not given */
     double valid_fraction;
     uint64_t layers, heads, width, context;
-    uint64_t kv_heads; /* this and the next two: of Llama */
+    uint64_t kv_heads; /* this and the next: of Llama */
     double theta;
-    const char *embeddings; /* "tied" or "untied" */
+    const char *embeddings;   /* "tied" or "untied": of Llama and recurrent models */
+    uint64_t units;           /* of recurrent models */
+    const char *state;        /* "reset" or "carry": of recurrent models */
+    const char *nonlinearity; /* "tanh" or "relu": of an RNN */
     double dropout;
     uint64_t batch, accumulate;
     uint64_t steps;    /* that the learning rate is planned for */
+    uint64_t epochs;   /* that `steps` is to be counted from when the data is there; 0: it is not */
     uint64_t by_clock; /* 1: the run ends when its time does, whatever `steps` is */
     bool checkpoint;   /* activations; said anew when a run is resumed, since it changes no bit */
     const char *schedule; /* see schedule_named() */
@@ -59,8 +66,10 @@ struct run {
 
 void run_release(struct run *run);
 
-/* As `quern train` calls it: "gpt", "llama". */
-const char *architecture_name(enum qn_architecture architecture);
+/* As `quern train` calls it: "gpt", "llama", "rnn", "lstm", "gru".  FAMILIES: there is none of the name. */
+const char *family_name(enum family family);
+enum family family_named(const char *name);
+bool is_recurrent(enum family family);
 
 /* The names that --dtype, --optimizer and --schedule take; false: it is none. */
 bool type_named(const char *name, enum qn_type *type);
@@ -69,10 +78,8 @@ bool schedule_named(const char *name, enum qn_schedule_kind *kind);
 
 /* The settings of a new run; or of one that goes on, which `run` holds: what the command line says
  * differently is taken if it may change, else refused.  False: a message was printed. */
-bool run_configure(struct run *run, const struct options *options,
-                   enum qn_architecture architecture);
-bool run_reconfigure(struct run *run, const struct options *options,
-                     enum qn_architecture architecture);
+bool run_configure(struct run *run, const struct options *options, enum family family);
+bool run_reconfigure(struct run *run, const struct options *options, enum family family);
 
 /* FOLDER/training.json.  False and a message in `message` on failure. */
 enum { RUN_MESSAGE = 1024 };

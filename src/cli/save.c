@@ -19,6 +19,7 @@ static int validate(struct session *session, bool *is_best)
         return session_fail_library(session);
     session->validated = run->step;
     session->last_valid_loss = session->latest.valid_loss = found.loss;
+    session->last_valid_accuracy = session->latest.valid_accuracy = found.accuracy;
     *is_best = found.loss < run->best_loss;
     run->stale = *is_best ? 0 : run->stale + 1;
     if (*is_best) {
@@ -37,7 +38,7 @@ static int write_checkpoint(struct session *session, const char *folder, bool is
     if (!path)
         return session_fail(session, "out of memory");
     snprintf(path, bytes, "%s/optimizer.safetensors", folder);
-    int status = EXIT_SUCCESS, written = qn_gpt_save(learner->gpt, folder);
+    int status = EXIT_SUCCESS, written = qn_lm_save(learner->lm, folder);
     if (written == QN_ERROR_NOT_FINITE)
         status = session_fail_diverged(session, qn_error(session->qn));
     else if (written != QN_OK || qn_tokenizer_save(session->corpus.tokenizer, folder) != QN_OK ||

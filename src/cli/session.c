@@ -59,7 +59,7 @@ const char *session_folder(const struct session *session)
 
 void session_print_resume(const struct session *session, FILE *file)
 {
-    fprintf(file, "quern train %s --out ", architecture_name(session->architecture));
+    fprintf(file, "quern train %s --out ", family_name(session->family));
     print_word(file, session_folder(session));
     fputs(" --resume", file);
     if (session->run.settings.checkpoint)

@@ -18,7 +18,7 @@ enum { PACE_STEPS = 16 };
 
 struct session {
     const struct options *options;
-    enum qn_architecture architecture; /* that the command trains */
+    enum family family; /* that the command trains */
     struct run run;
     struct corpus corpus;
     struct progress progress;
@@ -45,7 +45,7 @@ struct session {
     bool has_diverged;       /* a message was printed */
     double pace[PACE_STEPS]; /* when the last steps were reported, pauses left out */
     double first_report;     /* when the first was: before it, drivers still compile */
-    double last_valid_loss;
+    double last_valid_loss, last_valid_accuracy;
     uint64_t validated, saved; /* the last steps at which it was done */
 
     double shown_loss; /* sum of the losses since the last report to the user */

@@ -1,9 +1,10 @@
-/* quern train gpt, quern train llama: from text to a folder that holds a model. */
+/* quern train: from text to a folder that holds a language model. */
 #include "cli/session.h"
 
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "cli/signals.h"
 
@@ -159,7 +160,7 @@ static void start_clocks(struct session *session)
     session->first_step = session->reported = session->shown_step = session->run.step;
     session->saved = session->validated = session->run.document ? session->run.step : 0;
     session->is_latest_logged = true;
-    session->last_valid_loss = NAN;
+    session->last_valid_loss = session->last_valid_accuracy = NAN;
     session->loop_started = session->shown_at = seconds_now();
 }
 
@@ -295,10 +296,11 @@ static int run_session(struct session *session)
     return conclude(session, train(session));
 }
 
-static int train_decoder(const struct options *options, enum qn_architecture architecture)
+int command_train(const struct options *options)
 {
-    struct session session = {
-        .options = options, .architecture = architecture, .started = seconds_now()};
+    struct session session = {.options = options,
+                              .family = family_named(options_command(options) + strlen("train ")),
+                              .started = seconds_now()};
     progress_start(&session.progress, options_flag(options, "quiet"));
     session.ignores_hangup = is_hangup_ignored();
     signals_ignore();
@@ -314,14 +316,4 @@ static int train_decoder(const struct options *options, enum qn_architecture arc
     qn_close(session.qn);
     qn_close(session.files);
     return status;
-}
-
-int command_train_gpt(const struct options *options)
-{
-    return train_decoder(options, QN_GPT2);
-}
-
-int command_train_llama(const struct options *options)
-{
-    return train_decoder(options, QN_LLAMA);
 }

@@ -179,27 +179,38 @@ int qn_fill(qn_tensor *tensor, double value)
                         "filling tensor %s", tensor->name);
 }
 
-struct normal {
-    double mean, deviation;
-    uint32_t key[2];
-};
+/* Draws `count` numbers, with two parameters, from words that depend on a key and the position. */
+typedef void draw_numbers(float *values, size_t count, double a, double b, const uint32_t key[2]);
+
+static struct philox words_at(size_t index, const uint32_t key[2])
+{
+    uint32_t counter[4] = {(uint32_t)index, (uint32_t)((uint64_t)index >> 32), 0, 0};
+    return philox(counter, key);
+}
 
 /* Box and Muller's transform of the first two words of each Philox block. */
-static void normal_numbers(float *values, size_t count, const struct normal *normal)
+static void draw_normal(float *values, size_t count, double mean, double deviation,
+                        const uint32_t key[2])
 {
     for (size_t i = 0; i < count; i += 2) {
-        uint32_t counter[4] = {(uint32_t)(i / 2), (uint32_t)((uint64_t)i / 2 >> 32), 0, 0};
-        struct philox random = philox(counter, normal->key);
+        struct philox random = words_at(i / 2, key);
         double u = ((double)random.word[0] + 1) * 0x1p-32;
         double angle = 6.283185307179586 * 0x1p-32 * random.word[1];
-        double radius = normal->deviation * sqrt(-2 * log(u));
-        values[i] = (float)(normal->mean + radius * cos(angle));
+        double radius = deviation * sqrt(-2 * log(u));
+        values[i] = (float)(mean + radius * cos(angle));
         if (i + 1 < count)
-            values[i + 1] = (float)(normal->mean + radius * sin(angle));
+            values[i + 1] = (float)(mean + radius * sin(angle));
     }
 }
 
-int qn_fill_normal(qn_tensor *tensor, double mean, double deviation, uint64_t seed)
+static void draw_uniform(float *values, size_t count, double low, double high,
+                         const uint32_t key[2])
+{
+    for (size_t i = 0; i < count; i++)
+        values[i] = (float)(low + (high - low) * 0x1p-32 * words_at(i / 4, key).word[i % 4]);
+}
+
+static int fill_drawn(qn_tensor *tensor, draw_numbers *draw, double a, double b, uint64_t seed)
 {
     int status = tensor ? need_f32(tensor) : QN_ERROR_INVALID;
     if (status != QN_OK)
@@ -208,15 +219,25 @@ int qn_fill_normal(qn_tensor *tensor, double mean, double deviation, uint64_t se
     for (const char *p = tensor->name; *p; p++)
         hash = (hash ^ (unsigned char)*p) * 0x100000001B3u;
     hash = (hash ^ seed) * 0x9E3779B97F4A7C15u;
-    struct normal normal = {mean, deviation, {(uint32_t)hash, (uint32_t)(hash >> 32)}};
+    const uint32_t key[2] = {(uint32_t)hash, (uint32_t)(hash >> 32)};
     size_t count = qn_shape_count(tensor->shape);
     float *values = context_alloc(tensor->context, count, sizeof *values);
     if (!values)
         return QN_ERROR_MEMORY;
-    normal_numbers(values, count, &normal);
+    draw(values, count, a, b, key);
     status = qn_tensor_write(tensor, values);
     free(values);
     return status;
+}
+
+int qn_fill_normal(qn_tensor *tensor, double mean, double deviation, uint64_t seed)
+{
+    return fill_drawn(tensor, draw_normal, mean, deviation, seed);
+}
+
+int qn_fill_uniform(qn_tensor *tensor, double low, double high, uint64_t seed)
+{
+    return fill_drawn(tensor, draw_uniform, low, high, seed);
 }
 
 /* ---- The arena ---- */

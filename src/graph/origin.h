@@ -19,7 +19,7 @@ const struct qn_origin *origin_here(qn_graph *graph);
 const struct qn_origin *origin_copy(qn_graph *graph, const struct qn_origin *origin,
                                     bool is_gradient);
 
-/* "block at gpt.c:411, qn_gpt_logits at gpt.c:455, main at my.c:31", from the operation's function outwards; "" if nothing is
+/* "block at gpt.c:411, qn_lm_logits at gpt.c:455, main at my.c:31", from the operation's function outwards; "" if nothing is
  * known. */
 const char *origin_text(const struct qn_origin *origin, char text[ORIGIN_TEXT]);
 

@@ -43,10 +43,17 @@ struct gpt_sizes {
     size_t heads, kv_heads, head; /* H, G, D */
     size_t inner;
 };
-struct gpt_sizes gpt_sizes(const struct qn_gpt_config *config);
+struct gpt_sizes gpt_sizes(const struct qn_lm_config *config);
+
+/* Of recurrent models: their parameters, their checks, their keys. */
+double recurrent_count_parameters(const struct qn_lm_config *config);
+int recurrent_config_check(qn_context *context, const char *where,
+                           const struct qn_lm_config *config);
+void recurrent_config_read(struct fields *fields, struct qn_lm_config *config);
+json_t *recurrent_config_json(const struct qn_lm_config *config);
 
 /* The keys of Llama. */
-void llama_config_read(struct fields *fields, struct qn_gpt_config *config);
-json_t *llama_config_json(const struct qn_gpt_config *config);
+void llama_config_read(struct fields *fields, struct qn_lm_config *config);
+json_t *llama_config_json(const struct qn_lm_config *config);
 
 #endif

@@ -8,9 +8,11 @@
 
 /* ---- Sizes ---- */
 
-struct gpt_sizes gpt_sizes(const struct qn_gpt_config *config)
+struct gpt_sizes gpt_sizes(const struct qn_lm_config *config)
 {
     enum { MULTIPLE = 32 }; /* of the inner width of Llama */
+    if (config->architecture == QN_RECURRENT)
+        return (struct gpt_sizes){0};
     size_t inner = config->architecture == QN_LLAMA
                        ? round_up(divide_up(8 * config->n_embd, 3), MULTIPLE)
                        : 4 * config->n_embd;
@@ -28,8 +30,10 @@ static double count_linear(double n, double m, bool has_bias)
     return n * m + (has_bias ? m : 0);
 }
 
-static double count_parameters(const struct qn_gpt_config *config)
+static double count_parameters(const struct qn_lm_config *config)
 {
+    if (config->architecture == QN_RECURRENT)
+        return recurrent_count_parameters(config);
     struct gpt_sizes sizes = gpt_sizes(config);
     bool is_gpt2 = config->architecture == QN_GPT2;
     bool attention_bias = is_gpt2 || config->attention_bias, mlp_bias = is_gpt2 || config->mlp_bias;
@@ -48,7 +52,7 @@ static double count_parameters(const struct qn_gpt_config *config)
            (double)config->n_layer * (2 * norm + attention + mlp) + norm;
 }
 
-uint64_t qn_gpt_config_parameters(const struct qn_gpt_config *config)
+uint64_t qn_lm_config_parameters(const struct qn_lm_config *config)
 {
     return (uint64_t)count_parameters(config);
 }
@@ -62,14 +66,14 @@ static bool rotary_differs(const struct qn_rotary *a, const struct qn_rotary *b)
            a->scaling.high != b->scaling.high || a->scaling.length != b->scaling.length;
 }
 
-const char *qn_gpt_config_difference(const struct qn_gpt_config *a, const struct qn_gpt_config *b)
+const char *qn_lm_config_difference(const struct qn_lm_config *a, const struct qn_lm_config *b)
 {
     struct gpt_sizes of_a = gpt_sizes(a), of_b = gpt_sizes(b);
     const struct {
         const char *key;
         bool differs;
     } keys[] = {
-        {"model_type", a->architecture != b->architecture},
+        {"model_type", a->architecture != b->architecture || a->cell != b->cell},
         {"vocab_size", a->vocab_size != b->vocab_size},
         {"n_positions", a->n_positions != b->n_positions},
         {"n_embd", a->n_embd != b->n_embd},
@@ -77,6 +81,7 @@ const char *qn_gpt_config_difference(const struct qn_gpt_config *a, const struct
         {"n_head", a->n_head != b->n_head},
         {"num_key_value_heads", of_a.kv_heads != of_b.kv_heads},
         {"head_dim", of_a.head != of_b.head},
+        {"hidden_size", a->hidden_size != b->hidden_size},
         {"n_inner", of_a.inner != of_b.inner},
         {"activation_function", a->activation != b->activation},
         {"layer_norm_epsilon", a->layer_norm_epsilon != b->layer_norm_epsilon},
@@ -98,7 +103,7 @@ const char *qn_gpt_config_difference(const struct qn_gpt_config *a, const struct
 
 /* ---- Checking ---- */
 
-static int check_gpt2(qn_context *context, const char *where, const struct qn_gpt_config *config)
+static int check_gpt2(qn_context *context, const char *where, const struct qn_lm_config *config)
 {
     if (config->activation == QN_NO_ACTIVATION)
         return context_fail(context, QN_ERROR_INVALID, "%s: expected GELU or ReLU as activation",
@@ -111,7 +116,7 @@ static int check_gpt2(qn_context *context, const char *where, const struct qn_gp
     return QN_OK;
 }
 
-static int check_llama(qn_context *context, const char *where, const struct qn_gpt_config *config)
+static int check_llama(qn_context *context, const char *where, const struct qn_lm_config *config)
 {
     struct gpt_sizes sizes = gpt_sizes(config);
     const struct qn_rotary *rotary = &config->rotary;
@@ -146,8 +151,10 @@ static int check_llama(qn_context *context, const char *where, const struct qn_g
     return QN_OK;
 }
 
-int qn_gpt_config_check(qn_context *context, const char *where, const struct qn_gpt_config *config)
+int qn_lm_config_check(qn_context *context, const char *where, const struct qn_lm_config *config)
 {
+    if (config->architecture == QN_RECURRENT)
+        return recurrent_config_check(context, where, config);
     const struct size_bounds bounds[] = {
         {"vocab_size", config->vocab_size, 1, MAX_SIZE},
         {"n_positions (context)", config->n_positions, 1, MAX_SIZE},
@@ -178,7 +185,7 @@ int qn_gpt_config_check(qn_context *context, const char *where, const struct qn_
 
 /* ---- Files ---- */
 
-static void gpt2_config_read(struct fields *fields, struct qn_gpt_config *config)
+static void gpt2_config_read(struct fields *fields, struct qn_lm_config *config)
 {
     static const struct config_switch switches[] = {{"scale_attn_weights", true},
                                                     {"scale_attn_by_inverse_layer_idx", false},
@@ -186,7 +193,7 @@ static void gpt2_config_read(struct fields *fields, struct qn_gpt_config *config
                                                     {"add_cross_attention", false}};
     const char *context_key =
         json_object_get(fields->object, "n_positions") ? "n_positions" : "n_ctx"; /* older files */
-    *config = (struct qn_gpt_config){.architecture = QN_GPT2};
+    *config = (struct qn_lm_config){.architecture = QN_GPT2};
     config->vocab_size = (size_t)fields_integer(fields, "vocab_size", 1, MAX_SIZE);
     config->n_positions = (size_t)fields_integer(fields, context_key, 1, MAX_SIZE);
     config->n_embd = (size_t)fields_integer(fields, "n_embd", 1, MAX_SIZE);
@@ -205,7 +212,7 @@ static void gpt2_config_read(struct fields *fields, struct qn_gpt_config *config
     config_refuse_switches(fields, switches, sizeof switches / sizeof *switches);
 }
 
-static json_t *gpt2_config_json(const struct qn_gpt_config *config)
+static json_t *gpt2_config_json(const struct qn_lm_config *config)
 {
     /* clang-format off */
     return json_pack(
@@ -232,15 +239,18 @@ static json_t *gpt2_config_json(const struct qn_gpt_config *config)
 
 static const struct {
     const char *model_type;
-    void (*read)(struct fields *fields, struct qn_gpt_config *config);
-    json_t *(*json)(const struct qn_gpt_config *config);
+    void (*read)(struct fields *fields, struct qn_lm_config *config);
+    json_t *(*json)(const struct qn_lm_config *config);
 } architectures[] = {
     [QN_GPT2] = {"gpt2", gpt2_config_read, gpt2_config_json},
     [QN_LLAMA] = {"llama", llama_config_read, llama_config_json},
+    [QN_RECURRENT] = {"lstm", recurrent_config_read, recurrent_config_json},
+    {"gru", recurrent_config_read, recurrent_config_json},
+    {"rnn", recurrent_config_read, recurrent_config_json},
 };
 enum { ARCHITECTURES = sizeof architectures / sizeof *architectures };
 
-int qn_gpt_config_read(qn_context *context, const char *path, struct qn_gpt_config *config)
+int qn_lm_config_read(qn_context *context, const char *path, struct qn_lm_config *config)
 {
     if (!context || !path || !config)
         return QN_ERROR_INVALID;
@@ -254,19 +264,20 @@ int qn_gpt_config_read(qn_context *context, const char *path, struct qn_gpt_conf
         i++;
     char quoted[QUOTED];
     if (i == ARCHITECTURES)
-        fields_fail(&fields, "model_type", "expected \"gpt2\" or \"llama\", found %s",
+        fields_fail(&fields, "model_type",
+                    "expected \"gpt2\", \"llama\", \"rnn\", \"lstm\" or \"gru\", found %s",
                     quote_string(quoted, type));
     if (!fields.failed)
         architectures[i].read(&fields, config);
     json_decref(json);
-    return fields.failed ? QN_ERROR_FORMAT : qn_gpt_config_check(context, path, config);
+    return fields.failed ? QN_ERROR_FORMAT : qn_lm_config_check(context, path, config);
 }
 
-int qn_gpt_config_write(qn_context *context, const char *path, const struct qn_gpt_config *config)
+int qn_lm_config_write(qn_context *context, const char *path, const struct qn_lm_config *config)
 {
     if (!context || !path || !config)
         return QN_ERROR_INVALID;
-    int status = qn_gpt_config_check(context, path, config);
+    int status = qn_lm_config_check(context, path, config);
     if (status != QN_OK)
         return status;
     json_t *json = architectures[config->architecture].json(config);

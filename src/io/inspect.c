@@ -73,20 +73,26 @@ static int inspect_safetensors(qn_context *context, const char *path, bool lists
 
 static int inspect_config(qn_context *context, const char *path, FILE *out)
 {
-    struct qn_gpt_config config;
+    struct qn_lm_config config;
     char parameters[AMOUNT];
-    int status = qn_gpt_config_read(context, path, &config);
+    int status = qn_lm_config_read(context, path, &config);
     if (status != QN_OK)
         return status;
-    char shared[AMOUNT] = "";
-    if (config.n_kv_head && config.n_kv_head != config.n_head)
-        snprintf(shared, sizeof shared, " (%zu of keys)", config.n_kv_head);
-    fprintf(out,
-            "%s: %s, %zu layers, %zu heads%s, width %zu, context %zu, vocabulary %zu: %s "
-            "parameters\n",
-            path, config.architecture == QN_LLAMA ? "llama" : "gpt2", config.n_layer, config.n_head,
-            shared, config.n_embd, config.n_positions, config.vocab_size,
-            amount(parameters, (double)qn_gpt_config_parameters(&config), ""));
+    static const char *const cells[] = {
+        [QN_RNN_TANH] = "rnn", [QN_RNN_RELU] = "rnn (relu)", [QN_LSTM] = "lstm", [QN_GRU] = "gru"};
+    char layers[2 * AMOUNT] = "";
+    const char *name = config.architecture == QN_LLAMA ? "llama" : "gpt2";
+    if (config.architecture == QN_RECURRENT) {
+        name = cells[config.cell];
+        snprintf(layers, sizeof layers, "%zu units", config.hidden_size);
+    } else if (config.n_kv_head && config.n_kv_head != config.n_head) {
+        snprintf(layers, sizeof layers, "%zu heads (%zu of keys)", config.n_head, config.n_kv_head);
+    } else {
+        snprintf(layers, sizeof layers, "%zu heads", config.n_head);
+    }
+    fprintf(out, "%s: %s, %zu layers, %s, width %zu, context %zu, vocabulary %zu: %s parameters\n",
+            path, name, config.n_layer, layers, config.n_embd, config.n_positions,
+            config.vocab_size, amount(parameters, (double)qn_lm_config_parameters(&config), ""));
     return QN_OK;
 }
 

@@ -57,9 +57,9 @@ static json_t *scaling_json(const struct qn_rotary_scaling *scaling)
 
 /* ---- All ---- */
 
-void llama_config_read(struct fields *fields, struct qn_gpt_config *config)
+void llama_config_read(struct fields *fields, struct qn_lm_config *config)
 {
-    *config = (struct qn_gpt_config){.architecture = QN_LLAMA};
+    *config = (struct qn_lm_config){.architecture = QN_LLAMA};
     config->vocab_size = (size_t)fields_integer(fields, "vocab_size", 1, MAX_SIZE);
     config->n_positions = (size_t)fields_integer(fields, "max_position_embeddings", 1, MAX_SIZE);
     config->n_embd = (size_t)fields_integer(fields, "hidden_size", 1, MAX_SIZE);
@@ -85,7 +85,7 @@ void llama_config_read(struct fields *fields, struct qn_gpt_config *config)
                     quote_string(quoted, activation));
 }
 
-json_t *llama_config_json(const struct qn_gpt_config *config)
+json_t *llama_config_json(const struct qn_lm_config *config)
 {
     struct gpt_sizes sizes = gpt_sizes(config);
     double theta = config->rotary.theta != 0 ? config->rotary.theta : 10000;

@@ -1,10 +1,10 @@
 /* Measuring a model: loss and accuracy over windows of a data set. */
 #include <stdlib.h>
 
-#include "nn/gpt.h"
+#include "nn/lm.h"
 
 struct qn_evaluator {
-    qn_gpt *gpt;
+    qn_lm *lm;
     qn_graph *graph;
     qn_node *inputs, *targets; /* (rows, T) */
     qn_node *loss, *correct;   /* sums over the targets that count */
@@ -13,21 +13,21 @@ struct qn_evaluator {
     int32_t *input_ids, *target_ids;
 };
 
-qn_evaluator *qn_evaluator_new(qn_gpt *gpt, size_t rows)
+qn_evaluator *qn_evaluator_new(qn_lm *lm, size_t rows)
 {
-    if (!gpt || rows == 0)
+    if (!lm || rows == 0)
         return NULL;
-    qn_evaluator *evaluator = context_alloc(gpt->context, 1, sizeof *evaluator);
+    qn_evaluator *evaluator = context_alloc(lm->context, 1, sizeof *evaluator);
     if (!evaluator)
         return NULL;
-    size_t length = gpt->config.n_positions;
-    *evaluator = (qn_evaluator){.gpt = gpt, .rows = rows, .length = length};
-    evaluator->input_ids = context_alloc(gpt->context, rows * length, sizeof(int32_t));
-    evaluator->target_ids = context_alloc(gpt->context, rows * length, sizeof(int32_t));
-    qn_graph *graph = evaluator->graph = qn_graph_new(gpt->context);
+    size_t length = lm->config.n_positions;
+    *evaluator = (qn_evaluator){.lm = lm, .rows = rows, .length = length};
+    evaluator->input_ids = context_alloc(lm->context, rows * length, sizeof(int32_t));
+    evaluator->target_ids = context_alloc(lm->context, rows * length, sizeof(int32_t));
+    qn_graph *graph = evaluator->graph = qn_graph_new(lm->context);
     evaluator->inputs = qn_input(graph, "inputs", QN_I32, QN_SHAPE(rows, length));
     evaluator->targets = qn_input(graph, "targets", QN_I32, QN_SHAPE(rows, length));
-    qn_node *logits = qn_gpt_logits(gpt, evaluator->inputs, (struct qn_gpt_forward){0});
+    qn_node *logits = qn_lm_logits(lm, evaluator->inputs, (struct qn_lm_forward){0});
     evaluator->loss =
         qn_cross_entropy_with(logits, evaluator->targets,
                               (struct qn_cross_entropy){.ignore_index = QN_IGNORE, .sum = true});

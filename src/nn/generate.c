@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "nn/gpt.h"
+#include "nn/lm.h"
 
 /* A plan that reads `length` tokens at a position, and draws the next one. */
 struct reader {
@@ -15,9 +15,9 @@ struct reader {
 enum { READERS = 8 };
 
 struct qn_generator {
-    qn_gpt *gpt;
+    qn_lm *lm;
     struct qn_generation options;
-    qn_gpt_cache *cache;
+    qn_lm_cache *cache;
     qn_tensor *token, *position, *key; /* state: (1, 1), (1), (2) */
     struct reader step;                /* length 1; the token is state */
     struct reader prompts[READERS];    /* those of the last lengths */
@@ -40,16 +40,15 @@ static void reader_free(struct reader *reader)
 static int reader_make(qn_generator *generator, struct reader *reader, size_t length,
                        bool feeds_itself)
 {
-    qn_graph *graph = qn_graph_new(generator->gpt->context);
+    qn_graph *graph = qn_graph_new(generator->lm->context);
     *reader = (struct reader){.length = length, .graph = graph};
     reader->tokens = feeds_itself ? qn_leaf(graph, generator->token)
                                   : qn_input(graph, "prompt", QN_I32, QN_SHAPE(1, length));
     qn_node *position = qn_leaf(graph, generator->position), *key = qn_leaf(graph, generator->key);
-    qn_node *logits =
-        qn_gpt_logits(generator->gpt, reader->tokens,
-                      (struct qn_gpt_forward){
-                          .cache = generator->cache, .position = position, .last_only = true});
-    size_t vocabulary = generator->gpt->config.vocab_size;
+    qn_node *logits = qn_lm_logits(
+        generator->lm, reader->tokens,
+        (struct qn_lm_forward){.cache = generator->cache, .position = position, .last_only = true});
+    size_t vocabulary = generator->lm->config.vocab_size;
     reader->next =
         qn_sample(qn_reshape(logits, QN_SHAPE(1, vocabulary)), key, generator->options.sample);
     qn_node *ahead = qn_cast(qn_constant(graph, (double)length), QN_I32);
@@ -62,22 +61,22 @@ static int reader_make(qn_generator *generator, struct reader *reader, size_t le
     if (reader->plan)
         return QN_OK;
     reader_free(reader);
-    return generator->gpt->context->status;
+    return generator->lm->context->status;
 }
 
-qn_generator *qn_generator_new(qn_gpt *gpt, struct qn_generation options)
+qn_generator *qn_generator_new(qn_lm *lm, struct qn_generation options)
 {
-    if (!gpt)
+    if (!lm)
         return NULL;
-    qn_generator *generator = context_alloc(gpt->context, 1, sizeof *generator);
+    qn_generator *generator = context_alloc(lm->context, 1, sizeof *generator);
     if (!generator)
         return NULL;
-    *generator = (qn_generator){.gpt = gpt, .options = options};
-    generator->cache = qn_gpt_cache_new(gpt, 1);
-    generator->token = qn_tensor_new(gpt->context, "token", QN_I32, QN_SHAPE(1, 1));
-    generator->position = qn_tensor_new(gpt->context, "position", QN_I32, QN_SHAPE(1));
-    generator->key = qn_tensor_new(gpt->context, "key", QN_I32, QN_SHAPE(2));
-    generator->history = context_alloc(gpt->context, gpt->config.n_positions + 1, sizeof(int32_t));
+    *generator = (qn_generator){.lm = lm, .options = options};
+    generator->cache = qn_lm_cache_new(lm, 1);
+    generator->token = qn_tensor_new(lm->context, "token", QN_I32, QN_SHAPE(1, 1));
+    generator->position = qn_tensor_new(lm->context, "position", QN_I32, QN_SHAPE(1));
+    generator->key = qn_tensor_new(lm->context, "key", QN_I32, QN_SHAPE(2));
+    generator->history = context_alloc(lm->context, lm->config.n_positions + 1, sizeof(int32_t));
     if (generator->cache && generator->token && generator->position && generator->key &&
         generator->history && reader_make(generator, &generator->step, 1, true) == QN_OK)
         return generator;
@@ -92,7 +91,7 @@ void qn_generator_free(qn_generator *generator)
     reader_free(&generator->step);
     for (size_t i = 0; i < generator->n_prompts; i++)
         reader_free(&generator->prompts[i]);
-    qn_gpt_cache_free(generator->cache);
+    qn_lm_cache_free(generator->cache);
     qn_tensor_free(generator->token);
     qn_tensor_free(generator->position);
     qn_tensor_free(generator->key);
@@ -120,19 +119,23 @@ static struct reader *prompt_reader(qn_generator *generator, size_t length)
     return reader;
 }
 
-/* Reads the history from its beginning, into an empty cache. */
-static int read_history(qn_generator *generator)
+/* Reads tokens into an empty cache: of a recurrent model in pieces, its state being all that it knows of those before. */
+static int read_tokens(qn_generator *generator, const int32_t *tokens, size_t count)
 {
-    struct reader *reader = prompt_reader(generator, generator->count);
-    int status = reader ? qn_tensor_write(generator->position, &(int32_t){0})
-                        : (int)generator->gpt->context->status;
+    size_t most = generator->lm->config.n_positions;
+    int status = qn_tensor_write(generator->position, &(int32_t){0});
     if (status == QN_OK)
-        status = qn_set(reader->plan, reader->tokens, generator->history);
-    if (status == QN_OK)
-        status = qn_run(reader->plan);
-    if (status == QN_OK) {
-        generator->last = reader->plan;
-        generator->drawn = reader->next;
+        status = qn_lm_cache_clear(generator->cache);
+    for (size_t begin = 0; status == QN_OK && begin < count; begin += most) {
+        struct reader *reader = prompt_reader(generator, size_min(count - begin, most));
+        status = reader ? qn_set(reader->plan, reader->tokens, tokens + begin)
+                        : (int)generator->lm->context->status;
+        if (status == QN_OK)
+            status = qn_run(reader->plan);
+        if (status == QN_OK) {
+            generator->last = reader->plan;
+            generator->drawn = reader->next;
+        }
     }
     return status;
 }
@@ -150,9 +153,8 @@ int qn_generator_start(qn_generator *generator, const int32_t *prompt, size_t co
 {
     if (!generator)
         return QN_ERROR_INVALID;
-    qn_context *context = generator->gpt->context;
-    size_t most = generator->gpt->config.n_positions,
-           vocabulary = generator->gpt->config.vocab_size;
+    qn_context *context = generator->lm->context;
+    size_t most = generator->lm->config.n_positions, vocabulary = generator->lm->config.vocab_size;
     if (count == 0)
         return context_fail(context, QN_ERROR_INVALID, "generate: the prompt has no tokens");
     for (size_t i = 0; i < count; i++)
@@ -161,35 +163,39 @@ int qn_generator_start(qn_generator *generator, const int32_t *prompt, size_t co
                 context, QN_ERROR_INVALID,
                 "generate: token %d of the prompt is not in the model's vocabulary of %zu",
                 prompt[i], vocabulary);
-    size_t kept = count < most ? count : most;
-    memcpy(generator->history, prompt + count - kept, kept * sizeof *prompt);
-    generator->count = kept;
+    generator->count = size_min(count, most);
+    memcpy(generator->history, prompt + count - generator->count,
+           generator->count * sizeof *prompt);
     uint64_t seed = (generator->options.seed + sample * 0x9E3779B97F4A7C15u) * 0xD1342543DE82EF95u;
     int32_t key[2] = {(int32_t)(uint32_t)(seed >> 32), 0};
     int status = qn_tensor_write(generator->key, key);
-    return status == QN_OK ? read_history(generator) : status;
+    if (status != QN_OK)
+        return status;
+    return generator->lm->rnn ? read_tokens(generator, prompt, count)
+                              : read_tokens(generator, generator->history, generator->count);
 }
 
 int32_t qn_generator_next(qn_generator *generator)
 {
     if (!generator)
         return QN_ERROR_INVALID;
-    qn_context *context = generator->gpt->context;
-    size_t most = generator->gpt->config.n_positions;
+    qn_context *context = generator->lm->context;
+    size_t most = generator->lm->config.n_positions;
     int32_t token;
     if (!generator->last)
         return context_fail(context, QN_ERROR_INVALID, "generate: no text was started");
     int status = qn_get(generator->last, generator->drawn, &token);
     if (status != QN_OK)
         return status;
-    generator->history[generator->count++] = token;
+    if (!generator->lm->rnn)
+        generator->history[generator->count++] = token;
     if (generator->count <= most) { /* there is room to read the token */
         status = qn_run(generator->step.plan);
         generator->last = generator->step.plan;
         generator->drawn = generator->step.next;
     } else {
         keep_last(generator, most / 2 ? most / 2 : 1);
-        status = read_history(generator);
+        status = read_tokens(generator, generator->history, generator->count);
     }
     return status == QN_OK ? token : status;
 }

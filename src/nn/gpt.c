@@ -1,5 +1,5 @@
-/* Decoders: their parameters, and where these are kept. */
-#include "nn/gpt.h"
+/* Decoders: their parameters. */
+#include "nn/lm.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 
 /* ---- Parameters ---- */
 
-static void gpt2_block(qn_gpt *gpt, size_t i)
+static void gpt2_block(qn_lm *gpt, size_t i)
 {
     size_t width = gpt->config.n_embd, inner = gpt->sizes.inner;
     struct gpt_block *block = &gpt->blocks[i];
@@ -25,9 +25,9 @@ static void gpt2_block(qn_gpt *gpt, size_t i)
     block->down = add_conv1d(store, prefix, "mlp.c_proj", inner, width);
 }
 
-static void gpt2_parameters(qn_gpt *gpt)
+static void gpt2_parameters(qn_lm *gpt)
 {
-    const struct qn_gpt_config *config = &gpt->config;
+    const struct qn_lm_config *config = &gpt->config;
     gpt->tokens =
         add_embedding(gpt->store, "transformer.", "wte", config->vocab_size, config->n_embd);
     gpt->positions =
@@ -37,7 +37,7 @@ static void gpt2_parameters(qn_gpt *gpt)
     gpt->last_norm = add_norm(gpt->store, "transformer.", "ln_f", config->n_embd, true);
 }
 
-static void llama_block(qn_gpt *gpt, size_t i)
+static void llama_block(qn_lm *gpt, size_t i)
 {
     const struct gpt_sizes *sizes = &gpt->sizes;
     size_t width = gpt->config.n_embd, queries = sizes->heads * sizes->head,
@@ -59,9 +59,9 @@ static void llama_block(qn_gpt *gpt, size_t i)
     block->down = add_linear(store, prefix, "mlp.down_proj", inner, width, mlp_bias);
 }
 
-static void llama_parameters(qn_gpt *gpt)
+static void llama_parameters(qn_lm *gpt)
 {
-    const struct qn_gpt_config *config = &gpt->config;
+    const struct qn_lm_config *config = &gpt->config;
     gpt->tokens =
         add_embedding(gpt->store, "model.", "embed_tokens", config->vocab_size, config->n_embd);
     for (size_t i = 0; i < config->n_layer && gpt->context->status == QN_OK; i++)
@@ -69,54 +69,23 @@ static void llama_parameters(qn_gpt *gpt)
     gpt->last_norm = add_norm(gpt->store, "model.", "norm", config->n_embd, false);
 }
 
-static int parameters(qn_gpt *gpt)
+int decoder_parameters(qn_lm *gpt)
 {
-    const struct qn_gpt_config *config = &gpt->config;
+    const struct qn_lm_config *config = &gpt->config;
+    gpt->sizes = gpt_sizes(config);
+    gpt->blocks = context_alloc(gpt->context, config->n_layer, sizeof *gpt->blocks);
+    if (!gpt->blocks)
+        return QN_ERROR_MEMORY;
     if (config->architecture == QN_LLAMA)
         llama_parameters(gpt);
     else
         gpt2_parameters(gpt);
-    gpt->head = config->tie_word_embeddings
-                    ? gpt->tokens
-                    : add_embedding(gpt->store, "", "lm_head", config->vocab_size, config->n_embd);
-    return gpt->head ? qn_store_seal(gpt->store) : (int)gpt->context->status;
-}
-
-qn_gpt *qn_gpt_new(qn_context *context, const struct qn_gpt_config *config)
-{
-    if (!context || qn_gpt_config_check(context, "the model", config) != QN_OK)
-        return NULL;
-    qn_gpt *gpt = context_alloc(context, 1, sizeof *gpt);
-    if (!gpt)
-        return NULL;
-    gpt->context = context;
-    gpt->config = *config;
-    gpt->sizes = gpt_sizes(config);
-    gpt->store = qn_store_new(context, "parameters");
-    gpt->blocks = context_alloc(context, config->n_layer, sizeof *gpt->blocks);
-    if (gpt->store && gpt->blocks && parameters(gpt) == QN_OK)
-        return gpt;
-    qn_gpt_free(gpt);
-    return NULL;
-}
-
-void qn_gpt_free(qn_gpt *gpt)
-{
-    if (!gpt)
-        return;
-    qn_store_free(gpt->store);
-    free(gpt->blocks);
-    free(gpt);
-}
-
-const struct qn_gpt_config *qn_gpt_config(const qn_gpt *gpt)
-{
-    return &gpt->config;
-}
-
-qn_store *qn_gpt_parameters(const qn_gpt *gpt)
-{
-    return gpt->store;
+    gpt->head.is_transposed = true;
+    gpt->head.weight =
+        config->tie_word_embeddings
+            ? gpt->tokens
+            : add_embedding(gpt->store, "", "lm_head", config->vocab_size, config->n_embd);
+    return gpt->context->status;
 }
 
 static bool ends_residual(const char *name)
@@ -125,7 +94,7 @@ static bool ends_residual(const char *name)
            name_ends_with(name, "down_proj.weight");
 }
 
-int qn_gpt_initialise(qn_gpt *gpt, uint64_t seed)
+int decoder_initialise(qn_lm *gpt, uint64_t seed)
 {
     const double deviation = 0.02, of_residual = deviation / sqrt(2 * (double)gpt->config.n_layer);
     int status = QN_OK;
@@ -139,7 +108,7 @@ int qn_gpt_initialise(qn_gpt *gpt, uint64_t seed)
 
 /* ---- Files ---- */
 
-static bool is_llama(const qn_gpt *gpt)
+static bool is_llama(const qn_lm *gpt)
 {
     return gpt->config.architecture == QN_LLAMA;
 }
@@ -152,10 +121,10 @@ static bool is_old_buffer(const char *name, bool of_llama)
 }
 
 /* Such a buffer, or a tied head beside the embedding that it is. */
-static bool is_redundant(const void *model, const qn_safetensors *file,
-                         const struct qn_file_tensor *tensor)
+bool decoder_is_redundant(const void *model, const qn_safetensors *file,
+                          const struct qn_file_tensor *tensor)
 {
-    const qn_gpt *gpt = model;
+    const qn_lm *gpt = model;
     const char *prefix = is_llama(gpt) ? "model." : "transformer.";
     size_t layer;
     int end = 0;
@@ -164,71 +133,4 @@ static bool is_redundant(const void *model, const qn_safetensors *file,
     const char *name = name_behind(tensor->name, prefix);
     return sscanf(name, is_llama(gpt) ? "layers.%4zu.%n" : "h.%4zu.%n", &layer, &end) == 1 &&
            end > 0 && layer < gpt->config.n_layer && is_old_buffer(name + end, is_llama(gpt));
-}
-
-qn_gpt *qn_gpt_load(qn_context *context, const char *folder)
-{
-    if (!context)
-        return NULL;
-    struct qn_gpt_config config;
-    char *path = path_join(context, folder, "config.json");
-    bool is_read = path && qn_gpt_config_read(context, path, &config) == QN_OK;
-    free(path);
-    qn_gpt *gpt = is_read ? qn_gpt_new(context, &config) : NULL;
-    struct file_names names = {.prefix = gpt && config.architecture == QN_LLAMA ? "model."
-                                                                                : "transformer.",
-                               .is_redundant = is_redundant,
-                               .model = gpt};
-    if (!gpt || store_load(gpt->store, folder, &names) == QN_OK)
-        return gpt;
-    qn_gpt_free(gpt);
-    return NULL;
-}
-
-int qn_gpt_save(const qn_gpt *gpt, const char *folder)
-{
-    char *path = path_join(gpt->context, folder, "config.json");
-    int status =
-        path ? qn_gpt_config_write(gpt->context, path, &gpt->config) : (int)QN_ERROR_MEMORY;
-    free(path);
-    return status == QN_OK ? store_save(gpt->store, folder) : status;
-}
-
-/* ---- The cache of keys and values ---- */
-
-qn_gpt_cache *qn_gpt_cache_new(const qn_gpt *gpt, size_t rows)
-{
-    const struct qn_gpt_config *config = &gpt->config;
-    qn_gpt_cache *cache = context_alloc(gpt->context, 1, sizeof *cache);
-    if (!cache)
-        return NULL;
-    cache->layers = config->n_layer;
-    cache->keys = context_alloc(gpt->context, config->n_layer, sizeof *cache->keys);
-    cache->values = context_alloc(gpt->context, config->n_layer, sizeof *cache->values);
-    qn_shape shape = QN_SHAPE(rows, config->n_positions, gpt->sizes.kv_heads, gpt->sizes.head);
-    bool ok = cache->keys && cache->values;
-    for (size_t i = 0; ok && i < config->n_layer; i++) {
-        cache->keys[i] = qn_tensor_new(gpt->context, "keys", QN_F32, shape);
-        cache->values[i] = qn_tensor_new(gpt->context, "values", QN_F32, shape);
-        ok = cache->keys[i] && cache->values[i];
-    }
-    if (ok)
-        return cache;
-    qn_gpt_cache_free(cache);
-    return NULL;
-}
-
-void qn_gpt_cache_free(qn_gpt_cache *cache)
-{
-    if (!cache)
-        return;
-    for (size_t i = 0; i < cache->layers; i++) {
-        if (cache->keys)
-            qn_tensor_free(cache->keys[i]);
-        if (cache->values)
-            qn_tensor_free(cache->values[i]);
-    }
-    free(cache->keys);
-    free(cache->values);
-    free(cache);
 }

@@ -1,10 +1,10 @@
 /* Decoders: their graph. */
 #include "graph/graph.h"
-#include "nn/gpt.h"
+#include "nn/lm.h"
 
 struct forward {
-    const qn_gpt *gpt;
-    const struct qn_gpt_forward *options;
+    const qn_lm *gpt;
+    const struct qn_lm_forward *options;
     size_t rows, length; /* B, T */
     qn_node *positions;  /* i32 (T): where the tokens stand */
     struct dropout dropout;
@@ -14,7 +14,7 @@ struct forward {
 static void project(const struct forward *forward, qn_node *x, const struct gpt_block *block,
                     qn_node *parts[3])
 {
-    const qn_gpt *gpt = forward->gpt;
+    const qn_lm *gpt = forward->gpt;
     if (block->qkv.weight) {
         qn_split(apply_linear(x, &block->qkv), -1, 3, parts);
     } else {
@@ -34,9 +34,9 @@ static void project(const struct forward *forward, qn_node *x, const struct gpt_
 
 static qn_node *attention(const struct forward *forward, qn_node *x, size_t layer)
 {
-    const qn_gpt *gpt = forward->gpt;
+    const qn_lm *gpt = forward->gpt;
     const struct gpt_block *block = &gpt->blocks[layer];
-    const qn_gpt_cache *cache = forward->options->cache;
+    const qn_lm_cache *cache = forward->options->cache;
     qn_node *parts[3], *position = NULL;
     project(forward, x, block, parts);
     if (cache) {
@@ -71,7 +71,7 @@ static qn_node *block(struct forward *forward, qn_node *x, size_t layer)
 {
     const struct block_names *names = &block_names[forward->gpt->config.architecture];
     const struct gpt_block *block = &forward->gpt->blocks[layer];
-    const struct qn_gpt_config *config = &forward->gpt->config;
+    const struct qn_lm_config *config = &forward->gpt->config;
     double epsilon = config->layer_norm_epsilon;
     qn_node *y = attention(forward, apply_norm(x, &block->attention_norm, epsilon), layer);
     y = apply_dropout(y, config->resid_pdrop, &forward->dropout);
@@ -84,7 +84,7 @@ static qn_node *block(struct forward *forward, qn_node *x, size_t layer)
 
 static qn_node *embeddings(struct forward *forward, qn_node *tokens)
 {
-    const qn_gpt *gpt = forward->gpt;
+    const qn_lm *gpt = forward->gpt;
     qn_node *x =
         name_by_weight(qn_embedding(qn_leaf(tokens->graph, gpt->tokens), tokens), gpt->tokens);
     /* Not a slice of the positions' embeddings: its gradient would need one more kernel where the length is not n_positions. */
@@ -97,11 +97,9 @@ static qn_node *embeddings(struct forward *forward, qn_node *tokens)
     return apply_dropout(x, gpt->config.embd_pdrop, &forward->dropout);
 }
 
-/* (B, T, C): what the head makes logits of. */
-static qn_node *last_hidden(const qn_gpt *gpt, qn_node *tokens,
-                            const struct qn_gpt_forward *options)
+qn_node *decoder_hidden(const qn_lm *gpt, qn_node *tokens, const struct qn_lm_forward *options)
 {
-    if (!gpt || !tokens || !are_rows(tokens, "gpt", gpt->config.n_positions))
+    if (!are_rows(tokens, "gpt", gpt->config.n_positions))
         return NULL;
     qn_shape shape = qn_node_shape(tokens);
     struct forward forward = {.gpt = gpt,
@@ -121,27 +119,4 @@ static qn_node *last_hidden(const qn_gpt *gpt, qn_node *tokens,
     }
     x = apply_norm(x, &gpt->last_norm, gpt->config.layer_norm_epsilon);
     return options->last_only ? qn_slice(x, 1, forward.length - 1, forward.length) : x;
-}
-
-qn_node *qn_gpt_logits(const qn_gpt *gpt, qn_node *tokens, struct qn_gpt_forward options)
-{
-    qn_node *x = last_hidden(gpt, tokens, &options);
-    return x ? qn_named(qn_matmul_with(x, parameter_beside(x, gpt->head),
-                                       (struct qn_matmul){.transpose_b = true}),
-                        "lm_head")
-             : NULL;
-}
-
-qn_node *qn_gpt_loss(const qn_gpt *gpt, qn_node *tokens, qn_node *targets,
-                     struct qn_gpt_forward options)
-{
-    enum { MOST_BYTES = 1 << 28 };
-    qn_node *x = last_hidden(gpt, tokens, &options);
-    if (!x)
-        return NULL;
-    size_t rows = MOST_BYTES / (gpt->config.vocab_size * sizeof(float));
-    return qn_linear_cross_entropy(
-        x, parameter_beside(x, gpt->head), targets,
-        (struct qn_cross_entropy){.ignore_index = QN_IGNORE, .gradient_scale = options.loss_scale},
-        options.loss_rows ? options.loss_rows : size_max(rows, 1));
 }

@@ -171,6 +171,20 @@ void qn_dataset_random(const qn_dataset *dataset, uint64_t seed, uint64_t step, 
     }
 }
 
+bool qn_dataset_streams(const qn_dataset *dataset, uint64_t step, size_t rows, int32_t *inputs,
+                        int32_t *targets)
+{
+    size_t length = dataset->context_length, stream = (dataset->count - 1) / rows;
+    size_t windows = size_max(stream / length, 1), window = (size_t)(step % windows);
+    for (size_t row = 0; row < rows; row++) {
+        size_t last = dataset->count - 1 - length; /* where a stream is shorter than a window */
+        size_t from = size_min(row * stream + window * length, last);
+        copy_tokens(dataset, from, length, inputs + row * length);
+        copy_tokens(dataset, from + 1, length, targets + row * length);
+    }
+    return window == 0;
+}
+
 size_t qn_dataset_windows(const qn_dataset *dataset)
 {
     return dataset ? divide_up(dataset->count - 1, dataset->context_length) : 0;

@@ -307,9 +307,9 @@ static void update_tensors(qn_trainer *trainer, size_t buffer, qn_node *gradient
     }
 }
 
-/* Updates all parameters; gradients[i] belongs to the buffers that are trained, in order. */
-static void update(qn_trainer *trainer, qn_graph *graph, qn_node *const *gradients,
-                   struct roots *roots)
+/* Updates all parameters; gradients[i] belongs to the buffers that are trained, in order.  Returns the gate. */
+static qn_node *update(qn_trainer *trainer, qn_graph *graph, qn_node *const *gradients,
+                       struct roots *roots)
 {
     struct qn_update numbers = control(trainer, graph, gradients, roots);
     size_t trained = 0;
@@ -332,6 +332,22 @@ static void update(qn_trainer *trainer, qn_graph *graph, qn_node *const *gradien
         }
         trained++;
     }
+    return numbers.gate;
+}
+
+int qn_trainer_carry(qn_trainer *trainer, qn_tensor *state, qn_node *next)
+{
+    if (!trainer || !state || !next)
+        return QN_ERROR_INVALID;
+    if (trainer->options.accumulate > 1)
+        return context_fail(
+            trainer->context, QN_ERROR_INVALID,
+            "trainer: state cannot be carried over the %zu batches of a step, whose "
+            "rows are of different texts",
+            trainer->options.accumulate);
+    trainer->carried = state;
+    trainer->carry = next;
+    return QN_OK;
 }
 
 /* The gradients of the loss, packed by buffer. */
@@ -360,7 +376,11 @@ static void make_step(qn_trainer *trainer, qn_node *loss, qn_node *const *packed
 {
     trainer->loss = loss;
     add_root(roots, loss);
-    update(trainer, trainer->graph, packed, roots);
+    qn_node *gate = update(trainer, trainer->graph, packed, roots);
+    if (trainer->carried) {
+        qn_node *old = qn_leaf(trainer->graph, trainer->carried);
+        add_root(roots, qn_assign(trainer->carried, qn_where(gate, trainer->carry, old)));
+    }
     trainer->pass = trainer->update = qn_plan_new(trainer->graph, roots->nodes, roots->count);
 }
 

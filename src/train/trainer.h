@@ -30,6 +30,8 @@ struct qn_trainer {
     struct state state;
     qn_graph *graph, *update_graph; /* the second one only while accumulating */
     qn_plan *pass, *update;         /* the same */
+    qn_tensor *carried;             /* the caller's; NULL: none */
+    qn_node *carry;                 /* what it becomes */
     qn_node *key;
     qn_node *loss, *norm, *rate, *skipped, *scale; /* roots of the plan that updates */
     uint64_t passes;                               /* started */

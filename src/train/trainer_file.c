@@ -6,14 +6,14 @@
 #include "device/store.h"
 #include "train/trainer.h"
 
-enum { STATE_TENSORS = 5 };
+enum { STATE_TENSORS = 6 };
 
-/* The numbers of the trainer, as many as there are. */
+/* The numbers of the trainer, and what it carries, as many as there are. */
 static size_t number_tensors(const qn_trainer *trainer, qn_tensor *numbers[STATE_TENSORS])
 {
     const struct state *state = &trainer->state;
-    qn_tensor *all[STATE_TENSORS] = {state->step, state->skipped, state->key, state->scale,
-                                     state->passed};
+    qn_tensor *all[STATE_TENSORS] = {state->step,  state->skipped, state->key,
+                                     state->scale, state->passed,  trainer->carried};
     size_t count = 0;
     for (size_t i = 0; i < STATE_TENSORS; i++)
         if (all[i])

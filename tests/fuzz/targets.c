@@ -175,17 +175,17 @@ static bool read_bert_config(const char *path)
 
 static bool read_config(const uint8_t *data, size_t bytes)
 {
-    struct qn_gpt_config config, same;
+    struct qn_lm_config config, same;
     const char *path = write_bytes("config.json", data, bytes);
     if (qn_is_bert(at.qn, at.folder))
         return read_bert_config(path);
-    if (!accepted(qn_gpt_config_read(at.qn, path, &config) == QN_OK))
+    if (!accepted(qn_lm_config_read(at.qn, path, &config) == QN_OK))
         return false;
-    must(qn_gpt_config_check(at.qn, path, &config) == QN_OK);
-    qn_gpt_config_parameters(&config);
-    must(qn_gpt_config_write(at.qn, path, &config) == QN_OK);
-    must(qn_gpt_config_read(at.qn, path, &same) == QN_OK);
-    must(!qn_gpt_config_difference(&config, &same));
+    must(qn_lm_config_check(at.qn, path, &config) == QN_OK);
+    qn_lm_config_parameters(&config);
+    must(qn_lm_config_write(at.qn, path, &config) == QN_OK);
+    must(qn_lm_config_read(at.qn, path, &same) == QN_OK);
+    must(!qn_lm_config_difference(&config, &same));
     return true;
 }
 

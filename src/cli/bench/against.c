@@ -1,6 +1,7 @@
 /* What another program reached on the same work: a list of {case, best_s, mean_s, rate, unit}. */
 #include "cli/bench/bench.h"
 
+#include <ctype.h>
 #include <math.h>
 #include <string.h>
 
@@ -96,6 +97,22 @@ static double training_rate(const json_t *list, const char *name)
     return fmax(rate_of(list, eager), rate_of(list, compiled));
 }
 
+/* Theirs is in tokens a second. */
+static double recurrent_rate(const json_t *against, const struct row *row)
+{
+    char cell[8], variant[32], name[128];
+    size_t layers, units, length, batch;
+    if (sscanf(row->id, "%7[a-z]/%4zux%5zux%6zux%6zu/%31s", cell, &layers, &units, &length, &batch,
+               variant) != 6)
+        return 0;
+    for (char *c = cell; *c; c++)
+        *c = (char)toupper((unsigned char)*c);
+    snprintf(name, sizeof name, "%s %s L%zu I%zu H%zu T%zu B%zu", cell,
+             strcmp(variant, "forward") == 0 ? "fwd" : "fwd+bwd", layers, units, units, length,
+             batch);
+    return rate_of(against, name) * row->amount / (double)(length * batch);
+}
+
 double against_rate(const json_t *against, const struct row *row)
 {
     char shape[SIZES_TEXT], variant[32], name[128];
@@ -109,6 +126,6 @@ double against_rate(const json_t *against, const struct row *row)
         snprintf(name, sizeof name, "sdpa causal %s %s float32",
                  strcmp(variant, "forward") == 0 ? "fwd" : "fwd+bwd", shape);
     else
-        return 0;
+        return recurrent_rate(against, row);
     return rate_of(against, name);
 }

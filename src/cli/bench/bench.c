@@ -52,16 +52,18 @@ struct row *bench_row(struct bench *bench, enum table table, const char *format,
 
 /* ---- The command ---- */
 
-static const char *const groups[] = {"gemm", "memory", "rows", "attention", "train", "generate"};
-static const char *const shapes_of_groups[] = {
+enum { GROUPS = 7 };
+static const char *const groups[GROUPS] = {"gemm", "memory", "rows",    "attention",
+                                           "rnn",  "train",  "generate"};
+static const char *const shapes_of_groups[GROUPS] = {
     "MxNxK, sizes up to 2147483647",
     "N, up to 2147483647",
     "ROWSxWIDTH, ROWSxWIDTHxIDS or N, sizes up to 2147483647",
     "BATCHxHEADSxCONTEXTxWIDTH, sizes up to 2147483647",
+    "LAYERSxUNITSxLENGTHxBATCH, of at most 4 layers",
     "one of 12x64, 8x256, 4x64, 1x1024",
     "64 or 512",
 };
-enum { GROUPS = sizeof groups / sizeof *groups };
 
 static int check_groups(const struct options *options)
 {

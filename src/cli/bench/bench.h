@@ -158,7 +158,7 @@ void row_release(struct row *row);
 
 /* ---- Operations ---- */
 
-enum { MOST_OPERANDS = 8, MOST_RESULTS = 4, MOST_VARIANTS = 4 };
+enum { MOST_LAYERS = 4, MOST_OPERANDS = 20, MOST_RESULTS = 20, MOST_VARIANTS = 4 };
 
 /* A graph of one operation, and perhaps its gradients, with what goes in and comes out. */
 struct operation {
@@ -168,13 +168,19 @@ struct operation {
     void *operand_values[MOST_OPERANDS], *result_values[MOST_RESULTS]; /* on the host, if asked */
     qn_node *leaves[MOST_OPERANDS], *roots[MOST_RESULTS];
     size_t n_operands, n_results;
+    qn_node *input; /* what is no tensor, so that nothing is computed once for all runs; or NULL */
+    float *input_values;
     qn_plan *plan;
 };
 
-/* Leaves with normal numbers, with numbers that rise from -1 to 1 again and again (made in less
+/* The input, of normal numbers. */
+qn_node *operation_input(struct operation *operation, qn_shape shape);
+
+/* Leaves with normal numbers, with uniform ones between -bound and bound, with numbers that rise from -1 to 1 again and again (made in less
  * time, for operations that do little), with one number, with whole numbers below `below`, with one
  * whole number. */
 qn_node *operation_normal(struct operation *operation, qn_shape shape);
+qn_node *operation_uniform(struct operation *operation, qn_shape shape, double bound);
 qn_node *operation_counted(struct operation *operation, size_t count);
 qn_node *operation_filled(struct operation *operation, qn_shape shape, double value);
 qn_node *operation_indices(struct operation *operation, size_t count, size_t below);
@@ -238,6 +244,17 @@ void check_embedding(struct check *, struct operation *, const size_t *s, size_t
 void check_adamw(struct check *, struct operation *, const size_t *s, size_t variant);
 void check_copy(struct check *, struct operation *, const size_t *s, size_t variant);
 void check_add(struct check *, struct operation *, const size_t *s, size_t variant);
+
+/* Recurrent layers. */
+void build_rnn(struct operation *operation, const size_t *s, size_t variant);
+void build_lstm(struct operation *operation, const size_t *s, size_t variant);
+void build_gru(struct operation *operation, const size_t *s, size_t variant);
+void check_rnn(struct check *check, struct operation *operation, const size_t *s, size_t variant);
+void check_lstm(struct check *check, struct operation *operation, const size_t *s, size_t variant);
+void check_gru(struct check *check, struct operation *operation, const size_t *s, size_t variant);
+double amount_rnn(const size_t *s, size_t variant);
+double amount_lstm(const size_t *s, size_t variant);
+double amount_gru(const size_t *s, size_t variant);
 
 extern const struct qn_adamw bench_adamw; /* the constants of the adamw rows */
 extern const double bench_dropout;        /* the chance of the dropout rows */

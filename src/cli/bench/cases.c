@@ -219,6 +219,9 @@ const struct kind kinds[] = {
     {"attention", "attention", 4, BOTH, FLOPS, build_attention, check_attention, cost_attention},
     {"attention", "attention_decode", 4, ONE, BYTES, build_attention_decode,
         check_attention_decode, cost_attention_decode},
+    {"rnn", "rnn", 4, BOTH, FLOPS, build_rnn, check_rnn, amount_rnn},
+    {"rnn", "lstm", 4, BOTH, FLOPS, build_lstm, check_lstm, amount_lstm},
+    {"rnn", "gru", 4, BOTH, FLOPS, build_gru, check_gru, amount_gru},
 };
 
 static const struct {
@@ -263,6 +266,12 @@ static const struct {
     {"attention", 2, {12, 4, 64, 32}},
     {"attention_decode", 1, {1, 12, 1024, 64}},
     {"attention_decode", 1, {1, 12, 16384, 64}},
+    {"rnn", 2, {2, 512, 64, 32}}, /* layers, units, length, batch */
+    {"rnn", 2, {1, 128, 100, 128}},
+    {"lstm", 2, {2, 512, 64, 32}},
+    {"lstm", 2, {1, 128, 100, 128}},
+    {"gru", 2, {2, 512, 64, 32}},
+    {"gru", 2, {1, 128, 100, 128}},
 };
 
 /* clang-format on */
@@ -322,6 +331,8 @@ static bool has_shape(const char *group, const size_t *sizes, size_t count)
         return train_has_shape(sizes, count);
     if (strcmp(group, "generate") == 0)
         return generate_has_shape(sizes, count);
+    if (strcmp(group, "rnn") == 0 && sizes[0] > MOST_LAYERS)
+        return false;
     for (size_t k = 0; k < n_kinds; k++)
         if (fits(&kinds[k], group, count))
             return true;

@@ -60,6 +60,24 @@ qn_node *operation_normal(struct operation *operation, qn_shape shape)
     return write_operand(operation, is_good ? leaf : NULL, values);
 }
 
+qn_node *operation_uniform(struct operation *operation, qn_shape shape, double bound)
+{
+    qn_node *leaf = add_operand(operation, QN_F32, shape);
+    uint64_t seed = operation->n_operands;
+    bool is_good = leaf && qn_fill_uniform(last_operand(operation), -bound, bound, seed) == QN_OK;
+    return is_good ? leaf : NULL;
+}
+
+qn_node *operation_input(struct operation *operation, qn_shape shape)
+{
+    size_t count = qn_shape_count(shape);
+    float *values = malloc(count * sizeof *values);
+    operation->input_values = values;
+    if (!values || !repeat_normal(operation, values, count))
+        return NULL;
+    return operation->input = qn_input(operation->graph, "input", QN_F32, shape);
+}
+
 qn_node *operation_counted(struct operation *operation, size_t count)
 {
     qn_node *leaf = add_operand(operation, QN_F32, QN_SHAPE(count));
@@ -154,6 +172,7 @@ void operation_free(struct operation *operation)
         free(operation->operand_values[i]);
     for (size_t i = 0; i < MOST_RESULTS; i++)
         free(operation->result_values[i]);
+    free(operation->input_values);
     qn_plan_free(operation->plan);
     qn_graph_free(operation->graph);
     for (size_t i = 0; i < MOST_RESULTS; i++)
@@ -222,6 +241,8 @@ static void time_operation(struct bench *bench, struct row *row, double seconds)
     row->kind->build(&operation, row->sizes, row->variant);
     operation.plan = qn_plan_new(operation.graph, operation.roots, operation.n_results);
     bool is_good = operation.plan;
+    if (is_good && operation.input)
+        is_good = qn_set(operation.plan, operation.input, operation.input_values) == QN_OK;
     if (is_good && is_first)
         is_good = is_right(&operation, row) && hash_results(&operation, &row->bits);
     if (!is_good ||

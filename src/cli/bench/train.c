@@ -77,10 +77,10 @@ struct lesson {
 static bool lesson_set(struct lesson *lesson, qn_context *qn, const struct recipe *recipe)
 {
     struct settings settings = settings_of(recipe);
-    struct qn_gpt_config config = learner_config(&settings, recipe->vocabulary, -1);
-    qn_gpt *gpt = qn_gpt_new(qn, &config);
-    if (!gpt || learner_make(&lesson->learner, qn, gpt, &settings, false) != QN_OK ||
-        qn_gpt_initialise(gpt, settings.seed) != QN_OK)
+    struct qn_lm_config config = learner_config(&settings, recipe->vocabulary, -1);
+    qn_lm *lm = qn_lm_new(qn, &config);
+    if (!lm || learner_make(&lesson->learner, qn, lm, &settings, false) != QN_OK ||
+        qn_lm_initialise(lm, settings.seed) != QN_OK)
         return false;
     size_t count = recipe->batch * recipe->context;
     make_tokens(lesson->learner.input_ids, 0, count, recipe->vocabulary);
@@ -156,10 +156,10 @@ static bool take_steps(struct lesson *lesson, struct row *row, double seconds)
 static double flops_of_step(const struct recipe *recipe)
 {
     struct settings settings = settings_of(recipe);
-    struct qn_gpt_config config = learner_config(&settings, recipe->vocabulary, -1);
+    struct qn_lm_config config = learner_config(&settings, recipe->vocabulary, -1);
     double tokens = (double)(recipe->batch * recipe->context);
     double parameters =
-        (double)qn_gpt_config_parameters(&config) - (double)(recipe->context * recipe->width);
+        (double)qn_lm_config_parameters(&config) - (double)(recipe->context * recipe->width);
     return tokens * (6 * parameters +
                      12 * (double)(recipe->layers * recipe->width) * (double)recipe->context);
 }
@@ -291,13 +291,13 @@ static bool is_likeliest(const struct text *text, const float *logits, size_t vo
     return true;
 }
 
-static bool check_text(qn_gpt *gpt, qn_context *qn, const struct text *text, struct row *row)
+static bool check_text(qn_lm *lm, qn_context *qn, const struct text *text, struct row *row)
 {
-    size_t count = text->prompt + DRAWN, vocabulary = qn_gpt_config(gpt)->vocab_size;
+    size_t count = text->prompt + DRAWN, vocabulary = qn_lm_config(lm)->vocab_size;
     float *values = malloc(count * vocabulary * sizeof *values);
     qn_graph *graph = qn_graph_new(qn);
     qn_node *tokens = qn_input(graph, "tokens", QN_I32, QN_SHAPE(1, count));
-    qn_node *logits = qn_gpt_logits(gpt, tokens, (struct qn_gpt_forward){0});
+    qn_node *logits = qn_lm_logits(lm, tokens, (struct qn_lm_forward){0});
     qn_plan *plan = qn_plan_new(graph, &logits, 1);
     bool is_good = values && plan && qn_set(plan, tokens, text->tokens) == QN_OK &&
                    qn_run(plan) == QN_OK && qn_get(plan, logits, values) == QN_OK &&
@@ -309,14 +309,14 @@ static bool check_text(qn_gpt *gpt, qn_context *qn, const struct text *text, str
 }
 
 /* The first text warms up and, in the first round, is checked. */
-static bool sample_texts(qn_context *qn, qn_gpt *gpt, qn_generator *generator, struct row *row,
+static bool sample_texts(qn_context *qn, qn_lm *lm, qn_generator *generator, struct row *row,
                          double seconds)
 {
     struct text text = {.prompt = row->prompt};
     make_tokens(text.tokens, 0, text.prompt, recipes[0].vocabulary);
     if (draw(generator, &text) < 0)
         return false;
-    if (row->timing.rounds == 0 && !check_text(gpt, qn, &text, row))
+    if (row->timing.rounds == 0 && !check_text(lm, qn, &text, row))
         return false;
     for (double sampled = 0; timing_wants_more(&row->timing, sampled, seconds);) {
         double found = draw(generator, &text);
@@ -329,10 +329,10 @@ static bool sample_texts(qn_context *qn, qn_gpt *gpt, qn_generator *generator, s
 
 /* Weights with which every part of the model moves the likeliest token; those that training begins with are so small that a
  * model says much the same without attention. */
-static bool make_lively(qn_gpt *gpt)
+static bool make_lively(qn_lm *lm)
 {
-    qn_store *parameters = qn_gpt_parameters(gpt);
-    bool is_good = qn_gpt_initialise(gpt, 1337) == QN_OK;
+    qn_store *parameters = qn_lm_parameters(lm);
+    bool is_good = qn_lm_initialise(lm, 1337) == QN_OK;
     for (size_t i = 0; is_good && i < qn_store_count(parameters); i++) {
         qn_tensor *tensor = qn_store_tensor(parameters, i);
         if (qn_tensor_shape(tensor).rank == 2)
@@ -345,14 +345,14 @@ static void time_generation(struct bench *bench, struct row *row, double seconds
 {
     struct settings settings = settings_of(&recipes[0]);
     settings.context = POSITIONS;
-    struct qn_gpt_config config = learner_config(&settings, recipes[0].vocabulary, -1);
-    qn_gpt *gpt = qn_gpt_new(bench->qn, &config);
-    bool is_good = gpt && make_lively(gpt);
-    qn_generator *generator = is_good ? qn_generator_new(gpt, (struct qn_generation){0}) : NULL;
-    if (!generator || !sample_texts(bench->qn, gpt, generator, row, seconds))
+    struct qn_lm_config config = learner_config(&settings, recipes[0].vocabulary, -1);
+    qn_lm *lm = qn_lm_new(bench->qn, &config);
+    bool is_good = lm && make_lively(lm);
+    qn_generator *generator = is_good ? qn_generator_new(lm, (struct qn_generation){0}) : NULL;
+    if (!generator || !sample_texts(bench->qn, lm, generator, row, seconds))
         row_void(row, "%s", qn_error(bench->qn));
     qn_generator_free(generator);
-    qn_gpt_free(gpt);
+    qn_lm_free(lm);
 }
 
 static bool bench_context(struct bench *bench, size_t prompt)
