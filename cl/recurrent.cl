@@ -326,6 +326,8 @@ inline void finish_step(const struct sequences *s, int step, uint b, uint unit, 
 
 #endif
 
+#define UNROLLED(i, count) _Pragma("unroll") for (uint i = 0; i < count; i++)
+
 #if DEVICE_CPU
 
 /* ---- A CPU: a work-item has some rows and some panels of units ----
@@ -369,7 +371,6 @@ kernel void recurrent_pack(global float *packed, global const T *weight, uint un
 }
 
 /* sums[r][v] += sum over k of rows[r][k] panel[k][v], for ROWS of the rows, which are a constant. */
-#define UNROLLED(i, count) _Pragma("unroll") for (uint i = 0; i < count; i++)
 /* The operand with fewer vectors stays in registers, the other one comes vector by vector. */
 #if BLOCK > VECTORS
 #define MULTIPLY_ONE(ROWS)                                                                         \
@@ -510,10 +511,7 @@ kernel __attribute__((reqd_work_group_size(SIDE * SIDE, 1, 1))) void recurrent_g
     for (uint tile = get_group_id(0); tile < row_tiles * unit_tiles; tile += get_num_groups(0)) {
         uint row = tile / unit_tiles * TILE, first_unit = tile % unit_tiles * TILE;
         float sums[EACH][EACH][SUMS];
-        for (uint i = 0; i < EACH; i++)
-            for (uint j = 0; j < EACH; j++)
-                for (uint g = 0; g < SUMS; g++)
-                    sums[i][j][g] = 0.0f;
+        UNROLLED(i, EACH) UNROLLED(j, EACH) UNROLLED(g, SUMS) sums[i][j][g] = 0.0f;
         for (uint k_begin = 0; k_begin < depth; k_begin += DEPTH) {
             for (uint e = me; e < TILE * DEPTH; e += SIDE * SIDE) {
                 uint b = min(row + e / DEPTH, batch - 1), k = k_begin + e % DEPTH;
@@ -546,27 +544,27 @@ kernel __attribute__((reqd_work_group_size(SIDE * SIDE, 1, 1))) void recurrent_g
             }
             barrier(CLK_LOCAL_MEM_FENCE);
             for (uint k = 0; k < DEPTH; k++)
-                for (uint i = 0; i < EACH; i++) {
+                UNROLLED(i, EACH)
+                {
                     float number = rows[(y_of_me + i * SIDE) * PITCH + k];
-                    for (uint j = 0; j < EACH; j++)
-                        for (uint g = 0; g < SUMS; g++)
-                            sums[i][j][g] =
-                                fma(number, u[(g * TILE + x_of_me + j * SIDE) * PITCH + k],
-                                    sums[i][j][g]);
+                    UNROLLED(j, EACH)
+                    UNROLLED(g, SUMS) sums[i][j][g] =
+                        fma(number, u[(g * TILE + x_of_me + j * SIDE) * PITCH + k], sums[i][j][g]);
                 }
             barrier(CLK_LOCAL_MEM_FENCE);
         }
-        for (uint i = 0; i < EACH; i++)
-            for (uint j = 0; j < EACH; j++) {
-                uint b = row + y_of_me + i * SIDE, unit = first_unit + x_of_me + j * SIDE;
-                if (b >= batch || unit >= units)
-                    continue;
+        UNROLLED(i, EACH)
+        UNROLLED(j, EACH)
+        {
+            uint b = row + y_of_me + i * SIDE, unit = first_unit + x_of_me + j * SIDE;
+            if (b >= batch || unit >= units)
+                continue;
 #if BACKWARD
-                finish_step(s, step, b, unit, sums[i][j][0]);
+            finish_step(s, step, b, unit, sums[i][j][0]);
 #else
-                finish_step(s, step, b, unit, sums[i][j]);
+            finish_step(s, step, b, unit, sums[i][j]);
 #endif
-            }
+        }
     }
 }
 

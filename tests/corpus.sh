@@ -86,4 +86,31 @@ check "a prompt that is not UTF-8" says 'the prompt: byte 0xE9 at offset 1 (line
 echo 1 >short
 check "too little to evaluate" says 'found 2 (in 2 bytes): give more text' evaluate run --data short
 check "a file instead of a model" says 'latin is a file: expected a model' generate latin
+
+seq 400 >text
+"$quern" tokenize train --quiet --data text --out learnt --split mark --byte-fallback --vocab 300
+"$quern" tokenize encode learnt --quiet --data text --out tokens
+# shellcheck disable=SC2086
+check "a file of tokens" "$quern" train gpt --data tokens --out mapped --tokenizer learnt $tiny
+# shellcheck disable=SC2086
+check "is trained on as its text is" sh -c "'$quern' train gpt --data text --valid text --out plain --tokenizer learnt $tiny &&
+    '$quern' train gpt --data tokens --valid tokens --out mapped2 --tokenizer learnt $tiny &&
+    cmp plain/model.safetensors mapped2/model.safetensors"
+check "is evaluated on, too" sh -c "test \"\$('$quern' evaluate mapped --json --data tokens)\" = \"\$('$quern' evaluate mapped --json --data text)\""
+check "inspect says what it holds" sh -c "'$quern' inspect tokens | grep -q 'of 1 documents (files), 1.49 kB of text'"
+check "and goes on" "$quern" train gpt --out mapped --resume --quiet --steps 3
+check "of another tokenizer" refuses 'tokens was made by another tokenizer' --data tokens --tokenizer byte
+check "without its tokenizer" refuses 'a file of tokens; name the tokenizer that made it' --data tokens
+check "and another" refuses 'tokens is a file of tokens: it cannot be joined' --data tokens text --tokenizer learnt
+check "too few tokens" refuses '--valid-fraction 0.0001 leaves' --data tokens --tokenizer learnt --valid-fraction 0.0001
+head -c 300 tokens >cut
+check "a file of tokens that is cut" refuses 'cut: cut' --data cut --tokenizer learnt
+"$quern" tokenize encode learnt --quiet --data text --out tokens --end '<eos>'
+check "a file of tokens that was edited" says 'of other contents' train gpt --out mapped --resume --steps 4
+for kind in word bpe; do
+    # shellcheck disable=SC2086
+    check "$kind, learnt from the data" "$quern" train gpt --data text --out "$kind" --tokenizer $kind $tiny
+    check "generates" "$quern" generate "$kind" --quiet --tokens 5
+    check "goes on" "$quern" train gpt --out "$kind" --resume --quiet --steps 3
+done
 done_testing

@@ -647,7 +647,7 @@ check "missing data" small 1 'No such file' train gpt --data missing --out no
 check "empty data" small 1 'empty is empty' train gpt --data empty --out no
 check "data that is too short" small 1 'needs at least' train gpt --data short --out no
 check "a folder as data" small 1 'folder' train gpt --data lying --out no
-check "a missing tokenizer" small 1 '--tokenizer takes char|byte|PATH: ' train gpt --data text --out no --tokenizer nothing-here
+check "a missing tokenizer" small 1 '--tokenizer takes char|byte|word|bpe|PATH: ' train gpt --data text --out no --tokenizer nothing-here
 check "a width that heads do not divide" refuses 2 '--width 130 must be a multiple of --heads 4' \
     train gpt --data text --out no --width 130
 check "heads that cannot share keys" refuses 2 'must be a multiple of --kv-heads 3' train llama --data text --out no --kv-heads 3

@@ -362,7 +362,10 @@ static void test_damaged(void)
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0}}}", "model.merges: missing"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"pre_tokenizer\":"
          "{\"type\":\"Metaspace\"}}",
-         "pre_tokenizer: expected ByteLevel, found \"Metaspace\""},
+         "model.unk_token: expected a token of the vocabulary, or byte_fallback"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"pre_tokenizer\":"
+         "{\"type\":\"Whitespace\"}}",
+         "pre_tokenizer: expected ByteLevel or Metaspace, found \"Whitespace\""},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"pre_tokenizer\":"
          "{\"type\":\"ByteLevel\",\"add_prefix_space\":true}}",
          "add_prefix_space: only false"},
@@ -370,9 +373,9 @@ static void test_damaged(void)
          "{\"type\":\"ByteLevel\",\"add_prefix_space\":false}}",
          "no token for the byte 0x00"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"normalizer\":"
-         "{\"type\":\"NFC\"},\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":"
+         "{\"type\":\"Prepend\"},\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":"
          "false}}",
-         "normalizer: expected null, found \"NFC\""},
+         "normalizer: number 0, string \"Prepend\", is not supported"},
         {CHAR_FILE("{\"a\":-1}"), "token \"a\": expected an id from 0"},
         {CHAR_FILE("{\"a\":\"x\"}"),
          "token \"a\": expected an id from 0 to 16777215, found string"},

@@ -41,6 +41,7 @@ sanitized-graph          - graph.t
 sanitized-plans          - plans.t
 sanitized-io             - io.t
 sanitized-text           - text.t
+sanitized-tokenizers     - tokenizers.t
 sanitized-config         - config.t
 sanitized-corpora        - corpora.t
 END

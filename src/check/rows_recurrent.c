@@ -113,6 +113,7 @@ static struct array reference_recurrent(const struct row *row, const struct arra
             reference_recurrent),                                                                  \
             .cases = {__VA_ARGS__}, .options = &with                                               \
     }
+/* The wide ones: units of a row are divided, too, with a command for each step. */
 /* clang-format off */
 static const struct row rows_of_recurrences[] = {
     RECURRENT("rnn", "nnnnn", rnn, 31, "5x3x5 7x5 7x7 7 7", "1x1x3 3x3 3x3 3 3", "3x17x9 37x9 37x37 37 37"),
@@ -122,11 +123,13 @@ static const struct row rows_of_recurrences[] = {
     RECURRENT("rnn_relu", "kkkkk", relu, 31, "5x3x5 7x5 7x7 7 7", "3x9x9 37x9 37x37 37 37"),
     RECURRENT("rnn_relu_reverse", "kkkkk", relu_back, 31, "5x3x5 7x5 7x7 7 7"),
     RECURRENT("lstm", "nnnnn", lstm, 31, "5x3x5 28x5 28x7 28 28", "1x1x1 4x1 4x1 4 4", "3x17x9 148x9 148x37 148 148", "2x40x5 68x5 68x17 68 68"),
+    RECURRENT("lstm_wide", "nnnnn", lstm, 1, "3x2x5 1200x5 1200x300 1200 1200"),
     RECURRENT("lstm_state", "nnnnnnn", lstm, 127, "5x3x5 28x5 28x7 28 28 3x7 3x7", "1x2x5 28x5 28x7 28 28 2x7 2x7"),
     RECURRENT("lstm_lengths", "nnnnnnnt", lstm, 127, "6x5x5 28x5 28x7 28 28 5x7 5x7 5"),
     RECURRENT("lstm_reverse", "nnnnn", lstm_back, 31, "5x3x5 28x5 28x7 28 28"),
     RECURRENT("lstm_reverse_lengths", "nnnnnnnt", lstm_back, 127, "6x5x5 28x5 28x7 28 28 5x7 5x7 5", "4x7x3 36x3 36x9 36 36 7x9 7x9 7"),
     RECURRENT("gru", "nnnnn", gru, 31, "5x3x5 21x5 21x7 21 21", "1x1x1 3x1 3x1 3 3", "3x17x9 111x9 111x37 111 111", "2x40x5 51x5 51x17 51 51"),
+    RECURRENT("gru_wide", "nnnnn", gru, 1, "3x2x5 900x5 900x300 900 900"),
     RECURRENT("gru_state", "nnnnnn", gru, 63, "5x3x5 21x5 21x7 21 21 3x7", "1x2x5 21x5 21x7 21 21 2x7"),
     RECURRENT("gru_lengths", "nnnnnnt", gru, 63, "6x5x5 21x5 21x7 21 21 5x7 5"),
     RECURRENT("gru_reverse", "nnnnn", gru_back, 31, "5x3x5 21x5 21x7 21 21"),

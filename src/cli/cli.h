@@ -61,6 +61,9 @@ int command_evaluate(const struct options *options);
 int command_diff(const struct options *options);
 int command_inspect(const struct options *options);
 int command_score(const struct options *options);
+int command_tokenize_train(const struct options *options);
+int command_tokenize_encode(const struct options *options);
+int command_tokenize_decode(const struct options *options);
 int command_bench(const struct options *options);
 int command_bench_compare(const struct options *options);
 

@@ -163,7 +163,7 @@ static const char *const generate_examples[] = {
 
 static const struct option evaluate_options[] = {
     {OPTION_STRING, 0, "data", "FILE", .required = true, .help =
-        "plain UTF-8 text; all of it is measured"},
+        "plain UTF-8 text, or a file of `quern tokenize encode`; all of it is measured"},
     {OPTION_FLAG, 0, "json", .help =
         "print JSON with the keys loss, perplexity, bits_per_byte, accuracy and tokens; null is "
         "what is not finite"},
@@ -255,6 +255,70 @@ static const char *const diff_examples[] = {
     "quern diff Portable Intel", "two drivers",
     "quern diff , ,caps=class=gpu:subgroups=0", "kernels for CPUs and those for GPUs, on the default device",
     "quern diff , ,cl=edited --dtype bf16", "kernels of a folder and the built-in ones",
+    NULL,
+};
+
+static const struct option tokenize_train_options[] = {
+    HEADING("Text"),
+    {OPTION_STRINGS, 0, "data", "FILE...", .required = true, .help =
+        "UTF-8 text to learn from; of several files, one tokenizer for all of them; - is standard input"},
+    {OPTION_STRINGS, 0, "clean", "STEP...", .help =
+        "what is done to text before it is split, now and whenever it is encoded, in this order: nfc, nfkc, lowercase, "
+        "accents (removed), controls (removed), spaces (runs of white space become one)"},
+
+    HEADING("Tokenizer"),
+    {OPTION_STRING, 'o', "out", "DIR|FILE.json", .required = true, .help =
+        "folder for tokenizer.json and tokenizer_config.json, or a file, in Hugging Face's form"},
+    {OPTION_STRING, 0, "kind", "bpe|word|char|byte", "bpe", .help =
+        "byte pair encoding, whole words, single characters, or plain bytes"},
+    {OPTION_STRING, 0, "split", "pattern|mark|punctuation|space", .help =
+        "how text is split into words: of bpe by GPT-2's pattern, into bytes (the default), or before spaces, which are marked as in "
+        "SentencePiece, into characters; of word at white space and punctuation (the default), or at white space"},
+    {OPTION_SIZE, 0, "vocab", "N", "8000", 1, 1 << 24, .help =
+        "tokens in all at most; bpe and word"},
+    {OPTION_SIZE, 0, "merges", "N", NULL, 1, 1 << 24, .help =
+        "merges of byte pairs at most, instead of --vocab or besides it"},
+    {OPTION_SIZE, 0, "min-frequency", "N", "2", 1, MOST_WHOLE, .help =
+        "how often a word or a pair must occur (default of char: 1)"},
+    {OPTION_STRINGS, 0, "special", "NAME...", .help =
+        "special tokens, whose ids come first; <unk> stands for what is unknown (default: <|endoftext|> of GPT-2's pattern, "
+        "<unk> <pad> <bos> <eos> of mark and of words, none of others)"},
+    {OPTION_FLAG, 0, "byte-fallback", .help = "of --split mark: unknown characters become tokens of their bytes, not <unk>"},
+    {OPTION_FLAG, 'q', "quiet", .help = "print errors only"},
+};
+
+static const char *const tokenize_train_examples[] = {
+    "quern tokenize train --data train.en train.de --out joint --split mark --merges 6000", "one vocabulary for both sides of a translation",
+    "quern tokenize train --data text.txt --out words --kind word --vocab 20k --clean nfkc lowercase", "whole words in small letters",
+    "quern train gpt --data text.txt --out run --tokenizer joint", "a model with it",
+    NULL,
+};
+
+static const struct option tokenize_encode_options[] = {
+    {OPTION_STRINGS, 0, "data", "FILE...", .help = "UTF-8 text (default: standard input)"},
+    {OPTION_STRING, 'o', "out", "FILE", .help =
+        "write a file of tokens, which `quern train --data` takes and which may be larger than memory (default: a line of ids for "
+        "each line, on stdout)"},
+    {OPTION_STRING, 0, "documents", "file|line|paragraph", "file", .help =
+        "what a document is in --out: each file, each line, or what empty lines separate"},
+    {OPTION_STRING, 0, "end", "NAME", .help = "put this special token behind each document, or line"},
+    {OPTION_FLAG, 'q', "quiet", .help = "print errors only"},
+};
+
+static const char *const tokenize_encode_examples[] = {
+    "quern tokenize encode joint <test.en", "ids, a line for each line",
+    "quern tokenize encode joint --data *.txt --out text.tokens", "a file to train on, each text a document",
+    NULL,
+};
+
+static const struct option tokenize_decode_options[] = {
+    {OPTION_STRINGS, 0, "data", "FILE...", .help =
+        "lines of ids, or files of tokens (default: standard input, lines)"},
+};
+
+static const char *const tokenize_decode_examples[] = {
+    "echo 12 7 1024 | quern tokenize decode joint", "the text of ids",
+    "quern tokenize decode joint --data text.tokens", "the text of a file of tokens",
     NULL,
 };
 
@@ -391,6 +455,28 @@ const struct command commands[] = {
         "default one; keys are caps, as QUERN_CAPS has it with colons for commas; cl, as QUERN_CL_DIR; gemm=own|clblast; and "
         "variant, a name that `quern diff` prints.  The exit status is 1 if there is a difference.",
         diff_options, LENGTH(diff_options), command_diff, diff_examples, NULL,
+    },
+    {
+        "tokenize train", NULL, NULL,
+        "learn a tokenizer from text",
+        "Learns a vocabulary from text, by byte pair encoding, words or characters, and writes it as a tokenizer.json by which "
+        "Hugging Face's tokenizers gives the same ids.  The text is read piece by piece and need not fit into memory.  The same text "
+        "and options give the same file.",
+        tokenize_train_options, LENGTH(tokenize_train_options), command_tokenize_train, tokenize_train_examples, NULL,
+    },
+    {
+        "tokenize encode", NULL, "DIR",
+        "make ids of text",
+        "Prints a line of ids for each line of text, or writes a file of tokens that is mapped when it is read.  Special tokens in the "
+        "text become their ids.  DIR is the folder of a tokenizer or of a model, or a tokenizer.json.",
+        tokenize_encode_options, LENGTH(tokenize_encode_options), command_tokenize_encode, tokenize_encode_examples, NULL,
+    },
+    {
+        "tokenize decode", NULL, "DIR",
+        "make text of ids",
+        "Prints the text of lines of ids, or of files of tokens that the same tokenizer made: with line ends behind lines, empty lines "
+        "between paragraphs, and nothing between files.  What cleaning changed, and white space around words, does not come back.",
+        tokenize_decode_options, LENGTH(tokenize_decode_options), command_tokenize_decode, tokenize_decode_examples, NULL,
     },
     {
         "bench", NULL, "[GROUP]...",

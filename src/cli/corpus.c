@@ -10,6 +10,7 @@
 struct text {
     char *bytes;
     size_t count;
+    qn_tokens *tokens; /* a file of tokens instead of a text */
     struct source *sources;
     size_t n_sources;
 };
@@ -19,6 +20,7 @@ static void text_release(struct text *text)
     for (size_t i = 0; i < text->n_sources; i++)
         free(text->sources[i].path);
     free(text->sources);
+    qn_tokens_close(text->tokens);
     free(text->bytes);
     *text = (struct text){0};
 }
@@ -39,6 +41,29 @@ static char *absolute_path(const char *path)
     return absolute ? absolute : strdup(path);
 }
 
+static int add_source(struct text *text, const char *path, size_t bytes, uint64_t hash,
+                      const struct options *options)
+{
+    struct source *source = &text->sources[text->n_sources++];
+    *source = (struct source){absolute_path(path), bytes, hash};
+    json_t *name = source->path ? json_string(source->path) : NULL;
+    bool is_utf8 = name != NULL;
+    json_decref(name);
+    return is_utf8 ? EXIT_SUCCESS
+                   : failure(options, "%s: the names of data files must be UTF-8", path);
+}
+
+/* What it holds is checked when its tokenizer is known. */
+static int open_tokens(struct text *text, const char *path, const struct options *options,
+                       qn_context *qn)
+{
+    text->tokens = qn_tokens_open(qn, path);
+    if (!text->tokens)
+        return failure(options, "%s", qn_error(qn));
+    return add_source(text, path, qn_tokens_bytes(text->tokens), qn_tokens_hash(text->tokens),
+                      options);
+}
+
 /* `cure` ends the message of a file that cannot be read. */
 static int append_file(struct text *text, const char *path, const char *cure,
                        const struct options *options, qn_context *qn)
@@ -47,14 +72,10 @@ static int append_file(struct text *text, const char *path, const char *cure,
     char *bytes = qn_text_read(qn, &path, 1, &count);
     if (!bytes)
         return failure(options, "%s%s", qn_error(qn), cure);
-    struct source *source = &text->sources[text->n_sources++];
-    *source = (struct source){absolute_path(path), count, hash_bytes(bytes, count)};
-    json_t *name = source->path ? json_string(source->path) : NULL;
-    bool is_utf8 = name != NULL;
-    json_decref(name);
-    if (!is_utf8) {
+    int status = add_source(text, path, count, hash_bytes(bytes, count), options);
+    if (status != EXIT_SUCCESS) {
         free(bytes);
-        return failure(options, "%s: the names of data files must be UTF-8", path);
+        return status;
     }
     if (!text->bytes) {
         text->bytes = bytes;
@@ -78,8 +99,15 @@ static int read_files(struct text *text, const char *const *paths, size_t count,
     if (!text->sources)
         return failure(options, "out of memory");
     int status = EXIT_SUCCESS;
-    for (size_t i = 0; i < count && status == EXIT_SUCCESS; i++)
-        status = append_file(text, paths[i], cure, options, qn);
+    for (size_t i = 0; i < count && status == EXIT_SUCCESS; i++) {
+        bool is_tokens = qn_is_tokens(paths[i]);
+        if (is_tokens && count > 1)
+            status = failure(options, "%s is a file of tokens: it cannot be joined with others",
+                             paths[i]);
+        else
+            status = is_tokens ? open_tokens(text, paths[i], options, qn)
+                               : append_file(text, paths[i], cure, options, qn);
+    }
     return status;
 }
 
@@ -173,6 +201,11 @@ static int check_text(const struct text *text, const qn_tokenizer *tokenizer, bo
                       const struct options *options, qn_context *qn)
 {
     const char *kind = tokenizer ? qn_tokenizer_kind(tokenizer) : "char", *bytes = text->bytes;
+    if (text->tokens)
+        return tokenizer && qn_tokens_check(text->tokens, tokenizer) == QN_OK
+                   ? EXIT_SUCCESS
+                   : failure(options, "%s; name the tokenizer that made it: --tokenizer PATH",
+                             tokenizer ? qn_error(qn) : "--data is a file of tokens");
     if (strcmp(kind, "byte") == 0)
         return EXIT_SUCCESS;
     for (size_t i = 0; i < text->n_sources; i++) {
@@ -186,43 +219,88 @@ static int check_text(const struct text *text, const qn_tokenizer *tokenizer, bo
     return EXIT_SUCCESS;
 }
 
+const char *const *usual_specials(enum qn_splitting splitting, size_t *count)
+{
+    static const char *const end_of_text[] = {"<|endoftext|>"};
+    static const char *const usual[] = {"<unk>", "<pad>", "<bos>", "<eos>"};
+    bool is_gpt2 = splitting == QN_SPLIT_PATTERN;
+    *count = splitting == QN_SPLIT_CHARACTERS ? 0 : is_gpt2 ? 1 : sizeof usual / sizeof *usual;
+    return is_gpt2 ? end_of_text : usual;
+}
+
+/* Of --tokenizer bpe and word: learnt from the data. */
+static qn_tokenizer *learn_tokenizer(const struct text *data, enum qn_splitting splitting,
+                                     qn_context *qn)
+{
+    struct qn_vocabulary vocabulary = {
+        .splitting = splitting, .size = USUAL_VOCABULARY, .min_frequency = USUAL_MIN_FREQUENCY};
+    vocabulary.specials = usual_specials(splitting, &vocabulary.n_specials);
+    qn_word_counter *counter = qn_word_counter_new(qn, &vocabulary);
+    qn_tokenizer *tokenizer = NULL;
+    if (counter && qn_word_counter_add(counter, "the data", data->bytes, data->count) == QN_OK)
+        tokenizer = qn_word_counter_finish(counter);
+    qn_word_counter_free(counter);
+    return tokenizer;
+}
+
+/* Tokenizers that are made of the data, once it is checked. */
+static qn_tokenizer *make_from_data(const char *named, const struct text *data,
+                                    const struct text *valid, qn_context *qn)
+{
+    if (strcmp(named, "char") == 0)
+        return char_tokenizer(data, valid, qn);
+    bool has_words = strcmp(named, "word") == 0;
+    return learn_tokenizer(data, has_words ? QN_SPLIT_PUNCTUATION : QN_SPLIT_PATTERN, qn);
+}
+
 /* `folder`: as for corpus_read(). */
 static int make_tokenizer(struct corpus *corpus, const struct run *run, const struct text *data,
                           const struct text *valid, const struct options *options, qn_context *qn,
                           const char *folder)
 {
     const char *named = folder ? folder : run->settings.tokenizer;
-    bool is_new = run->document == NULL, is_char = !folder && strcmp(named, "char") == 0;
+    bool is_new = run->document == NULL;
+    bool is_made = !folder && (strcmp(named, "char") == 0 || strcmp(named, "word") == 0 ||
+                               strcmp(named, "bpe") == 0);
     if (!folder && strcmp(named, "byte") == 0)
         corpus->tokenizer = qn_tokenizer_byte(qn);
-    else if (!is_char)
+    else if (!is_made)
         corpus->tokenizer = qn_tokenizer_load(qn, named);
-    if (!corpus->tokenizer && !is_char)
+    if (!corpus->tokenizer && !is_made)
         return failure(options, "%s%s",
-                       folder ? "" : "--tokenizer takes char|byte|PATH: ", qn_error(qn));
+                       folder ? "" : "--tokenizer takes char|byte|word|bpe|PATH: ", qn_error(qn));
     int status = check_text(data, corpus->tokenizer, is_new, options, qn);
     if (status == EXIT_SUCCESS)
         status = check_text(valid, corpus->tokenizer, is_new, options, qn);
-    if (status != EXIT_SUCCESS || !is_char)
+    if (status != EXIT_SUCCESS || !is_made)
         return status;
-    corpus->tokenizer = char_tokenizer(data, valid, qn);
+    corpus->tokenizer = make_from_data(named, data, valid, qn);
     if (corpus->tokenizer)
         return EXIT_SUCCESS;
     return failure(options, "%s", *qn_error(qn) ? qn_error(qn) : "out of memory");
 }
 
 /* A fraction that leaves no window of bytes, so none of tokens, on one of its sides. */
-static int check_fraction(size_t split, size_t count, const struct settings *settings,
-                          const struct options *options)
+static int check_fraction(size_t split, size_t count, const char *unit,
+                          const struct settings *settings, const struct options *options)
 {
     bool trains = split > settings->context, validates = count - split > settings->context;
     if (count <= settings->context || (trains && validates))
         return EXIT_SUCCESS; /* the fraction is good, or not to blame */
     return failure(options,
-                   "--valid-fraction %g leaves %zu of %zu bytes to train on and %zu to validate, "
+                   "--valid-fraction %g leaves %zu of %zu %s to train on and %zu to validate, "
                    "too few for a context of %" PRIu64 ": choose a %s one%s",
-                   settings->valid_fraction, split, count, count - split, settings->context,
+                   settings->valid_fraction, split, count, unit, count - split, settings->context,
                    trains ? "larger" : "smaller", trains ? ", or 0" : "");
+}
+
+/* `from`: in bytes, or of a file in tokens. */
+static qn_dataset *make_dataset(const struct corpus *corpus, const char *name,
+                                const struct text *text, size_t from, size_t count, size_t context)
+{
+    return text->tokens
+               ? qn_dataset_mapped(text->tokens, from, count, context)
+               : qn_dataset_new(corpus->tokenizer, name, text->bytes + from, count, context);
 }
 
 static int make_datasets(struct corpus *corpus, const struct text *data, const struct text *valid,
@@ -231,12 +309,15 @@ static int make_datasets(struct corpus *corpus, const struct text *data, const s
 {
     size_t context = settings->context;
     const char *data_name = data->n_sources == 1 ? data->sources[0].path : "the data";
-    bool has_file = valid->bytes != NULL;
+    bool has_file = valid->n_sources > 0;
     double fraction = has_file ? 0 : settings->valid_fraction;
-    size_t split = qn_text_split(data->bytes, data->count, fraction);
-    if (fraction > 0 && check_fraction(split, data->count, settings, options) != EXIT_SUCCESS)
+    size_t count = data->tokens ? qn_tokens_count(data->tokens) : data->count;
+    size_t split = data->tokens ? (size_t)((double)count * (1 - fraction))
+                                : qn_text_split(data->bytes, count, fraction);
+    if (fraction > 0 && check_fraction(split, count, data->tokens ? "tokens" : "bytes", settings,
+                                       options) != EXIT_SUCCESS)
         return EXIT_FAILED;
-    corpus->train = qn_dataset_new(corpus->tokenizer, data_name, data->bytes, split, context);
+    corpus->train = make_dataset(corpus, data_name, data, 0, split, context);
     if (!corpus->train)
         return failure(options, "%s", qn_error(qn));
     if (!has_file && fraction == 0)
@@ -244,13 +325,19 @@ static int make_datasets(struct corpus *corpus, const struct text *data, const s
     char held_out[100];
     snprintf(held_out, sizeof held_out, "the part held out for validation (--valid-fraction %g)",
              fraction);
-    if (has_file)
-        corpus->valid = qn_dataset_new(corpus->tokenizer, valid->sources[0].path, valid->bytes,
-                                       valid->count, context);
-    else
-        corpus->valid = qn_dataset_new(corpus->tokenizer, held_out, data->bytes + split,
-                                       data->count - split, context);
+    size_t valid_count = valid->tokens ? qn_tokens_count(valid->tokens) : valid->count;
+    corpus->valid =
+        has_file ? make_dataset(corpus, valid->sources[0].path, valid, 0, valid_count, context)
+                 : make_dataset(corpus, held_out, data, split, count - split, context);
     return corpus->valid ? EXIT_SUCCESS : failure(options, "%s", qn_error(qn));
+}
+
+/* Data sets read their files of tokens as long as they live. */
+static void keep_tokens(struct corpus *corpus, struct text *data, struct text *valid)
+{
+    corpus->train_tokens = data->tokens;
+    corpus->valid_tokens = valid->tokens;
+    data->tokens = valid->tokens = NULL;
 }
 
 /* What was read is what the run is trained on: moves it there. */
@@ -282,6 +369,7 @@ int corpus_read(struct corpus *corpus, struct run *run, const struct options *op
         status = make_datasets(corpus, &data, &valid, &run->settings, options, qn);
     if (status == EXIT_SUCCESS)
         keep_sources(run, &data, &valid);
+    keep_tokens(corpus, &data, &valid);
     text_release(&data);
     text_release(&valid);
     return status;
@@ -291,6 +379,8 @@ void corpus_release(struct corpus *corpus)
 {
     qn_dataset_free(corpus->train);
     qn_dataset_free(corpus->valid);
+    qn_tokens_close(corpus->train_tokens);
+    qn_tokens_close(corpus->valid_tokens);
     qn_tokenizer_free(corpus->tokenizer);
     *corpus = (struct corpus){0};
 }

@@ -89,24 +89,39 @@ static void print_json(const struct measures *measures)
     printf("\"tokens\": %zu}\n", measures->tokens);
 }
 
+/* All of a text, or of a file of tokens, which stays open behind *tokens.  NULL and an error if it
+ * cannot be read. */
+static qn_dataset *read_dataset(const struct model *model, const char *path, qn_tokens **tokens)
+{
+    size_t context = qn_lm_config(model->lm)->n_positions, bytes;
+    if (qn_is_tokens(path)) {
+        *tokens = qn_tokens_open(model->qn, path);
+        return *tokens && qn_tokens_check(*tokens, model->tokenizer) == QN_OK
+                   ? qn_dataset_mapped(*tokens, 0, qn_tokens_count(*tokens), context)
+                   : NULL;
+    }
+    char *text = qn_text_read(model->qn, &path, 1, &bytes);
+    qn_dataset *dataset =
+        text ? qn_dataset_new(model->tokenizer, path, text, bytes, context) : NULL;
+    free(text);
+    return dataset;
+}
+
 static int evaluate_file(const struct model *model, const struct options *options)
 {
-    const char *path = options_string(options, "data");
-    size_t bytes;
-    char *text = qn_text_read(model->qn, &path, 1, &bytes);
-    if (!text)
+    qn_tokens *tokens = NULL;
+    qn_dataset *dataset = read_dataset(model, options_string(options, "data"), &tokens);
+    if (!dataset) {
+        qn_tokens_close(tokens);
         return failure(options, "%s", qn_error(model->qn));
-    qn_dataset *dataset =
-        qn_dataset_new(model->tokenizer, path, text, bytes, qn_lm_config(model->lm)->n_positions);
-    free(text);
-    if (!dataset)
-        return failure(options, "%s", qn_error(model->qn));
+    }
     struct measures measures = {0};
     int status =
         options_count(options, "dump") ? dump_values(model, dataset, options) : EXIT_SUCCESS;
     if (status == EXIT_SUCCESS && !dump_lists(options))
         status = measure(model, dataset, options, &measures);
     qn_dataset_free(dataset);
+    qn_tokens_close(tokens);
     if (status != EXIT_SUCCESS || dump_lists(options))
         return status;
     if (options_flag(options, "json"))

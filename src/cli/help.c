@@ -84,16 +84,57 @@ static void print_usage(const struct command *command, FILE *file)
     fputc('\n', file);
 }
 
+/* Commands whose names begin alike, in one entry of the map. */
+static const struct {
+    const char *word, *summary;
+} groups[] = {{"train", "train a model on text"}, {"tokenize", "learn and use a tokenizer"}};
+enum { GROUPS = sizeof groups / sizeof *groups };
+
+/* The second word of a command of a group; NULL: it is in no such group. */
+static const char *word_in_group(const struct command *command, size_t group)
+{
+    size_t length = strlen(groups[group].word);
+    bool is_in =
+        strncmp(command->name, groups[group].word, length) == 0 && command->name[length] == ' ';
+    return is_in ? command->name + length + 1 : NULL;
+}
+
+static void print_entry(FILE *file, const char *name, const char *operand, const char *summary)
+{
+    char words[64];
+    int length = snprintf(words, sizeof words, "  quern %s%s%s", name, operand ? " " : "",
+                          operand ? operand : "");
+    fputs(words, file);
+    print_wrapped(file, summary, (size_t)length, HELP_COLUMN);
+}
+
+/* The group's entry before the first of its commands; nothing before the others. */
+static void print_group(FILE *file, size_t group, size_t index)
+{
+    if (index > 0 && word_in_group(&commands[index - 1], group))
+        return;
+    char summary[200];
+    size_t used = (size_t)snprintf(summary, sizeof summary, "%s", groups[group].summary);
+    const char *word;
+    for (size_t i = index;
+         i < n_commands && (word = word_in_group(&commands[i], group)) && used < sizeof summary;
+         i++)
+        used += (size_t)snprintf(summary + used, sizeof summary - used, "%s%s",
+                                 i == index ? ": " : ", ", word);
+    print_entry(file, groups[group].word, "...", summary);
+}
+
 void print_map(FILE *file)
 {
     fputs("Quern trains and runs language models on any OpenCL device.\n\n", file);
     for (size_t i = 0; i < n_commands; i++) {
-        char words[64];
-        int length = snprintf(words, sizeof words, "  quern %s%s%s", commands[i].name,
-                              commands[i].operand ? " " : "",
-                              commands[i].operand ? commands[i].operand : "");
-        fputs(words, file);
-        print_wrapped(file, commands[i].summary, (size_t)length, HELP_COLUMN);
+        size_t group = 0;
+        while (group < GROUPS && !word_in_group(&commands[i], group))
+            group++;
+        if (group < GROUPS)
+            print_group(file, group, i);
+        else
+            print_entry(file, commands[i].name, commands[i].operand, commands[i].summary);
     }
     fputs("\nStart with:\n"
           "  quern devices\n"

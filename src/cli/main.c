@@ -70,10 +70,11 @@ static int unknown_command(int count, char *const *words)
     if (n_second) {
         bool asks_help = count > 1 && is_help(words[1]);
         FILE *file = asks_help ? stdout : stderr;
+        const char *noun = strcmp(words[0], "train") == 0 ? "model" : "command";
         if (count < 2 || words[1][0] == '-')
-            fprintf(file, "quern %s: which model?  There are:\n", words[0]);
+            fprintf(file, "quern %s: which %s?  There are:\n", words[0], noun);
         else
-            fprintf(file, "quern %s: no model \"%s\".  There are:\n", words[0], words[1]);
+            fprintf(file, "quern %s: no %s \"%s\".  There are:\n", words[0], noun, words[1]);
         for (size_t i = 0; i < n_second; i++)
             fprintf(file, "  quern %s %s\n", words[0], second_words[i]);
         return asks_help ? EXIT_SUCCESS : EXIT_USAGE;

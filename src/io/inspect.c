@@ -2,6 +2,7 @@
 #include <quern/io.h>
 #include <quern/text.h>
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -123,7 +124,8 @@ static int inspect_tokenizer(qn_context *context, const char *path, FILE *out)
     if (!tokenizer)
         return QN_ERROR_FORMAT;
     size_t vocabulary = qn_tokenizer_vocabulary(tokenizer);
-    fprintf(out, "%s: %s, %zu tokens", path, qn_tokenizer_kind(tokenizer), vocabulary);
+    fprintf(out, "%s: %s, fingerprint %016" PRIx64 ", %zu tokens", path,
+            qn_tokenizer_kind(tokenizer), qn_tokenizer_fingerprint(tokenizer), vocabulary);
     enum { SHOWN = 64 };
     for (size_t id = 0; id < size_min(vocabulary, SHOWN); id++) {
         size_t bytes;
@@ -134,6 +136,23 @@ static int inspect_tokenizer(qn_context *context, const char *path, FILE *out)
     }
     fprintf(out, vocabulary > SHOWN ? " ...\n" : "\n");
     qn_tokenizer_free(tokenizer);
+    return QN_OK;
+}
+
+static int inspect_tokens(qn_context *context, const char *path, FILE *out)
+{
+    static const char *const kinds[] = {[QN_DOCUMENTS_FILES] = "files",
+                                        [QN_DOCUMENTS_LINES] = "lines",
+                                        [QN_DOCUMENTS_PARAGRAPHS] = "paragraphs"};
+    qn_tokens *tokens = qn_tokens_open(context, path);
+    if (!tokens)
+        return QN_ERROR_FORMAT;
+    char bytes[AMOUNT];
+    fprintf(out, "%s: %zu tokens of %zu documents (%s), %s of text, tokenizer %016" PRIx64 "\n",
+            path, qn_tokens_count(tokens), qn_tokens_documents(tokens),
+            kinds[qn_tokens_document_kind(tokens)],
+            amount(bytes, (double)qn_tokens_bytes(tokens), "B"), qn_tokens_fingerprint(tokens));
+    qn_tokens_close(tokens);
     return QN_OK;
 }
 
@@ -180,6 +199,8 @@ static int inspect_file(qn_context *context, const char *path, bool lists, FILE 
     const char *ending = strrchr(path, '.');
     if (ending && strcmp(ending, ".json") == 0)
         return inspect_json(context, path, out);
+    if (qn_is_tokens(path))
+        return inspect_tokens(context, path, out);
     return inspect_safetensors(context, path, lists, out);
 }
 

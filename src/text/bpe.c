@@ -1,26 +1,12 @@
-/* Byte-level byte pair encoding, as GPT-2 does it (Radford et al., 2019; Sennrich et al., 2016).
+/* Byte pair encoding (Sennrich et al., 2016), of bytes as GPT-2 does it or of characters.
  *
- * A pattern splits text into words, so that no token crosses from one to the next.  In a word of
- * bytes, the neighbours whose merge has the lowest rank become one token, the leftmost first, until
- * no neighbours merge.  A heap of candidates over a linked list does that in n log n; what it finds
- * for short words is kept. */
-#define PCRE2_CODE_UNIT_WIDTH 8
-
+ * In a word, the neighbours whose merge has the lowest rank become one token, the leftmost first,
+ * until no neighbours merge.  A heap of candidates over a linked list does that in n log n; what it
+ * finds for short words is kept. */
 #include "text/bpe.h"
 
-#include <pcre2.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* White space as Unicode defines it: PCRE2's \s has U+180E too, which is none since Unicode 6.3. */
-#define SPACE                                                                                      \
-    "\\t-\\r "                                                                                     \
-    "\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
-
-/* GPT-2's pattern; the last but one alternative leaves the last space of several to the word behind
- * it. */
-static const char word_pattern[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" SPACE
-                                   "\\p{L}\\p{N}]+|[" SPACE "]+(?![^" SPACE "])|[" SPACE "]+";
 
 enum {
     CACHED_WORDS = 1 << 16,
@@ -49,23 +35,21 @@ struct symbol { /* of a word that is being merged; the token of the bytes from h
 
 struct bpe {
     qn_context *context;
-    int32_t byte_ids[256];
+    struct bpe_units units;
     struct merge *merges;
     size_t n_merges;
     struct rank_slot *ranks;
     size_t rank_mask;
-
-    pcre2_code *pattern;
-    pcre2_match_data *match;
 
     struct cached_word *cache;
     size_t n_cached;
     char *cached_words;
     struct ids cached_ids;
 
-    struct symbol *symbols; /* room for the longest word so far */
-    size_t symbol_room;
-    uint64_t *heap; /* rank and position of candidates; least first */
+    int32_t *first_ids; /* of the units of a word */
+    struct symbol *symbols;
+    size_t symbol_room; /* bytes of a word that both have room for */
+    uint64_t *heap;     /* rank and position of candidates; least first */
     size_t heap_count, heap_room;
 };
 
@@ -140,28 +124,7 @@ static bool make_ranks(struct bpe *bpe)
 
 /* ---- Making and freeing ---- */
 
-static bool compile_pattern(struct bpe *bpe)
-{
-    int code;
-    PCRE2_SIZE offset;
-    bpe->pattern = pcre2_compile((PCRE2_SPTR)word_pattern, PCRE2_ZERO_TERMINATED,
-                                 PCRE2_UTF | PCRE2_UCP | PCRE2_ANCHORED, &code, &offset, NULL);
-    if (!bpe->pattern) {
-        PCRE2_UCHAR message[200] = "";
-        pcre2_get_error_message(code, message, sizeof message);
-        context_fail(bpe->context, QN_ERROR_INVALID, "PCRE2 does not compile GPT-2's pattern: %s",
-                     (char *)message);
-        return false;
-    }
-    pcre2_jit_compile(bpe->pattern,
-                      PCRE2_JIT_COMPLETE); /* where there is none, it is interpreted */
-    bpe->match = pcre2_match_data_create_from_pattern(bpe->pattern, NULL);
-    if (!bpe->match)
-        context_fail(bpe->context, QN_ERROR_MEMORY, "out of memory");
-    return bpe->match != NULL;
-}
-
-struct bpe *bpe_new(qn_context *context, const int32_t byte_ids[256], struct merge *merges,
+struct bpe *bpe_new(qn_context *context, const struct bpe_units *units, struct merge *merges,
                     size_t count)
 {
     struct bpe *bpe = context_alloc(context, 1, sizeof *bpe);
@@ -170,12 +133,12 @@ struct bpe *bpe_new(qn_context *context, const int32_t byte_ids[256], struct mer
         return NULL;
     }
     bpe->context = context;
-    memcpy(bpe->byte_ids, byte_ids, sizeof bpe->byte_ids);
+    bpe->units = *units;
     bpe->merges = merges;
     bpe->n_merges = count;
     bpe->cache = context_alloc(context, CACHE_SLOTS, sizeof *bpe->cache);
     bpe->cached_words = context_alloc(context, CACHED_WORDS, CACHED_BYTES);
-    if (bpe->cache && bpe->cached_words && make_ranks(bpe) && compile_pattern(bpe))
+    if (bpe->cache && bpe->cached_words && make_ranks(bpe))
         return bpe;
     bpe_free(bpe);
     return NULL;
@@ -185,10 +148,9 @@ void bpe_free(struct bpe *bpe)
 {
     if (!bpe)
         return;
-    pcre2_match_data_free(bpe->match);
-    pcre2_code_free(bpe->pattern);
     free(bpe->heap);
     free(bpe->symbols);
+    free(bpe->first_ids);
     free(bpe->cached_ids.values);
     free(bpe->cached_words);
     free(bpe->cache);
@@ -253,34 +215,58 @@ static bool push_pair(struct bpe *bpe, uint32_t position)
 
 /* ---- Words ---- */
 
-static bool make_symbols(struct bpe *bpe, const char *word, size_t bytes)
+static bool make_room(struct bpe *bpe, size_t bytes)
 {
-    if (bytes > bpe->symbol_room) {
-        size_t size;
-        struct symbol *larger = NULL;
-        if (bytes < NONE && size_product(&size, bytes, sizeof *larger))
-            larger = realloc(bpe->symbols, size);
-        if (!larger) {
-            context_fail(bpe->context, QN_ERROR_MEMORY,
-                         "out of memory for tokenizing a word of %zu bytes", bytes);
-            return false;
-        }
-        bpe->symbols = larger;
-        bpe->symbol_room = bytes;
+    if (bytes <= bpe->symbol_room)
+        return true;
+    size_t room = size_max(bytes, 2 * bpe->symbol_room);
+    free(bpe->symbols);
+    free(bpe->first_ids);
+    bpe->symbols = room < NONE ? calloc(room, sizeof *bpe->symbols) : NULL;
+    bpe->first_ids = room < NONE ? calloc(room, sizeof *bpe->first_ids) : NULL;
+    bool has_room = bpe->symbols && bpe->first_ids;
+    bpe->symbol_room = has_room ? room : 0;
+    if (!has_room)
+        context_fail(bpe->context, QN_ERROR_MEMORY,
+                     "out of memory for tokenizing a word of %zu bytes", bytes);
+    return has_room;
+}
+
+size_t bpe_first_ids(const struct bpe_units *units, const char *word, size_t bytes, int32_t *ids)
+{
+    size_t count = 0, length;
+    for (size_t at = 0; at < bytes; at += length) {
+        int32_t point = 0;
+        length = units->characters ? utf8_decode(word + at, bytes - at, &point) : 1;
+        const struct character *found =
+            units->characters ? find_character(units->characters, units->n_characters, point)
+                              : NULL;
+        bool falls_back = !found && units->byte_ids[0] >= 0;
+        for (size_t i = 0; i < length && falls_back; i++)
+            ids[count++] = units->byte_ids[(unsigned char)word[at + i]];
+        if (!falls_back)
+            ids[count++] = found ? found->id : units->unknown;
     }
-    for (uint32_t i = 0; i < bytes; i++)
-        bpe->symbols[i] = (struct symbol){.id = bpe->byte_ids[(unsigned char)word[i]],
+    return count;
+}
+
+static uint32_t make_symbols(struct bpe *bpe, const char *word, size_t bytes)
+{
+    uint32_t count = (uint32_t)bpe_first_ids(&bpe->units, word, bytes, bpe->first_ids);
+    for (uint32_t i = 0; i < count; i++)
+        bpe->symbols[i] = (struct symbol){.id = bpe->first_ids[i],
                                           .previous = i > 0 ? i - 1 : NONE,
-                                          .next = i + 1 < bytes ? i + 1 : NONE};
-    return true;
+                                          .next = i + 1 < count ? i + 1 : NONE};
+    return count;
 }
 
 static bool merge_word(struct bpe *bpe, const char *word, size_t bytes, struct ids *ids)
 {
-    if (!make_symbols(bpe, word, bytes))
+    if (!make_room(bpe, bytes))
         return false;
+    uint32_t count = make_symbols(bpe, word, bytes);
     bpe->heap_count = 0;
-    for (uint32_t i = 0; i + 1 < bytes; i++)
+    for (uint32_t i = 0; i + 1 < count; i++)
         if (!push_pair(bpe, i))
             return false;
     while (bpe->heap_count > 0) {
@@ -321,7 +307,7 @@ static struct cached_word *find_cached(const struct bpe *bpe, const char *word, 
     return NULL;
 }
 
-static bool encode_word(struct bpe *bpe, const char *word, size_t bytes, struct ids *ids)
+bool bpe_encode(struct bpe *bpe, const char *word, size_t bytes, struct ids *ids)
 {
     struct cached_word *slot = bytes <= CACHED_BYTES ? find_cached(bpe, word, bytes) : NULL;
     if (!slot)
@@ -343,27 +329,5 @@ static bool encode_word(struct bpe *bpe, const char *word, size_t bytes, struct 
                                  .ids = (uint32_t)first,
                                  .bytes = (uint8_t)bytes,
                                  .count = (uint8_t)count};
-    return true;
-}
-
-bool bpe_encode(struct bpe *bpe, const char *text, size_t bytes, struct ids *ids)
-{
-    size_t at = 0;
-    while (at < bytes) {
-        int result = pcre2_match(bpe->pattern, (PCRE2_SPTR)text, bytes, at, PCRE2_NO_UTF_CHECK,
-                                 bpe->match, NULL);
-        if (result < 0) {
-            PCRE2_UCHAR message[200] = "";
-            pcre2_get_error_message(result, message, sizeof message);
-            context_fail(bpe->context, QN_ERROR_INVALID,
-                         "PCRE2 does not match GPT-2's pattern at byte %zu: %s", at,
-                         (char *)message);
-            return false;
-        }
-        size_t end = pcre2_get_ovector_pointer(bpe->match)[1];
-        if (!encode_word(bpe, text + at, end - at, ids))
-            return false;
-        at = end;
-    }
     return true;
 }

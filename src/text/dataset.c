@@ -61,9 +61,22 @@ size_t qn_text_split(const char *text, size_t bytes, double fraction)
 /* ---- Windows ---- */
 
 struct qn_dataset {
-    int32_t *tokens;
-    size_t count, bytes, context_length;
+    int32_t *tokens;         /* or: */
+    const qn_tokens *mapped; /* from `first` on */
+    size_t first, count, bytes, context_length;
 };
+
+static bool check_length(qn_context *context, const char *name, const qn_dataset *dataset)
+{
+    if (dataset->count > dataset->context_length)
+        return true;
+    context_fail(context, QN_ERROR_FORMAT,
+                 "%s: a context of %zu needs at least %zu tokens, found %zu (in %zu bytes): give "
+                 "more text, or train with a shorter context",
+                 name, dataset->context_length, dataset->context_length + 1, dataset->count,
+                 dataset->bytes);
+    return false;
+}
 
 qn_dataset *qn_dataset_new(qn_tokenizer *tokenizer, const char *name, const char *text,
                            size_t bytes, size_t context_length)
@@ -82,17 +95,35 @@ qn_dataset *qn_dataset_new(qn_tokenizer *tokenizer, const char *name, const char
     dataset->context_length = context_length;
     if (qn_encode(tokenizer, name, text, bytes, &dataset->tokens, &dataset->count) != QN_OK)
         goto fail;
-    if (dataset->count > context_length) {
+    if (check_length(context, name, dataset)) {
         /* The vector has room for growth; a failure to give it back does no harm. */
         int32_t *exact = realloc(dataset->tokens, dataset->count * sizeof *exact);
         dataset->tokens = exact ? exact : dataset->tokens;
         return dataset;
     }
-    context_fail(context, QN_ERROR_FORMAT,
-                 "%s: a context of %zu needs at least %zu tokens, found %zu (in %zu bytes): give "
-                 "more text, or train with a shorter context",
-                 name, context_length, context_length + 1, dataset->count, bytes);
 fail:
+    qn_dataset_free(dataset);
+    return NULL;
+}
+
+qn_dataset *qn_dataset_mapped(const qn_tokens *tokens, size_t first, size_t count,
+                              size_t context_length)
+{
+    size_t all = qn_tokens_count(tokens);
+    if (!tokens || first > all || count > all - first || context_length == 0)
+        return NULL;
+    qn_context *context = tokens_context(tokens);
+    qn_dataset *dataset = context_alloc(context, 1, sizeof *dataset);
+    if (!dataset)
+        return NULL;
+    double bytes = (double)qn_tokens_bytes(tokens) * (double)count / (double)size_max(all, 1);
+    *dataset = (qn_dataset){.mapped = tokens,
+                            .first = first,
+                            .count = count,
+                            .bytes = (size_t)bytes,
+                            .context_length = context_length};
+    if (check_length(context, "the file of tokens", dataset))
+        return dataset;
     qn_dataset_free(dataset);
     return NULL;
 }
@@ -115,6 +146,14 @@ size_t qn_dataset_bytes(const qn_dataset *dataset)
     return dataset ? dataset->bytes : 0;
 }
 
+static void copy_tokens(const qn_dataset *dataset, size_t start, size_t count, int32_t *ids)
+{
+    if (dataset->mapped)
+        qn_tokens_read(dataset->mapped, dataset->first + start, count, ids);
+    else
+        memcpy(ids, dataset->tokens + start, count * sizeof *ids);
+}
+
 void qn_dataset_random(const qn_dataset *dataset, uint64_t seed, uint64_t step, size_t first_row,
                        size_t rows, int32_t *inputs, int32_t *targets)
 {
@@ -127,9 +166,8 @@ void qn_dataset_random(const qn_dataset *dataset, uint64_t seed, uint64_t step, 
         struct philox random = philox(counter, key);
         size_t start =
             (size_t)philox_below(random.word[0], random.word[1], dataset->count - length);
-        const int32_t *window = dataset->tokens + start;
-        memcpy(inputs + row * length, window, length * sizeof *inputs);
-        memcpy(targets + row * length, window + 1, length * sizeof *targets);
+        copy_tokens(dataset, start, length, inputs + row * length);
+        copy_tokens(dataset, start + 1, length, targets + row * length);
     }
 }
 
@@ -140,9 +178,9 @@ bool qn_dataset_streams(const qn_dataset *dataset, uint64_t step, size_t rows, i
     size_t windows = size_max(stream / length, 1), window = (size_t)(step % windows);
     for (size_t row = 0; row < rows; row++) {
         size_t last = dataset->count - 1 - length; /* where a stream is shorter than a window */
-        const int32_t *from = dataset->tokens + size_min(row * stream + window * length, last);
-        memcpy(inputs + row * length, from, length * sizeof *inputs);
-        memcpy(targets + row * length, from + 1, length * sizeof *targets);
+        size_t from = size_min(row * stream + window * length, last);
+        copy_tokens(dataset, from, length, inputs + row * length);
+        copy_tokens(dataset, from + 1, length, targets + row * length);
     }
     return window == 0;
 }
@@ -161,8 +199,8 @@ void qn_dataset_sequential(const qn_dataset *dataset, size_t first, size_t rows,
         size_t window = first + row;
         size_t start = window < windows ? window * length : predicted;
         size_t count = size_min(length, predicted - start);
-        memcpy(inputs + row * length, dataset->tokens + start, count * sizeof *inputs);
-        memcpy(targets + row * length, dataset->tokens + start + 1, count * sizeof *targets);
+        copy_tokens(dataset, start, count, inputs + row * length);
+        copy_tokens(dataset, start + 1, count, targets + row * length);
         for (size_t i = count; i < length; i++) {
             inputs[row * length + i] = 0;
             targets[row * length + i] = QN_IGNORE;

@@ -1,6 +1,7 @@
-/* Tokenizers: characters, bytes, and byte pair encoding; encoding and decoding. */
+/* Tokenizers: characters, bytes, byte pair encoding and words; encoding. */
 #include "text/tokenizer.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,25 +44,33 @@ struct place place_of(const char *text, size_t offset)
     return place;
 }
 
+int text_check_piece(qn_context *context, const char *name, const char *text, size_t bytes,
+                     bool allows_nul, uint64_t offset, uint64_t line)
+{
+    size_t good = utf8_check(text, bytes);
+    const char *nul = allows_nul || good == 0 ? NULL : memchr(text, '\0', good);
+    if (!nul && good == bytes)
+        return QN_OK;
+    size_t at = nul ? (size_t)(nul - text) : good;
+    offset += at;
+    line += place_of(text, at).line - 1;
+    if (nul)
+        return context_fail(context, QN_ERROR_FORMAT,
+                            "%s: NUL at offset %" PRIu64 " (line %" PRIu64
+                            "): it seems to be binary",
+                            name, offset, line);
+    return context_fail(context, QN_ERROR_FORMAT,
+                        "%s: byte 0x%02X at offset %" PRIu64 " (line %" PRIu64
+                        ") is not UTF-8: convert the text (iconv -t utf-8)",
+                        name, (unsigned char)text[at], offset, line);
+}
+
 int qn_text_check(qn_context *context, const char *name, const char *text, size_t bytes,
                   bool allows_nul)
 {
     if (!context || !name || (bytes > 0 && !text))
         return QN_ERROR_INVALID;
-    size_t good = utf8_check(text, bytes);
-    const char *nul = allows_nul || good == 0 ? NULL : memchr(text, '\0', good);
-    if (!nul && good == bytes)
-        return QN_OK;
-    size_t offset = nul ? (size_t)(nul - text) : good;
-    size_t line = place_of(text, offset).line;
-    if (nul)
-        return context_fail(context, QN_ERROR_FORMAT,
-                            "%s: NUL at offset %zu (line %zu): it seems to be binary", name, offset,
-                            line);
-    return context_fail(context, QN_ERROR_FORMAT,
-                        "%s: byte 0x%02X at offset %zu (line %zu) is not UTF-8: convert the text "
-                        "(iconv -t utf-8)",
-                        name, (unsigned char)text[offset], offset, line);
+    return text_check_piece(context, name, text, bytes, allows_nul, 0, 1);
 }
 
 /* ---- Ids ---- */
@@ -87,7 +96,8 @@ bool ids_append(qn_context *context, struct ids *ids, const int32_t *values, siz
 
 /* ---- Making ---- */
 
-qn_tokenizer *tokenizer_new(qn_context *context, enum tokenizer_kind kind, size_t vocabulary)
+qn_tokenizer *tokenizer_new(qn_context *context, enum tokenizer_kind kind,
+                            enum qn_splitting splitting, size_t vocabulary)
 {
     if (vocabulary > MAX_VOCABULARY) {
         context_fail(context, QN_ERROR_FORMAT, "a tokenizer has at most %d tokens, not %zu",
@@ -99,6 +109,9 @@ qn_tokenizer *tokenizer_new(qn_context *context, enum tokenizer_kind kind, size_
         return NULL;
     tokenizer->context = context;
     tokenizer->kind = kind;
+    tokenizer->splitting = splitting;
+    tokenizer->unknown = -1;
+    tokenizer->words.context = context;
     tokenizer->vocabulary = vocabulary;
     tokenizer->tokens = context_alloc(context, vocabulary, sizeof *tokenizer->tokens);
     if (tokenizer->tokens)
@@ -137,6 +150,19 @@ static int compare_characters(const void *a, const void *b)
     return (x->point > y->point) - (x->point < y->point);
 }
 
+void sort_characters(struct character *characters, size_t count)
+{
+    qsort(characters, count, sizeof *characters, compare_characters);
+}
+
+const struct character *find_character(const struct character *characters, size_t count,
+                                       int32_t point)
+{
+    struct character key = {.point = point};
+    return bsearch(&key, characters, count, sizeof key, compare_characters);
+}
+
+/* The tokens of a character each. */
 static bool collect_characters(qn_tokenizer *tokenizer)
 {
     struct character *characters =
@@ -145,13 +171,14 @@ static bool collect_characters(qn_tokenizer *tokenizer)
         return false;
     for (size_t id = 0; id < tokenizer->vocabulary; id++) {
         const struct token *token = &tokenizer->tokens[id];
-        if (token->is_special || !token->is_known)
+        int32_t point;
+        if (token->is_special || token->is_byte || !token->is_known ||
+            utf8_decode(token_bytes(tokenizer, (int32_t)id), token->length, &point) !=
+                token->length)
             continue;
-        struct character *character = &characters[tokenizer->n_characters++];
-        character->id = (int32_t)id;
-        utf8_decode(token_bytes(tokenizer, (int32_t)id), token->length, &character->point);
+        characters[tokenizer->n_characters++] = (struct character){point, (int32_t)id};
     }
-    qsort(characters, tokenizer->n_characters, sizeof *characters, compare_characters);
+    sort_characters(characters, tokenizer->n_characters);
     tokenizer->characters = characters;
     return true;
 }
@@ -167,6 +194,7 @@ static bool collect_specials(qn_tokenizer *tokenizer)
     for (size_t id = 0; id < tokenizer->vocabulary; id++) {
         if (!tokenizer->tokens[id].is_special)
             continue;
+        tokenizer->begins_special[(unsigned char)*token_bytes(tokenizer, (int32_t)id)] = true;
         size_t at = tokenizer->n_specials++; /* few: sorted by insertion, longest first */
         while (at > 0 && tokenizer->tokens[tokenizer->specials[at - 1]].length <
                              tokenizer->tokens[id].length) {
@@ -178,56 +206,54 @@ static bool collect_specials(qn_tokenizer *tokenizer)
     return true;
 }
 
+static bool collect_words(qn_tokenizer *tokenizer)
+{
+    for (size_t id = 0; id < tokenizer->vocabulary; id++) {
+        const struct token *token = &tokenizer->tokens[id];
+        if (token->is_special || !token->is_known)
+            continue;
+        struct word *word =
+            words_add(&tokenizer->words, token_bytes(tokenizer, (int32_t)id), token->length);
+        if (!word)
+            return false;
+        word->value = id;
+    }
+    return true;
+}
+
 bool tokenizer_finish(qn_tokenizer *tokenizer)
 {
-    return collect_specials(tokenizer) &&
-           (tokenizer->kind != TOKENIZER_CHAR || collect_characters(tokenizer));
+    bool has_characters =
+        tokenizer->kind == TOKENIZER_CHAR ||
+        (tokenizer->kind == TOKENIZER_BPE && tokenizer->splitting == QN_SPLIT_MARK);
+    bool has_words = tokenizer->kind == TOKENIZER_WORD;
+    if (!collect_specials(tokenizer) || (has_characters && !collect_characters(tokenizer)) ||
+        (has_words && !collect_words(tokenizer)))
+        return false;
+    if (!has_words && tokenizer->kind != TOKENIZER_BPE)
+        return true;
+    tokenizer->splitter = splitter_new(tokenizer->context, tokenizer->splitting);
+    return tokenizer->splitter != NULL;
 }
 
 qn_tokenizer *qn_tokenizer_char(qn_context *context, const char *text, size_t bytes)
 {
-    if (!context || !text)
+    if (!context || !text ||
+        qn_text_check(context, "the training text", text, bytes, false) != QN_OK)
         return NULL;
-    enum { POINTS = 0x110000 };
-    if (qn_text_check(context, "the training text", text, bytes, false) != QN_OK)
-        return NULL;
-    bool *occurs = context_alloc(context, POINTS, sizeof *occurs);
-    if (!occurs)
-        return NULL;
+    const struct qn_vocabulary vocabulary = {.splitting = QN_SPLIT_CHARACTERS};
+    qn_word_counter *counter = qn_word_counter_new(context, &vocabulary);
     qn_tokenizer *tokenizer = NULL;
-    size_t vocabulary = 0;
-    for (size_t at = 0; at < bytes;) {
-        int32_t point = 0;
-        at += utf8_decode(text + at, bytes - at, &point);
-        vocabulary += !occurs[point];
-        occurs[point] = true;
-    }
-    if (vocabulary == 0) {
-        context_fail(context, QN_ERROR_INVALID,
-                     "the training text is empty: no characters to learn");
-        goto done;
-    }
-    tokenizer = tokenizer_new(context, TOKENIZER_CHAR, vocabulary);
-    int32_t id = 0;
-    bool is_good = tokenizer != NULL;
-    for (int32_t point = 1; point < POINTS && is_good; point++) {
-        utf8proc_uint8_t encoded[4];
-        if (occurs[point])
-            is_good = tokenizer_add(tokenizer, id++, (const char *)encoded,
-                                    (size_t)utf8proc_encode_char(point, encoded), false);
-    }
-    if (!is_good || !tokenizer_finish(tokenizer)) {
-        qn_tokenizer_free(tokenizer);
-        tokenizer = NULL;
-    }
-done:
-    free(occurs);
+    if (counter && qn_word_counter_add(counter, "the training text", text, bytes) == QN_OK)
+        tokenizer = qn_word_counter_finish(counter);
+    qn_word_counter_free(counter);
     return tokenizer;
 }
 
 qn_tokenizer *qn_tokenizer_byte(qn_context *context)
 {
-    qn_tokenizer *tokenizer = context ? tokenizer_new(context, TOKENIZER_BYTE, 256) : NULL;
+    qn_tokenizer *tokenizer =
+        context ? tokenizer_new(context, TOKENIZER_BYTE, QN_SPLIT_PATTERN, 256) : NULL;
     bool is_good = tokenizer != NULL;
     for (int byte = 0; byte < 256 && is_good; byte++)
         is_good = tokenizer_add(tokenizer, byte, (char[]){(char)byte}, 1, false);
@@ -242,6 +268,8 @@ void qn_tokenizer_free(qn_tokenizer *tokenizer)
     if (!tokenizer)
         return;
     bpe_free(tokenizer->bpe);
+    splitter_free(tokenizer->splitter);
+    words_release(&tokenizer->words);
     free(tokenizer->characters);
     free(tokenizer->specials);
     free(tokenizer->storage);
@@ -253,8 +281,10 @@ void qn_tokenizer_free(qn_tokenizer *tokenizer)
 
 const char *qn_tokenizer_kind(const qn_tokenizer *tokenizer)
 {
-    static const char *const names[] = {
-        [TOKENIZER_CHAR] = "char", [TOKENIZER_BYTE] = "byte", [TOKENIZER_BPE] = "bpe"};
+    static const char *const names[] = {[TOKENIZER_CHAR] = "char",
+                                        [TOKENIZER_BYTE] = "byte",
+                                        [TOKENIZER_BPE] = "bpe",
+                                        [TOKENIZER_WORD] = "word"};
     return tokenizer ? names[tokenizer->kind] : NULL;
 }
 
@@ -281,23 +311,57 @@ int32_t qn_tokenizer_special(const qn_tokenizer *tokenizer, const char *content)
     return -1;
 }
 
+static bool is_same_token(const qn_tokenizer *a, const qn_tokenizer *b, int32_t id)
+{
+    const struct token *x = &a->tokens[id], *y = &b->tokens[id];
+    return x->is_known == y->is_known && x->is_special == y->is_special &&
+           x->is_byte == y->is_byte && x->length == y->length &&
+           (!x->is_known || memcmp(token_bytes(a, id), token_bytes(b, id), x->length) == 0);
+}
+
 bool qn_tokenizer_same(const qn_tokenizer *a, const qn_tokenizer *b)
 {
-    if (!a || !b || a->kind != b->kind || a->vocabulary != b->vocabulary)
+    if (!a || !b || a->kind != b->kind || a->splitting != b->splitting ||
+        a->vocabulary != b->vocabulary || a->falls_back != b->falls_back ||
+        a->unknown != b->unknown || a->n_cleaning != b->n_cleaning ||
+        memcmp(a->cleaning, b->cleaning, a->n_cleaning * sizeof *a->cleaning) != 0)
         return false;
-    for (size_t id = 0; id < a->vocabulary; id++) {
-        const struct token *x = &a->tokens[id], *y = &b->tokens[id];
-        if (x->is_known != y->is_known || x->is_special != y->is_special || x->length != y->length)
+    for (size_t id = 0; id < a->vocabulary; id++)
+        if (!is_same_token(a, b, (int32_t)id))
             return false;
-        if (x->is_known &&
-            memcmp(token_bytes(a, (int32_t)id), token_bytes(b, (int32_t)id), x->length) != 0)
-            return false;
-    }
     if (a->kind != TOKENIZER_BPE)
         return true;
     size_t n_a, n_b;
     const struct merge *merges_a = bpe_merges(a->bpe, &n_a), *merges_b = bpe_merges(b->bpe, &n_b);
     return n_a == n_b && (n_a == 0 || memcmp(merges_a, merges_b, n_a * sizeof *merges_a) == 0);
+}
+
+static uint64_t hash_number(uint64_t hash, int64_t number)
+{
+    return hash_bytes(hash, &number, sizeof number);
+}
+
+uint64_t qn_tokenizer_fingerprint(const qn_tokenizer *tokenizer)
+{
+    if (!tokenizer)
+        return 0;
+    uint64_t hash = hash_number(HASH_BEGIN, tokenizer->kind);
+    hash = hash_number(hash, tokenizer->splitting);
+    hash = hash_number(hash, tokenizer->falls_back);
+    hash = hash_number(hash, tokenizer->unknown);
+    for (size_t i = 0; i < tokenizer->n_cleaning; i++)
+        hash = hash_number(hash, tokenizer->cleaning[i]);
+    for (size_t id = 0; id < tokenizer->vocabulary; id++) {
+        const struct token *token = &tokenizer->tokens[id];
+        int marks = token->is_known | token->is_special << 1 | token->is_byte << 2;
+        hash = hash_number(hash, (int64_t)token->length << 3 | marks);
+        hash = hash_bytes(hash, token_bytes(tokenizer, (int32_t)id), token->length);
+    }
+    if (tokenizer->kind != TOKENIZER_BPE)
+        return hash;
+    size_t count;
+    const struct merge *merges = bpe_merges(tokenizer->bpe, &count);
+    return hash_bytes(hash, merges, count * sizeof *merges);
 }
 
 /* ---- Encoding ---- */
@@ -318,28 +382,32 @@ static const char *quote_vocabulary(const qn_tokenizer *tokenizer, char buffer[Q
     return quote(buffer, text, used);
 }
 
+static bool fail_character(const qn_tokenizer *tokenizer, const char *name, const char *text,
+                           size_t at, size_t length, int32_t point)
+{
+    char quoted[QUOTED], known[QUOTED];
+    struct place place = place_of(text, at);
+    context_fail(tokenizer->context, QN_ERROR_FORMAT,
+                 "%s: character %s (U+%04X), line %zu, column %zu, is none of the %zu that "
+                 "the model knows: %s",
+                 name, quote(quoted, text + at, length), (unsigned)point, place.line, place.column,
+                 tokenizer->n_characters, quote_vocabulary(tokenizer, known));
+    return false;
+}
+
 /* `at` counts from the start of the whole text, which messages need. */
 static bool encode_characters(const qn_tokenizer *tokenizer, const char *name, const char *text,
                               size_t at, size_t end, struct ids *ids)
 {
     size_t length;
     for (; at < end; at += length) {
-        struct character key = {0};
-        length = utf8_decode(text + at, end - at, &key.point);
+        int32_t point = 0;
+        length = utf8_decode(text + at, end - at, &point);
         const struct character *found =
-            bsearch(&key, tokenizer->characters, tokenizer->n_characters,
-                    sizeof *tokenizer->characters, compare_characters);
-        if (!found) {
-            char quoted[QUOTED], known[QUOTED];
-            struct place place = place_of(text, at);
-            context_fail(tokenizer->context, QN_ERROR_FORMAT,
-                         "%s: character %s (U+%04X), line %zu, column %zu, is none of the %zu that "
-                         "the model knows: %s",
-                         name, quote(quoted, text + at, length), (unsigned)key.point, place.line,
-                         place.column, tokenizer->n_characters, quote_vocabulary(tokenizer, known));
-            return false;
-        }
-        if (!ids_append(tokenizer->context, ids, &found->id, 1))
+            find_character(tokenizer->characters, tokenizer->n_characters, point);
+        if (!found && tokenizer->unknown < 0)
+            return fail_character(tokenizer, name, text, at, length, point);
+        if (!ids_append(tokenizer->context, ids, found ? &found->id : &tokenizer->unknown, 1))
             return false;
     }
     return true;
@@ -354,6 +422,35 @@ static bool encode_bytes(const qn_tokenizer *tokenizer, const char *text, size_t
     return true;
 }
 
+static bool encode_word(const qn_tokenizer *tokenizer, const char *name, const char *word,
+                        size_t length, struct ids *ids)
+{
+    if (tokenizer->kind == TOKENIZER_BPE)
+        return bpe_encode(tokenizer->bpe, word, length, ids);
+    const struct word *found = words_find(&tokenizer->words, word, length);
+    if (!found && tokenizer->unknown < 0) {
+        char quoted[QUOTED];
+        context_fail(tokenizer->context, QN_ERROR_FORMAT,
+                     "%s: word %s is none of the %zu that the model knows, and it has no token for "
+                     "unknown words",
+                     name, quote(quoted, word, length), tokenizer->vocabulary);
+        return false;
+    }
+    int32_t id = found ? (int32_t)found->value : tokenizer->unknown;
+    return ids_append(tokenizer->context, ids, &id, 1);
+}
+
+static bool encode_words(const qn_tokenizer *tokenizer, const char *name, const char *text,
+                         size_t at, size_t bytes, struct ids *ids)
+{
+    for (size_t end = at; at < bytes; at = end) {
+        if (!splitter_next(tokenizer->splitter, text, bytes, &at, &end) ||
+            (at < end && !encode_word(tokenizer, name, text + at, end - at, ids)))
+            return false;
+    }
+    return true;
+}
+
 static bool encode_plain(qn_tokenizer *tokenizer, const char *name, const char *text, size_t begin,
                          size_t end, struct ids *ids)
 {
@@ -363,9 +460,80 @@ static bool encode_plain(qn_tokenizer *tokenizer, const char *name, const char *
     case TOKENIZER_BYTE:
         return encode_bytes(tokenizer, text + begin, end - begin, ids);
     case TOKENIZER_BPE:
-        return bpe_encode(tokenizer->bpe, text + begin, end - begin, ids);
+    case TOKENIZER_WORD:
+        return encode_words(tokenizer, name, text, begin, end, ids);
     }
     return false;
+}
+
+static const char mark[] = "\u2581";
+enum { MARK_BYTES = sizeof mark - 1 };
+
+/* Marks in a text mean what they stand for.  A text begins with a space. */
+static char *mark_text(const qn_tokenizer *tokenizer, const char *text, size_t bytes, bool begins,
+                       size_t *marked)
+{
+    char *result = malloc(bytes + 1);
+    if (!result) {
+        context_fail(tokenizer->context, QN_ERROR_MEMORY, "out of memory for %zu bytes of text",
+                     bytes);
+        return NULL;
+    }
+    size_t used = 0, at = 0;
+    bool has_mark = bytes >= MARK_BYTES && memcmp(text, mark, MARK_BYTES) == 0;
+    if (begins && bytes > 0 && *text != ' ' && !has_mark)
+        result[used++] = ' ';
+    while (at < bytes) {
+        const char *next = memchr(text + at, mark[0], bytes - at);
+        size_t stop = next ? (size_t)(next - text) : bytes;
+        memcpy(result + used, text + at, stop - at);
+        used += stop - at;
+        at = stop;
+        has_mark = bytes - at >= MARK_BYTES && memcmp(text + at, mark, MARK_BYTES) == 0;
+        if (at < bytes)
+            result[used++] = has_mark ? ' ' : text[at];
+        at += has_mark ? MARK_BYTES : 1;
+    }
+    *marked = used;
+    return result;
+}
+
+const char *tokenizer_clean(const qn_tokenizer *tokenizer, const char *text, size_t bytes,
+                            struct piece_ends ends, char **made, size_t *cleaned)
+{
+    bool is_marked = tokenizer->kind == TOKENIZER_BPE && tokenizer->splitting == QN_SPLIT_MARK;
+    *made = NULL;
+    *cleaned = bytes;
+    if (tokenizer->n_cleaning > 0) {
+        *made = clean_text(tokenizer->context, tokenizer->cleaning, tokenizer->n_cleaning, text,
+                           bytes, ends, cleaned);
+        if (!*made)
+            return NULL;
+        text = *made;
+    }
+    if (is_marked) {
+        char *marked = mark_text(tokenizer, text, *cleaned, ends.begins, cleaned);
+        free(*made);
+        *made = marked;
+        text = marked;
+    }
+    return text;
+}
+
+/* Text without special tokens. */
+static bool encode_text(qn_tokenizer *tokenizer, const char *name, const char *text, size_t begin,
+                        size_t end, struct piece_ends ends, struct ids *ids)
+{
+    if (begin == end)
+        return true;
+    char *made;
+    size_t cleaned;
+    const char *clean =
+        tokenizer_clean(tokenizer, text + begin, end - begin, ends, &made, &cleaned);
+    bool is_good = clean && (made ? encode_plain(tokenizer, name, clean, 0, cleaned, ids)
+                                  : encode_plain(tokenizer, name, text, begin, end, ids));
+    free(made);
+    return is_good;
 }
 
 /* The special token at `text`, the longest; -1 if there is none. */
@@ -380,28 +548,31 @@ static int32_t match_special(const qn_tokenizer *tokenizer, const char *text, si
     return -1;
 }
 
-static bool encode_all(qn_tokenizer *tokenizer, const char *name, const char *text, size_t bytes,
-                       struct ids *ids)
+size_t find_special(const qn_tokenizer *tokenizer, const char *text, size_t bytes, size_t at,
+                    int32_t *id)
 {
-    bool may_begin[256] = {false};
-    for (size_t i = 0; i < tokenizer->n_specials; i++)
-        may_begin[(unsigned char)*token_bytes(tokenizer, tokenizer->specials[i])] = true;
-    size_t begin = 0, at = 0;
-    while (at < bytes) {
-        int32_t id = may_begin[(unsigned char)text[at]]
-                         ? match_special(tokenizer, text + at, bytes - at)
-                         : -1;
-        if (id < 0) {
-            at++;
-            continue;
-        }
-        if (!encode_plain(tokenizer, name, text, begin, at, ids) ||
-            !ids_append(tokenizer->context, ids, &id, 1))
+    *id = -1;
+    for (; at < bytes && tokenizer->n_specials > 0; at++)
+        if (tokenizer->begins_special[(unsigned char)text[at]] &&
+            (*id = match_special(tokenizer, text + at, bytes - at)) >= 0)
+            return at;
+    return bytes;
+}
+
+bool tokenizer_encode(qn_tokenizer *tokenizer, const char *name, const char *text, size_t bytes,
+                      struct piece_ends ends, struct ids *ids)
+{
+    size_t begin = 0;
+    while (begin < bytes) {
+        int32_t id;
+        size_t at = find_special(tokenizer, text, bytes, begin, &id);
+        struct piece_ends here = {begin > 0 || ends.begins, at < bytes || ends.ends};
+        if (!encode_text(tokenizer, name, text, begin, at, here, ids) ||
+            (id >= 0 && !ids_append(tokenizer->context, ids, &id, 1)))
             return false;
-        at += tokenizer->tokens[id].length;
-        begin = at;
+        begin = at + (id >= 0 ? tokenizer->tokens[id].length : 0);
     }
-    return encode_plain(tokenizer, name, text, begin, bytes, ids);
+    return true;
 }
 
 int qn_encode(qn_tokenizer *tokenizer, const char *name, const char *text, size_t bytes,
@@ -418,149 +589,11 @@ int qn_encode(qn_tokenizer *tokenizer, const char *name, const char *text, size_
     found.values = context_alloc(tokenizer->context, found.capacity, sizeof *found.values);
     if (!found.values)
         return QN_ERROR_MEMORY;
-    if (!encode_all(tokenizer, name, text, bytes, &found)) {
+    if (!tokenizer_encode(tokenizer, name, text, bytes, (struct piece_ends){true, true}, &found)) {
         free(found.values);
         return QN_ERROR_FORMAT;
     }
     *ids = found.values;
     *count = found.count;
     return QN_OK;
-}
-
-/* ---- Decoding ---- */
-
-static int fail_id(const qn_tokenizer *tokenizer, int32_t id)
-{
-    return context_fail(tokenizer->context, QN_ERROR_INVALID,
-                        "token %d is not in the vocabulary of %zu", (int)id, tokenizer->vocabulary);
-}
-
-int qn_decode(const qn_tokenizer *tokenizer, const int32_t *ids, size_t count, char **text,
-              size_t *bytes)
-{
-    if (!tokenizer || !text || (count > 0 && !ids))
-        return QN_ERROR_INVALID;
-    *text = NULL;
-    size_t total = 0, length = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (!qn_tokenizer_token(tokenizer, ids[i], &length))
-            return fail_id(tokenizer, ids[i]);
-        if (length > SIZE_MAX - 1 - total)
-            return context_fail(tokenizer->context, QN_ERROR_MEMORY, "a text of too many bytes");
-        total += length;
-    }
-    char *decoded = context_alloc(tokenizer->context, total + 1, 1);
-    if (!decoded)
-        return QN_ERROR_MEMORY;
-    size_t used = 0;
-    for (size_t i = 0; i < count; i++) {
-        memcpy(decoded + used, qn_tokenizer_token(tokenizer, ids[i], &length),
-               tokenizer->tokens[ids[i]].length);
-        used += tokenizer->tokens[ids[i]].length;
-    }
-    *text = decoded;
-    if (bytes)
-        *bytes = total;
-    return QN_OK;
-}
-
-struct qn_decoder {
-    const qn_tokenizer *tokenizer;
-    char *bytes;       /* not given out yet */
-    char *text;        /* given out last */
-    size_t held, room; /* bytes held back; bytes that both have room for */
-};
-
-qn_decoder *qn_decoder_new(const qn_tokenizer *tokenizer)
-{
-    if (!tokenizer)
-        return NULL;
-    size_t longest = 0;
-    for (size_t id = 0; id < tokenizer->vocabulary; id++)
-        longest = size_max(longest, tokenizer->tokens[id].length);
-    qn_decoder *decoder = context_alloc(tokenizer->context, 1, sizeof *decoder);
-    if (!decoder)
-        return NULL;
-    decoder->tokenizer = tokenizer;
-    decoder->room = longest + 4; /* a token behind a character of which one byte is missing */
-    decoder->bytes = context_alloc(tokenizer->context, decoder->room, 1);
-    decoder->text = context_alloc(tokenizer->context, decoder->room, sizeof "\uFFFD" - 1);
-    if (decoder->bytes && decoder->text)
-        return decoder;
-    qn_decoder_free(decoder);
-    return NULL;
-}
-
-void qn_decoder_free(qn_decoder *decoder)
-{
-    if (!decoder)
-        return;
-    free(decoder->text);
-    free(decoder->bytes);
-    free(decoder);
-}
-
-/* Whether more bytes could complete these to a character (Unicode 15, table 3-7). */
-static bool is_incomplete(const unsigned char *bytes, size_t count)
-{
-    unsigned lead = bytes[0];
-    size_t needed = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
-    if (lead < 0xC2 || lead > 0xF4 || count >= needed)
-        return false;
-    unsigned least = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
-    unsigned most = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
-    if (count > 1 && (bytes[1] < least || bytes[1] > most))
-        return false;
-    return count < 3 || (bytes[2] & 0xC0) == 0x80;
-}
-
-/* Gives out what is complete; all of it, if this is the end. */
-static const char *give_text(qn_decoder *decoder, bool is_end)
-{
-    size_t at = 0, used = 0;
-    while (at < decoder->held) {
-        const char *bytes = decoder->bytes + at;
-        size_t left = decoder->held - at, length;
-        int32_t point;
-        if ((length = utf8_decode(bytes, left, &point)) > 0 && point != 0) {
-            memcpy(decoder->text + used, bytes, length);
-            used += length;
-            at += length;
-            continue;
-        }
-        /* The longest beginning of a character stands for one U+FFFD, as Unicode recommends; a NUL,
-         * which would end the string, for one too. */
-        length = size_min(left, 3);
-        while (length > 1 && !is_incomplete((const unsigned char *)bytes, length))
-            length--;
-        if (length == left && !is_end && is_incomplete((const unsigned char *)bytes, length))
-            break;
-        memcpy(decoder->text + used, "\uFFFD", sizeof "\uFFFD" - 1);
-        used += sizeof "\uFFFD" - 1;
-        at += length;
-    }
-    decoder->text[used] = '\0';
-    decoder->held -= at;
-    memmove(decoder->bytes, decoder->bytes + at, decoder->held);
-    return decoder->text;
-}
-
-const char *qn_decoder_next(qn_decoder *decoder, int32_t id)
-{
-    if (!decoder)
-        return NULL;
-    size_t length = 0;
-    const char *token = qn_tokenizer_token(decoder->tokenizer, id, &length);
-    if (!token) {
-        fail_id(decoder->tokenizer, id);
-        return NULL;
-    }
-    memcpy(decoder->bytes + decoder->held, token, length);
-    decoder->held += length;
-    return give_text(decoder, false);
-}
-
-const char *qn_decoder_end(qn_decoder *decoder)
-{
-    return decoder ? give_text(decoder, true) : NULL;
 }

@@ -1,4 +1,4 @@
-/* Tokenizers as files: `tokenizer.json` of Hugging Face's tokenizers, and GPT-2's `vocab.json` with
+/* Tokenizers read from files: `tokenizer.json` of Hugging Face's tokenizers, and GPT-2's `vocab.json` with
  * `merges.txt`. */
 #include <stdlib.h>
 #include <string.h>
@@ -7,47 +7,12 @@
 #include "io/fields.h"
 #include "io/file.h"
 #include "text/bpe.h"
+#include "text/pipeline.h"
 
 /* GPT-2's files have 1 MB and 0.5 MB; the largest vocabularies that are used, some 30 MB. */
 enum { MAX_FILE = 1 << 28, MAX_SPECIALS = 10000 };
 
-/* Splits text into its characters: Oniguruma, which Hugging Face uses, and PCRE2 read it alike. */
-static const char every_character[] = "[\\s\\S]";
-
 static const char end_of_text[] = "<|endoftext|>";
-
-/* ---- Tokens of byte-level BPE: written with a character that prints for each byte ---- */
-
-/* The bytes that a written token stands for, of which `bytes` has room for strlen(written); 0 if it
- * is not so written. */
-static size_t read_token(const char *written, char *bytes)
-{
-    size_t length = strlen(written), used = 0, step;
-    for (size_t at = 0; at < length; at += step) {
-        int32_t point = -1;
-        step = utf8_decode(written + at, length - at, &point);
-        int byte = step > 0 ? point_to_byte(point) : -1;
-        if (byte < 0)
-            return 0;
-        bytes[used++] = (char)byte;
-    }
-    return used;
-}
-
-/* The reverse; `written` has room for twice the bytes, and a NUL. */
-static void write_token(const char *bytes, size_t length, char *written)
-{
-    for (size_t i = 0; i < length; i++) {
-        int32_t point = byte_to_point((unsigned char)bytes[i]);
-        if (point < 0x80) {
-            *written++ = (char)point;
-        } else { /* below U+0800: two bytes */
-            *written++ = (char)(0xC0 | point >> 6);
-            *written++ = (char)(0x80 | (point & 0x3F));
-        }
-    }
-    *written = '\0';
-}
 
 /* ---- Vocabularies ---- */
 
@@ -151,46 +116,78 @@ static bool is_there(const qn_tokenizer *tokenizer, int32_t id, const char *toke
     return tokenizer->tokens[id].is_special && strcmp(token_bytes(tokenizer, id), token) == 0;
 }
 
-/* ---- Byte-level BPE ---- */
-
-static bool add_bpe_token(struct fields *fields, qn_tokenizer *tokenizer, int32_t id,
-                          const char *written, char *scratch)
+/* Adds all tokens but the special ones, which are there already. */
+static bool add_token(struct fields *fields, const struct pipeline *pipeline, bool falls_back,
+                      qn_tokenizer *tokenizer, int32_t id, const char *written, char *scratch)
 {
     if (is_there(tokenizer, id, written))
         return true;
-    size_t length = read_token(written, scratch);
-    if (length == 0) {
-        char quoted[QUOTED];
-        fields_fail(fields, "vocab", "token %s is not written in GPT-2's characters for bytes",
+    bool is_byte;
+    int32_t point;
+    size_t length = read_spelling(pipeline->splitting, falls_back, written, scratch, &is_byte);
+    bool is_char = pipeline->splitting == QN_SPLIT_CHARACTERS;
+    char quoted[QUOTED];
+    if (is_char && (length == 0 || utf8_decode(scratch, length, &point) != length))
+        fields_fail(fields, "vocab", "expected single characters, found %s",
                     quote_string(quoted, written));
+    else if (length == 0)
+        fields_fail(fields, "vocab", "token %s is not written %s", quote_string(quoted, written),
+                    pipeline->splitting == QN_SPLIT_PATTERN ? "in GPT-2's characters for bytes"
+                                                            : "as such tokens are");
+    if (fields->failed || !is_free_id(fields, tokenizer, id, written) ||
+        !tokenizer_add(tokenizer, id, scratch, length, false))
         return false;
-    }
-    return is_free_id(fields, tokenizer, id, written) &&
-           tokenizer_add(tokenizer, id, scratch, length, false);
+    tokenizer->tokens[id].is_byte = is_byte;
+    return true;
 }
 
-static bool add_bpe_tokens(struct fields *fields, qn_tokenizer *tokenizer, const json_t *vocabulary)
+static bool add_tokens(struct fields *fields, const struct pipeline *pipeline, bool falls_back,
+                       qn_tokenizer *tokenizer, const json_t *vocabulary)
 {
     size_t longest = 0;
     const char *token;
     json_t *id;
     json_object_foreach ((json_t *)vocabulary, token, id)
         longest = size_max(longest, strlen(token));
-    char *scratch = context_alloc(fields->context, longest, 1);
+    char *scratch = context_alloc(fields->context, longest + 1, 1);
     bool is_good = scratch != NULL;
     json_object_foreach ((json_t *)vocabulary, token, id)
-        is_good = is_good &&
-                  add_bpe_token(fields, tokenizer, (int32_t)json_integer_value(id), token, scratch);
+        is_good = is_good && add_token(fields, pipeline, falls_back, tokenizer,
+                                       (int32_t)json_integer_value(id), token, scratch);
     free(scratch);
     return is_good;
 }
 
+/* The tokenizer of a vocabulary, but for its merges. */
+static qn_tokenizer *make_tokenizer(struct fields *fields, enum tokenizer_kind kind,
+                                    const struct pipeline *pipeline, bool falls_back,
+                                    const json_t *vocabulary, const json_t *added)
+{
+    size_t count = count_ids(fields, vocabulary, added);
+    qn_tokenizer *tokenizer =
+        count > 0 ? tokenizer_new(fields->context, kind, pipeline->splitting, count) : NULL;
+    if (!tokenizer)
+        return NULL;
+    tokenizer->falls_back = falls_back;
+    tokenizer->n_cleaning = pipeline->n_cleaning;
+    memcpy(tokenizer->cleaning, pipeline->cleaning, sizeof tokenizer->cleaning);
+    if (add_specials(fields, tokenizer, vocabulary, added) &&
+        add_tokens(fields, pipeline, falls_back, tokenizer, vocabulary) &&
+        tokenizer_finish(tokenizer))
+        return tokenizer;
+    qn_tokenizer_free(tokenizer);
+    return NULL;
+}
+
+/* ---- Byte pair encoding ---- */
+
 /* The id of each byte. */
-static bool find_byte_ids(struct fields *fields, const json_t *vocabulary, int32_t byte_ids[256])
+static bool find_byte_ids(struct fields *fields, enum qn_splitting splitting,
+                          const json_t *vocabulary, int32_t byte_ids[256])
 {
     for (int byte = 0; byte < 256; byte++) {
-        char written[3];
-        write_token((char[]){(char)byte}, 1, written);
+        char written[SPELLED + 1];
+        spell_token(splitting, true, &(char){(char)byte}, 1, written);
         json_t *id = json_object_get(vocabulary, written);
         if (!id) {
             fields_fail(fields, "vocab",
@@ -208,6 +205,11 @@ static bool make_merge(struct fields *fields, const json_t *vocabulary, size_t n
                        const char *left, size_t left_length, const char *right, size_t right_length,
                        struct merge *merge)
 {
+    if (memchr(left, ' ', left_length) || memchr(right, ' ', right_length)) {
+        fields_fail(fields, "merges",
+                    "merge %zu is of a token with a space, which is not supported", number);
+        return false;
+    }
     char *joined = context_alloc(fields->context, left_length + right_length + 1, 1);
     if (!joined)
         return false;
@@ -318,25 +320,40 @@ static bool is_plain_bytes(const json_t *vocabulary, const int32_t byte_ids[256]
     return json_object_size(vocabulary) == 256;
 }
 
-/* Takes the merges over. */
-static qn_tokenizer *make_bpe(struct fields *fields, const json_t *vocabulary, const json_t *added,
-                              struct merge *merges, size_t n_merges)
+/* Of a model that may have one: the token for what is unknown; -1: it has none. */
+static int32_t find_unknown(struct fields *model, const json_t *vocabulary)
 {
-    int32_t byte_ids[256];
+    const json_t *id = json_object_get(vocabulary, fields_string_or(model, "unk_token", ""));
+    return json_is_integer(id) ? (int32_t)json_integer_value(id) : -1;
+}
+
+/* Takes the merges over. */
+static qn_tokenizer *make_bpe(struct fields *fields, const struct pipeline *pipeline,
+                              bool falls_back, int32_t unknown, const json_t *vocabulary,
+                              const json_t *added, struct merge *merges, size_t n_merges)
+{
+    struct bpe_units units = {.unknown = unknown, .byte_ids = {[0] = -1}};
+    bool is_pattern = pipeline->splitting == QN_SPLIT_PATTERN;
     qn_tokenizer *tokenizer = NULL;
-    size_t count = count_ids(fields, vocabulary, added);
-    if (count == 0 || !find_byte_ids(fields, vocabulary, byte_ids))
+    if (count_ids(fields, vocabulary, added) == 0 ||
+        ((is_pattern || falls_back) &&
+         !find_byte_ids(fields, pipeline->splitting, vocabulary, units.byte_ids)))
         goto fail;
-    if (n_merges == 0 && json_array_size(added) == 0 && is_plain_bytes(vocabulary, byte_ids)) {
+    if (is_pattern && n_merges == 0 && json_array_size(added) == 0 && pipeline->n_cleaning == 0 &&
+        is_plain_bytes(vocabulary, units.byte_ids)) {
         free(merges);
         return qn_tokenizer_byte(fields->context);
     }
-    tokenizer = tokenizer_new(fields->context, TOKENIZER_BPE, count);
-    if (!tokenizer || !add_specials(fields, tokenizer, vocabulary, added) ||
-        !add_bpe_tokens(fields, tokenizer, vocabulary))
+    tokenizer = make_tokenizer(fields, TOKENIZER_BPE, pipeline, falls_back, vocabulary, added);
+    if (!tokenizer)
         goto fail;
-    tokenizer->bpe = bpe_new(fields->context, byte_ids, merges, n_merges);
-    if (tokenizer->bpe && tokenizer_finish(tokenizer))
+    tokenizer->unknown = unknown;
+    if (!is_pattern) {
+        units.characters = tokenizer->characters;
+        units.n_characters = tokenizer->n_characters;
+    }
+    tokenizer->bpe = bpe_new(fields->context, &units, merges, n_merges);
+    if (tokenizer->bpe)
         return tokenizer;
     merges = NULL;
 fail:
@@ -347,91 +364,60 @@ fail:
 
 /* ---- tokenizer.json ---- */
 
-/* Refuses a part of the pipeline (a normalizer, ...) that is not null and whose type is not
- * `allowed`. */
-static void check_part(struct fields *fields, const char *key, const char *allowed)
-{
-    struct fields part = fields_object_or_null(fields, key);
-    if (!part.object)
-        return;
-    const char *type = fields_string(&part, "type");
-    char quoted[QUOTED];
-    if (!part.failed && (!allowed || strcmp(type, allowed) != 0))
-        fields_fail(fields, key, "expected %s, found %s: this kind of tokenizer is not supported",
-                    allowed ? allowed : "null", quote_string(quoted, type));
-}
-
 static void check_empty(struct fields *model, const char *key)
 {
     if (*fields_string_or(model, key, "") != '\0')
         fields_fail(model, key, "only an empty text is supported");
 }
 
+static void check_false(struct fields *model, const char *key)
+{
+    if (fields_bool_or(model, key, false))
+        fields_fail(model, key, "only false is supported");
+}
+
 static qn_tokenizer *read_bpe(struct fields *fields, struct fields *model, const json_t *vocabulary,
                               const json_t *added)
 {
+    struct pipeline pipeline;
     const json_t *array = fields_array(model, "merges");
+    if (!pipeline_read(fields, false, &pipeline))
+        return NULL;
+    bool is_marked = pipeline.splitting == QN_SPLIT_MARK;
     struct fields splitter = fields_object(fields, "pre_tokenizer");
-    check_part(fields, "normalizer", NULL);
-    check_part(fields, "pre_tokenizer", "ByteLevel");
-    check_part(fields, "post_processor", "ByteLevel");
-    check_part(fields, "decoder", "ByteLevel");
-    if (fields_bool_or(&splitter, "add_prefix_space", true))
-        fields_fail(&splitter, "add_prefix_space", "only false is supported");
     if (!fields_bool_or(&splitter, "use_regex", true) && json_array_size(array) > 0)
         fields_fail(&splitter, "use_regex", "only true is supported");
     if (fields_number_or(model, "dropout", 0, 1, 0) > 0)
         fields_fail(model, "dropout", "only null is supported");
     check_empty(model, "continuing_subword_prefix");
     check_empty(model, "end_of_word_suffix");
-    if (fields_bool_or(model, "byte_fallback", false))
-        fields_fail(model, "byte_fallback", "only false is supported");
-    if (fields_bool_or(model, "ignore_merges", false))
-        fields_fail(model, "ignore_merges", "only false is supported");
+    check_false(model, "ignore_merges");
+    bool falls_back = is_marked && fields_bool_or(model, "byte_fallback", false);
+    int32_t unknown = is_marked ? find_unknown(model, vocabulary) : -1;
+    if (is_marked)
+        check_false(model, "fuse_unk");
+    else
+        check_false(model, "byte_fallback");
+    if (is_marked && !falls_back && unknown < 0)
+        fields_fail(model, "unk_token", "expected a token of the vocabulary, or byte_fallback");
     struct merge *merges = fields->failed ? NULL : read_merge_array(model, vocabulary, array);
-    return merges ? make_bpe(model, vocabulary, added, merges, json_array_size(array)) : NULL;
+    return merges ? make_bpe(model, &pipeline, falls_back, unknown, vocabulary, added, merges,
+                             json_array_size(array))
+                  : NULL;
 }
 
-static qn_tokenizer *read_characters(struct fields *fields, struct fields *model,
-                                     const json_t *vocabulary, const json_t *added)
+static qn_tokenizer *read_words(struct fields *fields, struct fields *model,
+                                const json_t *vocabulary, const json_t *added)
 {
-    struct fields splitter = fields_object(fields, "pre_tokenizer");
-    struct fields pattern = fields_object(&splitter, "pattern");
-    const char *regex = fields_string_or(&pattern, "Regex", "");
-    if (!fields->failed && strcmp(regex, every_character) != 0)
-        fields_fail(&pattern, "Regex",
-                    "expected \"%s\", as Quern writes it: splitting otherwise "
-                    "is not supported",
-                    every_character);
-    check_part(fields, "normalizer", NULL);
-    check_part(fields, "pre_tokenizer", "Split");
-    check_part(fields, "post_processor", NULL);
-    check_part(fields, "decoder", "Fuse");
-    size_t count = fields->failed ? 0 : count_ids(model, vocabulary, added);
-    qn_tokenizer *tokenizer =
-        count > 0 ? tokenizer_new(fields->context, TOKENIZER_CHAR, count) : NULL;
-    bool is_good = tokenizer && add_specials(fields, tokenizer, vocabulary, added);
-    const char *token;
-    json_t *value;
-    json_object_foreach ((json_t *)vocabulary, token, value) {
-        int32_t point, id = (int32_t)json_integer_value(value);
-        size_t length = strlen(token);
-        if (!is_good || is_there(tokenizer, id, token))
-            continue;
-        if (length == 0 || utf8_decode(token, length, &point) != length) {
-            char quoted[QUOTED];
-            fields_fail(model, "vocab", "expected single characters, found %s",
-                        quote_string(quoted, token));
-            is_good = false;
-        } else {
-            is_good = is_free_id(model, tokenizer, id, token) &&
-                      tokenizer_add(tokenizer, id, token, length, false);
-        }
-    }
-    if (is_good && tokenizer_finish(tokenizer))
-        return tokenizer;
-    qn_tokenizer_free(tokenizer);
-    return NULL;
+    struct pipeline pipeline;
+    if (!pipeline_read(fields, true, &pipeline))
+        return NULL;
+    bool is_char = pipeline.splitting == QN_SPLIT_CHARACTERS;
+    qn_tokenizer *tokenizer = make_tokenizer(model, is_char ? TOKENIZER_CHAR : TOKENIZER_WORD,
+                                             &pipeline, false, vocabulary, added);
+    if (tokenizer)
+        tokenizer->unknown = find_unknown(model, vocabulary);
+    return tokenizer;
 }
 
 static qn_tokenizer *load_json(qn_context *context, const char *path)
@@ -451,7 +437,7 @@ static qn_tokenizer *load_json(qn_context *context, const char *path)
     else if (strcmp(type, "BPE") == 0)
         tokenizer = read_bpe(&fields, &model, vocabulary.object, added);
     else if (strcmp(type, "WordLevel") == 0)
-        tokenizer = read_characters(&fields, &model, vocabulary.object, added);
+        tokenizer = read_words(&fields, &model, vocabulary.object, added);
     else
         fields_fail(&model, "type",
                     "expected BPE or WordLevel, found %s: this kind of tokenizer "
@@ -487,7 +473,8 @@ static qn_tokenizer *load_pair(qn_context *context, const char *vocabulary_path,
     struct fields merge_fields = fields_of(context, merges_path, NULL);
     struct merge *merges = read_merge_lines(&merge_fields, vocabulary, text, &n_merges);
     if (merges)
-        tokenizer = make_bpe(&fields, vocabulary, added, merges, n_merges);
+        tokenizer = make_bpe(&fields, &(struct pipeline){.splitting = QN_SPLIT_PATTERN}, false, -1,
+                             vocabulary, added, merges, n_merges);
 done:
     free(text);
     json_decref(added);
@@ -524,133 +511,4 @@ qn_tokenizer *qn_tokenizer_load(qn_context *context, const char *path)
     free(vocabulary);
     free(whole);
     return tokenizer;
-}
-
-/* ---- Writing ---- */
-
-/* {"token": id, ...} in the order of the ids; NULL on failure. */
-static json_t *write_vocabulary(const qn_tokenizer *tokenizer)
-{
-    json_t *vocabulary = json_object();
-    for (size_t id = 0; id < tokenizer->vocabulary && vocabulary; id++) {
-        const struct token *token = &tokenizer->tokens[id];
-        const char *bytes = tokenizer->storage + token->offset;
-        if (!token->is_known)
-            continue;
-        bool is_plain = tokenizer->kind == TOKENIZER_CHAR || token->is_special;
-        char *written = is_plain ? NULL : malloc(2 * token->length + 1);
-        if (written)
-            write_token(bytes, token->length, written);
-        const char *key = is_plain ? bytes : written;
-        if (!key || json_object_set_new(vocabulary, key, json_integer((json_int_t)id)) != 0) {
-            json_decref(vocabulary);
-            vocabulary = NULL;
-        }
-        free(written);
-    }
-    return vocabulary;
-}
-
-static json_t *write_merges(const qn_tokenizer *tokenizer, const json_t *vocabulary)
-{
-    size_t count = 0;
-    const struct merge *merges =
-        tokenizer->kind == TOKENIZER_BPE ? bpe_merges(tokenizer->bpe, &count) : NULL;
-    const char **written = calloc(tokenizer->vocabulary + 1, sizeof *written);
-    json_t *array = written ? json_array() : NULL;
-    const char *token;
-    json_t *id;
-    json_object_foreach ((json_t *)vocabulary, token, id) {
-        if (written)
-            written[json_integer_value(id)] = token;
-    }
-    for (size_t i = 0; i < count && array; i++) {
-        json_t *pair = json_sprintf("%s %s", written[merges[i].left], written[merges[i].right]);
-        if (json_array_append_new(array, pair) != 0) {
-            json_decref(array);
-            array = NULL;
-        }
-    }
-    free(written);
-    return array;
-}
-
-static json_t *write_added(const qn_tokenizer *tokenizer)
-{
-    json_t *added = json_array();
-    for (size_t i = 0; i < tokenizer->vocabulary && added; i++) {
-        if (!tokenizer->tokens[i].is_special)
-            continue;
-        json_t *token = json_pack("{s:I, s:s, s:b, s:b, s:b, s:b, s:b}", "id", (json_int_t)i,
-                                  "content", token_bytes(tokenizer, (int32_t)i), "single_word", 0,
-                                  "lstrip", 0, "rstrip", 0, "normalized", 0, "special", 1);
-        if (json_array_append_new(added, token) != 0) {
-            json_decref(added);
-            added = NULL;
-        }
-    }
-    return added;
-}
-
-static json_t *byte_level(bool use_regex, bool trim_offsets)
-{
-    return json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 0,
-                     "trim_offsets", (int)trim_offsets, "use_regex", (int)use_regex);
-}
-
-static json_t *write_tokenizer(const qn_tokenizer *tokenizer)
-{
-    json_t *vocabulary = write_vocabulary(tokenizer), *model, *splitter, *decoder, *processor;
-    if (tokenizer->kind == TOKENIZER_CHAR) {
-        splitter = json_pack("{s:s, s:{s:s}, s:s, s:b}", "type", "Split", "pattern", "Regex",
-                             every_character, "behavior", "Isolated", "invert", 0);
-        decoder = json_pack("{s:s}", "type", "Fuse");
-        processor = json_null();
-        /* That the unknown token is not in the vocabulary makes an unknown character an error
-         * there, too. */
-        model = json_pack("{s:s, s:s, s:o}", "type", "WordLevel", "unk_token", "[UNK]", "vocab",
-                          vocabulary);
-    } else {
-        splitter = byte_level(tokenizer->kind == TOKENIZER_BPE, true);
-        decoder = byte_level(true, true);
-        processor = byte_level(true, false);
-        json_t *merges = write_merges(tokenizer, vocabulary);
-        model = json_pack("{s:s, s:n, s:n, s:s, s:s, s:b, s:b, s:b, s:o, s:o}", "type", "BPE",
-                          "dropout", "unk_token", "continuing_subword_prefix", "",
-                          "end_of_word_suffix", "", "fuse_unk", 0, "byte_fallback", 0,
-                          "ignore_merges", 0, "vocab", vocabulary, "merges", merges);
-    }
-    return json_pack("{s:s, s:n, s:n, s:o, s:n, s:o, s:o, s:o, s:o}", "version", "1.0",
-                     "truncation", "padding", "added_tokens", write_added(tokenizer), "normalizer",
-                     "pre_tokenizer", splitter, "post_processor", processor, "decoder", decoder,
-                     "model", model);
-}
-
-static int save_json(qn_context *context, const char *path, json_t *json)
-{
-    int status = path ? json_file_write(context, path, json) : QN_ERROR_MEMORY;
-    json_decref(json);
-    return status;
-}
-
-int qn_tokenizer_save(const qn_tokenizer *tokenizer, const char *path)
-{
-    if (!tokenizer || !path)
-        return QN_ERROR_INVALID;
-    struct stat status;
-    if (stat(path, &status) != 0 || !S_ISDIR(status.st_mode))
-        return save_json(tokenizer->context, path, write_tokenizer(tokenizer));
-
-    char *whole = path_join(tokenizer->context, path, "tokenizer.json");
-    char *config = path_join(tokenizer->context, path, "tokenizer_config.json");
-    int result = save_json(tokenizer->context, whole, write_tokenizer(tokenizer));
-    /* Else transformers goes by the model and splits text as GPT-2 does, whatever tokenizer.json
-     * says. */
-    if (result == QN_OK)
-        result = save_json(tokenizer->context, config,
-                           json_pack("{s:s, s:b}", "tokenizer_class", "PreTrainedTokenizerFast",
-                                     "clean_up_tokenization_spaces", 0));
-    free(config);
-    free(whole);
-    return result;
 }

@@ -7,7 +7,7 @@
 #include <quern/text.h>
 
 #include "device/context.h"
-#include "text/score/words.h"
+#include "text/score/pieces.h"
 
 /* ---- One file ---- */
 

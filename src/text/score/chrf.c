@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "text/score/sacrebleu.h"
-#include "text/score/words.h"
+#include "text/score/pieces.h"
 
 enum { MOST_ORDERS = 2 * QN_CHRF_MOST_ORDER };
 enum { CHARACTERS, WORDS }; /* kinds of n-grams */
@@ -68,12 +68,6 @@ void qn_chrf_free(qn_chrf *chrf)
 
 /* ---- A sentence ---- */
 
-static bool is_punctuation(char c)
-{
-    return (c >= '!' && c <= '/') || (c >= ':' && c <= '@') || (c >= '[' && c <= '`') ||
-           (c >= '{' && c <= '~');
-}
-
 static bool append_word(qn_context *context, struct buffer *words, const char *word, size_t bytes)
 {
     return (words->bytes == 0 || buffer_append(context, words, " ", 1)) &&
@@ -87,9 +81,9 @@ static bool part_punctuation(qn_context *context, struct buffer *words, const ch
     bool is_good = buffer_append(context, words, "", 0);
     for (size_t length; *text && is_good; text += length + (text[length] == ' ')) {
         length = strcspn(text, " ");
-        size_t cut = length > 1 && is_punctuation(text[length - 1]) ? length - 1
-                     : length > 1 && is_punctuation(text[0])        ? 1
-                                                                    : length;
+        size_t cut = length > 1 && is_ascii_punctuation(text[length - 1]) ? length - 1
+                     : length > 1 && is_ascii_punctuation(text[0])        ? 1
+                                                                          : length;
         is_good = append_word(context, words, text, cut) &&
                   (cut == length || append_word(context, words, text + cut, length - cut));
     }

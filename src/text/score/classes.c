@@ -4,7 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "text/score/words.h"
+#include "text/score/pieces.h"
 
 struct qn_classification {
     qn_context *context;

@@ -2,7 +2,7 @@
 #ifndef QUERN_MTEVAL_H
 #define QUERN_MTEVAL_H
 
-#include "text/score/words.h"
+#include "text/score/pieces.h"
 
 /* Splits the text of a buffer into words, one space between each two.  `scratch` lends its memory.
  * */

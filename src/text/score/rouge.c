@@ -6,7 +6,7 @@
 #include <quern/text.h>
 
 #include "text/score/porter.h"
-#include "text/score/words.h"
+#include "text/score/pieces.h"
 
 /* The words of a text, and where each of its lines ends among them. */
 struct text {

@@ -7,7 +7,7 @@
 
 #include "io/file.h"
 #include "text/score/spans.h"
-#include "text/score/words.h"
+#include "text/score/pieces.h"
 
 struct span {
     struct piece type;

@@ -6,7 +6,7 @@
 #include <quern/text.h>
 #include <utf8proc.h>
 
-#include "text/score/words.h"
+#include "text/score/pieces.h"
 #include "text/tokenizer.h"
 
 struct qn_squad {
@@ -38,17 +38,11 @@ void qn_squad_free(qn_squad *squad)
 
 /* ---- Normalising ---- */
 
-static bool is_punctuation(char c)
-{
-    return (c >= '!' && c <= '/') || (c >= ':' && c <= '@') || (c >= '[' && c <= '`') ||
-           (c >= '{' && c <= '~');
-}
-
 static void drop_punctuation(struct buffer *buffer)
 {
     size_t used = 0;
     for (size_t i = 0; i < buffer->bytes; i++)
-        if (!is_punctuation(buffer->text[i]))
+        if (!is_ascii_punctuation(buffer->text[i]))
             buffer->text[used++] = buffer->text[i];
     buffer->text[used] = '\0';
     buffer->bytes = used;

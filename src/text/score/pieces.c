@@ -1,5 +1,5 @@
 /* Text as Python's `str` has it; pieces of it, and their n-grams. */
-#include "text/score/words.h"
+#include "text/score/pieces.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* Text as Python's `str` has it, which the scores of Python packages rest on; pieces of it, and
  * their n-grams. */
-#ifndef QUERN_WORDS_H
-#define QUERN_WORDS_H
+#ifndef QUERN_PIECES_H
+#define QUERN_PIECES_H
 
 #include <string.h>
 
@@ -21,9 +21,16 @@ bool buffer_append(qn_context *context, struct buffer *buffer, const char *text,
 /* Makes the buffer a copy of a text, or of its str.lower(). */
 bool buffer_set(qn_context *context, struct buffer *buffer, const char *text, bool lowercase);
 
-/* ---- White space: str.isspace() ---- */
+/* ---- Characters ---- */
 
-/* The bytes of the white space character at `text`; 0 if it is none. */
+/* string.punctuation. */
+static inline bool is_ascii_punctuation(char c)
+{
+    return (c >= '!' && c <= '/') || (c >= ':' && c <= '@') || (c >= '[' && c <= '`') ||
+           (c >= '{' && c <= '~');
+}
+
+/* The bytes of the white space character, by str.isspace(), at `text`; 0 if it is none. */
 size_t space_at(const char *text);
 
 /* str.rstrip(), in place. */
