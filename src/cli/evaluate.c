@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <quern/score.h>
+
 #include "cli/dump.h"
 #include "cli/model.h"
 #include "cli/progress.h"
@@ -46,12 +48,13 @@ static int measure(const struct model *model, const qn_dataset *dataset,
     qn_evaluator_free(evaluator);
     if (!is_measured)
         return failure(options, "%s", qn_error(model->qn));
-    double nats = found.loss * (double)found.tokens;
-    double bytes = (double)predicted_bytes(model, dataset, config->n_positions);
+    struct qn_perplexity perplexity =
+        qn_perplexity(found.loss * (double)found.tokens, found.tokens,
+                      predicted_bytes(model, dataset, config->n_positions));
     *measures = (struct measures){
         .loss = found.loss,
-        .perplexity = exp(found.loss),
-        .bits_per_byte = nats / log(2) / bytes,
+        .perplexity = perplexity.perplexity,
+        .bits_per_byte = perplexity.bits_per_byte,
         .accuracy = found.accuracy,
         .tokens = found.tokens,
     };
