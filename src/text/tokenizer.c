@@ -230,7 +230,7 @@ bool tokenizer_finish(qn_tokenizer *tokenizer)
     if (!collect_specials(tokenizer) || (has_characters && !collect_characters(tokenizer)) ||
         (has_words && !collect_words(tokenizer)))
         return false;
-    if (!has_words && tokenizer->kind != TOKENIZER_BPE)
+    if (tokenizer->kind == TOKENIZER_BYTE)
         return true;
     tokenizer->splitter = splitter_new(tokenizer->context, tokenizer->splitting);
     return tokenizer->splitter != NULL;
