@@ -2,8 +2,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <utf8proc.h>
-
 #include "io/file.h"
 #include "text/bpe.h"
 #include "text/pipeline.h"
