@@ -1,6 +1,8 @@
 /* Tokenizers learnt from text, cleaning, stop words, files of tokens.  Needs no device. */
 #include <quern/text.h>
 
+#include <time.h>
+
 #include "text/tokenizer.h"
 #include "tap.h"
 #include "files.h"
@@ -190,6 +192,53 @@ static void test_words(void)
     is_text(list_tokens(tokenizer, 2), "a,b|c|d", "words: between white space of all kinds");
     survives_saving(tokenizer, "words between white space");
     qn_tokenizer_free(tokenizer);
+}
+
+/* Both sides of Multi30k: as many tokens as Hugging Face's tokenizers makes with the merges of its own trainer, and as fast as a
+ * course needs it. */
+static void test_multi30k(void)
+{
+    static const struct {
+        enum qn_splitting splitting;
+        size_t tokens[2];
+    } cases[] = {{QN_SPLIT_PATTERN, {455039, 476760}}, {QN_SPLIT_MARK, {452121, 489446}}};
+    const char *const sides[] = {"data/translation/multi30k/train.en",
+                                 "data/translation/multi30k/train.de"};
+    const char *const usual[] = {"<unk>", "<pad>", "<bos>", "<eos>"};
+    if (!shared_path(sides[0])) {
+        skip("Multi30k is not in ../shared");
+        return;
+    }
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct qn_vocabulary vocabulary = {.splitting = cases[i].splitting,
+                                           .merges = 6000,
+                                           .min_frequency = 2,
+                                           .specials = usual,
+                                           .n_specials = 4};
+        qn_word_counter *counter = qn_word_counter_new(qn, &vocabulary);
+        clock_t began = clock();
+        for (int side = 0; side < 2; side++)
+            qn_word_counter_add_file(counter, shared_path(sides[side]));
+        qn_tokenizer *tokenizer = qn_word_counter_finish(counter);
+        double seconds = (double)(clock() - began) / CLOCKS_PER_SEC;
+        ok(tokenizer && seconds < 10, "multi30k: 6000 merges in %.2f s", seconds);
+        qn_word_counter_free(counter);
+        size_t bytes = 0;
+        began = clock();
+        for (int side = 0; side < 2; side++) {
+            const char *path = shared_path(sides[side]);
+            int status =
+                qn_tokens_write(tokenizer, in_folder("tokens"), &path, 1, QN_DOCUMENTS_FILES, -1);
+            qn_tokens *tokens = status == QN_OK ? qn_tokens_open(qn, in_folder("tokens")) : NULL;
+            is_int((long long)qn_tokens_count(tokens), (long long)cases[i].tokens[side],
+                   "multi30k: tokens of a side");
+            bytes += qn_tokens_bytes(tokens);
+            qn_tokens_close(tokens);
+        }
+        double rate = (double)bytes / 1e6 / ((double)(clock() - began) / CLOCKS_PER_SEC);
+        ok(rate > 5, "multi30k: %.0f MB/s encoded", rate);
+        qn_tokenizer_free(tokenizer);
+    }
 }
 
 static void test_refusals(void)
@@ -436,6 +485,7 @@ int main(void)
     test_fallback();
     test_pattern();
     test_words();
+    test_multi30k();
     test_refusals();
     test_cleaning();
     test_stop_words();

@@ -221,8 +221,6 @@ static int encode_line(void *data, const struct text_stream *stream, uint64_t nu
     return print_ids(&coder->ids) ? EXIT_SUCCESS : fail_output(coder->options);
 }
 
-static const char *const from_stdin[] = {"-"};
-
 /* The paths of --data, else standard input; free() the array. */
 static const char **data_paths(const struct options *options, size_t *count)
 {
@@ -231,7 +229,7 @@ static const char **data_paths(const struct options *options, size_t *count)
     for (size_t i = 0; paths && i < *count; i++)
         paths[i] = options_at(options, "data", i);
     if (paths && *count == 0)
-        paths[(*count)++] = from_stdin[0];
+        paths[(*count)++] = "-";
     return paths;
 }
 

@@ -63,7 +63,7 @@ int decode_piece(const qn_tokenizer *tokenizer, int32_t before, const int32_t *i
     char *decoded = context_alloc(tokenizer->context, total + 1, 1);
     if (!decoded)
         return QN_ERROR_MEMORY;
-    bool is_marked = tokenizer->kind == TOKENIZER_BPE && tokenizer->splitting == QN_SPLIT_MARK;
+    bool is_marked = tokenizer->splitting == QN_SPLIT_MARK;
     size_t used = 0;
     for (size_t i = 0; i < count; before = ids[i++]) {
         const char *token = qn_tokenizer_token(tokenizer, ids[i], &length);

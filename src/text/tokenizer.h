@@ -58,7 +58,7 @@ struct qn_tokenizer {
     struct character *characters; /* TOKENIZER_CHAR, QN_SPLIT_MARK: sorted by code point */
     size_t n_characters;
     struct bpe *bpe;           /* TOKENIZER_BPE */
-    struct splitter *splitter; /* TOKENIZER_BPE, TOKENIZER_WORD */
+    struct splitter *splitter; /* but of TOKENIZER_BYTE */
     struct words words;        /* TOKENIZER_WORD: the value is the id */
 };
 

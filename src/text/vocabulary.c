@@ -2,10 +2,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <utf8proc.h>
-
 #include "io/file.h"
 #include "text/bpe.h"
+#include "text/pipeline.h"
 #include "text/stream.h"
 #include "text/tokenizer.h"
 
@@ -14,19 +13,11 @@ static const char unknown_token[] = "<unk>";
 struct qn_word_counter {
     struct qn_vocabulary vocabulary; /* but its special tokens, which are the draft's */
     qn_tokenizer *draft;             /* of the special tokens only: cleans and splits */
-    struct splitter *splitter;
-    struct words words;    /* the value is the count */
+    struct words words;              /* the value is the count */
     struct words reserved; /* strings that may not become tokens: special ones, names of bytes */
 };
 
 /* ---- Options ---- */
-
-enum { BYTE_NAME = 8 };
-static const char *byte_name(char name[BYTE_NAME], int byte)
-{
-    snprintf(name, BYTE_NAME, "<0x%02X>", (unsigned)byte);
-    return name;
-}
 
 /* Files write other characters in their own way, which might then be another token's. */
 static bool check_special(qn_context *context, struct words *reserved, const char *special)
@@ -48,6 +39,25 @@ static bool check_special(qn_context *context, struct words *reserved, const cha
     return false;
 }
 
+/* Characters that do not occur in the text must become something. */
+static bool check_unknown(const qn_word_counter *counter, const struct qn_vocabulary *vocabulary)
+{
+    qn_context *context = counter->words.context;
+    bool is_marked = vocabulary->splitting == QN_SPLIT_MARK;
+    if (vocabulary->byte_fallback && !is_marked)
+        context_fail(context, QN_ERROR_INVALID,
+                     "only a tokenizer that marks white space falls back to bytes");
+    else if (is_marked && !vocabulary->byte_fallback &&
+             !words_find(&counter->reserved, unknown_token, strlen(unknown_token)))
+        context_fail(context, QN_ERROR_INVALID,
+                     "a tokenizer that marks white space needs the special token %s, or to fall "
+                     "back to bytes",
+                     unknown_token);
+    else
+        return true;
+    return false;
+}
+
 static bool check_options(qn_word_counter *counter, const struct qn_vocabulary *vocabulary)
 {
     qn_context *context = counter->words.context;
@@ -59,25 +69,14 @@ static bool check_options(qn_word_counter *counter, const struct qn_vocabulary *
     for (size_t i = 0; i < vocabulary->n_specials; i++)
         if (!check_special(context, &counter->reserved, vocabulary->specials[i]))
             return false;
-    bool is_marked = vocabulary->splitting == QN_SPLIT_MARK;
-    if (vocabulary->byte_fallback && !is_marked) {
-        context_fail(context, QN_ERROR_INVALID,
-                     "only a tokenizer that marks white space falls back to bytes");
+    if (!check_unknown(counter, vocabulary))
         return false;
-    }
-    bool knows_unknown =
-        words_find(&counter->reserved, unknown_token, strlen(unknown_token)) != NULL;
-    if (is_marked && !vocabulary->byte_fallback && !knows_unknown) {
-        context_fail(context, QN_ERROR_INVALID,
-                     "a tokenizer that marks white space needs the special token %s, or to fall "
-                     "back to bytes",
-                     unknown_token);
-        return false;
-    }
-    char name[BYTE_NAME];
-    for (int byte = 0; byte < 256 && vocabulary->byte_fallback; byte++)
-        if (!check_special(context, &counter->reserved, byte_name(name, byte)))
+    for (int byte = 0; byte < 256 && vocabulary->byte_fallback; byte++) {
+        char name[SPELLED + 1];
+        spell_token(QN_SPLIT_MARK, true, &(char){(char)byte}, 1, name);
+        if (!check_special(context, &counter->reserved, name))
             return false;
+    }
     return true;
 }
 
@@ -138,8 +137,6 @@ qn_word_counter *qn_word_counter_new(qn_context *context, const struct qn_vocabu
     if (check_options(counter, vocabulary))
         counter->draft = start_tokenizer(counter, vocabulary->n_specials);
     if (counter->draft && tokenizer_finish(counter->draft))
-        counter->splitter = splitter_new(context, vocabulary->splitting);
-    if (counter->splitter)
         return counter;
     qn_word_counter_free(counter);
     return NULL;
@@ -149,7 +146,6 @@ void qn_word_counter_free(qn_word_counter *counter)
 {
     if (!counter)
         return;
-    splitter_free(counter->splitter);
     qn_tokenizer_free(counter->draft);
     words_release(&counter->reserved);
     words_release(&counter->words);
@@ -175,7 +171,7 @@ static bool count_words(qn_word_counter *counter, const char *text, size_t bytes
                                         (struct piece_ends){true, true}, &made, &cleaned);
     bool is_good = clean != NULL;
     for (; is_good && begin < cleaned; begin = end)
-        is_good = splitter_next(counter->splitter, clean, cleaned, &begin, &end) &&
+        is_good = splitter_next(counter->draft->splitter, clean, cleaned, &begin, &end) &&
                   (begin == end || count_word(counter, clean + begin, end - begin));
     free(made);
     return is_good;
