@@ -171,6 +171,8 @@ static void test_gpt2(void)
     is_int((long long)qn_tokenizer_vocabulary(tokenizer), 50257, "gpt2: vocabulary");
     is_int(qn_tokenizer_special(tokenizer, "<|endoftext|>"), 50256, "gpt2: end of text");
     is_int(qn_tokenizer_special(tokenizer, "<|none|>"), -1, "gpt2: a special token that is none");
+    ok(qn_tokenizer_begin(tokenizer) == 50256 && qn_tokenizer_end(tokenizer) == 50256,
+       "gpt2: one token begins and ends texts");
 
     FILE *file = fopen(vectors, "r");
     json_t *line;

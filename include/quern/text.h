@@ -134,6 +134,11 @@ const char *qn_tokenizer_token(const qn_tokenizer *tokenizer, int32_t id, size_t
 /* The id of a special token, for example "<|endoftext|>"; -1 (and no error) if there is none. */
 int32_t qn_tokenizer_special(const qn_tokenizer *tokenizer, const char *content);
 
+/* The ids of what stands before a text and behind it: "<|endoftext|>" for both, else "<bos>" and "<eos>", else "<s>" and "</s>";
+ * -1 if there is none. */
+int32_t qn_tokenizer_begin(const qn_tokenizer *tokenizer);
+int32_t qn_tokenizer_end(const qn_tokenizer *tokenizer);
+
 /* Makes ids of text; free() them.  `name` stands for the text in messages ("the prompt").  Special
  * tokens in the text become their ids; what is between them is cleaned as the tokenizer says.
  * Fails on what is not UTF-8 (but for "byte"), and on a character or word that the tokenizer does
@@ -194,7 +199,7 @@ size_t qn_tokens_bytes(const qn_tokens *tokens); /* of the texts */
 size_t qn_tokens_documents(const qn_tokens *tokens);
 enum qn_documents qn_tokens_document_kind(const qn_tokens *tokens);
 uint64_t qn_tokens_fingerprint(const qn_tokens *tokens); /* of the tokenizer */
-uint64_t qn_tokens_hash(const qn_tokens *tokens); /* of what is behind the header */
+uint64_t qn_tokens_hash(const qn_tokens *tokens);        /* of what is behind the header */
 int32_t qn_tokens_end(const qn_tokens *tokens); /* the token behind each document; -1: none */
 
 /* The tokens of a document, from 0: from *first on. */

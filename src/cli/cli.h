@@ -98,10 +98,11 @@ struct option {
 };
 
 struct command {
-    const char *name;    /* "train gpt" */
-    const char *alias;   /* or NULL */
-    const char *operand; /* "DIR"; "METRIC [FILE]": or one; "FILE...": several; "[GROUP]...": or none; NULL */
-    const char *summary; /* what it does, in a line */
+    const char *name;  /* "train gpt" */
+    const char *alias; /* or NULL */
+    const char *
+        operand; /* "DIR"; "METRIC [FILE]": or one; "FILE...": several; "[GROUP]...": or none; NULL */
+    const char *summary;     /* what it does, in a line */
     const char *description; /* for --help and the man page, in one paragraph */
     const struct option *options;
     size_t n_options;

@@ -134,7 +134,7 @@ static const char *const train_recurrent_examples[] = {
 static const struct option generate_options[] = {
     HEADING("Text"),
     {OPTION_STRING, 'p', "prompt", "TEXT", .help =
-        "what to go on from (default: a new line, or <|endoftext|> if the vocabulary has it)"},
+        "what to go on from (default: the token that begins texts, as <|endoftext|> or <bos>; if there is none, a new line)"},
     {OPTION_SIZE, 'n', "tokens", "N", "200", 1, MOST_WHOLE, .help = "tokens to generate"},
     {OPTION_INTEGER, 0, "samples", "N", "1", 1, 1e9, .help = "texts to generate"},
 

@@ -31,7 +31,7 @@ static int fail_library(const struct writer *writer)
 static int default_prompt(struct writer *writer)
 {
     qn_tokenizer *tokenizer = writer->model.tokenizer;
-    int32_t first = qn_tokenizer_special(tokenizer, "<|endoftext|>");
+    int32_t first = qn_tokenizer_begin(tokenizer);
     size_t bytes;
     for (int32_t id = 0; first < 0 && id < (int32_t)qn_tokenizer_vocabulary(tokenizer); id++) {
         const char *token = qn_tokenizer_token(tokenizer, id, &bytes);

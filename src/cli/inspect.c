@@ -42,7 +42,7 @@ static int check_checkpoint(const char *folder, const struct options *options, q
     if (tokenizer) {
         struct qn_lm_config config =
             learner_config(&run.settings, qn_tokenizer_vocabulary(tokenizer),
-                           qn_tokenizer_special(tokenizer, "<|endoftext|>"));
+                           qn_tokenizer_begin(tokenizer), qn_tokenizer_end(tokenizer));
         if (!learner_resume(&learner, qn, &config, &run, folder, false, message))
             status = failure(options, "%s", message);
     } else {

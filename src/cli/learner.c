@@ -8,7 +8,7 @@
 #include "device/context.h"
 
 struct qn_lm_config learner_config(const struct settings *settings, size_t vocabulary,
-                                   int32_t end_of_text)
+                                   int32_t begin_of_text, int32_t end_of_text)
 {
     static const enum qn_architecture architectures[] = {[FAMILY_GPT] = QN_GPT2,
                                                          [FAMILY_LLAMA] = QN_LLAMA,
@@ -28,7 +28,7 @@ struct qn_lm_config learner_config(const struct settings *settings, size_t vocab
         .attn_pdrop = settings->dropout,
         .activation = QN_GELU,
         .tie_word_embeddings = true,
-        .bos_token_id = end_of_text,
+        .bos_token_id = begin_of_text,
         .eos_token_id = end_of_text,
     };
     if (settings->embeddings)
@@ -47,7 +47,7 @@ struct qn_lm_config learner_config(const struct settings *settings, size_t vocab
                                        .hidden_size = settings->units,
                                        .resid_pdrop = settings->dropout,
                                        .tie_word_embeddings = config.tie_word_embeddings,
-                                       .bos_token_id = end_of_text,
+                                       .bos_token_id = begin_of_text,
                                        .eos_token_id = end_of_text};
     }
     if (settings->family == FAMILY_LLAMA) {

@@ -16,7 +16,7 @@ struct learner {
 };
 
 struct qn_lm_config learner_config(const struct settings *settings, size_t vocabulary,
-                                   int32_t end_of_text);
+                                   int32_t begin_of_text, int32_t end_of_text);
 
 /* Makes trainer and evaluator for the model, which is the learner's from then on.  A status; the
  * context has the error. */

@@ -273,7 +273,7 @@ static void say_resumed(struct session *session)
 /* Sizes that cannot be are refused before anything is read or computed. */
 static int check_sizes(struct session *session)
 {
-    struct qn_lm_config config = learner_config(&session->run.settings, 1, -1);
+    struct qn_lm_config config = learner_config(&session->run.settings, 1, -1, -1);
     if (qn_lm_config_check(session->files, "the options", &config) != QN_OK)
         return session_fail_library(session);
     return EXIT_SUCCESS;
@@ -283,7 +283,7 @@ static struct qn_lm_config config_of(const struct session *session)
 {
     qn_tokenizer *tokenizer = session->corpus.tokenizer;
     return learner_config(&session->run.settings, qn_tokenizer_vocabulary(tokenizer),
-                          qn_tokenizer_special(tokenizer, "<|endoftext|>"));
+                          qn_tokenizer_begin(tokenizer), qn_tokenizer_end(tokenizer));
 }
 
 /* The model with its trainer: a new one, or that of the checkpoint that goes on. */

@@ -309,6 +309,27 @@ int32_t qn_tokenizer_special(const qn_tokenizer *tokenizer, const char *content)
     return -1;
 }
 
+static int32_t first_special(const qn_tokenizer *tokenizer, const char *const *contents,
+                             size_t count)
+{
+    int32_t id = -1;
+    for (size_t i = 0; id < 0 && i < count; i++)
+        id = qn_tokenizer_special(tokenizer, contents[i]);
+    return id;
+}
+
+int32_t qn_tokenizer_begin(const qn_tokenizer *tokenizer)
+{
+    static const char *const contents[] = {"<|endoftext|>", "<bos>", "<s>"};
+    return first_special(tokenizer, contents, sizeof contents / sizeof *contents);
+}
+
+int32_t qn_tokenizer_end(const qn_tokenizer *tokenizer)
+{
+    static const char *const contents[] = {"<|endoftext|>", "<eos>", "</s>"};
+    return first_special(tokenizer, contents, sizeof contents / sizeof *contents);
+}
+
 static bool is_same_token(const qn_tokenizer *a, const qn_tokenizer *b, int32_t id)
 {
     const struct token *x = &a->tokens[id], *y = &b->tokens[id];

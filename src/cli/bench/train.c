@@ -77,7 +77,7 @@ struct lesson {
 static bool lesson_set(struct lesson *lesson, qn_context *qn, const struct recipe *recipe)
 {
     struct settings settings = settings_of(recipe);
-    struct qn_lm_config config = learner_config(&settings, recipe->vocabulary, -1);
+    struct qn_lm_config config = learner_config(&settings, recipe->vocabulary, -1, -1);
     qn_lm *lm = qn_lm_new(qn, &config);
     if (!lm || learner_make(&lesson->learner, qn, lm, &settings, false) != QN_OK ||
         qn_lm_initialise(lm, settings.seed) != QN_OK)
@@ -156,7 +156,7 @@ static bool take_steps(struct lesson *lesson, struct row *row, double seconds)
 static double flops_of_step(const struct recipe *recipe)
 {
     struct settings settings = settings_of(recipe);
-    struct qn_lm_config config = learner_config(&settings, recipe->vocabulary, -1);
+    struct qn_lm_config config = learner_config(&settings, recipe->vocabulary, -1, -1);
     double tokens = (double)(recipe->batch * recipe->context);
     double parameters =
         (double)qn_lm_config_parameters(&config) - (double)(recipe->context * recipe->width);
@@ -345,7 +345,7 @@ static void time_generation(struct bench *bench, struct row *row, double seconds
 {
     struct settings settings = settings_of(&recipes[0]);
     settings.context = POSITIONS;
-    struct qn_lm_config config = learner_config(&settings, recipes[0].vocabulary, -1);
+    struct qn_lm_config config = learner_config(&settings, recipes[0].vocabulary, -1, -1);
     qn_lm *lm = qn_lm_new(bench->qn, &config);
     bool is_good = lm && make_lively(lm);
     qn_generator *generator = is_good ? qn_generator_new(lm, (struct qn_generation){0}) : NULL;
