@@ -97,67 +97,103 @@ static double worst_error(qn_plan *plan, const qn_safetensors *file,
     return worst;
 }
 
+/* Layers of a file: their parameters, what goes in, and what should come out. */
+struct test {
+    const qn_safetensors *file;
+    struct qn_rnn_config config;
+    qn_rnn *rnn;
+    qn_store *store;
+    qn_graph *graph;
+    qn_node *leaves[MOST_LEAVES]; /* x, h_0, c_0 (LSTM), parameters */
+    struct expected outputs[3], slopes[MOST_LEAVES];
+    size_t n_leaves, n_outputs;
+};
+
+static void add_leaf(struct test *test, qn_node *leaf, const char *name)
+{
+    snprintf(test->slopes[test->n_leaves].name, sizeof test->slopes->name, "grad_%.50s", name);
+    test->leaves[test->n_leaves++] = leaf;
+}
+
+static void add_leaves(struct test *test)
+{
+    static const char *const inputs[] = {"x", "h_0", "c_0"};
+    for (size_t i = 0; i < (test->config.cell == QN_LSTM ? 3 : 2); i++)
+        add_leaf(test, leaf_of(test->graph, test->file, inputs[i]), inputs[i]);
+    for (size_t i = 0; i < qn_store_count(test->store); i++) {
+        qn_tensor *tensor = qn_store_tensor(test->store, i);
+        add_leaf(test, qn_leaf(test->graph, tensor), qn_tensor_name(tensor));
+    }
+}
+
+/* The files have (B, T, ...). */
+static void build(struct test *test)
+{
+    bool is_lstm = test->config.cell == QN_LSTM;
+    struct qn_rnn_forward forward = {.h_0 = test->leaves[1],
+                                     .c_0 = is_lstm ? test->leaves[2] : NULL,
+                                     .lengths = leaf_of(test->graph, test->file, "lengths")};
+    struct qn_sequence y = qn_rnn_apply(test->rnn, qn_transpose(test->leaves[0], 0, 1), forward);
+    test->outputs[test->n_outputs++] = (struct expected){"out", qn_transpose(y.out, 0, 1)};
+    test->outputs[test->n_outputs++] = (struct expected){"h_n", y.h_n};
+    if (is_lstm)
+        test->outputs[test->n_outputs++] = (struct expected){"c_n", y.c_n};
+    qn_node *gradients[MOST_LEAVES],
+        *sum = weighted_sum(test->graph, test->file, test->outputs, test->n_outputs);
+    qn_gradients(sum, NULL, test->leaves, test->n_leaves, gradients);
+    for (size_t i = 0; i < test->n_leaves; i++)
+        test->slopes[i].node = gradients[i];
+}
+
+static qn_plan *plan_of(const struct test *test)
+{
+    qn_node *roots[3 + MOST_LEAVES];
+    size_t count = 0;
+    for (size_t i = 0; i < test->n_outputs; i++)
+        roots[count++] = test->outputs[i].node;
+    for (size_t i = 0; i < test->n_leaves; i++)
+        roots[count++] = test->slopes[i].node;
+    return qn_plan_new(test->graph, roots, count);
+}
+
+static void compare(const char *name, const char *what, qn_plan *plan, const struct test *test,
+                    const struct expected *expected, size_t count, double allowed)
+{
+    double error = worst_error(plan, test->file, expected, count);
+    ok(error <= allowed, "%s, %zu %s: error %.1e, allowed %.1e", name, count, what, error, allowed);
+}
+
 static void test_layers(json_t *entry)
 {
     const char *name = json_string_value(json_object_get(entry, "case"));
     json_t *parameters = json_object_get(entry, "params"),
            *tolerance = json_object_get(entry, "tolerance");
     qn_safetensors *file = open_file(context, json_string_value(json_object_get(entry, "file")));
-    const struct qn_file_tensor *x_tensor = find(file, "", "x"), *h_tensor = find(file, "", "h_0");
-    const struct qn_rnn_config config = {
-        .cell = cell_of(json_string_value(json_object_get(parameters, "kind"))),
-        .inputs = x_tensor->shape.size[2],
-        .units = h_tensor->shape.size[2],
-        .layers = (size_t)number(parameters, "layers"),
-        .is_bidirectional = json_is_true(json_object_get(parameters, "bidirectional"))};
-    qn_rnn *rnn;
-    qn_store *store = parameters_of(file, &config, &rnn);
-
-    qn_graph *graph = qn_graph_new(context);
-    qn_node *leaves[MOST_LEAVES], *gradients[MOST_LEAVES], *roots[2 * MOST_LEAVES];
-    size_t n_leaves = 0, n_outputs = 0, n_roots = 0;
-    struct expected outputs[3], slopes[MOST_LEAVES];
-    static const char *const inputs[] = {"x", "h_0", "c_0"};
-    bool is_lstm = config.cell == QN_LSTM;
-    for (size_t i = 0; i < (is_lstm ? 3 : 2); i++) {
-        snprintf(slopes[n_leaves].name, sizeof slopes->name, "grad_%s", inputs[i]);
-        leaves[n_leaves++] = leaf_of(graph, file, inputs[i]);
-    }
-    for (size_t i = 0; i < qn_store_count(store); i++) {
-        qn_tensor *tensor = qn_store_tensor(store, i);
-        snprintf(slopes[n_leaves].name, sizeof slopes->name, "grad_%.50s", qn_tensor_name(tensor));
-        leaves[n_leaves++] = qn_leaf(graph, tensor);
-    }
-    struct qn_sequence y =
-        qn_rnn_apply(rnn, qn_transpose(leaves[0], 0, 1),
-                     (struct qn_rnn_forward){.h_0 = leaves[1],
-                                             .c_0 = is_lstm ? leaves[2] : NULL,
-                                             .lengths = leaf_of(graph, file, "lengths")});
-    outputs[n_outputs++] = (struct expected){"out", qn_transpose(y.out, 0, 1)};
-    outputs[n_outputs++] = (struct expected){"h_n", y.h_n};
-    if (is_lstm)
-        outputs[n_outputs++] = (struct expected){"c_n", y.c_n};
-    qn_gradients(weighted_sum(graph, file, outputs, n_outputs), NULL, leaves, n_leaves, gradients);
-    for (size_t i = 0; i < n_outputs; i++)
-        roots[n_roots++] = outputs[i].node;
-    for (size_t i = 0; i < n_leaves; i++)
-        roots[n_roots++] = slopes[i].node = gradients[i];
-    qn_plan *plan = qn_plan_new(graph, roots, n_roots);
+    struct test test = {
+        .file = file,
+        .graph = qn_graph_new(context),
+        .config = {.cell = cell_of(json_string_value(json_object_get(parameters, "kind"))),
+                   .inputs = find(file, "", "x")->shape.size[2],
+                   .units = find(file, "", "h_0")->shape.size[2],
+                   .layers = (size_t)number(parameters, "layers"),
+                   .is_bidirectional = json_is_true(json_object_get(parameters, "bidirectional"))}};
+    test.store = parameters_of(file, &test.config, &test.rnn);
+    add_leaves(&test);
+    build(&test);
+    qn_plan *plan = plan_of(&test);
     if (ok(plan && qn_run(plan) == QN_OK, "%s runs", name)) {
-        double of_outputs = worst_error(plan, file, outputs, n_outputs),
-               of_gradients = worst_error(plan, file, slopes, n_leaves);
-        ok(of_outputs <= number(tolerance, "out"), "%s, %zu outputs: error %.1e, allowed %.1e",
-           name, n_outputs, of_outputs, number(tolerance, "out"));
-        ok(of_gradients <= number(tolerance, "grad"), "%s, %zu gradients: error %.1e, allowed %.1e",
-           name, n_leaves, of_gradients, number(tolerance, "grad"));
+        compare(name, "outputs", plan, &test, test.outputs, test.n_outputs,
+                number(tolerance, "out"));
+        compare(name, "gradients", plan, &test, test.slopes, test.n_leaves,
+                number(tolerance, "grad"));
     } else {
         note("%s", qn_error(context));
         qn_clear_error(context);
     }
     qn_plan_free(plan);
-    qn_graph_free(graph);
-    qn_rnn_free(rnn);
-    qn_store_free(store);
+    qn_graph_free(test.graph);
+    qn_rnn_free(test.rnn);
+    qn_store_free(test.store);
     qn_safetensors_close(file);
 }
 
