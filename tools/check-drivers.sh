@@ -18,6 +18,7 @@ intel-16-bits            - quern check --dtype f16
 intel-gpu-golden         class=gpu,$floor golden.t
 intel-gpu-training       class=gpu,$floor training.t
 intel-gpu-models         class=gpu,$floor golden_models.t
+intel-gpu-checkpoints    class=gpu,$floor checkpoints.t
 intel-floor-golden       $floor golden.t
 intel-floor-training     $floor training.t
 intel-golden             - golden.t
@@ -30,7 +31,6 @@ pocl-gpu-golden          class=gpu,$floor golden.t
 pocl-gpu-training        class=gpu,$floor training.t
 pocl-gpu-models          class=gpu,$floor golden_models.t
 pocl-gpu-recurrent       class=gpu,$floor golden_rnn.t
-pocl-gpu-checkpoints     class=gpu,$floor checkpoints.t
 pocl-floor-golden        $floor golden.t
 pocl-floor-rows          $floor quern check --op rows
 sanitized-training       - training.t
