@@ -5,18 +5,7 @@
 
 #include "tap.h"
 #include "files.h"
-
-static qn_context *qn;
-
-/* Whether the context's error has `part` in it; forgets the error. */
-static bool says(const char *part)
-{
-    bool is_there = strstr(qn_error(qn), part) != NULL;
-    if (!is_there)
-        note("expected \"%s\" in: %s", part, qn_error(qn));
-    qn_clear_error(qn);
-    return is_there;
-}
+#include "host.h"
 
 struct refusal {
     const char *text, *message;
@@ -299,18 +288,13 @@ static void test_recurrent(void)
         {"{\"model_type\":\"rnn\",\"nonlinearity\":\"elu\"}",
          "nonlinearity: expected \"tanh\" or \"relu\", found \"elu\""},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        ok(qn_lm_config_read(qn, write_text("config.json", cases[i].text), &config) < 0 &&
-               says(cases[i].message),
-           "config: %s", cases[i].message);
+    refuses(cases, sizeof cases / sizeof *cases);
     remove(path);
 }
 
 int main(void)
 {
-    qn = qn_open("none");
-    if (!qn)
-        bail_out("%s", qn_error(NULL));
+    open_host();
     make_test_folder();
     test_gpt2();
     test_llama();

@@ -12,13 +12,12 @@
 #include "tap.h"
 
 #include "golden.h"
+#include "host.h"
 
 enum { MOST_TEXTS = 64 };
 
 /* Both sides are computed in double, in another order. */
 static const double tolerance = 1e-12;
-
-static qn_context *qn;
 
 static bool near(double found, double expected)
 {
@@ -42,16 +41,6 @@ static bool same_text(char *found, const char *expected)
     bool is_same = same(found, expected);
     free(found);
     return is_same;
-}
-
-/* Whether the context's error has `part` in it; forgets the error. */
-static bool says(const char *part)
-{
-    bool is_there = strstr(qn_error(qn), part) != NULL;
-    if (!is_there)
-        note("expected \"%s\" in: %s", part, qn_error(qn));
-    qn_clear_error(qn);
-    return is_there;
 }
 
 /* ---- Small cases ---- */
@@ -591,9 +580,7 @@ static void test_golden(void)
 
 int main(void)
 {
-    qn = qn_open("none");
-    if (!qn)
-        bail_out("%s", qn_error(NULL));
+    open_host();
     test_words();
     test_stems();
     test_bleu();

@@ -1,23 +1,20 @@
 #!/bin/sh
 # quern tokenize: tokenizers from text, ids of text and back, files of tokens; and what it says of bad input.  Needs no device.
-. "$SRCDIR/tests/tap.sh"
-quern=$BUILDDIR/quern
-folder=$(mktemp -d "${TMPDIR:-/tmp}/quern-test-XXXXXX") || exit 1
-cd "$folder" || exit 1
-trap 'cd /; rm -rf "$folder"' EXIT
+command=tokenize
+. "$SRCDIR/tests/command.sh"
 
 # says STATUS MESSAGE WORDS...: `quern tokenize WORDS` ends so, with this message.
 says()
 {
-    expected=$1
-    message=$2
+    expected=$1 message=$2
     shift 2
-    status=0
-    "$quern" tokenize "$@" >out.tmp 2>err.tmp </dev/null || status=$?
-    [ "$status" = "$expected" ] && grep -qF -e "$message" err.tmp && return
-    echo "exit status $status, expected $expected and \"$message\" in:"
-    cat err.tmp
-    return 1
+    exits "$expected" "$@" </dev/null && {
+        grep -qF -e "$message" err.tmp || {
+            echo "no \"$message\" in:"
+            cat err.tmp
+            return 1
+        }
+    }
 }
 learns()
 {

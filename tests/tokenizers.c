@@ -6,18 +6,7 @@
 #include "text/tokenizer.h"
 #include "tap.h"
 #include "files.h"
-
-static qn_context *qn;
-
-/* Whether the context's error has `part` in it; forgets the error. */
-static bool says(const char *part)
-{
-    bool is_there = strstr(qn_error(qn), part) != NULL;
-    if (!is_there)
-        note("expected \"%s\" in: %s", part, qn_error(qn));
-    qn_clear_error(qn);
-    return is_there;
-}
+#include "host.h"
 
 /* ---- Learning ---- */
 
@@ -477,9 +466,7 @@ static void test_tokens(void)
 
 int main(void)
 {
-    qn = qn_open("none");
-    if (!qn)
-        bail_out("%s", qn_error(NULL));
+    open_host();
     make_test_folder();
     test_marked();
     test_fallback();

@@ -7,53 +7,53 @@
 
 #include "device/context.h"
 
+static enum qn_cell cell_of(const struct settings *settings)
+{
+    switch (settings->family) {
+    case FAMILY_LSTM:
+        return QN_LSTM;
+    case FAMILY_GRU:
+        return QN_GRU;
+    default:
+        return strcmp(settings->nonlinearity, "relu") == 0 ? QN_RNN_RELU : QN_RNN_TANH;
+    }
+}
+
+static void configure_decoder(struct qn_lm_config *config, const struct settings *settings)
+{
+    config->architecture = QN_GPT2;
+    config->n_head = settings->heads;
+    config->layer_norm_epsilon = 1e-5;
+    config->embd_pdrop = config->attn_pdrop = settings->dropout;
+    config->activation = QN_GELU;
+    if (settings->family == FAMILY_LLAMA) {
+        config->architecture = QN_LLAMA;
+        config->activation = QN_NO_ACTIVATION;
+        config->n_kv_head = settings->kv_heads;
+        config->rotary.theta = settings->theta;
+    }
+}
+
 struct qn_lm_config learner_config(const struct settings *settings, size_t vocabulary,
                                    int32_t begin_of_text, int32_t end_of_text)
 {
-    static const enum qn_architecture architectures[] = {[FAMILY_GPT] = QN_GPT2,
-                                                         [FAMILY_LLAMA] = QN_LLAMA,
-                                                         [FAMILY_RNN] = QN_RECURRENT,
-                                                         [FAMILY_LSTM] = QN_RECURRENT,
-                                                         [FAMILY_GRU] = QN_RECURRENT};
     struct qn_lm_config config = {
-        .architecture = architectures[settings->family],
         .vocab_size = vocabulary,
         .n_positions = settings->context,
         .n_embd = settings->width,
         .n_layer = settings->layers,
-        .n_head = settings->heads,
-        .layer_norm_epsilon = 1e-5,
-        .embd_pdrop = settings->dropout,
         .resid_pdrop = settings->dropout,
-        .attn_pdrop = settings->dropout,
-        .activation = QN_GELU,
-        .tie_word_embeddings = true,
+        .tie_word_embeddings =
+            settings->family == FAMILY_GPT || strcmp(settings->embeddings, "tied") == 0,
         .bos_token_id = begin_of_text,
         .eos_token_id = end_of_text,
     };
-    if (settings->embeddings)
-        config.tie_word_embeddings = strcmp(settings->embeddings, "tied") == 0;
     if (is_recurrent(settings->family)) {
-        bool is_relu = settings->nonlinearity && strcmp(settings->nonlinearity, "relu") == 0;
-        config = (struct qn_lm_config){.architecture = QN_RECURRENT,
-                                       .cell = settings->family == FAMILY_LSTM  ? QN_LSTM
-                                               : settings->family == FAMILY_GRU ? QN_GRU
-                                               : is_relu                        ? QN_RNN_RELU
-                                                                                : QN_RNN_TANH,
-                                       .vocab_size = vocabulary,
-                                       .n_positions = settings->context,
-                                       .n_embd = settings->width,
-                                       .n_layer = settings->layers,
-                                       .hidden_size = settings->units,
-                                       .resid_pdrop = settings->dropout,
-                                       .tie_word_embeddings = config.tie_word_embeddings,
-                                       .bos_token_id = begin_of_text,
-                                       .eos_token_id = end_of_text};
-    }
-    if (settings->family == FAMILY_LLAMA) {
-        config.activation = QN_NO_ACTIVATION;
-        config.n_kv_head = settings->kv_heads;
-        config.rotary.theta = settings->theta;
+        config.architecture = QN_RECURRENT;
+        config.cell = cell_of(settings);
+        config.hidden_size = settings->units;
+    } else {
+        configure_decoder(&config, settings);
     }
     return config;
 }
