@@ -72,6 +72,12 @@ untouched()
         return 1
     }
 }
+# Whether two runs stand at the same bits.
+same_latest()
+{
+    cmp "$1/latest/optimizer.safetensors" "$2/latest/optimizer.safetensors" &&
+        cmp "$1/latest/model.safetensors" "$2/latest/model.safetensors"
+}
 # The values of a key in the log, one a line.
 values()
 {
@@ -333,8 +339,7 @@ ends_between_passes()
     steps=$((${saved#step-} + 2))
     runs 0 train gpt --out passes --resume --steps "$steps" --quiet || return 1
     train --out whole --steps "$steps" "$@" || return 1
-    cmp passes/latest/optimizer.safetensors whole/latest/optimizer.safetensors &&
-        cmp passes/latest/model.safetensors whole/latest/model.safetensors
+    same_latest passes whole
 }
 # Muon keeps other tensors than AdamW, by name; a run goes on with its own.
 resumes_with_its_optimizer()
@@ -356,8 +361,7 @@ trains_recurrent()
     rm -rf recurrent whole-recurrent
     recurrent whole-recurrent 8 "$@" && recurrent recurrent 5 "$@" || return 1
     runs 0 train "$1" --out recurrent --resume --steps 8 --quiet || return 1
-    cmp recurrent/latest/optimizer.safetensors whole-recurrent/latest/optimizer.safetensors &&
-        cmp recurrent/latest/model.safetensors whole-recurrent/latest/model.safetensors || return 1
+    same_latest recurrent whole-recurrent || return 1
     runs 0 generate recurrent --tokens 40 && runs 0 evaluate recurrent --data other && runs 0 inspect recurrent &&
         mentions out.tmp '16 units' || return 1
     refuses 2 "one of \`quern train $1\`" train gpt --out recurrent --resume --steps 9
@@ -378,8 +382,7 @@ trains_llama()
     rm -rf llama whole-llama
     llama whole-llama "$1" 8 && llama llama "$1" 5 || return 1
     runs 0 train llama --out llama --resume --steps 8 --quiet || return 1
-    cmp llama/latest/optimizer.safetensors whole-llama/latest/optimizer.safetensors &&
-        cmp llama/latest/model.safetensors whole-llama/latest/model.safetensors || return 1
+    same_latest llama whole-llama || return 1
     runs 0 generate llama --tokens 5 && runs 0 evaluate llama --data other && runs 0 inspect llama &&
         mentions out.tmp '2 heads (1 of keys)' || return 1
     refuses 2 'one of `quern train llama`' train gpt --out llama --resume --steps 9
@@ -402,8 +405,7 @@ keeps_16_bits()
     train --out half --steps 12 "$@" && train --out halves --steps 7 "$@" || return 1
     refuses 2 "the run has $2" train gpt --out halves --resume --steps 12 --dtype f32 || return 1
     runs 0 train gpt --out halves --resume --steps 12 --quiet || return 1
-    cmp half/latest/optimizer.safetensors halves/latest/optimizer.safetensors &&
-        cmp half/latest/model.safetensors halves/latest/model.safetensors || return 1
+    same_latest half halves || return 1
     [ "$(values half/log.jsonl loss | tail -n 1)" = "$(values halves/log.jsonl loss | tail -n 1)" ] || return 1
     values half/log.jsonl skipped >skipped.tmp
     [ "$2" = bf16 ] && [ "$(tail -n 1 skipped.tmp)" = 0 ] ||

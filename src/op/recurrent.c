@@ -171,7 +171,7 @@ static void launch_steps(struct qn_launch *launch, const struct sizes *sizes,
 
 /* All steps of a node, whose arguments `arguments` passes. */
 static void record_steps(struct qn_launch *launch, const qn_node *node, const struct sizes *sizes,
-                         bool backward, bool on_cpu, int begin, int end,
+                         bool backward, int begin, int end,
                          void (*arguments)(struct qn_launch *, const qn_node *,
                                            const struct sizes *))
 {
@@ -179,7 +179,7 @@ static void record_steps(struct qn_launch *launch, const qn_node *node, const st
     enum qn_cell cell = (enum qn_cell)attributes_of(node)->cell;
     struct panel panel = panel_of(cell, backward, caps);
     struct division division = divide(sizes, panel, caps);
-    bool is_whole = on_cpu && division.is_whole;
+    bool on_cpu = caps->device_class == QN_CPU, is_whole = on_cpu && division.is_whole;
     int one = backward ? -1 : 1;
     for (int step = begin; step != end; step = is_whole ? end : step + one) {
         begin_kernel(launch, on_cpu ? "recurrent_cpu" : "recurrent_gpu", cell, backward,
@@ -301,20 +301,10 @@ static void forward_arguments(struct qn_launch *launch, const qn_node *node,
     qn_launch_uint(launch, attributes->has_bias);
 }
 
-static void record_forward(struct qn_launch *launch, const qn_node *node, bool on_cpu)
+static void record_forward(struct qn_launch *launch, const qn_node *node)
 {
     struct sizes sizes = sizes_of(node);
-    record_steps(launch, node, &sizes, false, on_cpu, 0, (int)sizes.steps, forward_arguments);
-}
-
-static void record_forward_cpu(struct qn_launch *launch, const qn_node *node)
-{
-    record_forward(launch, node, true);
-}
-
-static void record_forward_gpu(struct qn_launch *launch, const qn_node *node)
-{
-    record_forward(launch, node, false);
+    record_steps(launch, node, &sizes, false, 0, (int)sizes.steps, forward_arguments);
 }
 
 static const struct qn_variant variants[] = {
@@ -322,8 +312,8 @@ static const struct qn_variant variants[] = {
      .needs = "a CPU",
      .fits = fits_cpu,
      .strides = {[U] = QN_STRIDED},
-     .record = record_forward_cpu},
-    {.name = "tiles", .needs = "a GPU", .fits = fits_gpu, .record = record_forward_gpu},
+     .record = record_forward},
+    {.name = "tiles", .needs = "a GPU", .fits = fits_gpu, .record = record_forward},
 };
 
 static struct qn_cost cost_of(const qn_node *node, struct sizes sizes, double of_gate)
@@ -420,24 +410,14 @@ static void backward_arguments(struct qn_launch *launch, const qn_node *node,
     qn_launch_uint(launch, attributes->has_d_c_n);
 }
 
-static void record_backward(struct qn_launch *launch, const qn_node *node, bool on_cpu)
+static void record_backward(struct qn_launch *launch, const qn_node *node)
 {
     struct sizes sizes = sizes_backward(node);
     bool wants_initial =
         qn_launch_output_used(launch, D_H_0) ||
         (attributes_of(node)->cell == QN_LSTM && qn_launch_output_used(launch, D_OTHER));
-    record_steps(launch, node, &sizes, true, on_cpu, (int)sizes.steps - 1, wants_initial ? -2 : -1,
+    record_steps(launch, node, &sizes, true, (int)sizes.steps - 1, wants_initial ? -2 : -1,
                  backward_arguments);
-}
-
-static void record_backward_cpu(struct qn_launch *launch, const qn_node *node)
-{
-    record_backward(launch, node, true);
-}
-
-static void record_backward_gpu(struct qn_launch *launch, const qn_node *node)
-{
-    record_backward(launch, node, false);
 }
 
 static const struct qn_variant backward_variants[] = {
@@ -445,12 +425,12 @@ static const struct qn_variant backward_variants[] = {
      .needs = "a CPU",
      .fits = fits_cpu,
      .workspace = workspace_backward,
-     .record = record_backward_cpu},
+     .record = record_backward},
     {.name = "tiles",
      .needs = "a GPU",
      .fits = fits_gpu,
      .workspace = workspace_backward,
-     .record = record_backward_gpu},
+     .record = record_backward},
 };
 
 static struct qn_cost cost_backward(const qn_node *node)
