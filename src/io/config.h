@@ -52,7 +52,11 @@ int recurrent_config_check(qn_context *context, const char *where,
 void recurrent_config_read(struct fields *fields, struct qn_lm_config *config);
 json_t *recurrent_config_json(const struct qn_lm_config *config);
 
-/* The keys of Llama. */
+/* What a decoder of each family may be, and its keys. */
+int gpt2_config_check(qn_context *context, const char *where, const struct qn_lm_config *config);
+void gpt2_config_read(struct fields *fields, struct qn_lm_config *config);
+json_t *gpt2_config_json(const struct qn_lm_config *config);
+int llama_config_check(qn_context *context, const char *where, const struct qn_lm_config *config);
 void llama_config_read(struct fields *fields, struct qn_lm_config *config);
 json_t *llama_config_json(const struct qn_lm_config *config);
 

@@ -1,6 +1,7 @@
 /* config.json of Llama and models like it, with Hugging Face's keys. */
 #include "io/config.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "io/file.h"
@@ -53,6 +54,43 @@ static json_t *scaling_json(const struct qn_rotary_scaling *scaling)
         "high_freq_factor", scaling->high,
         "original_max_position_embeddings", (json_int_t)scaling->length);
     /* clang-format on */
+}
+
+/* ---- Checking ---- */
+
+int llama_config_check(qn_context *context, const char *where, const struct qn_lm_config *config)
+{
+    struct gpt_sizes sizes = gpt_sizes(config);
+    const struct qn_rotary *rotary = &config->rotary;
+    const struct qn_rotary_scaling *scaling = &rotary->scaling;
+    if (sizes.heads % sizes.kv_heads != 0)
+        return context_fail(context, QN_ERROR_INVALID,
+                            "%s: the %zu heads (num_attention_heads) must be a multiple of the %zu "
+                            "heads of keys and values (num_key_value_heads)",
+                            where, sizes.heads, sizes.kv_heads);
+    if (sizes.head % 2 != 0)
+        return context_fail(context, QN_ERROR_INVALID,
+                            "%s: heads of %zu numbers: rotary positions turn pairs of them, so it "
+                            "must be even",
+                            where, sizes.head);
+    if (rotary->size != 0 || rotary->is_interleaved)
+        return context_fail(context, QN_ERROR_INVALID,
+                            "%s: rotary positions of Llama turn all of a head, its first half with "
+                            "the second: leave size and is_interleaved 0",
+                            where);
+    if (rotary->theta < 0 || !isfinite(rotary->theta))
+        return context_fail(context, QN_ERROR_INVALID,
+                            "%s: rope_theta: expected a number above 0, found %g", where,
+                            rotary->theta);
+    bool is_scaling = scaling->factor > 0 && scaling->length > 0 && scaling->low >= 0 &&
+                      scaling->high > scaling->low;
+    if (scaling->factor != 0 && !is_scaling)
+        return context_fail(
+            context, QN_ERROR_INVALID,
+            "%s: rope_scaling: expected a factor and original_max_position_embeddings above 0, and "
+            "low_freq_factor below high_freq_factor, found %g, %g, %g, %g",
+            where, scaling->factor, scaling->length, scaling->low, scaling->high);
+    return QN_OK;
 }
 
 /* ---- All ---- */

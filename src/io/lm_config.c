@@ -1,4 +1,4 @@
-/* Configurations of decoders, and config.json of GPT-2's family, with Hugging Face's keys. */
+/* Configurations of language models: their sizes, what they may be, and which of the kinds of config.json is theirs. */
 #include "io/config.h"
 
 #include <math.h>
@@ -103,54 +103,6 @@ const char *qn_lm_config_difference(const struct qn_lm_config *a, const struct q
 
 /* ---- Checking ---- */
 
-static int check_gpt2(qn_context *context, const char *where, const struct qn_lm_config *config)
-{
-    if (config->activation == QN_NO_ACTIVATION)
-        return context_fail(context, QN_ERROR_INVALID, "%s: expected GELU or ReLU as activation",
-                            where);
-    if (config->n_kv_head || config->head_size || config->attention_bias || config->mlp_bias)
-        return context_fail(context, QN_ERROR_INVALID,
-                            "%s: n_kv_head, head_size and the biases are Llama's; GPT-2 has no "
-                            "choice there",
-                            where);
-    return QN_OK;
-}
-
-static int check_llama(qn_context *context, const char *where, const struct qn_lm_config *config)
-{
-    struct gpt_sizes sizes = gpt_sizes(config);
-    const struct qn_rotary *rotary = &config->rotary;
-    const struct qn_rotary_scaling *scaling = &rotary->scaling;
-    if (sizes.heads % sizes.kv_heads != 0)
-        return context_fail(context, QN_ERROR_INVALID,
-                            "%s: the %zu heads (num_attention_heads) must be a multiple of the %zu "
-                            "heads of keys and values (num_key_value_heads)",
-                            where, sizes.heads, sizes.kv_heads);
-    if (sizes.head % 2 != 0)
-        return context_fail(context, QN_ERROR_INVALID,
-                            "%s: heads of %zu numbers: rotary positions turn pairs of them, so it "
-                            "must be even",
-                            where, sizes.head);
-    if (rotary->size != 0 || rotary->is_interleaved)
-        return context_fail(context, QN_ERROR_INVALID,
-                            "%s: rotary positions of Llama turn all of a head, its first half with "
-                            "the second: leave size and is_interleaved 0",
-                            where);
-    if (rotary->theta < 0 || !isfinite(rotary->theta))
-        return context_fail(context, QN_ERROR_INVALID,
-                            "%s: rope_theta: expected a number above 0, found %g", where,
-                            rotary->theta);
-    bool is_scaling = scaling->factor > 0 && scaling->length > 0 && scaling->low >= 0 &&
-                      scaling->high > scaling->low;
-    if (scaling->factor != 0 && !is_scaling)
-        return context_fail(
-            context, QN_ERROR_INVALID,
-            "%s: rope_scaling: expected a factor and original_max_position_embeddings above 0, and "
-            "low_freq_factor below high_freq_factor, found %g, %g, %g, %g",
-            where, scaling->factor, scaling->length, scaling->low, scaling->high);
-    return QN_OK;
-}
-
 int qn_lm_config_check(qn_context *context, const char *where, const struct qn_lm_config *config)
 {
     if (config->architecture == QN_RECURRENT)
@@ -177,65 +129,13 @@ int qn_lm_config_check(qn_context *context, const char *where, const struct qn_l
     if (status == QN_OK)
         status = config_check_epsilon(context, where, config->layer_norm_epsilon);
     if (status == QN_OK)
-        status = config->architecture == QN_LLAMA ? check_llama(context, where, config)
-                                                  : check_gpt2(context, where, config);
+        status = config->architecture == QN_LLAMA ? llama_config_check(context, where, config)
+                                                  : gpt2_config_check(context, where, config);
     return status == QN_OK ? config_check_parameters(context, where, count_parameters(config))
                            : status;
 }
 
 /* ---- Files ---- */
-
-static void gpt2_config_read(struct fields *fields, struct qn_lm_config *config)
-{
-    static const struct config_switch switches[] = {{"scale_attn_weights", true},
-                                                    {"scale_attn_by_inverse_layer_idx", false},
-                                                    {"reorder_and_upcast_attn", false},
-                                                    {"add_cross_attention", false}};
-    const char *context_key =
-        json_object_get(fields->object, "n_positions") ? "n_positions" : "n_ctx"; /* older files */
-    *config = (struct qn_lm_config){.architecture = QN_GPT2};
-    config->vocab_size = (size_t)fields_integer(fields, "vocab_size", 1, MAX_SIZE);
-    config->n_positions = (size_t)fields_integer(fields, context_key, 1, MAX_SIZE);
-    config->n_embd = (size_t)fields_integer(fields, "n_embd", 1, MAX_SIZE);
-    config->n_layer = (size_t)fields_integer(fields, "n_layer", 1, MAX_SIZE);
-    config->n_head = (size_t)fields_integer(fields, "n_head", 1, MAX_SIZE);
-    config->n_inner = (size_t)fields_integer_or(fields, "n_inner", 1, MAX_SIZE, 0);
-    config->layer_norm_epsilon = fields_number_or(fields, "layer_norm_epsilon", 0, 1, 1e-5);
-    /* Where a key is missing, the value is that of the library the file is for. */
-    config->embd_pdrop = fields_number_or(fields, "embd_pdrop", 0, 1, 0.1);
-    config->resid_pdrop = fields_number_or(fields, "resid_pdrop", 0, 1, 0.1);
-    config->attn_pdrop = fields_number_or(fields, "attn_pdrop", 0, 1, 0.1);
-    config->tie_word_embeddings = fields_bool_or(fields, "tie_word_embeddings", true);
-    config->bos_token_id = config_token_id(fields, "bos_token_id");
-    config->eos_token_id = config_token_id(fields, "eos_token_id");
-    config->activation = config_activation(fields, "activation_function", "gelu_new");
-    config_refuse_switches(fields, switches, sizeof switches / sizeof *switches);
-}
-
-static json_t *gpt2_config_json(const struct qn_lm_config *config)
-{
-    /* clang-format off */
-    return json_pack(
-        "{s:s, s:[s], s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:s, s:f, s:f, s:f, s:f, s:b, s:o, s:o}",
-        "model_type", "gpt2",
-        "architectures", "GPT2LMHeadModel",
-        "torch_dtype", "float32",
-        "vocab_size", (json_int_t)config->vocab_size,
-        "n_positions", (json_int_t)config->n_positions,
-        "n_embd", (json_int_t)config->n_embd,
-        "n_layer", (json_int_t)config->n_layer,
-        "n_head", (json_int_t)config->n_head,
-        "n_inner", config_size_or_null(config->n_inner),
-        "activation_function", config_activation_name(config->activation),
-        "layer_norm_epsilon", config->layer_norm_epsilon,
-        "embd_pdrop", config->embd_pdrop,
-        "resid_pdrop", config->resid_pdrop,
-        "attn_pdrop", config->attn_pdrop,
-        "tie_word_embeddings", (int)config->tie_word_embeddings,
-        "bos_token_id", config_id_or_null(config->bos_token_id),
-        "eos_token_id", config_id_or_null(config->eos_token_id));
-    /* clang-format on */
-}
 
 static const struct {
     const char *model_type;
