@@ -35,12 +35,14 @@ kernel void cross_entropy_sum(global float *result, global float *share, global 
                               global const int *targets, ulong rows, int ignored, uint is_mean)
 {
     GROUP_SCRATCH(scratch);
-    float sum = 0.0f, count = 0.0f;
+    float sum = 0.0f, lost = 0.0f, count = 0.0f;
     for (ulong row = get_local_id(0); row < rows; row += get_local_size(0)) {
-        sum += loss[row];
+        float x = loss[row], next = sum + x; /* and what the rounding lost (Neumaier, 1974) */
+        lost += fabs(sum) >= fabs(x) ? (sum - next) + x : (x - next) + sum;
+        sum = next;
         count += targets[row] != ignored ? 1.0f : 0.0f;
     }
-    sum = group_sum(sum, scratch);
+    sum = group_sum(isnan(lost) ? sum : sum + lost, scratch);
     count = group_sum(count, scratch);
     if (get_local_id(0) == 0) {
         *result = is_mean ? sum / count : sum;

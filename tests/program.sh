@@ -106,6 +106,7 @@ same()
 
 make_text 150 >text
 make_text 40 >other
+head -c 300 text >short
 
 # ---- Training ----
 
@@ -366,12 +367,22 @@ trains_recurrent()
         mentions out.tmp '16 units' || return 1
     refuses 2 "one of \`quern train $1\`" train gpt --out recurrent --resume --steps 9
 }
+refuses_layers()
+{
+    rm -rf layers
+    recurrent layers 1 rnn --layers 2 && sed -i 's/"num_layers": 2/"num_layers": 1/' layers/latest/config.json || return 1
+    refuses 1 '4 tensors are not of the model that config.json describes' evaluate layers --data other
+}
 follows_recipe()
 {
     rm -rf of-recipe
     runs 0 train lstm --recipe keras-rnn --data text --out of-recipe --quiet --units 8 --batch 4 --context 16 --steps 2 &&
         grep -q '"optimizer": "adam"' of-recipe/latest/training.json && grep -q '"units": 8' of-recipe/latest/training.json || return 1
-    refuses 2 'there is no "keras"; there is keras-rnn' train lstm --recipe keras --data text --out no
+    refuses 2 'there is no "keras"; there is keras-rnn' train lstm --recipe keras --data text --out no || return 1
+    refuses 2 'recipe is for new runs' train lstm --recipe keras-rnn --out of-recipe --resume || return 1
+    refuses 2 'epochs is for new runs' train lstm --epochs 2 --out of-recipe --resume || return 1
+    rm -rf of-recipe # --valid wins over the recipe's part that is held out
+    runs 0 train lstm --recipe keras-rnn --data text --valid other --out of-recipe --quiet --units 8 --batch 4 --context 16 --steps 1
 }
 llama()
 {
@@ -435,6 +446,9 @@ check "an LSTM of two layers with dropout" trains_recurrent lstm --layers 2 --dr
 check "a GRU in bf16" trains_recurrent gru --dtype bf16
 check "a GRU whose state is carried" trains_recurrent gru --state carry
 check "a recipe" follows_recipe
+check "parameters that a recurrent model has not" refuses_layers
+check "rows too short to carry a state" refuses 1 'give more text, or make one of them smaller' train lstm --data short --valid-fraction 0 --out no --state carry --batch 9
+check "steps and epochs" refuses 2 'exclude each other' train gru --data text --out no --steps 5 --epochs 1
 check "a state that cannot be carried" refuses 2 'needs --accumulate 1' train lstm --data text --out no --state carry --accumulate 2
 check "a Llama" trains_llama untied
 check "a Llama with a tied head" trains_llama tied

@@ -403,7 +403,7 @@ static const struct row rows_of_rows[] = {
     {ROW("rows", "cross_entropy_ignore", "nv", 1, 1e-6, 2e-6, false, build_cross_entropy, reference_of_cross_entropy), .options = &smooth_ignore,
      .cases = {"8x5 8", "2x33x7 2x33"}},
     {ROW("rows", "cross_entropy_sum", "nc", 1, 1e-6, 2e-6, false, build_cross_entropy, reference_of_cross_entropy), .options = &sum,
-     .cases = {"4x17 4", "131x65 131"}},
+     .cases = {"70001x3 70001", "4x17 4", "131x65 131"}},
     {ROW("rows", "correct", "dc", 0, 0, 0, true, build_correct, reference_of_correct), .cases = {"7x3 7", "131x2 131", "3x67x2 3x67", "2x1031 2"}},
     {ROW("rows", "embedding", "ni", 1, 0, 2e-6, true, build_embedding, reference_of_embedding),
      .cases = {"17x9 2x13", "1x1 1", "5x33 21", "257x16 300", "1031x8 64", "3x65 4x1x2", "9x7t 5", "9x33s 5x3t", "4x1 67"}},

@@ -93,7 +93,7 @@ struct option {
     bool one_each; /* OPTION_STRINGS: --reference A --reference B; what follows A is an operand */
     bool required;
     const char *unless;   /* the option that, given, makes this one not required */
-    const char *excludes; /* the option that must not be given with this one */
+    const char *excludes; /* the option that must not be given beside this one; of a file's and the command line's the latter stays */
     const char *help;
 };
 

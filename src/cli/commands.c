@@ -123,13 +123,16 @@ static const char *const recurrent_recipes[] = {
     NULL,
 };
 
-static const char *const train_recurrent_examples[] = {
-    "quern train lstm --data text.txt --out run", "a small character model, 2000 steps",
-    "quern train lstm --data text.txt --out run --recipe keras-rnn", "as Keras' example of text generation",
-    "quern train gru --data text.txt --out run --layers 2 --units 256 --dropout 0.2", "a larger one",
-    "quern train rnn --out run --resume --steps 4000", "go on where it stopped",
-    NULL,
-};
+#define RECURRENT_EXAMPLES(kind) { \
+    "quern train " kind " --data text.txt --out run", "a small character model, 2000 steps", \
+    "quern train " kind " --data text.txt --out keras --recipe keras-rnn", "as Keras' example of text generation", \
+    "quern train " kind " --data text.txt --out large --layers 2 --units 256 --dropout 0.2", "a larger one", \
+    "quern train " kind " --out run --resume --steps 4000", "go on where it stopped", \
+    NULL, \
+}
+static const char *const train_rnn_examples[] = RECURRENT_EXAMPLES("rnn");
+static const char *const train_lstm_examples[] = RECURRENT_EXAMPLES("lstm");
+static const char *const train_gru_examples[] = RECURRENT_EXAMPLES("gru");
 
 static const struct option generate_options[] = {
     HEADING("Text"),
@@ -391,24 +394,24 @@ const struct command commands[] = {
         "train rnn", NULL, NULL,
         "train a recurrent network on text",
         "As `quern train gpt`, with layers of simple recurrent units between an embedding and a head.",
-        train_rnn_options, LENGTH(train_rnn_options), command_train, train_recurrent_examples, recurrent_recipes,
+        train_rnn_options, LENGTH(train_rnn_options), command_train, train_rnn_examples, recurrent_recipes,
     },
     {
         "train lstm", NULL, NULL,
         "train an LSTM on text",
         "As `quern train rnn`, with long short-term memory.",
-        train_gated_options, LENGTH(train_gated_options), command_train, train_recurrent_examples, recurrent_recipes,
+        train_gated_options, LENGTH(train_gated_options), command_train, train_lstm_examples, recurrent_recipes,
     },
     {
         "train gru", NULL, NULL,
         "train a GRU on text",
         "As `quern train rnn`, with gated recurrent units.",
-        train_gated_options, LENGTH(train_gated_options), command_train, train_recurrent_examples, recurrent_recipes,
+        train_gated_options, LENGTH(train_gated_options), command_train, train_gru_examples, recurrent_recipes,
     },
     {
         "generate", "sample", "DIR",
         "write text with a model",
-        "Prints text to stdout, and speed to stderr.  When the context is full, its last half "
+        "Prints text to stdout, and speed to stderr.  When the context of a gpt or llama is full, its last half "
         "becomes the new prompt.",
         generate_options, LENGTH(generate_options), command_generate, generate_examples, NULL,
     },

@@ -127,8 +127,7 @@ int learner_make(struct learner *learner, qn_context *qn, qn_lm *lm,
                  const struct settings *settings, bool validates)
 {
     *learner = (struct learner){.lm = lm};
-    bool carries = settings->state && strcmp(settings->state, "carry") == 0;
-    if (carries && !(learner->carried = qn_lm_cache_new(lm, settings->batch)))
+    if (carries_state(settings) && !(learner->carried = qn_lm_cache_new(lm, settings->batch)))
         return QN_ERROR_MEMORY;
     int status = make_trainer(learner, settings);
     if (status == QN_OK && validates) {

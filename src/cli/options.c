@@ -623,6 +623,31 @@ static bool is_wanted_name(const struct options *options, const char *name)
     return is_wanted(options, (size_t)index);
 }
 
+/* Makes option number `index` what it is if nobody gives it. */
+static bool drop(const struct parser *parser, size_t index)
+{
+    struct value *value = &parser->options->values[index];
+    const char *usual = parser->options->command->options[index].value;
+    while (value->count)
+        free(value->texts[--value->count]);
+    value->number = 0;
+    value->origin = FROM_DEFAULT;
+    return !usual || set_value(parser, index, usual, FROM_DEFAULT);
+}
+
+/* Of two options that exclude each other the one stays that wins over the other: from the command line over that from a file, ... */
+static bool choose_one(const struct parser *parser, size_t index)
+{
+    const struct option *option = &parser->options->command->options[index];
+    size_t other =
+        (size_t)find_option(parser->options->command, option->excludes, strlen(option->excludes));
+    enum origin mine = parser->options->values[index].origin,
+                theirs = parser->options->values[other].origin;
+    if (mine == theirs)
+        return fail(parser, "--%s and --%s exclude each other", option->name, option->excludes);
+    return drop(parser, mine < theirs ? index : other);
+}
+
 static bool check_together(const struct parser *parser)
 {
     const struct options *options = parser->options;
@@ -638,8 +663,9 @@ static bool check_together(const struct parser *parser)
         if (option->required && !is_given &&
             !(option->unless && is_wanted_name(options, option->unless)))
             return fail(parser, "--%s %s is missing", option->name, option->placeholder);
-        if (option->excludes && is_given && is_wanted_name(options, option->excludes))
-            return fail(parser, "--%s and --%s exclude each other", option->name, option->excludes);
+        if (option->excludes && is_given && is_wanted_name(options, option->excludes) &&
+            !choose_one(parser, i))
+            return false;
     }
     return true;
 }

@@ -314,6 +314,21 @@ static int make_learner(struct session *session, const struct qn_lm_config *conf
 
 /* ---- All of it ---- */
 
+/* Rows that carry their state read parts of the text, which must not be shorter than a window. */
+static int check_streams(struct session *session)
+{
+    const struct settings *settings = &session->run.settings;
+    size_t tokens = qn_dataset_tokens(session->corpus.train);
+    uint64_t longest = (tokens - 1) / settings->batch;
+    if (!carries_state(settings) || longest >= settings->context)
+        return EXIT_SUCCESS;
+    return session_fail(session,
+                        "--state carry: %zu tokens in --batch %" PRIu64 " parts are %" PRIu64
+                        " a part, fewer than --context %" PRIu64
+                        ": give more text, or make one of them smaller",
+                        tokens, settings->batch, longest, settings->context);
+}
+
 static void count_steps(struct session *session)
 {
     struct settings *settings = &session->run.settings;
@@ -340,6 +355,9 @@ static int prepare_new(struct session *session)
     if (status != EXIT_SUCCESS)
         return status;
     count_steps(session);
+    status = check_streams(session);
+    if (status != EXIT_SUCCESS)
+        return status;
     struct qn_lm_config config = config_of(session);
     if (qn_lm_config_check(session->files, "the options", &config) != QN_OK)
         return session_fail_library(session);
@@ -366,7 +384,6 @@ static int prepare_resumed(struct session *session)
         status = check_log(session);
     if (status != EXIT_SUCCESS)
         return status;
-    count_steps(session);
     struct qn_lm_config config = config_of(session);
     status = plan_memory(session, &config, &needs);
     if (status != EXIT_SUCCESS)

@@ -196,6 +196,11 @@ bool is_recurrent(enum family family)
     return OF_RECURRENT >> family & 1;
 }
 
+bool carries_state(const struct settings *settings)
+{
+    return settings->state && strcmp(settings->state, "carry") == 0;
+}
+
 bool optimizer_named(const char *name, enum qn_optimizer_kind *kind)
 {
     size_t found = find_name(name, optimizers, OPTIMIZERS);
@@ -304,7 +309,7 @@ static bool check_shared_heads(const struct settings *settings, const struct opt
 
 static bool check_state(const struct settings *settings, const struct options *options)
 {
-    if (strcmp(settings->state, "carry") != 0 || settings->accumulate == 1)
+    if (!carries_state(settings) || settings->accumulate == 1)
         return true;
     usage_error(options,
                 "--state carry needs --accumulate 1: batches of a step are of different texts");
@@ -342,12 +347,6 @@ static bool check_heads(const struct settings *settings, const struct options *o
     return false;
 }
 
-static uint64_t wanted_epochs(const struct options *options)
-{
-    bool has_epochs = options_given(options, "epochs") && !options_given(options, "steps");
-    return has_epochs ? (uint64_t)options_integer(options, "epochs") : 0;
-}
-
 bool run_configure(struct run *run, const struct options *options, enum family family)
 {
     struct settings *settings = &run->settings;
@@ -358,7 +357,8 @@ bool run_configure(struct run *run, const struct options *options, enum family f
     if (settings->kv_heads == 0)
         settings->kv_heads = settings->heads;
     settings->valid = options_string(options, "valid");
-    settings->epochs = wanted_epochs(options);
+    if (options_given(options, "epochs"))
+        settings->epochs = (uint64_t)options_integer(options, "epochs");
     settings->by_clock =
         options_given(options, "time") && !options_given(options, "steps") && settings->epochs == 0;
     settings->checkpoint = !is_recurrent(family) && options_flag(options, "checkpoint-activations");
@@ -386,6 +386,12 @@ bool run_reconfigure(struct run *run, const struct options *options, enum family
         usage_error(options, "the run is one of `quern train %s`", family_name(kept->family));
         return false;
     }
+    const char *recipe = is_recurrent(family) ? options_string(options, "recipe") : NULL;
+    if (recipe || options_given(options, "epochs")) {
+        usage_error(options, "--%s is for new runs; this one keeps its options, but --steps",
+                    recipe ? "recipe" : "epochs");
+        return false;
+    }
     for (size_t i = 0; i < SETTINGS; i++) {
         if (!applies(&table[i], family) || !options_given(options, table[i].name))
             continue;
@@ -401,8 +407,7 @@ bool run_reconfigure(struct run *run, const struct options *options, enum family
         }
         copy_setting(kept, &given, &table[i]);
     }
-    kept->epochs = wanted_epochs(options);
-    if (options_given(options, "steps") || kept->epochs)
+    if (options_given(options, "steps"))
         kept->by_clock = 0;
     kept->checkpoint = !is_recurrent(family) && options_flag(options, "checkpoint-activations");
     return check_texts(kept, options);

@@ -70,6 +70,7 @@ void run_release(struct run *run);
 const char *family_name(enum family family);
 enum family family_named(const char *name);
 bool is_recurrent(enum family family);
+bool carries_state(const struct settings *settings); /* of recurrent layers, from batch to batch */
 
 /* The names that --dtype, --optimizer and --schedule take; false: it is none. */
 bool type_named(const char *name, enum qn_type *type);

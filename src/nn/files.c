@@ -86,7 +86,7 @@ static int refuse_unknown(const qn_store *store, const qn_safetensors *file, con
     for (size_t i = 0; i < qn_safetensors_count(file); i++) {
         const struct qn_file_tensor *tensor = qn_safetensors_tensor(file, i);
         if (is_parameter(store, tensor->name, names->prefix) ||
-            names->is_redundant(names->model, file, tensor))
+            (names->is_redundant && names->is_redundant(names->model, file, tensor)))
             continue;
         first = first ? first : tensor->name;
         count++;

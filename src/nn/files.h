@@ -7,7 +7,7 @@
 /* What the names of a model's tensors in a file may be. */
 struct file_names {
     const char *prefix; /* of the names, which may be missing in the file */
-    /* Whether the model needs no tensor of this name, and is none the worse for it. */
+    /* Whether the model needs no tensor of this name, and is none the worse for it.  NULL: there are no such. */
     bool (*is_redundant)(const void *model, const qn_safetensors *file,
                          const struct qn_file_tensor *tensor);
     const void *model;
