@@ -66,7 +66,7 @@ static const char *const devices_examples[] = {
 
 static const struct option train_gpt_options[] = {
 #define MODEL_OPTIONS DECODER_OPTIONS
-#include "cli/train_options.inc"
+#include "cli/train/options.inc"
 #undef MODEL_OPTIONS
 };
 
@@ -77,7 +77,7 @@ static const struct option train_llama_options[] = {
     {OPTION_REAL, 0, "theta", "R", "10000", 1, 1e12, .help = \
         "base of the frequencies by which positions turn queries and keys"}, \
     EMBEDDINGS_OPTION
-#include "cli/train_options.inc"
+#include "cli/train/options.inc"
 #undef MODEL_OPTIONS
 #undef TRAINING_OPTIONS
 };
@@ -87,13 +87,13 @@ static const struct option train_llama_options[] = {
 static const struct option train_rnn_options[] = {
 #define MODEL_OPTIONS RECURRENT_OPTIONS \
     {OPTION_STRING, 0, "nonlinearity", "tanh|relu", "tanh", .help = "of the state"},
-#include "cli/train_options.inc"
+#include "cli/train/options.inc"
 #undef MODEL_OPTIONS
 };
 
 static const struct option train_gated_options[] = {
 #define MODEL_OPTIONS RECURRENT_OPTIONS
-#include "cli/train_options.inc"
+#include "cli/train/options.inc"
 #undef MODEL_OPTIONS
 #undef TRAINING_OPTIONS
 };

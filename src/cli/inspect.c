@@ -5,7 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "cli/learner.h"
+#include "cli/train/learner.h"
 #include "cli/model.h"
 
 /* FOLDER/NAME; NULL and a message without memory.  free() it. */

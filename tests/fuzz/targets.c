@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "cli/run.h"
+#include "cli/train/run.h"
 #include "cli/score/score.h"
 #include "device/context.h"
 #include "io/fields.h"

@@ -5,7 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "cli/learner.h"
+#include "cli/train/learner.h"
 
 struct recipe {
     const char *name;

@@ -4,7 +4,7 @@
 
 #include <quern/train.h>
 
-#include "cli/run.h"
+#include "cli/train/run.h"
 
 struct learner {
     qn_lm *lm;

@@ -1,12 +1,12 @@
 /* quern train: from text to a folder that holds a language model. */
-#include "cli/session.h"
+#include "cli/train/session.h"
 
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/signals.h"
+#include "cli/train/signals.h"
 
 /* Steps run ahead of the host by at most so many, so that the device never waits for it. */
 enum { STEPS_AHEAD = 4 };

@@ -8,9 +8,9 @@
 #ifndef QUERN_SESSION_H
 #define QUERN_SESSION_H
 
-#include "cli/corpus.h"
-#include "cli/learner.h"
-#include "cli/log.h"
+#include "cli/train/corpus.h"
+#include "cli/train/learner.h"
+#include "cli/train/log.h"
 #include "cli/progress.h"
 
 /* Steps over which the speed in the log is measured. */

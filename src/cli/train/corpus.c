@@ -1,5 +1,5 @@
 /* The text of a run: read, identified, split, tokenized. */
-#include "cli/corpus.h"
+#include "cli/train/corpus.h"
 
 #include <inttypes.h>
 #include <limits.h>

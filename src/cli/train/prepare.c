@@ -1,7 +1,7 @@
 /* Before the first step: everything that a run needs is read, checked, planned and made. */
 #include "config.h"
 
-#include "cli/session.h"
+#include "cli/train/session.h"
 
 #include <inttypes.h>
 #include <math.h>

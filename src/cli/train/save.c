@@ -1,5 +1,5 @@
 /* Validations and checkpoints: the model is measured and saved. */
-#include "cli/session.h"
+#include "cli/train/session.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,10 +1,10 @@
 /* What each step reports, into the log and to the user. */
-#include "cli/session.h"
+#include "cli/train/session.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-#include "cli/signals.h"
+#include "cli/train/signals.h"
 
 double session_training_time(const struct session *session)
 {

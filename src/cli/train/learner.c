@@ -1,5 +1,5 @@
 /* A decoder in training: its plans, its steps, and what they need. */
-#include "cli/learner.h"
+#include "cli/train/learner.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

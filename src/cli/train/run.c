@@ -1,7 +1,7 @@
 /* The settings and the state of a training run, and training.json. */
 #include "config.h"
 
-#include "cli/run.h"
+#include "cli/train/run.h"
 
 #include <errno.h>
 #include <inttypes.h>

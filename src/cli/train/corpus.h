@@ -4,7 +4,7 @@
 
 #include <quern/text.h>
 
-#include "cli/run.h"
+#include "cli/train/run.h"
 
 struct corpus {
     qn_tokenizer *tokenizer;
