@@ -9,6 +9,7 @@
 #ifndef QUERN_IO_H
 #define QUERN_IO_H
 
+#include <quern/data.h>
 #include <quern/ops.h>
 
 #ifdef __cplusplus
@@ -134,6 +135,36 @@ int qn_bert_config_write(qn_context *context, const char *path,
 
 /* Whether the config.json of a folder is one of an encoder; false, too, if it cannot be read. */
 bool qn_is_bert(qn_context *context, const char *folder);
+
+/* ---- config.json of classifiers ---- */
+
+/* Of the outputs of recurrent layers at the tokens of a text one is made: the states at the end, of both directions; their mean; or the largest of
+ * each number. */
+enum qn_pooling { QN_POOL_LAST, QN_POOL_MEAN, QN_POOL_MAX };
+int qn_pooling_named(const char *name); /* "last", "mean", "max"; -1 (and no error): it is none */
+
+struct qn_classifier_config {
+    enum qn_cell cell;
+    size_t vocab_size, embedding_size, hidden_size, n_layer, n_labels;
+    size_t max_length; /* tokens of a text; what is longer is cut by who reads it */
+    bool is_bidirectional;
+    enum qn_pooling pooling;
+    double dropout; /* before, between and behind the layers */
+};
+int qn_classifier_config_check(qn_context *context, const char *where,
+                               const struct qn_classifier_config *config);
+uint64_t qn_classifier_config_parameters(const struct qn_classifier_config *config);
+const char *qn_classifier_config_difference(const struct qn_classifier_config *a,
+                                            const struct qn_classifier_config *b);
+
+/* Quern's own keys: see src/io/classifier_config.c.  Returns the labels, to be freed by qn_labels_free(); NULL and an error. */
+qn_labels *qn_classifier_config_read(qn_context *context, const char *path,
+                                     struct qn_classifier_config *config);
+int qn_classifier_config_write(qn_context *context, const char *path,
+                               const struct qn_classifier_config *config, const qn_labels *labels);
+
+/* Whether a folder has such a config.json, whole or not; no error if it has none. */
+bool qn_is_classifier(qn_context *context, const char *folder);
 
 /* ---- The folder of a run ----
  *

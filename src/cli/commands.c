@@ -64,6 +64,23 @@ static const char *const devices_examples[] = {
         "keep only what comes into each block, and compute the rest again for its gradients: less memory, " \
         "up to a third more work, the same bits"},
 
+/* ---- Language models ---- */
+
+#define DATA_OPTIONS \
+    {OPTION_STRINGS, 0, "data", "FILE...", .required = true, .unless = "resume", .help = \
+        "plain UTF-8 text to train on; several files, of one --data or of several, are joined; or a file of `quern tokenize encode`"}, \
+    {OPTION_STRING, 0, "tokenizer", "char|byte|word|bpe|PATH", "char", .help = \
+        "one token a character, one a byte, 8,000 words or byte pairs learnt from the data, or what `quern tokenize train` made: " \
+        "a folder with a tokenizer.json, or with GPT-2's vocab.json and merges.txt"},
+#define WATCHING_OPTIONS \
+    {OPTION_SIZE, 0, "eval-batches", "N", "20", 1, MOST_WHOLE, .help = "batches a validation"},
+#define BATCH "windows of text"
+#define BATCH_SIZE "12"
+#define DRAWN "the tokens of the training data"
+#define STEPS "2000"
+#define EPOCHS NULL
+#define DROPOUT "0"
+
 static const struct option train_gpt_options[] = {
 #define MODEL_OPTIONS DECODER_OPTIONS
 #include "cli/train/options.inc"
@@ -95,6 +112,52 @@ static const struct option train_gated_options[] = {
 #define MODEL_OPTIONS RECURRENT_OPTIONS
 #include "cli/train/options.inc"
 #undef MODEL_OPTIONS
+#undef DATA_OPTIONS
+#undef WATCHING_OPTIONS
+#undef BATCH
+#undef BATCH_SIZE
+#undef DRAWN
+#undef STEPS
+#undef EPOCHS
+#undef DROPOUT
+};
+
+/* ---- Classifiers ---- */
+
+/* Where text and label stand, for `predict`, too. */
+#define EXAMPLE_OPTIONS(label_help) \
+    {OPTION_STRING, 0, "format", "tsv|jsonl|columns", .help = \
+        "fields parted by tabs, JSON objects a line, or tokens a line (default: by the end of the file's name)"}, \
+    {OPTION_STRING, 0, "text", "FIELD", .help = \
+        "number of the column, or key, that has the text (default: 2, or \"text\")"}, \
+    {OPTION_STRING, 0, "label", "FIELD", .help = label_help}, \
+    {OPTION_STRING, 0, "damaged", "stop|skip", "stop", .help = \
+        "what to do about a record that is damaged: stop, or tell about it and leave it out"},
+
+static const struct option train_classify_options[] = {
+#define DATA_OPTIONS \
+    {OPTION_STRINGS, 0, "data", "FILE...", .required = true, .unless = "resume", .help = \
+        "records of a text and its label; several files are joined"}, \
+    EXAMPLE_OPTIONS("the same of the label (default: 1, or \"label\")") \
+    {OPTION_STRING, 0, "tokenizer", "char|byte|word|bpe|PATH", "word", .help = \
+        "one token a character, one a byte, 8,000 words or byte pairs learnt from the data, or what `quern tokenize train` made"}, \
+    {OPTION_SIZE, 0, "max-tokens", "N", "256", 1, 1e6, .help = "longer texts are cut to so many"},
+#define MODEL_OPTIONS \
+    {OPTION_STRING, 'm', "model", "lstm|gru|rnn", "lstm", .help = "the recurrent layers"}, \
+    {OPTION_STRING, 0, "nonlinearity", "tanh|relu", "tanh", .help = "of the state of rnn"}, \
+    {OPTION_INTEGER, 0, "layers", "N", "1", 1, 64, .help = "recurrent layers, one on the other"}, \
+    {OPTION_INTEGER, 0, "units", "N", "128", 1, 65536, .help = "numbers that make up the state of a layer"}, \
+    {OPTION_STRING, 0, "direction", "both|forward", "both", .help = "how the layers read a text"}, \
+    {OPTION_STRING, 0, "pooling", "last|mean|max", "mean", .help = \
+        "what the label is found from: the states at the end, the mean of those at all tokens, or the largest of each number"},
+#define WATCHING_OPTIONS
+#define BATCH "texts"
+#define BATCH_SIZE "32"
+#define DRAWN "all records"
+#define STEPS NULL
+#define EPOCHS "10"
+#define DROPOUT "0.5"
+#include "cli/train/options.inc"
 #undef TRAINING_OPTIONS
 };
 
@@ -112,6 +175,13 @@ static const char *const train_llama_examples[] = {
     "quern train llama --data text.txt --out run --heads 8 --kv-heads 2 --embeddings tied",
         "fewer numbers to keep and to train",
     "quern train llama --out run --resume --steps 4000", "go on where it stopped",
+    NULL,
+};
+
+static const char *const train_classify_examples[] = {
+    "quern train classify --data train.tsv --valid dev.tsv --out run", "label and text in columns 1 and 2; an LSTM, 10 epochs",
+    "quern train classify --data train.jsonl --text review --label stars --out run --model gru", "keys of JSON objects",
+    "quern predict run --data test.tsv --score", "how good it is",
     NULL,
 };
 
@@ -182,6 +252,30 @@ static const char *const evaluate_examples[] = {
     "quern evaluate run --data test.txt", "loss, perplexity, bits per byte, accuracy",
     "quern evaluate run/latest --data test.txt --json", "the last checkpoint, for a script",
     "quern evaluate run --data test.txt --dump transformer.h.0.attn=attn.npy", "what attention of the first block gives",
+    NULL,
+};
+
+static const struct option predict_options[] = {
+    HEADING("Data"),
+    {OPTION_STRING, 0, "data", "FILE", .help = "records with a text (default: standard input, a text a line)"},
+    EXAMPLE_OPTIONS("the same of the right label, for --score (default: 1, or \"label\")")
+    {OPTION_INTEGER, 0, "batch", "N", "32", 1, 1e9, .help = "texts at once"},
+
+    HEADING("What is printed"),
+    {OPTION_FLAG, 0, "score", .help =
+        "accuracy, macro F1, the share of the most frequent label, precision, recall and F1 of each, and the confusion matrix, instead of labels"},
+    {OPTION_FLAG, 0, "probabilities", .help = "behind each label the probability of each, parted by tabs"},
+    {OPTION_FLAG, 0, "json", .help = "JSON: an object a text, or one with all scores"},
+
+    HEADING("Device and configuration"),
+    DEVICE_OPTIONS,
+    CONFIG_OPTION,
+};
+
+static const char *const predict_examples[] = {
+    "quern predict run <texts.txt", "a label for each line",
+    "quern predict run --data test.tsv --score", "how many labels are right",
+    "quern predict run --data test.jsonl --text review --json", "keys of JSON objects; probabilities for a script",
     NULL,
 };
 
@@ -409,6 +503,13 @@ const struct command commands[] = {
         train_gated_options, LENGTH(train_gated_options), command_train, train_gru_examples, recurrent_recipes,
     },
     {
+        "train classify", NULL, NULL,
+        "train a classifier of texts",
+        "Trains recurrent layers to tell the label of a text, from records of texts with labels.  Texts of about the same length make "
+        "up a batch; each epoch shuffles them anew.  DIR becomes a folder for `quern predict`.",
+        train_classify_options, LENGTH(train_classify_options), command_train, train_classify_examples, NULL,
+    },
+    {
         "generate", "sample", "DIR",
         "write text with a model",
         "Prints text to stdout, and speed to stderr.  When the context of a gpt or llama is full, its last half "
@@ -420,6 +521,12 @@ const struct command commands[] = {
         "measure a model on text",
         "Measures the model on all of a file, in windows of its context.",
         evaluate_options, LENGTH(evaluate_options), command_evaluate, evaluate_examples, NULL,
+    },
+    {
+        "predict", NULL, "DIR",
+        "label texts with a trained classifier",
+        "Prints a label for each text, in their order; or, with --score, how well the labels agree with the right ones.",
+        predict_options, LENGTH(predict_options), command_predict, predict_examples, NULL,
     },
     {
         "inspect", "info", "DIR|FILE",

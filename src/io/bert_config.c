@@ -194,22 +194,6 @@ bool qn_is_bert(qn_context *context, const char *folder)
 
 /* ---- Writing ---- */
 
-/* Programs of Hugging Face count the labels by their names.  NULL: out of memory. */
-static json_t *labels_json(size_t count)
-{
-    json_t *names = json_object();
-    for (size_t i = 0; names && i < count; i++) {
-        char number[24], name[32];
-        snprintf(number, sizeof number, "%zu", i);
-        snprintf(name, sizeof name, "LABEL_%zu", i);
-        if (json_object_set_new(names, number, json_string(name)) != 0) {
-            json_decref(names);
-            return NULL;
-        }
-    }
-    return names;
-}
-
 int qn_bert_config_write(qn_context *context, const char *path, const struct qn_bert_config *config)
 {
     if (!context || !path || !config)
@@ -239,7 +223,7 @@ int qn_bert_config_write(qn_context *context, const char *path, const struct qn_
         "pad_token_id", config_id_or_null(config->pad_token_id));
     /* clang-format on */
     if (has_labels(config->head) &&
-        json_object_set_new(json, "id2label", labels_json(config->n_labels)) != 0) {
+        json_object_set_new(json, "id2label", config_labels(config->n_labels, NULL, NULL)) != 0) {
         json_decref(json);
         json = NULL;
     }

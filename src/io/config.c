@@ -108,3 +108,20 @@ json_t *config_size_or_null(size_t size)
 {
     return size ? json_integer((json_int_t)size) : json_null();
 }
+
+json_t *config_labels(size_t count, const char *(*name)(const void *labels, size_t label),
+                      const void *labels)
+{
+    json_t *names = json_object();
+    for (size_t i = 0; names && i < count; i++) {
+        char number[24], numbered[32];
+        snprintf(number, sizeof number, "%zu", i);
+        snprintf(numbered, sizeof numbered, "LABEL_%zu", i);
+        if (json_object_set_new(names, number, json_string(name ? name(labels, i) : numbered)) !=
+            0) {
+            json_decref(names);
+            return NULL;
+        }
+    }
+    return names;
+}

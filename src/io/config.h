@@ -38,12 +38,20 @@ int32_t config_token_id(struct fields *fields, const char *key);
 json_t *config_id_or_null(int32_t id);
 json_t *config_size_or_null(size_t size);
 
+/* "id2label", by which programs of Hugging Face know labels and count them: {"0": NAME, ...}, or LABEL_0, ... without names.  NULL: out of memory. */
+json_t *config_labels(size_t count, const char *(*name)(const void *labels, size_t label),
+                      const void *labels);
+
 /* Of a decoder: the sizes that its configuration leaves open, filled in. */
 struct gpt_sizes {
     size_t heads, kv_heads, head; /* H, G, D */
     size_t inner;
 };
 struct gpt_sizes gpt_sizes(const struct qn_lm_config *config);
+
+/* The kind of recurrent layers: "model_type" and, of an "rnn", "nonlinearity". */
+enum qn_cell cell_read(struct fields *fields);
+void cell_add(json_t *json, enum qn_cell cell);
 
 /* Of recurrent models: their parameters, their checks, their keys. */
 double recurrent_count_parameters(const struct qn_lm_config *config);

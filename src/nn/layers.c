@@ -1,6 +1,8 @@
 /* Layers that models share. */
 #include "nn/layers.h"
 
+#include <math.h>
+
 #include <string.h>
 
 #include "graph/graph.h"
@@ -60,6 +62,12 @@ bool name_ends_with(const char *name, const char *end)
 {
     size_t length = strlen(name), end_length = strlen(end);
     return length >= end_length && strcmp(name + length - end_length, end) == 0;
+}
+
+int fill_by_fan(qn_tensor *tensor, size_t fan, uint64_t seed)
+{
+    double bound = 1 / sqrt((double)fan);
+    return qn_fill_uniform(tensor, -bound, bound, seed);
 }
 
 int initialise_parameter(qn_tensor *tensor, double deviation, uint64_t seed)

@@ -37,6 +37,9 @@ bool name_ends_with(const char *name, const char *end);
 /* Biases 0, weights of norms 1, all others normal of this deviation. */
 int initialise_parameter(qn_tensor *tensor, double deviation, uint64_t seed);
 
+/* Uniform between -fan^-1/2 and fan^-1/2, as PyTorch initialises linear and recurrent layers. */
+int fill_by_fan(qn_tensor *tensor, size_t fan, uint64_t seed);
+
 /* Whether tokens are rows that the model's context holds; else an error that begins with `model`. */
 bool are_rows(const qn_node *tokens, const char *model, size_t n_positions);
 

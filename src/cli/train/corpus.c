@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/train/sources.h"
+
 /* One text, and the files it is made of. */
 struct text {
     char *bytes;
@@ -25,34 +27,6 @@ static void text_release(struct text *text)
     *text = (struct text){0};
 }
 
-/* FNV-1a, of 64 bits: tells a file that was edited, not one that was forged. */
-static uint64_t hash_bytes(const char *bytes, size_t count)
-{
-    uint64_t hash = 0xCBF29CE484222325u;
-    for (size_t i = 0; i < count; i++)
-        hash = (hash ^ (unsigned char)bytes[i]) * 0x100000001B3u;
-    return hash;
-}
-
-/* Absolute, so that a run can go on from another folder. */
-static char *absolute_path(const char *path)
-{
-    char *absolute = realpath(path, NULL);
-    return absolute ? absolute : strdup(path);
-}
-
-static int add_source(struct text *text, const char *path, size_t bytes, uint64_t hash,
-                      const struct options *options)
-{
-    struct source *source = &text->sources[text->n_sources++];
-    *source = (struct source){absolute_path(path), bytes, hash};
-    json_t *name = source->path ? json_string(source->path) : NULL;
-    bool is_utf8 = name != NULL;
-    json_decref(name);
-    return is_utf8 ? EXIT_SUCCESS
-                   : failure(options, "%s: the names of data files must be UTF-8", path);
-}
-
 /* What it holds is checked when its tokenizer is known. */
 static int open_tokens(struct text *text, const char *path, const struct options *options,
                        qn_context *qn)
@@ -60,8 +34,8 @@ static int open_tokens(struct text *text, const char *path, const struct options
     text->tokens = qn_tokens_open(qn, path);
     if (!text->tokens)
         return failure(options, "%s", qn_error(qn));
-    return add_source(text, path, qn_tokens_bytes(text->tokens), qn_tokens_hash(text->tokens),
-                      options);
+    return source_note(&text->sources[text->n_sources++], path, qn_tokens_bytes(text->tokens),
+                       qn_tokens_hash(text->tokens), options);
 }
 
 /* `cure` ends the message of a file that cannot be read. */
@@ -72,7 +46,8 @@ static int append_file(struct text *text, const char *path, const char *cure,
     char *bytes = qn_text_read(qn, &path, 1, &count);
     if (!bytes)
         return failure(options, "%s%s", qn_error(qn), cure);
-    int status = add_source(text, path, count, hash_bytes(bytes, count), options);
+    struct source *source = &text->sources[text->n_sources++];
+    int status = source_note(source, path, count, hash_bytes(HASH_START, bytes, count), options);
     if (status != EXIT_SUCCESS) {
         free(bytes);
         return status;
@@ -111,43 +86,11 @@ static int read_files(struct text *text, const char *const *paths, size_t count,
     return status;
 }
 
-/* The paths of --data, else those of the run that goes on; free() the array. */
-static const char **data_paths(const struct run *run, const struct options *options, size_t *count)
-{
-    bool is_given = options_given(options, "data");
-    *count = is_given ? options_count(options, "data") : run->n_data;
-    const char **paths = calloc(*count + 1, sizeof *paths);
-    for (size_t i = 0; paths && i < *count; i++)
-        paths[i] = is_given ? options_at(options, "data", i) : run->data[i].path;
-    return paths;
-}
-
-/* Whether the files are those that the run began with. */
-static int check_sources(const struct source *now, size_t count, const struct source *then,
-                         size_t count_then, const char *option, const struct options *options)
-{
-    if (count != count_then)
-        return failure(options, "--%s: the run was trained on %zu files, not on %zu", option,
-                       count_then, count);
-    for (size_t i = 0; i < count; i++) {
-        if (now[i].bytes == then[i].bytes && now[i].hash == then[i].hash)
-            continue;
-        bool is_moved = strcmp(now[i].path, then[i].path) != 0;
-        return failure(options,
-                       "%s is not what the run was trained on%s%s: was %zu bytes, is %zu bytes%s; "
-                       "restore it, or start a new run",
-                       now[i].path, is_moved ? ", " : "", is_moved ? then[i].path : "",
-                       then[i].bytes, now[i].bytes,
-                       now[i].bytes == then[i].bytes ? " of other contents" : "");
-    }
-    return EXIT_SUCCESS;
-}
-
 static int read_data(struct text *text, struct run *run, const struct options *options,
                      qn_context *qn)
 {
     size_t count;
-    const char **paths = data_paths(run, options, &count);
+    const char **paths = source_paths(run, options, &count);
     if (!paths)
         return failure(options, "out of memory");
     const char *cure = options_given(options, "data")
@@ -158,7 +101,7 @@ static int read_data(struct text *text, struct run *run, const struct options *o
                      : failure(options, "--data takes at most %d files", MAX_SOURCES);
     free(paths);
     if (status == EXIT_SUCCESS && run->n_data)
-        status = check_sources(text->sources, count, run->data, run->n_data, "data", options);
+        status = sources_check(text->sources, count, run->data, run->n_data, "data", options);
     return status;
 }
 
@@ -175,7 +118,7 @@ static int read_valid(struct text *text, struct run *run, const struct options *
     const char *cure = given ? "" : "; if it was moved, name it anew: --valid NEWPATH";
     int status = read_files(text, &path, 1, cure, options, qn);
     if (status == EXIT_SUCCESS && goes_on)
-        status = check_sources(text->sources, 1, &run->valid, 1, "valid", options);
+        status = sources_check(text->sources, 1, &run->valid, 1, "valid", options);
     return status;
 }
 
@@ -381,6 +324,16 @@ void corpus_release(struct corpus *corpus)
     qn_dataset_free(corpus->valid);
     qn_tokens_close(corpus->train_tokens);
     qn_tokens_close(corpus->valid_tokens);
+    qn_batches_free(corpus->train_batches);
+    qn_batches_free(corpus->valid_batches);
+    qn_records_close(corpus->train_records);
+    qn_records_close(corpus->valid_records);
+    qn_labels_free(corpus->labels);
     qn_tokenizer_free(corpus->tokenizer);
     *corpus = (struct corpus){0};
+}
+
+bool corpus_validates(const struct corpus *corpus)
+{
+    return corpus->valid || corpus->valid_batches;
 }

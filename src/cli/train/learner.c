@@ -1,5 +1,5 @@
-/* A decoder in training: its plans, its steps, and what they need. */
-#include "cli/train/learner.h"
+/* A model in training: its plans, its steps, and what they need. */
+#include "cli/train/kinds.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -7,64 +7,32 @@
 
 #include "device/context.h"
 
-static enum qn_cell cell_of(const struct settings *settings)
+static const struct learner_kind *kind_of(const struct subject *subject)
 {
-    switch (settings->family) {
-    case FAMILY_LSTM:
-        return QN_LSTM;
-    case FAMILY_GRU:
-        return QN_GRU;
-    default:
-        return strcmp(settings->nonlinearity, "relu") == 0 ? QN_RNN_RELU : QN_RNN_TANH;
-    }
+    return subject->settings->family == FAMILY_CLASSIFY ? &classifier_kind : &lm_kind;
 }
 
-static void configure_decoder(struct qn_lm_config *config, const struct settings *settings)
+static bool computes(const struct learner *learner)
 {
-    config->architecture = QN_GPT2;
-    config->n_head = settings->heads;
-    config->layer_norm_epsilon = 1e-5;
-    config->embd_pdrop = config->attn_pdrop = settings->dropout;
-    config->activation = QN_GELU;
-    if (settings->family == FAMILY_LLAMA) {
-        config->architecture = QN_LLAMA;
-        config->activation = QN_NO_ACTIVATION;
-        config->n_kv_head = settings->kv_heads;
-        config->rotary.theta = settings->theta;
-    }
+    return learner->qn->device != NULL;
 }
 
-struct qn_lm_config learner_config(const struct settings *settings, size_t vocabulary,
-                                   int32_t begin_of_text, int32_t end_of_text)
-{
-    struct qn_lm_config config = {
-        .vocab_size = vocabulary,
-        .n_positions = settings->context,
-        .n_embd = settings->width,
-        .n_layer = settings->layers,
-        .resid_pdrop = settings->dropout,
-        .tie_word_embeddings =
-            settings->family == FAMILY_GPT || strcmp(settings->embeddings, "tied") == 0,
-        .bos_token_id = begin_of_text,
-        .eos_token_id = end_of_text,
-    };
-    if (is_recurrent(settings->family)) {
-        config.architecture = QN_RECURRENT;
-        config.cell = cell_of(settings);
-        config.hidden_size = settings->units;
-    } else {
-        configure_decoder(&config, settings);
-    }
-    return config;
-}
+/* ---- Settings ---- */
 
-/* ---- Making ---- */
-
-static enum qn_type type_of(const struct settings *settings)
+enum qn_type type_of(const struct settings *settings)
 {
     enum qn_type type;
     type_named(settings->dtype, &type);
     return type;
+}
+
+enum qn_cell cell_of(const char *name, const char *nonlinearity)
+{
+    if (strcmp(name, "lstm") == 0)
+        return QN_LSTM;
+    if (strcmp(name, "gru") == 0)
+        return QN_GRU;
+    return strcmp(nonlinearity, "relu") == 0 ? QN_RNN_RELU : QN_RNN_TANH;
 }
 
 static struct qn_training training_of(const struct settings *settings)
@@ -96,55 +64,64 @@ static struct qn_training training_of(const struct settings *settings)
     return training;
 }
 
-static int make_trainer(struct learner *learner, const struct settings *settings)
+int learner_check(qn_context *qn, const struct subject *subject)
 {
-    struct qn_training training = training_of(settings);
-    qn_trainer *trainer = qn_trainer_new(qn_lm_parameters(learner->lm), &training);
-    if (!trainer)
-        return QN_ERROR_INVALID;
-    qn_graph *graph = qn_trainer_graph(trainer);
-    qn_shape shape = QN_SHAPE(settings->batch, settings->context);
-    learner->trainer = trainer;
-    learner->inputs = qn_input(graph, "inputs", QN_I32, shape);
-    learner->targets = qn_input(graph, "targets", QN_I32, shape);
-    struct qn_lm_forward forward = {.type = type_of(settings),
-                                    .loss_scale = qn_trainer_loss_scale(trainer),
-                                    .checkpoint = settings->checkpoint};
-    if (settings->dropout > 0)
-        forward.dropout_key = qn_trainer_key(trainer);
-    qn_node *new_state = NULL;
-    if (learner->carried) {
-        forward.cache = learner->carried;
-        forward.new_state = &new_state;
-    }
-    qn_node *loss = qn_lm_loss(learner->lm, learner->inputs, learner->targets, forward);
-    if (new_state)
-        qn_trainer_carry(trainer, qn_lm_cache_state(learner->carried), new_state);
-    return qn_trainer_minimise(trainer, loss);
+    return kind_of(subject)->check(qn, subject);
 }
 
-int learner_make(struct learner *learner, qn_context *qn, qn_lm *lm,
-                 const struct settings *settings, bool validates)
+uint64_t learner_steps(const struct subject *subject, uint64_t epochs)
 {
-    *learner = (struct learner){.lm = lm};
-    if (carries_state(settings) && !(learner->carried = qn_lm_cache_new(lm, settings->batch)))
-        return QN_ERROR_MEMORY;
-    int status = make_trainer(learner, settings);
-    if (status == QN_OK && validates) {
-        learner->evaluator = qn_evaluator_new(lm, settings->batch);
-        status = learner->evaluator ? QN_OK : QN_ERROR_INVALID;
-    }
-    if (status == QN_OK && strcmp(qn_device_name(qn), "none") != 0) { /* else no batch comes */
-        size_t count = qn_shape_count(qn_node_shape(learner->inputs));
-        learner->input_ids = calloc(count, sizeof *learner->input_ids);
-        learner->target_ids = calloc(count, sizeof *learner->target_ids);
-        status = learner->input_ids && learner->target_ids ? QN_OK : QN_ERROR_MEMORY;
-    }
-    return status;
+    uint64_t accumulate = subject->settings->accumulate;
+    uint64_t passes = kind_of(subject)->passes(subject, epochs);
+    return passes / accumulate + (passes % accumulate != 0);
 }
 
-static bool load_moments(struct learner *learner, qn_context *qn, const struct run *run,
-                         const char *folder, char message[RUN_MESSAGE])
+const char *learner_use(const struct settings *settings)
+{
+    return kind_of(&(struct subject){.settings = settings})->use;
+}
+
+void learner_describe(const struct subject *subject, const struct learner *learner,
+                      struct progress *progress)
+{
+    kind_of(subject)->describe(subject, learner, progress);
+}
+
+/* ---- Making ---- */
+
+qn_node *learner_input(const struct learner *learner, const char *name, qn_shape shape)
+{
+    return qn_input(qn_trainer_graph(learner->trainer), name, QN_I32, shape);
+}
+
+static int make_trainer(struct learner *learner)
+{
+    const struct learner_kind *kind = kind_of(&learner->subject);
+    struct qn_training training = training_of(learner->subject.settings);
+    learner->trainer = qn_trainer_new(kind->parameters(learner), &training);
+    return learner->trainer ? kind->add_losses(learner) : (int)learner->qn->status;
+}
+
+static int make_plans(struct learner *learner)
+{
+    const struct learner_kind *kind = kind_of(&learner->subject);
+    int status = make_trainer(learner);
+    return status == QN_OK && learner_validates(learner) ? kind->add_validation(learner) : status;
+}
+
+int learner_make(struct learner *learner, qn_context *qn, const struct subject *subject)
+{
+    const struct learner_kind *kind = kind_of(subject);
+    *learner = (struct learner){.subject = *subject, .qn = qn};
+    if (!kind->new_model(learner))
+        return qn->status;
+    int status =
+        computes(learner) ? kind->initialise(learner, subject->settings->seed) : (int)QN_OK;
+    return status == QN_OK ? make_plans(learner) : status;
+}
+
+static bool load_moments(struct learner *learner, const struct run *run, const char *folder,
+                         char message[RUN_MESSAGE])
 {
     static const char name[] = "/optimizer.safetensors";
     size_t bytes = strlen(folder) + sizeof name;
@@ -156,7 +133,7 @@ static bool load_moments(struct learner *learner, qn_context *qn, const struct r
     }
     snprintf(path, bytes, "%s%s", folder, name);
     if (qn_trainer_load(learner->trainer, path) != QN_OK)
-        snprintf(message, RUN_MESSAGE, "%s", qn_error(qn));
+        snprintf(message, RUN_MESSAGE, "%s", qn_error(learner->qn));
     else if (qn_trainer_steps(learner->trainer) != run->step)
         snprintf(message, RUN_MESSAGE,
                  "%s is of step %" PRIu64 ", but training.json of step %" PRIu64, path,
@@ -167,72 +144,102 @@ static bool load_moments(struct learner *learner, qn_context *qn, const struct r
     return is_good;
 }
 
-bool learner_resume(struct learner *learner, qn_context *qn, const struct qn_lm_config *config,
-                    const struct run *run, const char *folder, bool validates,
-                    char message[RUN_MESSAGE])
+bool fail_difference(const char *folder, const char *key, char message[RUN_MESSAGE])
 {
-    qn_lm *lm = qn_lm_load(qn, folder);
-    const char *key = lm ? qn_lm_config_difference(config, qn_lm_config(lm)) : NULL;
-    if (key) {
-        qn_lm_free(lm);
-        snprintf(message, RUN_MESSAGE,
-                 "%s: config.json, tokenizer.json and training.json do not belong together: they "
-                 "disagree on %s",
-                 folder, key);
-        return false;
-    }
-    if (!lm || learner_make(learner, qn, lm, &run->settings, validates) != QN_OK) {
-        snprintf(message, RUN_MESSAGE, "%s", qn_error(qn));
-        return false;
-    }
-    return load_moments(learner, qn, run, folder, message);
+    snprintf(message, RUN_MESSAGE,
+             "%s: config.json, tokenizer.json and training.json do not belong together: they "
+             "disagree on %s",
+             folder, key);
+    return false;
 }
 
-int learner_restart(struct learner *learner, qn_context *qn, const struct settings *settings)
+bool learner_resume(struct learner *learner, qn_context *qn, const struct subject *subject,
+                    const struct run *run, const char *folder, char message[RUN_MESSAGE])
 {
-    int status = qn_finish(qn);
+    *learner = (struct learner){.subject = *subject, .qn = qn};
+    *message = '\0';
+    if (kind_of(subject)->load_model(learner, folder, message) && make_plans(learner) == QN_OK)
+        return load_moments(learner, run, folder, message);
+    if (!*message)
+        snprintf(message, RUN_MESSAGE, "%s", qn_error(qn));
+    return false;
+}
+
+static void free_trainer(struct learner *learner)
+{
     qn_trainer_free(learner->trainer);
+    free(learner->losses);
     learner->trainer = NULL;
+    learner->losses = NULL;
+    learner->n_losses = 0;
+}
+
+int learner_restart(struct learner *learner)
+{
+    const struct learner_kind *kind = kind_of(&learner->subject);
+    int status = qn_finish(learner->qn);
+    free_trainer(learner);
     if (status == QN_OK)
-        status = qn_lm_initialise(learner->lm, settings->seed);
-    return status == QN_OK ? make_trainer(learner, settings) : status;
+        status = kind->initialise(learner, learner->subject.settings->seed);
+    return status == QN_OK ? make_trainer(learner) : status;
 }
 
 void learner_release(struct learner *learner)
 {
-    qn_evaluator_free(learner->evaluator);
-    qn_trainer_free(learner->trainer);
-    qn_lm_cache_free(learner->carried);
-    qn_lm_free(learner->lm);
-    free(learner->input_ids);
-    free(learner->target_ids);
+    free_trainer(learner);
+    if (learner->subject.settings)
+        kind_of(&learner->subject)->release(learner);
     *learner = (struct learner){0};
 }
 
-/* ---- Passes ---- */
+/* ---- Passes, validations, checkpoints ---- */
 
-int learner_pass(struct learner *learner, const struct settings *settings,
-                 const qn_dataset *dataset, uint64_t step, uint64_t pass)
+int learner_pass(struct learner *learner, uint64_t step, uint64_t pass, uint64_t *tokens)
 {
-    qn_plan *plan = qn_trainer_plan(learner->trainer);
-    int status = QN_OK;
-    if (!learner->carried)
-        qn_dataset_random(dataset, settings->seed, step, pass * settings->batch, settings->batch,
-                          learner->input_ids, learner->target_ids);
-    else if (qn_dataset_streams(dataset, step, settings->batch, learner->input_ids,
-                                learner->target_ids))
-        status = qn_lm_cache_clear(learner->carried);
-    if (status == QN_OK)
-        status = qn_set(plan, learner->inputs, learner->input_ids);
-    if (status == QN_OK)
-        status = qn_set(plan, learner->targets, learner->target_ids);
+    int status = kind_of(&learner->subject)->set_batch(learner, step, pass, tokens);
     return status == QN_OK ? qn_trainer_pass(learner->trainer) : status;
+}
+
+bool learner_validates(const struct learner *learner)
+{
+    return learner->subject.corpus && corpus_validates(learner->subject.corpus);
+}
+
+int learner_evaluate(struct learner *learner, struct qn_evaluation *found)
+{
+    return kind_of(&learner->subject)->evaluate(learner, found);
+}
+
+int learner_save(const struct learner *learner, const char *folder)
+{
+    int status = kind_of(&learner->subject)->save(learner, folder);
+    return status == QN_OK ? qn_tokenizer_save(learner->subject.corpus->tokenizer, folder) : status;
 }
 
 /* ---- Memory ---- */
 
-struct needs learner_needs(const struct qn_options *device, const struct qn_lm_config *config,
-                           const struct settings *settings, bool validates)
+static size_t store_bytes(const qn_store *store)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < qn_store_buffers(store); i++)
+        bytes += qn_tensor_bytes(qn_store_buffer(store, i));
+    return bytes;
+}
+
+static void find_needs(struct needs *needs, const struct learner *learner)
+{
+    struct qn_memory memory = qn_trainer_memory(learner->trainer);
+    needs->all = qn_counters(learner->qn).device_bytes;
+    needs->parameters = store_bytes(kind_of(&learner->subject)->parameters(learner));
+    needs->moments = qn_trainer_kept_bytes(learner->trainer);
+    needs->gradients = needs->parameters; /* they are packed beside the intermediates */
+    needs->intermediates = memory.arena - needs->gradients;
+    needs->unshared = memory.intermediates - needs->gradients;
+    if (learner->subject.settings->accumulate > 1)
+        needs->gradients *= 2; /* and their sums */
+}
+
+struct needs learner_needs(const struct qn_options *device, const struct subject *subject)
 {
     struct needs needs = {0};
     struct qn_options planning = *device;
@@ -240,20 +247,9 @@ struct needs learner_needs(const struct qn_options *device, const struct qn_lm_c
     planning.profile = false;
     qn_context *qn = qn_open_with(&planning);
     struct learner learner = {0};
-    if (qn) {
-        qn_lm *lm = qn_lm_new(qn, config);
-        needs.fits = lm && learner_make(&learner, qn, lm, settings, validates) == QN_OK;
-    }
+    needs.fits = qn && learner_make(&learner, qn, subject) == QN_OK;
     if (needs.fits) {
-        struct qn_memory memory = qn_trainer_memory(learner.trainer);
-        needs.all = qn_counters(qn).device_bytes;
-        needs.parameters = sizeof(float) * (size_t)qn_lm_config_parameters(config);
-        needs.moments = qn_trainer_kept_bytes(learner.trainer);
-        needs.gradients = needs.parameters; /* they are packed beside the intermediates */
-        needs.intermediates = memory.arena - needs.gradients;
-        needs.unshared = memory.intermediates - needs.gradients;
-        if (settings->accumulate > 1)
-            needs.gradients *= 2; /* and their sums */
+        find_needs(&needs, &learner);
     } else {
         needs.lacks_memory = qn && qn->status == QN_ERROR_DEVICE_MEMORY;
         snprintf(needs.problem, sizeof needs.problem, "%s", qn_error(qn));
@@ -263,14 +259,14 @@ struct needs learner_needs(const struct qn_options *device, const struct qn_lm_c
     return needs;
 }
 
-size_t learner_largest_batch(const struct qn_options *device, const struct qn_lm_config *config,
-                             const struct settings *settings, bool validates)
+size_t learner_largest_batch(const struct qn_options *device, const struct subject *subject)
 {
-    struct settings tried = *settings;
-    size_t fitting = 0, failing = settings->batch;
+    struct settings tried = *subject->settings;
+    const struct subject smaller = {.settings = &tried, .corpus = subject->corpus};
+    size_t fitting = 0, failing = tried.batch;
     while (failing - fitting > 1) {
         tried.batch = fitting + (failing - fitting) / 2;
-        if (learner_needs(device, config, &tried, validates).fits)
+        if (learner_needs(device, &smaller).fits)
             fitting = tried.batch;
         else
             failing = tried.batch;

@@ -9,7 +9,15 @@
 #include "cli/cli.h"
 
 /* What is trained: a command and a table of options each. */
-enum family { FAMILY_GPT, FAMILY_LLAMA, FAMILY_RNN, FAMILY_LSTM, FAMILY_GRU, FAMILIES };
+enum family {
+    FAMILY_GPT,
+    FAMILY_LLAMA,
+    FAMILY_RNN,
+    FAMILY_LSTM,
+    FAMILY_GRU,
+    FAMILY_CLASSIFY,
+    FAMILIES
+};
 
 /* What the options of `quern train` say, and a resumed run goes on with. */
 struct settings {
@@ -23,6 +31,11 @@ struct settings {
     uint64_t units;           /* of recurrent models */
     const char *state;        /* "reset" or "carry": of recurrent models */
     const char *nonlinearity; /* "tanh" or "relu": of an RNN */
+    const char *model;        /* of a classifier: "lstm", "gru" or "rnn"; and the next ones */
+    const char *direction, *pooling;
+    const char *format, *text, *label; /* of its data; NULL: not given */
+    const char *damaged;               /* "stop" or "skip" */
+    uint64_t most_tokens;              /* of a text */
     double dropout;
     uint64_t batch, accumulate;
     uint64_t steps;    /* that the learning rate is planned for */
@@ -66,10 +79,10 @@ struct run {
 
 void run_release(struct run *run);
 
-/* As `quern train` calls it: "gpt", "llama", "rnn", "lstm", "gru".  FAMILIES: there is none of the name. */
+/* As `quern train` calls it: "gpt", "classify".  FAMILIES: there is none of the name. */
 const char *family_name(enum family family);
 enum family family_named(const char *name);
-bool is_recurrent(enum family family);
+bool is_recurrent(enum family family);               /* and a language model */
 bool carries_state(const struct settings *settings); /* of recurrent layers, from batch to batch */
 
 /* The names that --dtype, --optimizer and --schedule take; false: it is none. */

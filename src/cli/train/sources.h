@@ -1,0 +1,24 @@
+/* The files that a run reads, and whether they are still the same. */
+#ifndef QUERN_SOURCES_H
+#define QUERN_SOURCES_H
+
+#include "cli/train/run.h"
+
+/* FNV-1a, of 64 bits, goes on from a hash: tells a file that was edited, not one that was forged. */
+#define HASH_START 0xCBF29CE484222325u
+uint64_t hash_bytes(uint64_t hash, const char *bytes, size_t count);
+
+/* Notes a file that was read; or reads it for that.  `cure` ends the message of one that cannot be.  Exit statuses. */
+int source_note(struct source *source, const char *path, size_t bytes, uint64_t hash,
+                const struct options *options);
+int source_read(struct source *source, const char *path, const char *cure,
+                const struct options *options);
+
+/* The paths of --data, else those of the run that goes on; free() the array. */
+const char **source_paths(const struct run *run, const struct options *options, size_t *count);
+
+/* Whether files are those that the run began with. */
+int sources_check(const struct source *now, size_t count, const struct source *then,
+                  size_t count_then, const char *option, const struct options *options);
+
+#endif
