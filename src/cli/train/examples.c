@@ -28,8 +28,9 @@ static void report_damaged(void *user, const char *message)
     fprintf(stderr, "skipped     %s\n", message);
 }
 
+/* `held_out`: of records of which a fraction is, only those. */
 static qn_records *open_records(qn_context *qn, const char *const *paths, size_t count,
-                                const struct settings *settings)
+                                const struct settings *settings, double fraction, bool held_out)
 {
     enum qn_record_format format =
         (enum qn_record_format)examples_format(settings->format, paths[0]);
@@ -41,7 +42,10 @@ static qn_records *open_records(qn_context *qn, const char *const *paths, size_t
                                         .fields = fields,
                                         .n_fields = FIELDS,
                                         .is_strict = strcmp(settings->damaged, "stop") == 0,
-                                        .report = report_damaged};
+                                        .held_out = fraction,
+                                        .wants_held_out = held_out,
+                                        .seed = settings->seed,
+                                        .report = held_out ? NULL : report_damaged};
     return qn_records_open(qn, &options);
 }
 
@@ -66,6 +70,25 @@ static void free_sources(struct source *sources, size_t count)
     free(sources);
 }
 
+/* The share of the data that is held out. */
+static double fraction_of(const struct run *run, const struct options *options)
+{
+    return options_string(options, "valid") || run->settings.valid ? 0
+                                                                   : run->settings.valid_fraction;
+}
+
+static int open_data(struct corpus *corpus, const char *const *paths, size_t count,
+                     const struct run *run, const struct options *options, qn_context *qn)
+{
+    double fraction = fraction_of(run, options);
+    corpus->train_records = open_records(qn, paths, count, &run->settings, fraction, false);
+    if (corpus->train_records && fraction > 0)
+        corpus->valid_records = open_records(qn, paths, count, &run->settings, fraction, true);
+    return corpus->train_records && (fraction == 0 || corpus->valid_records)
+               ? EXIT_SUCCESS
+               : failure(options, "%s", qn_error(qn));
+}
+
 static int read_data(struct corpus *corpus, struct run *run, const struct options *options,
                      qn_context *qn)
 {
@@ -79,9 +102,8 @@ static int read_data(struct corpus *corpus, struct run *run, const struct option
         status = failure(options, "--data takes at most %d files", MAX_SOURCES);
     else
         status = note_files(sources, paths, count, run->data, run->n_data, "data", options);
-    if (status == EXIT_SUCCESS &&
-        !(corpus->train_records = open_records(qn, paths, count, &run->settings)))
-        status = failure(options, "%s", qn_error(qn));
+    if (status == EXIT_SUCCESS)
+        status = open_data(corpus, paths, count, run, options, qn);
     free(paths);
     if (status != EXIT_SUCCESS || run->n_data) {
         free_sources(sources, sources ? count : 0);
@@ -97,21 +119,15 @@ static int read_valid(struct corpus *corpus, struct run *run, const struct optio
 {
     const char *given = options_string(options, "valid");
     const char *path = given ? given : run->settings.valid;
-    double fraction = run->settings.valid_fraction;
     struct source source = {0};
     if (run->document && given && !run->valid.path)
         return failure(options, "--valid: the run holds out a part of its data, and keeps to it");
-    if (!path && fraction == 0)
+    if (!path)
         return EXIT_SUCCESS;
-    if (!path) {
-        corpus->valid_records =
-            qn_records_hold_out(corpus->train_records, fraction, run->settings.seed);
-        return corpus->valid_records ? EXIT_SUCCESS : failure(options, "%s", qn_error(qn));
-    }
     int status =
         note_files(&source, &path, 1, &run->valid, run->valid.path != NULL, "valid", options);
     if (status == EXIT_SUCCESS &&
-        !(corpus->valid_records = open_records(qn, &path, 1, &run->settings)))
+        !(corpus->valid_records = open_records(qn, &path, 1, &run->settings, 0, false)))
         status = failure(options, "%s", qn_error(qn));
     if (status == EXIT_SUCCESS && !run->valid.path)
         run->valid = source;
