@@ -133,9 +133,6 @@ int qn_bert_config_read(qn_context *context, const char *path, struct qn_bert_co
 int qn_bert_config_write(qn_context *context, const char *path,
                          const struct qn_bert_config *config);
 
-/* Whether the config.json of a folder is one of an encoder; false, too, if it cannot be read. */
-bool qn_is_bert(qn_context *context, const char *folder);
-
 /* ---- config.json of classifiers ---- */
 
 /* Of the outputs of recurrent layers at the tokens of a text one is made: the states at the end, of both directions; their mean; or the largest of
@@ -163,8 +160,11 @@ qn_labels *qn_classifier_config_read(qn_context *context, const char *path,
 int qn_classifier_config_write(qn_context *context, const char *path,
                                const struct qn_classifier_config *config, const qn_labels *labels);
 
-/* Whether a folder has such a config.json, whole or not; no error if it has none. */
-bool qn_is_classifier(qn_context *context, const char *folder);
+/* ---- What a model is ---- */
+
+/* By its config.json, damaged or not: what tells nothing is a language model. */
+enum qn_model_kind { QN_MODEL_LM, QN_MODEL_BERT, QN_MODEL_CLASSIFIER };
+enum qn_model_kind qn_model_kind(qn_context *context, const char *folder);
 
 /* ---- The folder of a run ----
  *

@@ -98,11 +98,14 @@ static int check_folder(const char *folder, bool is_of_run, const struct options
                          has_file(folder, "optimizer.safetensors", options);
     if (is_checkpoint)
         return check_checkpoint(folder, options, qn);
-    if (qn_is_bert(qn, folder))
+    switch (qn_model_kind(qn, folder)) {
+    case QN_MODEL_BERT:
         return check_encoder(folder, options, qn);
-    if (qn_is_classifier(qn, folder))
+    case QN_MODEL_CLASSIFIER:
         return check_classifier(folder, options, qn);
-    return check_model(folder, options, qn);
+    default:
+        return check_model(folder, options, qn);
+    }
 }
 
 /* Whether a path is a link, and if so, what it leads to. */

@@ -40,7 +40,7 @@ static int open_model(struct predictor *predictor)
     if (!predictor->qn)
         return failure(options, "%s", qn_error(NULL));
     char *folder = qn_model_folder(predictor->qn, options_operand(options));
-    if (folder && !qn_is_classifier(predictor->qn, folder)) {
+    if (folder && qn_model_kind(predictor->qn, folder) != QN_MODEL_CLASSIFIER) {
         int status = failure(options, "%s is no classifier: `quern train classify` makes one",
                              options_operand(options));
         free(folder);

@@ -158,12 +158,6 @@ static void read_config(struct fields *fields, struct qn_bert_config *config)
         expect_word(fields, "problem_type", "single_label_classification");
 }
 
-static bool is_bert(const json_t *json)
-{
-    const char *type = json_string_value(json_object_get(json, "model_type"));
-    return type && strcmp(type, "bert") == 0;
-}
-
 int qn_bert_config_read(qn_context *context, const char *path, struct qn_bert_config *config)
 {
     if (!context || !path || !config)
@@ -173,23 +167,12 @@ int qn_bert_config_read(qn_context *context, const char *path, struct qn_bert_co
         return QN_ERROR_FORMAT;
     struct fields fields = fields_of(context, path, json);
     expect_word(&fields, "model_type", "bert");
-    if (!is_bert(json) && !fields.failed)
+    if (config_kind(json) != QN_MODEL_BERT && !fields.failed)
         fields_fail(&fields, "model_type", "missing; expected \"bert\"");
     if (!fields.failed)
         read_config(&fields, config);
     json_decref(json);
     return fields.failed ? QN_ERROR_FORMAT : qn_bert_config_check(context, path, config);
-}
-
-bool qn_is_bert(qn_context *context, const char *folder)
-{
-    char *path = context ? path_join(context, folder, "config.json") : NULL;
-    json_error_t error;
-    json_t *json = path ? json_load_file(path, JSON_REJECT_DUPLICATES, &error) : NULL;
-    bool found = is_bert(json);
-    json_decref(json);
-    free(path);
-    return found;
 }
 
 /* ---- Writing ---- */

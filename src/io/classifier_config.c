@@ -141,20 +141,6 @@ qn_labels *qn_classifier_config_read(qn_context *context, const char *path,
     return NULL;
 }
 
-bool qn_is_classifier(qn_context *context, const char *folder)
-{
-    char *path = context ? path_join(context, folder, "config.json") : NULL;
-    json_error_t error;
-    json_t *json = path ? json_load_file(path, JSON_REJECT_DUPLICATES, &error) : NULL;
-    const char *type = json_string_value(json_object_get(json, "model_type"));
-    bool is_recurrent =
-        type && (strcmp(type, "lstm") == 0 || strcmp(type, "gru") == 0 || strcmp(type, "rnn") == 0);
-    bool found = is_recurrent && json_object_get(json, "id2label");
-    json_decref(json);
-    free(path);
-    return found;
-}
-
 /* ---- Writing ---- */
 
 static const char *label_name(const void *labels, size_t label)

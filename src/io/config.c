@@ -1,9 +1,33 @@
 /* What the config.json files of models have in common. */
 #include "io/config.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "io/file.h"
+
+enum qn_model_kind config_kind(const json_t *json)
+{
+    static const char *const recurrent[] = {"rnn", "lstm", "gru"};
+    const char *type = json_string_value(json_object_get(json, "model_type"));
+    if (type && strcmp(type, "bert") == 0)
+        return QN_MODEL_BERT;
+    for (size_t i = 0; type && i < sizeof recurrent / sizeof *recurrent; i++)
+        if (strcmp(type, recurrent[i]) == 0 && json_object_get(json, "id2label"))
+            return QN_MODEL_CLASSIFIER;
+    return QN_MODEL_LM;
+}
+
+enum qn_model_kind qn_model_kind(qn_context *context, const char *folder)
+{
+    char *path = context ? path_join(context, folder, "config.json") : NULL;
+    json_error_t error;
+    json_t *json = path ? json_load_file(path, JSON_REJECT_DUPLICATES, &error) : NULL;
+    enum qn_model_kind kind = config_kind(json);
+    json_decref(json);
+    free(path);
+    return kind;
+}
 
 int config_check_sizes(qn_context *context, const char *where, const struct size_bounds *sizes,
                        size_t count)

@@ -8,6 +8,8 @@
 
 enum { MAX_CONFIG_BYTES = 1 << 20, MAX_SIZE = 1 << 24 };
 
+enum qn_model_kind config_kind(const json_t *json);
+
 /* Whether each size is within its bounds; else an error that begins with `where`. */
 struct size_bounds {
     const char *name;

@@ -174,12 +174,33 @@ static bool read_bert_config(const char *path)
     return true;
 }
 
+static bool read_classifier_config(const char *path)
+{
+    struct qn_classifier_config config, same;
+    qn_labels *labels = qn_classifier_config_read(at.qn, path, &config);
+    if (!accepted(labels != NULL))
+        return false;
+    must(qn_classifier_config_check(at.qn, path, &config) == QN_OK);
+    qn_classifier_config_parameters(&config);
+    must(qn_classifier_config_write(at.qn, path, &config, labels) == QN_OK);
+    qn_labels *again = qn_classifier_config_read(at.qn, path, &same);
+    must(again && !qn_classifier_config_difference(&config, &same));
+    for (size_t i = 0; i < config.n_labels; i++)
+        must(strcmp(qn_labels_name(labels, i), qn_labels_name(again, i)) == 0);
+    qn_labels_free(labels);
+    qn_labels_free(again);
+    return true;
+}
+
 static bool read_config(const uint8_t *data, size_t bytes)
 {
     struct qn_lm_config config, same;
     const char *path = write_bytes("config.json", data, bytes);
-    if (qn_is_bert(at.qn, at.folder))
+    enum qn_model_kind kind = qn_model_kind(at.qn, at.folder);
+    if (kind == QN_MODEL_BERT)
         return read_bert_config(path);
+    if (kind == QN_MODEL_CLASSIFIER)
+        return read_classifier_config(path);
     if (!accepted(qn_lm_config_read(at.qn, path, &config) == QN_OK))
         return false;
     must(qn_lm_config_check(at.qn, path, &config) == QN_OK);
