@@ -5,6 +5,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <quern/seq2seq.h>
+
 #include "cli/learner.h"
 #include "cli/model.h"
 
@@ -81,14 +83,24 @@ static int check_encoder(const char *folder, const struct options *options, qn_c
     return EXIT_SUCCESS;
 }
 
+static int check_seq2seq(const char *folder, const struct options *options, qn_context *qn)
+{
+    qn_seq2seq *model = qn_seq2seq_load(qn, folder);
+    if (!model)
+        return failure(options, "%s", qn_error(qn));
+    qn_seq2seq_free(model);
+    return EXIT_SUCCESS;
+}
+
 static int check_folder(const char *folder, bool is_of_run, const struct options *options,
                         qn_context *qn)
 {
     bool is_checkpoint = is_of_run || has_file(folder, "training.json", options) ||
                          has_file(folder, "optimizer.safetensors", options);
-    return is_checkpoint            ? check_checkpoint(folder, options, qn)
-           : qn_is_bert(qn, folder) ? check_encoder(folder, options, qn)
-                                    : check_model(folder, options, qn);
+    return is_checkpoint               ? check_checkpoint(folder, options, qn)
+           : qn_is_bert(qn, folder)    ? check_encoder(folder, options, qn)
+           : qn_is_seq2seq(qn, folder) ? check_seq2seq(folder, options, qn)
+                                       : check_model(folder, options, qn);
 }
 
 /* Whether a path is a link, and if so, what it leads to. */

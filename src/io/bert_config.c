@@ -183,12 +183,9 @@ int qn_bert_config_read(qn_context *context, const char *path, struct qn_bert_co
 
 bool qn_is_bert(qn_context *context, const char *folder)
 {
-    char *path = context ? path_join(context, folder, "config.json") : NULL;
-    json_error_t error;
-    json_t *json = path ? json_load_file(path, JSON_REJECT_DUPLICATES, &error) : NULL;
-    bool found = is_bert(json);
-    json_decref(json);
-    free(path);
+    char *type = context ? config_model_type(context, folder) : NULL;
+    bool found = type && strcmp(type, "bert") == 0;
+    free(type);
     return found;
 }
 

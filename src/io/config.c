@@ -1,6 +1,7 @@
 /* What the config.json files of models have in common. */
 #include "io/config.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "io/file.h"
@@ -54,15 +55,44 @@ void config_refuse_switches(struct fields *fields, const struct config_switch *s
                         switches[i].supported ? "true" : "false");
 }
 
+char *config_model_type(qn_context *context, const char *folder)
+{
+    char *path = path_join(context, folder, "config.json");
+    json_error_t error;
+    json_t *json = path ? json_load_file(path, JSON_REJECT_DUPLICATES, &error) : NULL;
+    const char *type = json_string_value(json_object_get(json, "model_type"));
+    char *copy = type ? strdup(type) : NULL;
+    json_decref(json);
+    free(path);
+    return copy;
+}
+
+size_t config_word(struct fields *fields, const char *key, const char *const *words, size_t count,
+                   size_t fallback)
+{
+    const char *found = fields_string_or(fields, key, words[fallback]);
+    char expected[256] = "", quoted[QUOTED];
+    for (size_t i = 0, used = 0; i < count; i++) {
+        if (strcmp(words[i], found) == 0)
+            return i;
+        used += (size_t)snprintf(expected + used, sizeof expected - used, "%s\"%s\"",
+                                 i == 0           ? ""
+                                 : i + 1 == count ? " or "
+                                                  : ", ",
+                                 words[i]);
+    }
+    fields_fail(fields, key, "expected %s, found %s", expected, quote_string(quoted, found));
+    return fallback;
+}
+
 /* Names in files; the first of an activation is the one written. */
 static const struct {
     const char *name;
     enum qn_activation activation;
 } activations[] = {
-    {"gelu_new", QN_GELU},
-    {"gelu_pytorch_tanh", QN_GELU}, /* the same formula */
-    {"gelu", QN_GELU_ERF},
-    {"relu", QN_RELU},
+    {"gelu_new", QN_GELU}, {"gelu_pytorch_tanh", QN_GELU}, /* the same formula */
+    {"gelu", QN_GELU_ERF}, {"relu", QN_RELU},
+    {"swish", QN_SILU},    {"silu", QN_SILU}, /* the same */
 };
 enum { ACTIVATIONS = sizeof activations / sizeof *activations };
 
@@ -73,9 +103,11 @@ enum qn_activation config_activation(struct fields *fields, const char *key, con
         if (strcmp(activations[i].name, name) == 0)
             return activations[i].activation;
     char quoted[QUOTED];
-    fields_fail(fields, key,
-                "expected \"gelu\", \"gelu_new\", \"gelu_pytorch_tanh\" or \"relu\", found %s",
-                quote_string(quoted, name));
+    fields_fail(
+        fields, key,
+        "expected \"gelu\", \"gelu_new\", \"gelu_pytorch_tanh\", \"relu\", \"swish\" or \"silu\", "
+        "found %s",
+        quote_string(quoted, name));
     return QN_NO_ACTIVATION;
 }
 

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "io/config.h"
 #include "io/fields.h"
 #include "io/file.h"
 
@@ -118,6 +119,26 @@ static int inspect_bert_config(qn_context *context, const char *path, FILE *out)
     return QN_OK;
 }
 
+static int inspect_seq2seq_config(qn_context *context, const char *path, FILE *out)
+{
+    static const char *const names[] = {[QN_MARIAN] = "marian",
+                                        [QN_TRANSFORMER] = "transformer",
+                                        [QN_RECURRENT_SEQ2SEQ] = "seq2seq"};
+    struct qn_seq2seq_config config;
+    char parameters[AMOUNT];
+    int status = qn_seq2seq_config_read(context, path, &config);
+    if (status != QN_OK)
+        return status;
+    fprintf(out,
+            "%s: %s, %zu + %zu layers, width %zu, vocabularies %zu and %zu, at most %zu tokens: %s "
+            "parameters\n",
+            path, names[config.architecture], config.encoder_layers, config.decoder_layers,
+            config.hidden_size ? config.hidden_size : config.width, config.source_vocab_size,
+            config.target_vocab_size, config.n_positions,
+            amount(parameters, (double)qn_seq2seq_config_parameters(&config), ""));
+    return QN_OK;
+}
+
 static int inspect_tokenizer(qn_context *context, const char *path, FILE *out)
 {
     qn_tokenizer *tokenizer = qn_tokenizer_load(context, path);
@@ -184,9 +205,10 @@ static int inspect_json(qn_context *context, const char *path, FILE *out)
                         json_object_get(json_object_get(json, "model"), "vocab") != NULL;
     if (!is_config && !is_tokenizer)
         inspect_object(path, json, out);
-    bool is_bert = type && strcmp(type, "bert") == 0;
+    bool is_bert = type && strcmp(type, "bert") == 0, is_seq2seq = seq2seq_family(type) != NULL;
     json_decref(json);
     return is_bert        ? inspect_bert_config(context, path, out)
+           : is_seq2seq   ? inspect_seq2seq_config(context, path, out)
            : is_config    ? inspect_config(context, path, out)
            : is_tokenizer ? inspect_tokenizer(context, path, out)
                           : QN_OK;
