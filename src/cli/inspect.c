@@ -5,6 +5,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <quern/seq2seq.h>
+
 #include "cli/train/learner.h"
 #include "cli/model.h"
 
@@ -91,6 +93,15 @@ static int check_encoder(const char *folder, const struct options *options, qn_c
     return EXIT_SUCCESS;
 }
 
+static int check_seq2seq(const char *folder, const struct options *options, qn_context *qn)
+{
+    qn_seq2seq *model = qn_seq2seq_load(qn, folder);
+    if (!model)
+        return failure(options, "%s", qn_error(qn));
+    qn_seq2seq_free(model);
+    return EXIT_SUCCESS;
+}
+
 static int check_folder(const char *folder, bool is_of_run, const struct options *options,
                         qn_context *qn)
 {
@@ -103,6 +114,8 @@ static int check_folder(const char *folder, bool is_of_run, const struct options
         return check_encoder(folder, options, qn);
     case QN_MODEL_CLASSIFIER:
         return check_classifier(folder, options, qn);
+    case QN_MODEL_SEQ2SEQ:
+        return check_seq2seq(folder, options, qn);
     default:
         return check_model(folder, options, qn);
     }

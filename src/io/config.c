@@ -15,7 +15,7 @@ enum qn_model_kind config_kind(const json_t *json)
     for (size_t i = 0; type && i < sizeof recurrent / sizeof *recurrent; i++)
         if (strcmp(type, recurrent[i]) == 0 && json_object_get(json, "id2label"))
             return QN_MODEL_CLASSIFIER;
-    return QN_MODEL_LM;
+    return seq2seq_family(type) ? QN_MODEL_SEQ2SEQ : QN_MODEL_LM;
 }
 
 enum qn_model_kind qn_model_kind(qn_context *context, const char *folder)
@@ -78,15 +78,32 @@ void config_refuse_switches(struct fields *fields, const struct config_switch *s
                         switches[i].supported ? "true" : "false");
 }
 
+size_t config_word(struct fields *fields, const char *key, const char *const *words, size_t count,
+                   size_t fallback)
+{
+    const char *found = fields_string_or(fields, key, words[fallback]);
+    char expected[256] = "", quoted[QUOTED];
+    for (size_t i = 0, used = 0; i < count; i++) {
+        if (strcmp(words[i], found) == 0)
+            return i;
+        used += (size_t)snprintf(expected + used, sizeof expected - used, "%s\"%s\"",
+                                 i == 0           ? ""
+                                 : i + 1 == count ? " or "
+                                                  : ", ",
+                                 words[i]);
+    }
+    fields_fail(fields, key, "expected %s, found %s", expected, quote_string(quoted, found));
+    return fallback;
+}
+
 /* Names in files; the first of an activation is the one written. */
 static const struct {
     const char *name;
     enum qn_activation activation;
 } activations[] = {
-    {"gelu_new", QN_GELU},
-    {"gelu_pytorch_tanh", QN_GELU}, /* the same formula */
-    {"gelu", QN_GELU_ERF},
-    {"relu", QN_RELU},
+    {"gelu_new", QN_GELU}, {"gelu_pytorch_tanh", QN_GELU}, /* the same formula */
+    {"gelu", QN_GELU_ERF}, {"relu", QN_RELU},
+    {"swish", QN_SILU},    {"silu", QN_SILU}, /* the same */
 };
 enum { ACTIVATIONS = sizeof activations / sizeof *activations };
 
@@ -97,9 +114,11 @@ enum qn_activation config_activation(struct fields *fields, const char *key, con
         if (strcmp(activations[i].name, name) == 0)
             return activations[i].activation;
     char quoted[QUOTED];
-    fields_fail(fields, key,
-                "expected \"gelu\", \"gelu_new\", \"gelu_pytorch_tanh\" or \"relu\", found %s",
-                quote_string(quoted, name));
+    fields_fail(
+        fields, key,
+        "expected \"gelu\", \"gelu_new\", \"gelu_pytorch_tanh\", \"relu\", \"swish\" or \"silu\", "
+        "found %s",
+        quote_string(quoted, name));
     return QN_NO_ACTIVATION;
 }
 

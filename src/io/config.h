@@ -70,4 +70,29 @@ int llama_config_check(qn_context *context, const char *where, const struct qn_l
 void llama_config_read(struct fields *fields, struct qn_lm_config *config);
 json_t *llama_config_json(const struct qn_lm_config *config);
 
+/* Of encoder-decoders: what they are called, their parameters, what each family may be, and its keys. */
+struct seq2seq_family {
+    const char *model_type;
+    double (*parameters)(const struct qn_seq2seq_config *config);
+    int (*check)(qn_context *context, const char *where, const struct qn_seq2seq_config *config);
+    void (*read)(struct fields *fields, struct qn_seq2seq_config *config);
+    json_t *(*json)(const struct qn_seq2seq_config *config);
+};
+extern const struct seq2seq_family marian_family, transformer_family, recurrent_seq2seq_family;
+
+const struct seq2seq_family *seq2seq_family(const char *model_type); /* NULL, and no error */
+
+/* The keys that both of Quern's own kinds have; adding gives NULL, and frees, if there is no memory. */
+void seq2seq_read_own(struct fields *fields, struct qn_seq2seq_config *config);
+json_t *seq2seq_add_own(json_t *json, const struct qn_seq2seq_config *config);
+
+/* Of Marian and torch.nn.Transformer. */
+int transformer_config_check(qn_context *context, const char *where,
+                             const struct qn_seq2seq_config *config);
+double transformer_count_layers(const struct qn_seq2seq_config *config);
+
+/* One of the words of a table, whose place in it is returned. */
+size_t config_word(struct fields *fields, const char *key, const char *const *words, size_t count,
+                   size_t fallback);
+
 #endif

@@ -142,6 +142,26 @@ static int inspect_classifier_config(qn_context *context, const char *path, FILE
     return QN_OK;
 }
 
+static int inspect_seq2seq_config(qn_context *context, const char *path, FILE *out)
+{
+    static const char *const names[] = {[QN_MARIAN] = "marian",
+                                        [QN_TRANSFORMER] = "transformer",
+                                        [QN_RECURRENT_SEQ2SEQ] = "seq2seq"};
+    struct qn_seq2seq_config config;
+    char parameters[AMOUNT];
+    int status = qn_seq2seq_config_read(context, path, &config);
+    if (status != QN_OK)
+        return status;
+    fprintf(out,
+            "%s: %s, %zu + %zu layers, width %zu, vocabularies %zu and %zu, at most %zu tokens: %s "
+            "parameters\n",
+            path, names[config.architecture], config.encoder_layers, config.decoder_layers,
+            config.hidden_size ? config.hidden_size : config.width, config.source_vocab_size,
+            config.target_vocab_size, config.n_positions,
+            amount(parameters, (double)qn_seq2seq_config_parameters(&config), ""));
+    return QN_OK;
+}
+
 static int inspect_tokenizer(qn_context *context, const char *path, FILE *out)
 {
     qn_tokenizer *tokenizer = qn_tokenizer_load(context, path);
@@ -217,6 +237,8 @@ static int inspect_json(qn_context *context, const char *path, FILE *out)
         return inspect_bert_config(context, path, out);
     case QN_MODEL_CLASSIFIER:
         return inspect_classifier_config(context, path, out);
+    case QN_MODEL_SEQ2SEQ:
+        return inspect_seq2seq_config(context, path, out);
     default:
         return inspect_config(context, path, out);
     }

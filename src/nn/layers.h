@@ -58,6 +58,8 @@ qn_node *name_by_weight(qn_node *x, const qn_tensor *weight);
 
 qn_node *parameter_beside(const qn_node *x, qn_tensor *tensor);
 qn_node *apply_linear(qn_node *x, const struct linear *linear);
+/* Only outputs `begin` to `end` - 1, of a weight (out, in) and a bias. */
+qn_node *apply_linear_part(qn_node *x, const struct linear *linear, size_t begin, size_t end);
 qn_node *apply_norm(qn_node *x, const struct norm *norm, double epsilon);
 qn_node *apply_dropout(qn_node *x, double p, struct dropout *dropout);
 qn_node *apply_activation(qn_node *x, enum qn_activation activation);

@@ -192,6 +192,19 @@ static bool read_classifier_config(const char *path)
     return true;
 }
 
+static bool read_seq2seq_config(const char *path)
+{
+    struct qn_seq2seq_config config, same;
+    if (!accepted(qn_seq2seq_config_read(at.qn, path, &config) == QN_OK))
+        return false;
+    must(qn_seq2seq_config_check(at.qn, path, &config) == QN_OK);
+    qn_seq2seq_config_parameters(&config);
+    must(qn_seq2seq_config_write(at.qn, path, &config) == QN_OK);
+    must(qn_seq2seq_config_read(at.qn, path, &same) == QN_OK);
+    must(!qn_seq2seq_config_difference(&config, &same));
+    return true;
+}
+
 static bool read_config(const uint8_t *data, size_t bytes)
 {
     struct qn_lm_config config, same;
@@ -201,6 +214,8 @@ static bool read_config(const uint8_t *data, size_t bytes)
         return read_bert_config(path);
     if (kind == QN_MODEL_CLASSIFIER)
         return read_classifier_config(path);
+    if (kind == QN_MODEL_SEQ2SEQ)
+        return read_seq2seq_config(path);
     if (!accepted(qn_lm_config_read(at.qn, path, &config) == QN_OK))
         return false;
     must(qn_lm_config_check(at.qn, path, &config) == QN_OK);
