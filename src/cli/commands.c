@@ -59,7 +59,7 @@ static const char *const devices_examples[] = {
         "reset: windows are random, and begin with a state of zeros; carry: the rows of a batch read the text from end to end, each a " \
         "part of it, and a window begins with the state that the one before ended with.  Validation resets it"},
 
-#define TRAINING_OPTIONS \
+#define CHECKPOINT_OPTION \
     {OPTION_FLAG, 0, "checkpoint-activations", .help = \
         "keep only what comes into each block, and compute the rest again for its gradients: less memory, " \
         "up to a third more work, the same bits"},
@@ -71,7 +71,9 @@ static const char *const devices_examples[] = {
         "plain UTF-8 text to train on; several files, of one --data or of several, are joined; or a file of `quern tokenize encode`"}, \
     {OPTION_STRING, 0, "tokenizer", "char|byte|word|bpe|PATH", "char", .help = \
         "one token a character, one a byte, 8,000 words or byte pairs learnt from the data, or what `quern tokenize train` made: " \
-        "a folder with a tokenizer.json, or with GPT-2's vocab.json and merges.txt"},
+        "a folder with a tokenizer.json, or with GPT-2's vocab.json and merges.txt"}, \
+    {OPTION_STRING, 0, "valid", "FILE", .excludes = "valid-fraction", .help = \
+        "validate on FILE instead of a part of --data"},
 #define WATCHING_OPTIONS \
     {OPTION_SIZE, 0, "eval-batches", "N", "20", 1, MOST_WHOLE, .help = "batches a validation"},
 #define BATCH "windows of text"
@@ -81,10 +83,18 @@ static const char *const devices_examples[] = {
 #define EPOCHS NULL
 #define DROPOUT "0"
 
+/* Of all but encoder-decoders. */
+#define SCHEDULE "cosine"
+#define LEARNING_RATE "1e-3"
+#define WARMUP "100"
+#define WEIGHT_DECAY "0.1"
+#define BETA2 "0.99"
+#define EVAL_EVERY "250"
+
 static const struct option train_gpt_options[] = {
 #define MODEL_OPTIONS DECODER_OPTIONS
+#define TRAINING_OPTIONS CHECKPOINT_OPTION
 #include "cli/train/options.inc"
-#undef MODEL_OPTIONS
 };
 
 static const struct option train_llama_options[] = {
@@ -94,24 +104,25 @@ static const struct option train_llama_options[] = {
     {OPTION_REAL, 0, "theta", "R", "10000", 1, 1e12, .help = \
         "base of the frequencies by which positions turn queries and keys"}, \
     EMBEDDINGS_OPTION
+#define TRAINING_OPTIONS CHECKPOINT_OPTION
 #include "cli/train/options.inc"
-#undef MODEL_OPTIONS
-#undef TRAINING_OPTIONS
 };
-
-#define TRAINING_OPTIONS
 
 static const struct option train_rnn_options[] = {
 #define MODEL_OPTIONS RECURRENT_OPTIONS \
     {OPTION_STRING, 0, "nonlinearity", "tanh|relu", "tanh", .help = "of the state"},
+#define TRAINING_OPTIONS
 #include "cli/train/options.inc"
-#undef MODEL_OPTIONS
 };
 
 static const struct option train_gated_options[] = {
 #define MODEL_OPTIONS RECURRENT_OPTIONS
+#define TRAINING_OPTIONS
 #include "cli/train/options.inc"
-#undef MODEL_OPTIONS
+};
+
+/* ---- Classifiers ---- */
+
 #undef DATA_OPTIONS
 #undef WATCHING_OPTIONS
 #undef BATCH
@@ -120,9 +131,6 @@ static const struct option train_gated_options[] = {
 #undef STEPS
 #undef EPOCHS
 #undef DROPOUT
-};
-
-/* ---- Classifiers ---- */
 
 /* Where text and label stand, for `predict`, too. */
 #define EXAMPLE_OPTIONS(label_help) \
@@ -141,7 +149,9 @@ static const struct option train_classify_options[] = {
     EXAMPLE_OPTIONS("the same of the label (default: 1, or \"label\")") \
     {OPTION_STRING, 0, "tokenizer", "char|byte|word|bpe|PATH", "word", .help = \
         "one token a character, one a byte, 8,000 words or byte pairs learnt from the data, or what `quern tokenize train` made"}, \
-    {OPTION_SIZE, 0, "max-tokens", "N", "256", 1, 1e6, .help = "longer texts are cut to so many"},
+    {OPTION_SIZE, 0, "max-tokens", "N", "256", 1, 1e6, .help = "longer texts are cut to so many"}, \
+    {OPTION_STRING, 0, "valid", "FILE", .excludes = "valid-fraction", .help = \
+        "validate on FILE instead of a part of --data"},
 #define MODEL_OPTIONS \
     {OPTION_STRING, 'm', "model", "lstm|gru|rnn", "lstm", .help = "the recurrent layers"}, \
     {OPTION_STRING, 0, "nonlinearity", "tanh|relu", "tanh", .help = "of the state of rnn"}, \
@@ -157,8 +167,83 @@ static const struct option train_classify_options[] = {
 #define STEPS NULL
 #define EPOCHS "10"
 #define DROPOUT "0.5"
+#define TRAINING_OPTIONS
 #include "cli/train/options.inc"
-#undef TRAINING_OPTIONS
+};
+
+/* ---- Encoder-decoders ---- */
+
+#undef DATA_OPTIONS
+#undef WATCHING_OPTIONS
+#undef BATCH
+#undef BATCH_SIZE
+#undef DRAWN
+#undef DROPOUT
+#undef SCHEDULE
+#undef LEARNING_RATE
+#undef WARMUP
+#undef WEIGHT_DECAY
+#undef BETA2
+#undef EVAL_EVERY
+#define DATA_OPTIONS \
+    {OPTION_STRING, 0, "source", "FILE", .required = true, .unless = "resume", .help = "texts to read, one a line"}, \
+    {OPTION_STRING, 0, "target", "FILE", .required = true, .unless = "resume", .help = "what they become: line by line of --source"}, \
+    {OPTION_STRING, 0, "valid-source", "FILE", .excludes = "valid-fraction", .help = "validate on these pairs instead of a part of the data,"}, \
+    {OPTION_STRING, 0, "valid-target", "FILE", .excludes = "valid-fraction", .help = "and the other side of them"}, \
+    {OPTION_STRING, 0, "damaged", "stop|skip", "stop", .help = \
+        "what to do about a pair of which a line is empty or damaged: stop, or tell about it and leave it out"}, \
+    {OPTION_STRING, 0, "tokenizer", "bpe|word|char|byte|PATH", "bpe", .help = \
+        "byte pairs or words learnt from the data, characters, bytes, or what `quern tokenize train` made"}, \
+    {OPTION_SIZE, 0, "vocab", "N", "6000", 1, 1 << 24, .help = "tokens that are learnt at most"}, \
+    {OPTION_STRING, 0, "vocabularies", "joint|separate", "joint", .help = "one tokenizer for both sides, or one for each"}, \
+    {OPTION_SIZE, 0, "max-tokens", "N", "128", 2, 1e6, .help = "pairs with a longer side are left out"},
+#define WATCHING_OPTIONS
+#define BATCH "tokens of a pass at most: rows times the longest text of either side"
+#define BATCH_SIZE "1600"
+#define DRAWN "all pairs"
+#define DROPOUT "0.15"
+#define SCHEDULE "inverse-sqrt"
+#define LEARNING_RATE "2e-3"
+#define WARMUP "800"
+#define WEIGHT_DECAY "0"
+#define BETA2 "0.98"
+#define EVAL_EVERY "500"
+#define SMOOTHING_OPTION \
+    {OPTION_REAL, 0, "label-smoothing", "P", "0.1", 0, 1, .below_most = true, .help = \
+        "share of the probability that the loss wants spread over all tokens"},
+
+static const struct option train_seq2seq_options[] = {
+#define MODEL_OPTIONS \
+    {OPTION_STRING, 'm', "model", "lstm|gru", "lstm", .help = "the recurrent layers"}, \
+    {OPTION_INTEGER, 0, "layers", "N", "1", 1, 64, .help = "recurrent layers of each side"}, \
+    {OPTION_INTEGER, 0, "units", "N", "256", 1, 65536, .help = "numbers that make up the state of a layer"}, \
+    {OPTION_STRING, 0, "direction", "both|forward", "both", .help = \
+        "how the encoder reads; of both directions each has half of the units"}, \
+    {OPTION_STRING, 0, "attention", "none|additive|dot|general", "general", .help = \
+        "how the decoder looks at the source: not at all, as Bahdanau et al. (2015), or as Luong et al. (2015)"}, \
+    {OPTION_STRING, 0, "bridge", "none|tanh", "tanh", .help = "what makes the decoder's first state of the encoder's last"}, \
+    EMBEDDINGS_OPTION
+#define TRAINING_OPTIONS \
+    SMOOTHING_OPTION \
+    {OPTION_REAL, 0, "scheduled-sampling", "P", "0", 0, 1, .below_most = true, .help = \
+        "how often the decoder reads what it would have said itself instead of the right token; slow"},
+#include "cli/train/options.inc"
+};
+
+static const struct option train_transformer_options[] = {
+#define MODEL_OPTIONS \
+    {OPTION_INTEGER, 0, "layers", "N", "3", 1, 100000, .help = "blocks of each side"}, \
+    {OPTION_INTEGER, 0, "heads", "N", "4", 1, 100000, .help = "attention heads; they share --width in equal parts of at most 256"}, \
+    {OPTION_INTEGER, 0, "inner", "N", "512", 1, 1e7, .help = "numbers inside a block's perceptron"}, \
+    {OPTION_STRING, 0, "norm", "post|pre", "post", .help = "whether layer norms end the branches of a block or begin them"}, \
+    {OPTION_STRING, 0, "positions", "sinusoidal|learned", "sinusoidal", .help = "how tokens know where they stand"}, \
+    {OPTION_STRING, 0, "activation", "relu|gelu|swish", "relu", .help = "of the perceptron"}, \
+    {OPTION_STRING, 0, "embeddings", "tied|untied", "tied", .help = \
+        "whether source, target and head share an embedding (with --vocabularies separate: target and head)"},
+#define TRAINING_OPTIONS \
+    SMOOTHING_OPTION \
+    CHECKPOINT_OPTION
+#include "cli/train/options.inc"
 };
 
 static const char *const train_gpt_examples[] = {
@@ -184,6 +269,15 @@ static const char *const train_classify_examples[] = {
     "quern predict run --data test.tsv --score", "how good it is",
     NULL,
 };
+
+#define PAIR_EXAMPLES(kind) { \
+    "quern train " kind " --source train.en --target train.de --valid-source val.en --valid-target val.de --out run", \
+        "ten epochs, with a vocabulary of both sides", \
+    "quern train " kind " --out run --resume --steps 20000", "go on where it stopped", \
+    NULL, \
+}
+static const char *const train_seq2seq_examples[] = PAIR_EXAMPLES("seq2seq");
+static const char *const train_transformer_examples[] = PAIR_EXAMPLES("transformer");
 
 static const char *const recurrent_recipes[] = {
     "keras-rnn",
@@ -508,6 +602,20 @@ const struct command commands[] = {
         "Trains recurrent layers to tell the label of a text, from records of texts with labels.  Texts of about the same length make "
         "up a batch; each epoch shuffles them anew.  DIR becomes a folder for `quern predict`.",
         train_classify_options, LENGTH(train_classify_options), command_train, train_classify_examples, NULL,
+    },
+    {
+        "train seq2seq", NULL, NULL,
+        "train a recurrent encoder-decoder",
+        "Trains a recurrent network that reads a text and one that writes another, from two files of lines that belong together, as for "
+        "translation.  Pairs of about the same lengths make up a batch; each epoch shuffles them anew.",
+        train_seq2seq_options, LENGTH(train_seq2seq_options), command_train, train_seq2seq_examples, NULL,
+    },
+    {
+        "train transformer", NULL, NULL,
+        "train an encoder-decoder Transformer",
+        "As `quern train seq2seq`, with the Transformer of \"Attention is all you need\".  With norms behind the branches, sinusoidal "
+        "positions and one vocabulary, DIR is a MarianMTModel of Hugging Face.",
+        train_transformer_options, LENGTH(train_transformer_options), command_train, train_transformer_examples, NULL,
     },
     {
         "generate", "sample", "DIR",

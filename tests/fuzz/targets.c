@@ -154,7 +154,7 @@ static bool read_training(const uint8_t *data, size_t bytes)
     }
     must(run_save(&run, at.folder, "a device", message));
     must(run_load(&same, at.folder, message));
-    must(run.step == same.step && run.n_data == same.n_data && run.stale == same.stale);
+    must(run.step == same.step && run.data.count == same.data.count && run.stale == same.stale);
     run_release(&same);
     run_release(&run);
     return true;

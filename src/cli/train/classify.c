@@ -83,7 +83,7 @@ static int save(const struct learner *learner, const char *folder)
 
 static void release(struct learner *learner)
 {
-    classes_free(learner->measure);
+    classes_free(learner->classes);
     qn_classifier_free(learner->classifier);
 }
 
@@ -124,27 +124,20 @@ static int add_losses(struct learner *learner)
 
 static int add_validation(struct learner *learner)
 {
-    learner->measure = classes_new(learner->classifier, learner->subject.corpus->valid_batches);
-    return learner->measure ? QN_OK : (int)learner->qn->status;
+    learner->classes = classes_new(learner->classifier, learner->subject.corpus->valid_batches);
+    return learner->classes ? QN_OK : (int)learner->qn->status;
 }
 
 /* ---- Batches ---- */
 
 static int set_batch(struct learner *learner, uint64_t step, uint64_t pass, uint64_t *tokens)
 {
-    uint64_t number = step * learner->subject.settings->accumulate + pass;
-    qn_batches *batches = learner->subject.corpus->train_batches;
     struct qn_batch batch;
-    int status = qn_batches_seek(batches, number);
-    if (status == QN_OK)
-        status = qn_batches_next(batches, &batch);
-    if (status == QN_OK)
-        status = qn_trainer_select(learner->trainer, batch.shape);
+    int status = learner_next_batch(learner, step, pass, &batch, tokens);
     if (status != QN_OK)
         return status;
     qn_plan *plan = qn_trainer_plan(learner->trainer);
     const struct loss_inputs *loss = &learner->losses[batch.shape];
-    *tokens += batch.tokens;
     status = qn_set(plan, loss->inputs, batch.ids[0]);
     if (status == QN_OK)
         status = qn_set(plan, loss->lengths, batch.lengths[0]);
@@ -153,7 +146,7 @@ static int set_batch(struct learner *learner, uint64_t step, uint64_t pass, uint
 
 static int evaluate(struct learner *learner, struct qn_evaluation *found)
 {
-    return classes_measure(learner->measure, found, NULL, NULL);
+    return classes_measure(learner->classes, found, NULL, NULL);
 }
 
 static uint64_t passes(const struct subject *subject, uint64_t epochs)

@@ -13,15 +13,12 @@ struct text {
     char *bytes;
     size_t count;
     qn_tokens *tokens; /* a file of tokens instead of a text */
-    struct source *sources;
-    size_t n_sources;
+    struct sources sources;
 };
 
 static void text_release(struct text *text)
 {
-    for (size_t i = 0; i < text->n_sources; i++)
-        free(text->sources[i].path);
-    free(text->sources);
+    sources_release(&text->sources);
     qn_tokens_close(text->tokens);
     free(text->bytes);
     *text = (struct text){0};
@@ -34,8 +31,8 @@ static int open_tokens(struct text *text, const char *path, const struct options
     text->tokens = qn_tokens_open(qn, path);
     if (!text->tokens)
         return failure(options, "%s", qn_error(qn));
-    return source_note(&text->sources[text->n_sources++], path, qn_tokens_bytes(text->tokens),
-                       qn_tokens_hash(text->tokens), options);
+    return sources_note(&text->sources, path, qn_tokens_bytes(text->tokens),
+                        qn_tokens_hash(text->tokens), options);
 }
 
 /* `cure` ends the message of a file that cannot be read. */
@@ -46,8 +43,8 @@ static int append_file(struct text *text, const char *path, const char *cure,
     char *bytes = qn_text_read(qn, &path, 1, &count);
     if (!bytes)
         return failure(options, "%s%s", qn_error(qn), cure);
-    struct source *source = &text->sources[text->n_sources++];
-    int status = source_note(source, path, count, hash_bytes(HASH_START, bytes, count), options);
+    int status =
+        sources_note(&text->sources, path, count, hash_bytes(HASH_START, bytes, count), options);
     if (status != EXIT_SUCCESS) {
         free(bytes);
         return status;
@@ -70,10 +67,7 @@ static int append_file(struct text *text, const char *path, const char *cure,
 static int read_files(struct text *text, const char *const *paths, size_t count, const char *cure,
                       const struct options *options, qn_context *qn)
 {
-    text->sources = calloc(count, sizeof *text->sources);
-    if (!text->sources)
-        return failure(options, "out of memory");
-    int status = EXIT_SUCCESS;
+    int status = sources_make(&text->sources, count, options);
     for (size_t i = 0; i < count && status == EXIT_SUCCESS; i++) {
         bool is_tokens = qn_is_tokens(paths[i]);
         if (is_tokens && count > 1)
@@ -100,26 +94,23 @@ static int read_data(struct text *text, struct run *run, const struct options *o
                      ? read_files(text, paths, count, cure, options, qn)
                      : failure(options, "--data takes at most %d files", MAX_SOURCES);
     free(paths);
-    if (status == EXIT_SUCCESS && run->n_data)
-        status = sources_check(text->sources, count, run->data, run->n_data, "data", options);
-    return status;
+    return status == EXIT_SUCCESS ? sources_check(&text->sources, &run->data, "data", options)
+                                  : status;
 }
 
 static int read_valid(struct text *text, struct run *run, const struct options *options,
                       qn_context *qn)
 {
     const char *given = options_string(options, "valid");
-    bool goes_on = run->document != NULL;
-    if (goes_on && given && !run->valid.path)
+    const char *path = given || run->valid.count == 0 ? given : run->valid.at[0].path;
+    if (run->document && given && run->valid.count == 0)
         return failure(options, "--valid: the run holds out a part of its data, and keeps to it");
-    const char *path = given ? given : run->settings.valid;
     if (!path)
         return EXIT_SUCCESS;
     const char *cure = given ? "" : "; if it was moved, name it anew: --valid NEWPATH";
     int status = read_files(text, &path, 1, cure, options, qn);
-    if (status == EXIT_SUCCESS && goes_on)
-        status = sources_check(text->sources, 1, &run->valid, 1, "valid", options);
-    return status;
+    return status == EXIT_SUCCESS ? sources_check(&text->sources, &run->valid, "valid", options)
+                                  : status;
 }
 
 /* All characters that occur in either text are in the vocabulary, so that none is unknown when
@@ -151,8 +142,8 @@ static int check_text(const struct text *text, const qn_tokenizer *tokenizer, bo
                              tokenizer ? qn_error(qn) : "--data is a file of tokens");
     if (strcmp(kind, "byte") == 0)
         return EXIT_SUCCESS;
-    for (size_t i = 0; i < text->n_sources; i++) {
-        const struct source *source = &text->sources[i];
+    for (size_t i = 0; i < text->sources.count; i++) {
+        const struct source *source = &text->sources.at[i];
         if (qn_text_check(qn, source->path, bytes, source->bytes, strcmp(kind, "char") != 0) !=
             QN_OK)
             return failure(options, "%s%s", qn_error(qn),
@@ -251,8 +242,8 @@ static int make_datasets(struct corpus *corpus, const struct text *data, const s
                          qn_context *qn)
 {
     size_t context = settings->context;
-    const char *data_name = data->n_sources == 1 ? data->sources[0].path : "the data";
-    bool has_file = valid->n_sources > 0;
+    const char *data_name = data->sources.count == 1 ? data->sources.at[0].path : "the data";
+    bool has_file = valid->sources.count > 0;
     double fraction = has_file ? 0 : settings->valid_fraction;
     size_t count = data->tokens ? qn_tokens_count(data->tokens) : data->count;
     size_t split = data->tokens ? (size_t)((double)count * (1 - fraction))
@@ -270,7 +261,7 @@ static int make_datasets(struct corpus *corpus, const struct text *data, const s
              fraction);
     size_t valid_count = valid->tokens ? qn_tokens_count(valid->tokens) : valid->count;
     corpus->valid =
-        has_file ? make_dataset(corpus, valid->sources[0].path, valid, 0, valid_count, context)
+        has_file ? make_dataset(corpus, valid->sources.at[0].path, valid, 0, valid_count, context)
                  : make_dataset(corpus, held_out, data, split, count - split, context);
     return corpus->valid ? EXIT_SUCCESS : failure(options, "%s", qn_error(qn));
 }
@@ -286,16 +277,8 @@ static void keep_tokens(struct corpus *corpus, struct text *data, struct text *v
 /* What was read is what the run is trained on: moves it there. */
 static void keep_sources(struct run *run, struct text *data, struct text *valid)
 {
-    if (run->document)
-        return;
-    run->data = data->sources;
-    run->n_data = data->n_sources;
-    data->sources = NULL;
-    data->n_sources = 0;
-    if (valid->n_sources) {
-        run->valid = valid->sources[0];
-        valid->n_sources = 0;
-    }
+    sources_keep(&run->data, &data->sources);
+    sources_keep(&run->valid, &valid->sources);
 }
 
 int corpus_read(struct corpus *corpus, struct run *run, const struct options *options,
@@ -330,6 +313,7 @@ void corpus_release(struct corpus *corpus)
     qn_records_close(corpus->valid_records);
     qn_labels_free(corpus->labels);
     qn_tokenizer_free(corpus->tokenizer);
+    qn_tokenizer_free(corpus->target_tokenizer);
     *corpus = (struct corpus){0};
 }
 

@@ -9,12 +9,13 @@
 /* What is not used, or held out, is NULL. */
 struct corpus {
     qn_tokenizer *tokenizer;
+    qn_tokenizer *target_tokenizer; /* of pairs, unless one is for both */
 
     /* Texts: corpus.c */
     qn_dataset *train, *valid;
     qn_tokens *train_tokens, *valid_tokens; /* that they are mapped from */
 
-    /* Examples: examples.c */
+    /* Examples: examples.c, pairs.c */
     qn_labels *labels;
     qn_records *train_records, *valid_records;
     qn_batches *train_batches, *valid_batches;
@@ -27,7 +28,11 @@ int corpus_read(struct corpus *corpus, struct run *run, const struct options *op
                 qn_context *qn, const char *tokenizer);
 int examples_read(struct corpus *corpus, struct run *run, const struct options *options,
                   qn_context *qn, const char *tokenizer);
+int pairs_read(struct corpus *corpus, struct run *run, const struct options *options,
+               qn_context *qn, const char *tokenizer);
 void corpus_release(struct corpus *corpus);
+
+int corpus_save_tokenizers(const struct corpus *corpus, const char *folder);
 
 /* Whether anything is held out. */
 bool corpus_validates(const struct corpus *corpus);

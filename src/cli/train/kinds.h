@@ -30,12 +30,16 @@ struct learner_kind {
                      struct progress *progress);
 };
 
-extern const struct learner_kind lm_kind, classifier_kind;
+extern const struct learner_kind lm_kind, classifier_kind, translator_kind;
 
 /* An input of the losses' graph. */
 qn_node *learner_input(const struct learner *learner, const char *name, qn_shape shape);
 enum qn_type type_of(const struct settings *settings);
 enum qn_cell cell_of(const char *name, const char *nonlinearity);
+
+/* The batch of examples of a pass, whose loss is selected. */
+int learner_next_batch(struct learner *learner, uint64_t step, uint64_t pass,
+                       struct qn_batch *batch, uint64_t *tokens);
 
 /* That a checkpoint's files disagree on a key. */
 bool fail_difference(const char *folder, const char *key, char message[RUN_MESSAGE]);

@@ -9,7 +9,10 @@
 
 static const struct learner_kind *kind_of(const struct subject *subject)
 {
-    return subject->settings->family == FAMILY_CLASSIFY ? &classifier_kind : &lm_kind;
+    enum family family = subject->settings->family;
+    return family == FAMILY_CLASSIFY ? &classifier_kind
+           : reads_pairs(family)     ? &translator_kind
+                                     : &lm_kind;
 }
 
 static bool computes(const struct learner *learner)
@@ -194,6 +197,21 @@ void learner_release(struct learner *learner)
 
 /* ---- Passes, validations, checkpoints ---- */
 
+int learner_next_batch(struct learner *learner, uint64_t step, uint64_t pass,
+                       struct qn_batch *batch, uint64_t *tokens)
+{
+    uint64_t number = step * learner->subject.settings->accumulate + pass;
+    qn_batches *batches = learner->subject.corpus->train_batches;
+    int status = qn_batches_seek(batches, number);
+    if (status == QN_OK)
+        status = qn_batches_next(batches, batch);
+    if (status == QN_OK)
+        status = qn_trainer_select(learner->trainer, batch->shape);
+    if (status == QN_OK)
+        *tokens += batch->tokens;
+    return status;
+}
+
 int learner_pass(struct learner *learner, uint64_t step, uint64_t pass, uint64_t *tokens)
 {
     int status = kind_of(&learner->subject)->set_batch(learner, step, pass, tokens);
@@ -213,7 +231,7 @@ int learner_evaluate(struct learner *learner, struct qn_evaluation *found)
 int learner_save(const struct learner *learner, const char *folder)
 {
     int status = kind_of(&learner->subject)->save(learner, folder);
-    return status == QN_OK ? qn_tokenizer_save(learner->subject.corpus->tokenizer, folder) : status;
+    return status == QN_OK ? corpus_save_tokenizers(learner->subject.corpus, folder) : status;
 }
 
 /* ---- Memory ---- */

@@ -3,6 +3,7 @@
 #ifndef QUERN_LEARNER_H
 #define QUERN_LEARNER_H
 
+#include <quern/seq2seq.h>
 #include <quern/train.h>
 
 #include "cli/progress.h"
@@ -27,12 +28,16 @@ struct learner {
 
     /* A classifier. */
     qn_classifier *classifier;
-    struct classes *measure;
+    struct classes *classes;
+
+    /* An encoder-decoder. */
+    qn_seq2seq *seq2seq;
+    struct translation *translation;
 
     /* Of each loss, what its batches go into; ids are kept here where they are drawn, not read. */
     struct loss_inputs {
         qn_node *inputs, *targets; /* (rows, length) and the same, or (rows) */
-        qn_node *lengths;          /* (rows), or NULL */
+        qn_node *lengths, *target_lengths; /* (rows), or NULL */
     } * losses;
     size_t n_losses;
     int32_t *input_ids, *target_ids;

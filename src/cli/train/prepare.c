@@ -92,11 +92,11 @@ static const char *input_at(const struct session *session, const char *path)
 {
     const struct run *run = &session->run;
     const char *config = options_string(session->options, "config");
-    for (size_t i = 0; i < run->n_data; i++)
-        if (is_same_file(run->data[i].path, path))
-            return run->data[i].path;
-    if (run->valid.path && is_same_file(run->valid.path, path))
-        return run->valid.path;
+    const struct sources *const all[] = {&run->data, &run->valid};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        for (size_t j = 0; j < all[i]->count; j++)
+            if (is_same_file(all[i]->at[j].path, path))
+                return all[i]->at[j].path;
     return config && is_same_file(config, path) ? config : NULL;
 }
 
@@ -267,9 +267,12 @@ static int make_learner(struct session *session, const struct subject *subject)
 
 static int read_corpus(struct session *session, const char *folder)
 {
-    bool has_examples = session->run.settings.family == FAMILY_CLASSIFY;
-    return (has_examples ? examples_read : corpus_read)(&session->corpus, &session->run,
-                                                        session->options, session->files, folder);
+    enum family family = session->run.settings.family;
+    int (*read)(struct corpus *, struct run *, const struct options *, qn_context *, const char *) =
+        family == FAMILY_CLASSIFY ? examples_read
+        : reads_pairs(family)     ? pairs_read
+                                  : corpus_read;
+    return read(&session->corpus, &session->run, session->options, session->files, folder);
 }
 
 /* A new run: nothing is written before it is known that it can be. */

@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "cli/train/settings.h"
+#include "cli/train/sources.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -23,15 +24,20 @@ static json_t *source_json(const struct source *source)
                      "fnv1a", hash);
 }
 
+static json_t *sources_json(const struct sources *sources)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < sources->count; i++)
+        if (json_array_append_new(array, source_json(&sources->at[i])) != 0) {
+            json_decref(array);
+            return NULL;
+        }
+    return array;
+}
+
 static json_t *run_json(const struct run *run, const char *device_name)
 {
     bool has_best = isfinite(run->best_loss);
-    json_t *data = json_array();
-    for (size_t i = 0; i < run->n_data; i++)
-        if (json_array_append_new(data, source_json(&run->data[i])) != 0) {
-            json_decref(data);
-            return NULL;
-        }
     json_t *device = json_string(device_name); /* NULL: the driver's text is not UTF-8 */
     return json_pack("{s:s, s:s, s:o, s:I, s:f, s:o, s:o, s:I, s:b, s:o, s:o, s:o}", "quern",
                      PACKAGE_VERSION, "model", family_name(run->settings.family), "device",
@@ -40,7 +46,7 @@ static json_t *run_json(const struct run *run, const char *device_name)
                      "best_step", has_best ? json_integer((json_int_t)run->best_step) : json_null(),
                      "validations_since_best", (json_int_t)run->stale, "by_clock",
                      (int)run->settings.by_clock, "options", settings_json(&run->settings), "data",
-                     data, "valid", run->valid.path ? source_json(&run->valid) : json_null());
+                     sources_json(&run->data), "valid", sources_json(&run->valid));
 }
 
 static char *training_path(const char *folder)
@@ -135,21 +141,32 @@ static void read_source(struct reader *reader, struct source *source, const json
         fail_memory(reader);
 }
 
-static void read_sources(struct reader *reader, struct run *run, const json_t *array)
+static void read_sources(struct reader *reader, struct sources *sources, const char *key,
+                         const json_t *array)
 {
     size_t count = json_array_size(array);
-    if (count == 0 || count > MAX_SOURCES) {
-        fail_field(reader, "data", "an array of files", array);
+    if (!json_is_array(array) || count > MAX_SOURCES) {
+        fail_field(reader, key, "an array of files", array);
         return;
     }
-    run->data = calloc(count, sizeof *run->data);
-    if (!run->data) {
+    sources->at = calloc(count + 1, sizeof *sources->at);
+    if (!sources->at) {
         fail_memory(reader);
         return;
     }
-    run->n_data = count;
+    sources->count = count;
     for (size_t i = 0; i < count; i++)
-        read_source(reader, &run->data[i], json_array_get(array, i));
+        read_source(reader, &sources->at[i], json_array_get(array, i));
+}
+
+/* Runs of the first versions have one file or null. */
+static void read_valid(struct reader *reader, struct run *run, const json_t *valid)
+{
+    json_t *array = json_is_object(valid) ? json_pack("[O]", valid)
+                    : json_is_null(valid) ? json_array()
+                                          : json_incref((json_t *)valid);
+    read_sources(reader, &run->valid, "valid", array);
+    json_decref(array);
 }
 
 /* Runs of the first version do not say it. */
@@ -185,10 +202,10 @@ static void read_run(struct reader *reader, struct run *run)
     if (!json_is_boolean(by_clock))
         fail_field(reader, "by_clock", "true or false", by_clock);
     run->settings.by_clock = json_is_true(by_clock);
-    read_sources(reader, run, json_object_get(document, "data"));
-    if (!json_is_null(valid))
-        read_source(reader, &run->valid, valid);
-    run->settings.valid = run->valid.path;
+    read_sources(reader, &run->data, "data", json_object_get(document, "data"));
+    if (!reader->failed && run->data.count == 0)
+        fail_field(reader, "data", "an array of files", json_object_get(document, "data"));
+    read_valid(reader, run, valid);
     run->device_name = strdup(device ? device : "");
     run->version = strdup(version ? version : "");
     if (!run->device_name || !run->version)
@@ -224,10 +241,8 @@ bool run_load(struct run *run, const char *folder, char message[RUN_MESSAGE])
 
 void run_release(struct run *run)
 {
-    for (size_t i = 0; i < run->n_data; i++)
-        free(run->data[i].path);
-    free(run->data);
-    free(run->valid.path);
+    sources_release(&run->data);
+    sources_release(&run->valid);
     free(run->device_name);
     free(run->version);
     json_decref(run->document);

@@ -18,7 +18,11 @@ enum {
     OF_DECODERS = 1 << FAMILY_GPT | OF_LLAMA,
     OF_LM = OF_DECODERS | OF_RECURRENT,
     OF_CLASSIFIER = 1 << FAMILY_CLASSIFY,
-    OF_ALL = OF_LM | OF_CLASSIFIER
+    OF_SEQ2SEQ = 1 << FAMILY_SEQ2SEQ,
+    OF_TRANSFORMER = 1 << FAMILY_TRANSFORMER,
+    OF_PAIRS = OF_SEQ2SEQ | OF_TRANSFORMER,
+    OF_EXAMPLES = OF_CLASSIFIER | OF_PAIRS,
+    OF_ALL = OF_LM | OF_EXAMPLES
 };
 
 static const struct setting {
@@ -39,23 +43,33 @@ static const struct setting {
     SETTING("tokenizer", TEXT, tokenizer, false),
     SETTING("valid-fraction", REAL, valid_fraction, false),
     SETTING("layers", WHOLE, layers, false),
-    OF(OF_DECODERS, "heads", WHOLE, heads),
+    OF(OF_DECODERS | OF_TRANSFORMER, "heads", WHOLE, heads),
     SETTING("width", WHOLE, width, false),
     OF(OF_LM, "context", WHOLE, context),
     OF(OF_LLAMA, "kv-heads", WHOLE, kv_heads),
     OF(OF_LLAMA, "theta", REAL, theta),
-    OF(OF_LLAMA | OF_RECURRENT, "embeddings", TEXT, embeddings),
-    OF(OF_RECURRENT | OF_CLASSIFIER, "units", WHOLE, units),
+    OF(OF_LLAMA | OF_RECURRENT | OF_PAIRS, "embeddings", TEXT, embeddings),
+    OF(OF_RECURRENT | OF_CLASSIFIER | OF_SEQ2SEQ, "units", WHOLE, units),
     OF(OF_RECURRENT, "state", TEXT, state),
     OF(OF_RNN | OF_CLASSIFIER, "nonlinearity", TEXT, nonlinearity),
-    OF(OF_CLASSIFIER, "model", TEXT, model),
-    OF(OF_CLASSIFIER, "direction", TEXT, direction),
+    OF(OF_CLASSIFIER | OF_SEQ2SEQ, "model", TEXT, model),
+    OF(OF_CLASSIFIER | OF_SEQ2SEQ, "direction", TEXT, direction),
     OF(OF_CLASSIFIER, "pooling", TEXT, pooling),
     OF(OF_CLASSIFIER, "format", TEXT_OR_NULL, format),
     OF(OF_CLASSIFIER, "text", TEXT_OR_NULL, text),
     OF(OF_CLASSIFIER, "label", TEXT_OR_NULL, label),
-    OF(OF_CLASSIFIER, "damaged", TEXT, damaged),
-    OF(OF_CLASSIFIER, "max-tokens", WHOLE, most_tokens),
+    OF(OF_EXAMPLES, "damaged", TEXT, damaged),
+    OF(OF_EXAMPLES, "max-tokens", WHOLE, most_tokens),
+    OF(OF_PAIRS, "vocabularies", TEXT, vocabularies),
+    OF(OF_PAIRS, "vocab", WHOLE, vocabulary),
+    OF(OF_PAIRS, "label-smoothing", REAL, label_smoothing),
+    OF(OF_SEQ2SEQ, "attention", TEXT, attention),
+    OF(OF_SEQ2SEQ, "bridge", TEXT, bridge),
+    OF(OF_SEQ2SEQ, "scheduled-sampling", REAL, sampling),
+    OF(OF_TRANSFORMER, "norm", TEXT, norm),
+    OF(OF_TRANSFORMER, "positions", TEXT, positions),
+    OF(OF_TRANSFORMER, "activation", TEXT, activation),
+    OF(OF_TRANSFORMER, "inner", WHOLE, inner),
     SETTING("dropout", REAL, dropout, false),
     SETTING("batch", WHOLE, batch, false),
     SETTING("accumulate", WHOLE, accumulate, false),
@@ -177,7 +191,9 @@ enum {
 
 static const char *const families[] = {
     [FAMILY_GPT] = "gpt",   [FAMILY_LLAMA] = "llama", [FAMILY_RNN] = "rnn",
-    [FAMILY_LSTM] = "lstm", [FAMILY_GRU] = "gru",     [FAMILY_CLASSIFY] = "classify"};
+    [FAMILY_LSTM] = "lstm", [FAMILY_GRU] = "gru",     [FAMILY_CLASSIFY] = "classify",
+                                       [FAMILY_SEQ2SEQ] = "seq2seq",
+                                       [FAMILY_TRANSFORMER] = "transformer"};
 
 const char *family_name(enum family family)
 {
@@ -203,10 +219,15 @@ bool is_recurrent(enum family family)
     return OF_RECURRENT >> family & 1;
 }
 
+bool reads_pairs(enum family family)
+{
+    return OF_PAIRS >> family & 1;
+}
+
 /* Whose activations can be computed again. */
 static bool has_blocks(enum family family)
 {
-    return OF_DECODERS >> family & 1;
+    return (OF_DECODERS | OF_TRANSFORMER) >> family & 1;
 }
 
 bool carries_state(const struct settings *settings)
@@ -378,7 +399,6 @@ bool run_configure(struct run *run, const struct options *options, enum family f
             read_option(settings, &table[i], options);
     if (settings->kv_heads == 0)
         settings->kv_heads = settings->heads;
-    settings->valid = options_string(options, "valid");
     bool has_end = options_given(options, "steps") || options_given(options, "time");
     if (options_given(options, "epochs") || !has_end)
         settings->epochs = (uint64_t)options_integer(options, "epochs"); /* 0: no default */
@@ -401,8 +421,10 @@ bool run_configure(struct run *run, const struct options *options, enum family f
         is_good = check_tied(settings, options) && check_state(settings, options);
     else if (has_blocks(family))
         is_good = check_heads(settings, options) && check_shared_heads(settings, options);
-    else
+    else if (family == FAMILY_CLASSIFY)
         is_good = check_nonlinearity(settings, options);
+    else if (family == FAMILY_SEQ2SEQ)
+        is_good = check_tied(settings, options);
     return is_good && check_texts(settings, options) && check_rates(settings, options);
 }
 

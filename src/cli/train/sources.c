@@ -19,9 +19,33 @@ static char *absolute_path(const char *path)
     return absolute ? absolute : strdup(path);
 }
 
-int source_note(struct source *source, const char *path, size_t bytes, uint64_t hash,
-                const struct options *options)
+int sources_make(struct sources *sources, size_t count, const struct options *options)
 {
+    *sources = (struct sources){.at = calloc(count + 1, sizeof *sources->at)};
+    return sources->at ? EXIT_SUCCESS : failure(options, "out of memory");
+}
+
+void sources_release(struct sources *sources)
+{
+    for (size_t i = 0; i < sources->count; i++)
+        free(sources->at[i].path);
+    free(sources->at);
+    *sources = (struct sources){0};
+}
+
+void sources_keep(struct sources *of_run, struct sources *read)
+{
+    if (of_run->count == 0) {
+        free(of_run->at);
+        *of_run = *read;
+        *read = (struct sources){0};
+    }
+}
+
+int sources_note(struct sources *sources, const char *path, size_t bytes, uint64_t hash,
+                 const struct options *options)
+{
+    struct source *source = &sources->at[sources->count++];
     *source = (struct source){absolute_path(path), bytes, hash};
     json_t *name = source->path ? json_string(source->path) : NULL;
     bool is_utf8 = name != NULL;
@@ -30,8 +54,8 @@ int source_note(struct source *source, const char *path, size_t bytes, uint64_t 
                    : failure(options, "%s: the names of data files must be UTF-8", path);
 }
 
-int source_read(struct source *source, const char *path, const char *cure,
-                const struct options *options)
+int sources_read(struct sources *sources, const char *path, const char *cure,
+                 const struct options *options)
 {
     enum { BLOCK = 1 << 16 };
     char *block = malloc(BLOCK);
@@ -47,36 +71,38 @@ int source_read(struct source *source, const char *path, const char *cure,
     if (file)
         fclose(file);
     free(block);
-    return is_read ? source_note(source, path, bytes, hash, options)
+    return is_read ? sources_note(sources, path, bytes, hash, options)
                    : failure(options, "cannot read %s: %s%s", path, strerror(cause), cure);
 }
 
 const char **source_paths(const struct run *run, const struct options *options, size_t *count)
 {
     bool is_given = options_given(options, "data");
-    *count = is_given ? options_count(options, "data") : run->n_data;
+    *count = is_given ? options_count(options, "data") : run->data.count;
     const char **paths = calloc(*count + 1, sizeof *paths);
     for (size_t i = 0; paths && i < *count; i++)
-        paths[i] = is_given ? options_at(options, "data", i) : run->data[i].path;
+        paths[i] = is_given ? options_at(options, "data", i) : run->data.at[i].path;
     return paths;
 }
 
-int sources_check(const struct source *now, size_t count, const struct source *then,
-                  size_t count_then, const char *option, const struct options *options)
+int sources_check(const struct sources *now, const struct sources *then, const char *option,
+                  const struct options *options)
 {
-    if (count != count_then)
+    if (then->count == 0)
+        return EXIT_SUCCESS;
+    if (now->count != then->count)
         return failure(options, "--%s: the run was trained on %zu files, not on %zu", option,
-                       count_then, count);
-    for (size_t i = 0; i < count; i++) {
-        if (now[i].bytes == then[i].bytes && now[i].hash == then[i].hash)
+                       then->count, now->count);
+    for (size_t i = 0; i < now->count; i++) {
+        const struct source *is = &now->at[i], *was = &then->at[i];
+        if (is->bytes == was->bytes && is->hash == was->hash)
             continue;
-        bool is_moved = strcmp(now[i].path, then[i].path) != 0;
+        bool is_moved = strcmp(is->path, was->path) != 0;
         return failure(options,
                        "%s is not what the run was trained on%s%s: was %zu bytes, is %zu bytes%s; "
                        "restore it, or start a new run",
-                       now[i].path, is_moved ? ", " : "", is_moved ? then[i].path : "",
-                       then[i].bytes, now[i].bytes,
-                       now[i].bytes == then[i].bytes ? " of other contents" : "");
+                       is->path, is_moved ? ", " : "", is_moved ? was->path : "", was->bytes,
+                       is->bytes, is->bytes == was->bytes ? " of other contents" : "");
     }
     return EXIT_SUCCESS;
 }
