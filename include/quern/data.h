@@ -101,9 +101,9 @@ struct qn_batch_field {
     qn_tokenizer *tokenizer; /* ids of its text; or */
     const qn_labels *labels; /* one id: that of its label; or, if `is_sequence`, one for each of its words */
     bool is_sequence;
-    int32_t begin, end, pad; /* ids before and behind the text, -1: none; and in places that have none */
-    size_t most;             /* ids of an example at most, `begin` and `end` counted in */
-    bool cuts;               /* longer ones are cut (`end` stays); else they are skipped and counted */
+    int32_t begin, end, pad; /* ids before and behind a sequence, -1: none; and in places that have none */
+    size_t most;             /* ids of a sequence at most, `begin` and `end` counted in; 0: any number */
+    bool cuts;               /* longer ones are cut (`end` stays); else the example is left out and counted */
 };
 
 struct qn_batch_options {
@@ -111,36 +111,39 @@ struct qn_batch_options {
     size_t n_fields;
     size_t tokens; /* rows times the longest field of a batch at most this (but at least one row); or, if it is 0, */
     size_t rows;   /* so many rows */
-    size_t shapes; /* at most so many shapes; 0: as many as it takes to pad little */
-    bool is_shuffled; /* by `seed`, each epoch anew; else each example comes once, batches of short ones first */
+    size_t shapes; /* at most so many shapes; 0: 48 */
+    bool is_shuffled; /* by `seed`, each epoch anew; else batches of short examples come first, the same in each epoch */
     uint64_t seed;
 };
 
-/* All examples of an epoch in batches of few shapes, chosen so that little is padded: what is left of a shape's last batch moves to the
- * next larger shape, so that each epoch has equally many batches of each shape, and only the last of the largest shape is not full.  Which examples
- * stand in batch number n, counted on from epoch to epoch, is a pure function of the data, the options and n.
+/* All examples of an epoch, each once, in batches of few shapes, chosen so that little is padded: by all lengths of the first two
+ * sequences; others get the longest of their shape.  Batches are full but for the last one of the largest shape: what would be left of
+ * another is in a larger shape, or, with `tokens`, is saved by a few rows less.  So each epoch has equally many batches of each shape,
+ * and which examples are in batch number n, counted on from epoch to epoch, is a pure function of the data, the options and n.
  *
- * A thread makes the next batches while one is used.  Records and tokenizers must live as long, and may be used by others only through
- * other data sets.  A label that is none, or a character that the tokenizer has no token for, is a damaged record: as the
- * records' options say. */
+ * All records are read and encoded once to learn their lengths; of an example 8 bytes are kept.  A thread then makes the next batches
+ * while one is used.  Records and labels must live as long; they and tokenizers (which are copied) may be used meanwhile.
+ *
+ * Damaged is here: a label that is none; a character or word that a tokenizer has no token for; a text that cleaning leaves nothing
+ * of.  That is skipped or an error as the records' options say.  NULL, too, if no example is left. */
 typedef struct qn_batches qn_batches;
 qn_batches *qn_batches_new(qn_records *records, const struct qn_batch_options *options);
-void qn_batches_free(qn_batches *batches);
+void qn_batches_free(qn_batches *batches); /* at any moment */
 
 struct qn_batch_shape {
     size_t rows, length[QN_MAX_FIELDS]; /* in ids; 1 of a label */
 };
 size_t qn_batches_shapes(const qn_batches *batches);
-struct qn_batch_shape qn_batches_shape(const qn_batches *batches, size_t shape);
+struct qn_batch_shape qn_batches_shape(const qn_batches *batches, size_t shape); /* small ones first */
 
 size_t qn_batches_per_epoch(const qn_batches *batches);
 size_t qn_batches_examples(const qn_batches *batches); /* of an epoch */
-size_t qn_batches_skipped(const qn_batches *batches);  /* too long or damaged */
-size_t qn_batches_tokens(const qn_batches *batches);   /* of an epoch, all fields but labels: ids, padding not counted */
-size_t qn_batches_padding(const qn_batches *batches);  /* places of an epoch that have no id */
+size_t qn_batches_skipped(const qn_batches *batches);  /* records too long or damaged */
+size_t qn_batches_tokens(const qn_batches *batches);   /* of an epoch, of all sequences: ids, padding not counted */
+size_t qn_batches_padding(const qn_batches *batches);  /* places of sequences of an epoch that have no id */
 
-/* A batch, borrowed until the next call: ids (rows, length) and lengths (rows) for each field, row by row; rows behind `examples` are all
- * padding, of length 0. */
+/* A batch, borrowed until the next call of qn_batches_next(): ids (rows, length) and lengths (rows) for each field, row by row; rows
+ * behind `examples` are all padding, of length 0. */
 struct qn_batch {
     uint64_t number;
     size_t shape, examples;
@@ -151,6 +154,8 @@ struct qn_batch {
 
 /* Batch number n comes next: to go on with a run. */
 int qn_batches_seek(qn_batches *batches, uint64_t number);
+
+/* The next batch, of number 0 at first; there is always one.  Fails without memory and if a file has changed, and then stays so. */
 int qn_batches_next(qn_batches *batches, struct qn_batch *batch);
 
 #ifdef __cplusplus
