@@ -44,8 +44,7 @@ static bool make_plan(struct shape_plan *shape, const qn_seq2seq *model, struct 
 {
     shape->graph = qn_graph_new(qn_store_context(qn_seq2seq_parameters(model)));
     shape->pair = pair_nodes(shape->graph, of);
-    qn_node *logits =
-        qn_seq2seq_logits(model, shape->pair.input, (struct qn_seq2seq_forward){0});
+    qn_node *logits = qn_seq2seq_logits(model, shape->pair.input, (struct qn_seq2seq_forward){0});
     shape->loss =
         qn_cross_entropy_with(logits, shape->pair.targets,
                               (struct qn_cross_entropy){.ignore_index = QN_IGNORE, .sum = true});
@@ -60,8 +59,7 @@ struct translation *translation_new(const qn_seq2seq *model, qn_batches *batches
     struct translation *translation = context_alloc(context, 1, sizeof *translation);
     if (!translation)
         return NULL;
-    *translation =
-        (struct translation){.batches = batches, .n_shapes = qn_batches_shapes(batches)};
+    *translation = (struct translation){.batches = batches, .n_shapes = qn_batches_shapes(batches)};
     translation->shapes =
         context_alloc(context, translation->n_shapes, sizeof *translation->shapes);
     bool is_good = translation->shapes;

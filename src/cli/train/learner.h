@@ -36,7 +36,7 @@ struct learner {
 
     /* Of each loss, what its batches go into; ids are kept here where they are drawn, not read. */
     struct loss_inputs {
-        qn_node *inputs, *targets; /* (rows, length) and the same, or (rows) */
+        qn_node *inputs, *targets;         /* (rows, length) and the same, or (rows) */
         qn_node *lengths, *target_lengths; /* (rows), or NULL */
     } * losses;
     size_t n_losses;

@@ -45,21 +45,20 @@ static qn_tokenizer *learn(const struct learning *learning, qn_context *qn)
 {
     static const char *const unknown[] = {"<unk>"};
     bool has_characters = strcmp(learning->named, "char") == 0;
-    struct qn_vocabulary vocabulary = {
-        .splitting = has_characters                            ? QN_SPLIT_CHARACTERS
-                     : strcmp(learning->named, "word") == 0 ? QN_SPLIT_PUNCTUATION
-                                                               : learning->splitting,
-        .size = learning->size,
-        .min_frequency = USUAL_MIN_FREQUENCY};
+    struct qn_vocabulary vocabulary = {.splitting = has_characters ? QN_SPLIT_CHARACTERS
+                                                    : strcmp(learning->named, "word") == 0
+                                                        ? QN_SPLIT_PUNCTUATION
+                                                        : learning->splitting,
+                                       .size = learning->size,
+                                       .min_frequency = USUAL_MIN_FREQUENCY};
     vocabulary.specials = usual_specials(vocabulary.splitting, &vocabulary.n_specials);
     if (has_characters) {
         vocabulary.specials = unknown;
         vocabulary.n_specials = 1;
     }
     qn_word_counter *counter = qn_word_counter_new(qn, &vocabulary);
-    qn_tokenizer *tokenizer = counter && count_words(counter, learning) == QN_OK
-                                  ? qn_word_counter_finish(counter)
-                                  : NULL;
+    qn_tokenizer *tokenizer =
+        counter && count_words(counter, learning) == QN_OK ? qn_word_counter_finish(counter) : NULL;
     qn_word_counter_free(counter);
     return tokenizer;
 }
@@ -78,9 +77,11 @@ qn_tokenizer *examples_tokenizer(const struct learning *learning, const char *fi
     else if (is_learnt)
         tokenizer = learn(learning, qn);
     else
-        tokenizer = strcmp(named, "byte") == 0 ? qn_tokenizer_byte(qn) : qn_tokenizer_load(qn, named);
+        tokenizer =
+            strcmp(named, "byte") == 0 ? qn_tokenizer_byte(qn) : qn_tokenizer_load(qn, named);
     if (!tokenizer)
-        failure(options, "%s%s", file || is_learnt ? "" : "--tokenizer takes char|byte|word|bpe|PATH: ",
-                qn_error(qn));
+        failure(
+            options, "%s%s",
+            file || is_learnt ? "" : "--tokenizer takes char|byte|word|bpe|PATH: ", qn_error(qn));
     return tokenizer;
 }

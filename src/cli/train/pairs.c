@@ -54,8 +54,9 @@ static bool find_paths(const char *paths[SIDES], const char *const names[SIDES],
 static int read_files(struct corpus *corpus, struct run *run, const struct options *options,
                       qn_context *qn)
 {
-    static const char *const data[SIDES] = {"source", "target"},
-                      *const valid[SIDES] = {"valid-source", "valid-target"};
+    static const char *const data[SIDES] = {"source", "target"}, *const valid[SIDES] = {
+                                                                     "valid-source",
+                                                                     "valid-target"};
     const char *paths[SIDES], *valid_paths[SIDES];
     find_paths(paths, data, &run->data, options);
     bool has_files = find_paths(valid_paths, valid, &run->valid, options);
@@ -77,7 +78,7 @@ static int read_files(struct corpus *corpus, struct run *run, const struct optio
         corpus->valid_records = open_records(paths, &run->settings, fraction, true, options, qn);
     bool needs_valid = has_files || fraction > 0;
     return corpus->train_records && (!needs_valid || corpus->valid_records) ? EXIT_SUCCESS
-                                                                           : EXIT_FAILED;
+                                                                            : EXIT_FAILED;
 }
 
 /* ---- Tokenizers ---- */
@@ -134,17 +135,18 @@ static qn_batches *make_batches(qn_records *records, const struct corpus *corpus
 {
     qn_tokenizer *source = corpus->tokenizer;
     qn_tokenizer *target = corpus->target_tokenizer ? corpus->target_tokenizer : source;
-    const struct qn_batch_field fields[SIDES] = {
-        [SOURCE] = {.name = "source",
-                    .tokenizer = source,
-                    .begin = -1,
-                    .end = qn_tokenizer_end(source),
-                    .most = settings->most_tokens},
-        [TARGET] = {.name = "target",
-                    .tokenizer = target,
-                    .begin = qn_tokenizer_begin(target),
-                    .end = qn_tokenizer_end(target),
-                    .most = settings->most_tokens}};
+    const struct qn_batch_field fields[SIDES] = {[SOURCE] = {.name = "source",
+                                                             .tokenizer = source,
+                    .is_sequence = true,
+                                                             .begin = -1,
+                                                             .end = qn_tokenizer_end(source),
+                                                             .most = settings->most_tokens},
+                                                 [TARGET] = {.name = "target",
+                                                             .tokenizer = target,
+                    .is_sequence = true,
+                                                             .begin = qn_tokenizer_begin(target),
+                                                             .end = qn_tokenizer_end(target),
+                                                             .most = settings->most_tokens}};
     return qn_batches_new(records, &(struct qn_batch_options){.fields = fields,
                                                               .n_fields = SIDES,
                                                               .tokens = settings->batch,

@@ -33,7 +33,7 @@ struct settings {
     uint64_t units;           /* of recurrent models */
     const char *state;        /* "reset" or "carry": of recurrent models */
     const char *nonlinearity; /* "tanh" or "relu": of an RNN */
-    const char *model; /* of classifiers and seq2seq: "lstm", "gru" or "rnn" */
+    const char *model;        /* of classifiers and seq2seq: "lstm", "gru" or "rnn" */
     const char *direction;
     const char *pooling;               /* of classifiers; and the next ones */
     const char *format, *text, *label; /* of its data; NULL: not given */

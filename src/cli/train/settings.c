@@ -190,10 +190,10 @@ enum {
 };
 
 static const char *const families[] = {
-    [FAMILY_GPT] = "gpt",   [FAMILY_LLAMA] = "llama", [FAMILY_RNN] = "rnn",
-    [FAMILY_LSTM] = "lstm", [FAMILY_GRU] = "gru",     [FAMILY_CLASSIFY] = "classify",
-                                       [FAMILY_SEQ2SEQ] = "seq2seq",
-                                       [FAMILY_TRANSFORMER] = "transformer"};
+    [FAMILY_GPT] = "gpt",         [FAMILY_LLAMA] = "llama",
+    [FAMILY_RNN] = "rnn",         [FAMILY_LSTM] = "lstm",
+    [FAMILY_GRU] = "gru",         [FAMILY_CLASSIFY] = "classify",
+    [FAMILY_SEQ2SEQ] = "seq2seq", [FAMILY_TRANSFORMER] = "transformer"};
 
 const char *family_name(enum family family)
 {

@@ -29,9 +29,7 @@ static void configure_transformer(struct qn_seq2seq_config *config, const struct
                                                                      : QN_SILU;
     config->scales_embedding = true;
     config->is_pre_norm = is_pre_norm;
-    config->positions = is_learned  ? QN_LEARNED
-                        : is_marian ? QN_SINUSOIDAL_HALVES
-                                    : QN_SINUSOIDAL;
+    config->positions = is_learned ? QN_LEARNED : is_marian ? QN_SINUSOIDAL_HALVES : QN_SINUSOIDAL;
 }
 
 static void configure_recurrent(struct qn_seq2seq_config *config, const struct settings *settings)
@@ -157,8 +155,8 @@ static int add_losses(struct learner *learner)
     int status = learner->losses ? QN_OK : QN_ERROR_MEMORY;
     learner->n_losses = count;
     for (size_t i = 0; status == QN_OK && i < count; i++)
-        status = add_loss(learner, batches ? qn_batches_shape(batches, i) : least,
-                          &learner->losses[i]);
+        status =
+            add_loss(learner, batches ? qn_batches_shape(batches, i) : least, &learner->losses[i]);
     return status;
 }
 
@@ -215,7 +213,8 @@ static void describe(const struct subject *subject, const struct learner *learne
     else
         snprintf(sizes, sizeof sizes, "%s of %" PRIu64 " units, %s attention", settings->model,
                  settings->units, settings->attention);
-    progress_say(progress, "model", "%s parameters: %" PRIu64 " + %" PRIu64 " layers, %s, width %" PRIu64,
+    progress_say(progress, "model",
+                 "%s parameters: %" PRIu64 " + %" PRIu64 " layers, %s, width %" PRIu64,
                  count_text(number, qn_seq2seq_config_parameters(&config)), settings->layers,
                  settings->layers, sizes, settings->width);
     progress_say(progress, "data",
