@@ -218,7 +218,7 @@ static void make_step(qn_trainer *trainer, struct part *step, qn_node *loss, qn_
     roots_add(roots, loss);
     struct qn_update numbers = control(trainer, step->graph, packed, roots, &step->reported);
     trainer_update(trainer, packed, numbers, roots);
-    if (trainer->carried) {
+    if (trainer->carry) {
         qn_node *old = qn_leaf(step->graph, trainer->carried);
         roots_add(roots, qn_assign(trainer->carried, qn_where(numbers.gate, trainer->carry, old)));
     }
@@ -354,7 +354,7 @@ int qn_trainer_minimise(qn_trainer *trainer, qn_node *loss)
     int status = make_part(trainer, part, loss);
     if (status == QN_OK && trainer->n_losses == 1)
         status = make_shared(trainer);
-    trainer->carried = NULL;
+    trainer->carry = NULL;
     return status;
 }
 

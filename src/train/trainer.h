@@ -41,8 +41,8 @@ struct qn_trainer {
     struct qn_training options;
     struct state state;
     qn_graph *graph;    /* of the loss that is minimised next; NULL: nobody asked for it yet */
-    qn_tensor *carried; /* the caller's, in that graph; NULL: none */
-    qn_node *carry;     /* what it becomes */
+    qn_tensor *carried; /* the caller's; NULL: none */
+    qn_node *carry;     /* what it becomes, of the loss that is minimised next */
     struct part *losses;
     size_t n_losses, capacity, selected;
     struct part update;  /* while accumulating; else nothing */
