@@ -121,7 +121,7 @@ static void cut_bands(struct choice *choice)
     }
 }
 
-/* The shapes that were chosen, of all cuts on both sides a number + 1 in `shape_of`, if it is not NULL. */
+/* How many shapes were chosen; their numbers, by the cuts on both sides, go into `shape_of` if it is not NULL. */
 static size_t list_shapes(const struct choice *choice, uint32_t (*shape_of)[MOST_CUTS])
 {
     size_t count = 0;
@@ -198,7 +198,7 @@ static void set_rows(struct shape *shape, const struct shape_limits *limits, siz
         limits->tokens ? size_min(size_max(limits->tokens / most, 1), examples) : limits->rows;
 }
 
-/* How many batches a shape's examples are best put into: a few rows less than could be save moving the rest. */
+/* How many batches a shape's examples fill; a few rows less than allowed save moving the rest. */
 static void set_batches(struct shape *shape, const struct shape_limits *limits, bool is_last)
 {
     size_t batches = divide_up(shape->examples, shape->rows);
