@@ -1,4 +1,5 @@
-/* Data sets of examples: records of every format, what is damaged in them, labels, batches.  Needs no device. */
+/* Data sets of examples: records of every format, what is damaged in them, and labels.  Needs no device; some sets are found
+ * through $QUERN_SHARED. */
 #define _DEFAULT_SOURCE
 
 #include <quern/data.h>
@@ -218,7 +219,8 @@ static void test_parallel(void)
        "parallel lines: what is damaged in one is skipped in both");
     ok(records && strstr(qn_records_place(records, 0), "/a:1") &&
            strstr(qn_records_place(records, 1), "/a:4") &&
-           strstr(qn_records_place(records, 2), "/a:5") && !qn_records_place(records, 3),
+           strstr(qn_records_place(records, 2), "/a:5") && !qn_records_place(records, 3) &&
+           qn_records_line(records, 1) == 4 && qn_records_line(records, 3) == 0,
        "places of records");
     is_int((long long)qn_records_bytes(records), 8 + 12, "bytes of both files");
     uint64_t hash = qn_records_hash(records);
@@ -444,6 +446,45 @@ static void test_labels(void)
     qn_labels_free(NULL);
 }
 
+/* ---- Data sets that people use ---- */
+
+static const struct {
+    const char *path, *fields[2];
+    size_t records, labels; /* of the second field, or of its words */
+} sets[] = {
+    {"data/classification/rt-polarity/train.tsv", {"2", "1"}, 8530, 2},
+    {"data/classification/clinc150/train.tsv", {"2", "1"}, 14995, 150},
+    {"data/summarization/scitldr/dev.jsonl", {"source", "target"}, 618, 0},
+    {"data/qa/qed/train.jsonl", {"context", "question"}, 1100, 0},
+    {"data/srl/propbank-ewt/dev.conll", {"2", "3"}, 1966, 49},
+};
+
+static void test_sets(void)
+{
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
+        const char *path = shared_path(sets[i].path);
+        if (!path) {
+            skip("the data set is not there");
+            continue;
+        }
+        qn_records *records =
+            open_records((struct qn_record_options){.format = qn_record_format_of(path),
+                                                    .paths = &path,
+                                                    .n_paths = 1,
+                                                    .fields = sets[i].fields,
+                                                    .n_fields = 2},
+                         true);
+        qn_labels *labels = sets[i].labels == 0 ? NULL : qn_labels_of_words(records, 1, 1000);
+        ok(qn_records_count(records) == sets[i].records &&
+               qn_labels_count(labels) == sets[i].labels,
+           "%s: %zu records, %zu labels %s", sets[i].path, qn_records_count(records),
+           qn_labels_count(labels), qn_error(qn));
+        qn_clear_error(qn);
+        qn_labels_free(labels);
+        qn_records_close(records);
+    }
+}
+
 int main(void)
 {
     make_test_folder();
@@ -459,6 +500,7 @@ int main(void)
     test_changed();
     test_formats();
     test_labels();
+    test_sets();
     qn_close(qn);
     return done_testing();
 }

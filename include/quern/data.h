@@ -74,6 +74,9 @@ int qn_records_read(qn_records *records, size_t record,
 /* Where it stands, "FILE:LINE", for messages; borrowed until the next call.  NULL (and no error) if there is no such record. */
 const char *qn_records_place(qn_records *records, size_t record);
 
+/* The line of its file that it begins in, from 1: to write results beside what was skipped.  0 (and no error): no such record. */
+size_t qn_records_line(const qn_records *records, size_t record);
+
 /* ---- Labels ---- */
 
 /* The different values of a field, or of its words (parted by spaces: tags of tokens), in the order of their bytes: class i is the
