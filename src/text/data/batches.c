@@ -210,12 +210,10 @@ static void set_range(qn_batches *batches, const struct shape *shape, struct sha
 
 static bool choose_shapes(qn_batches *batches, struct pass *pass)
 {
-    enum { MOST_SHAPES = 48 };
     qn_context *errors = &batches->maker.errors;
     const struct shape_limits limits = {.tokens = batches->options.tokens,
                                         .rows = batches->options.rows,
-                                        .shapes = batches->options.shapes ? batches->options.shapes
-                                                                          : MOST_SHAPES};
+                                        .shapes = batches->options.shapes};
     struct shape *shapes =
         shapes_find(errors, pass->examples, pass->count, &limits, &batches->n_shapes);
     batches->shapes =

@@ -2,7 +2,8 @@
  *
  * Every shape is a plan on the device, so there can be a few dozen.  Examples are cut into bands by their first length, and each band
  * into shapes by the second: by dynamic programming over the counts of examples by both lengths, so that the places of all examples
- * and a price for each shape sum to the least.  The price is raised until there are few enough.
+ * and a price for each shape sum to the least.  The price is raised until there are few enough: as
+ * many as were asked for, or those that it takes to pad little.
  *
  * Batches are full: examples that are left move to the smallest larger shape that holds them, those first that lose least by it. */
 #include "text/data/shapes.h"
@@ -12,7 +13,7 @@
 
 /* ---- Where lengths may be cut ---- */
 
-enum { MOST_CUTS = 64 };
+enum { MOST_CUTS = 64, MOST_SHAPES = 48 };
 
 struct cuts {
     uint32_t at[MOST_CUTS]; /* ascending; the last is the longest length */
@@ -76,6 +77,8 @@ struct choice {
     uint64_t price;                                /* of a shape, in places */
     uint64_t cost[MOST_CUTS + 1];                  /* of all bands before a cut */
     size_t band[MOST_CUTS + 1];                    /* where the last of them begins */
+    size_t n_shapes;
+    uint64_t ids; /* of all examples */
 };
 
 /* Cuts of a band: of all shapes before a cut the least cost, and where the last of them begins. */
@@ -147,7 +150,14 @@ static size_t try_price(struct choice *choice, uint64_t price)
 {
     choice->price = price;
     cut_bands(choice);
-    return list_shapes(choice, NULL);
+    return choice->n_shapes = list_shapes(choice, NULL);
+}
+
+/* Whether no more than a twentieth of all places has no id. */
+static bool pads_little(const struct choice *choice)
+{
+    uint64_t places = choice->cost[choice->first.count] - choice->price * choice->n_shapes;
+    return (places - choice->ids) * 20 <= places;
 }
 
 /* About the least price at which there are at most so many shapes. */
@@ -168,12 +178,25 @@ static void raise_price(struct choice *choice, size_t most_shapes)
     try_price(choice, high);
 }
 
+/* No more shapes than it takes. */
+static void raise_price_further(struct choice *choice)
+{
+    uint64_t price = choice->price;
+    while (choice->n_shapes > 1 && pads_little(choice)) {
+        price = choice->price;
+        try_price(choice, price + price / 4 + 1);
+    }
+    if (!pads_little(choice))
+        try_price(choice, price);
+}
+
 static void count_lengths(struct choice *choice, const struct example *examples, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         size_t row = find_cut(&choice->first, examples[i].lengths[FIRST]);
         size_t column = find_cut(&choice->second, examples[i].lengths[SECOND]);
         choice->counts[row + 1][column + 1]++;
+        choice->ids += (uint64_t)examples[i].lengths[FIRST] + examples[i].lengths[SECOND];
     }
     for (size_t row = 1; row <= choice->first.count; row++)
         for (size_t column = 1; column <= choice->second.count; column++)
@@ -326,7 +349,9 @@ static size_t choose(struct choice *choice, const struct shape_limits *limits,
 {
     uint32_t shape_of[MOST_CUTS][MOST_CUTS];
     count_lengths(choice, examples, count);
-    raise_price(choice, limits->shapes);
+    raise_price(choice, limits->shapes ? limits->shapes : MOST_SHAPES);
+    if (limits->shapes == 0)
+        raise_price_further(choice);
     size_t n_shapes = list_shapes(choice, shape_of);
     for (size_t i = 0; i < count; i++)
         examples[i].shape = shape_of[find_cut(&choice->first, examples[i].lengths[FIRST])]
