@@ -296,6 +296,15 @@ static void test_seek(void)
     is_same = qn_batches_seek(batches, UINT64_MAX / 2) == QN_OK &&
               qn_batches_next(batches, &batch) == QN_OK && batch.number == UINT64_MAX / 2;
     ok(is_same, "and to a far one");
+    qn_batches_seek(batches, 0);
+    for (uint64_t made = 0; made < SLOTS - 1;) { /* as many as there can be */
+        pthread_mutex_lock(&batches->prefetch.lock);
+        made = batches->prefetch.made - batches->prefetch.taken;
+        pthread_mutex_unlock(&batches->prefetch.lock);
+    }
+    qn_batches_seek(batches, 0);
+    ok(batches->prefetch.made - batches->prefetch.taken == SLOTS - 1,
+       "seeking to what comes next loses nothing");
     qn_batches_free(batches);
 
     options.seed = 4;

@@ -151,7 +151,7 @@ struct qn_batch {
     size_t tokens;         /* as qn_batches_tokens() */
 };
 
-/* Batch number n comes next: to go on with a run. */
+/* Batch number n comes next: to go on with a run.  If it does so anyway, nothing that was made ahead is lost. */
 int qn_batches_seek(qn_batches *batches, uint64_t number);
 
 /* The next batch, of number 0 at first; there is always one.  Fails without memory and if a file has changed, and then stays so. */

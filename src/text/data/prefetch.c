@@ -217,10 +217,12 @@ int qn_batches_seek(qn_batches *batches, uint64_t number)
         return QN_ERROR_INVALID;
     struct prefetch *prefetch = &batches->prefetch;
     pthread_mutex_lock(&prefetch->lock);
-    prefetch->made = prefetch->taken;
-    prefetch->next = number;
-    prefetch->seeks++;
-    pthread_cond_broadcast(&prefetch->changed);
+    if (number != prefetch->next - (prefetch->made - prefetch->taken)) {
+        prefetch->made = prefetch->taken;
+        prefetch->next = number;
+        prefetch->seeks++;
+        pthread_cond_broadcast(&prefetch->changed);
+    }
     pthread_mutex_unlock(&prefetch->lock);
     return QN_OK;
 }

@@ -343,7 +343,7 @@ static bool renumber(qn_context *context, struct shape *shapes, size_t n_shapes,
     return true;
 }
 
-/* Cuts lengths into shapes; how many there are, small ones first: examples get theirs. */
+/* Cuts lengths into shapes, and gives examples theirs; how many there are. */
 static size_t choose(struct choice *choice, const struct shape_limits *limits,
                      struct example *examples, size_t count)
 {
