@@ -90,7 +90,7 @@ static void test_gpt2(void)
         {"{" GPT2 ",\"resid_pdrop\":1}", "dropout: expected numbers from 0 to less than 1"},
         {"{" GPT2 ",\"tie_word_embeddings\":1}",
          "tie_word_embeddings: expected true or false, found 1"},
-        {"{" GPT2 ",\"activation_function\":\"silu\"}", "found \"silu\""},
+        {"{" GPT2 ",\"activation_function\":\"mish\"}", "found \"mish\""},
         {"{" GPT2 ",\"reorder_and_upcast_attn\":true}", "only false is supported"},
         {"{" GPT2 ",\"scale_attn_by_inverse_layer_idx\":true}", "only false is supported"},
         {"{" GPT2 ",\"scale_attn_weights\":false}", "only true is supported"},
@@ -292,6 +292,138 @@ static void test_recurrent(void)
     remove(path);
 }
 
+#define CLASSIFIER                                                                                 \
+    "\"model_type\":\"lstm\",\"vocab_size\":65,\"embedding_size\":12,\"hidden_size\":24,"          \
+    "\"num_layers\":2,\"bidirectional\":true,\"max_length\":100"
+#define LABELS "\"id2label\":{\"0\":\"neg\",\"1\":\"pos\",\"2\":\"\xc3\xa9\"}"
+
+static void test_classifier(void)
+{
+    const char *path = in_folder("config.json");
+    struct qn_classifier_config config, again;
+    qn_labels *labels = qn_classifier_config_read(
+        qn, write_text("config.json", "{" CLASSIFIER "," LABELS "}"), &config);
+    ok(labels && config.cell == QN_LSTM && config.is_bidirectional &&
+           config.pooling == QN_POOL_LAST && config.dropout == 0 && config.n_labels == 3 &&
+           config.max_length == 100 && strcmp(qn_labels_name(labels, 2), "\xc3\xa9") == 0,
+       "config: of a classifier");
+    is_int((long long)qn_classifier_config_parameters(&config),
+           65 * 12 + 192 * (12 + 24 + 2) + 192 * (48 + 24 + 2) + (48 + 1) * 3,
+           "config: parameters of a classifier");
+    config.cell = QN_RNN_RELU;
+    config.pooling = QN_POOL_MAX;
+    config.dropout = 0.25;
+    bool is_written = qn_classifier_config_write(qn, path, &config, labels) == QN_OK;
+    qn_labels *same = is_written ? qn_classifier_config_read(qn, path, &again) : NULL;
+    ok(same && !qn_classifier_config_difference(&config, &again) && qn_labels_count(same) == 3 &&
+           strcmp(qn_labels_name(same, 0), "neg") == 0,
+       "config: a classifier survives writing");
+    again.pooling = QN_POOL_MEAN;
+    const char *key = qn_classifier_config_difference(&config, &again);
+    ok(key && strcmp(key, "pooling") == 0, "config: another pooling is another classifier");
+    qn_labels_free(labels);
+    qn_labels_free(same);
+    ok(qn_model_kind(qn, in_folder("")) == QN_MODEL_CLASSIFIER, "config: it tells what it is");
+    struct qn_lm_config lm;
+    ok(qn_lm_config_read(qn, path, &lm) < 0 && strstr(qn_error(qn), "use `quern predict`"),
+       "config: a classifier is no language model");
+    qn_clear_error(qn);
+
+    static const struct refusal cases[] = {
+        {"{" CLASSIFIER "}", "id2label: missing"},
+        {"{" CLASSIFIER ",\"id2label\":{}}", "id2label: expected 1 to 65536 labels, found 0"},
+        {"{" CLASSIFIER ",\"id2label\":{\"0\":\"a\",\"2\":\"b\"}}", "id2label.1: missing"},
+        {"{" CLASSIFIER ",\"id2label\":{\"0\":\"a\",\"1\":\"a\"}}", "\"a\""},
+        {"{" CLASSIFIER ",\"id2label\":{\"0\":7}}", "id2label.0: expected a string"},
+        {"{" CLASSIFIER "," LABELS ",\"pooling\":\"sum\"}",
+         "pooling: expected \"last\", \"mean\" or \"max\", found \"sum\""},
+        {"{" CLASSIFIER "," LABELS ",\"dropout\":1}", "dropout"},
+        {"{\"model_type\":\"gpt2\"," LABELS "}",
+         "model_type: expected \"rnn\", \"lstm\" or \"gru\", found \"gpt2\""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        labels = qn_classifier_config_read(qn, write_text("config.json", cases[i].text), &config);
+        ok(!labels && strstr(qn_error(qn), cases[i].message), "config: classifier: %s: %s",
+           cases[i].message, qn_error(qn));
+        qn_labels_free(labels);
+        qn_clear_error(qn);
+    }
+    remove(path);
+}
+
+/* ---- Encoder-decoders ---- */
+
+#define MARIAN                                                                                     \
+    "\"model_type\":\"marian\",\"vocab_size\":95,\"max_position_embeddings\":48,\"d_model\":32,"   \
+    "\"encoder_layers\":2,\"decoder_layers\":2,\"encoder_attention_heads\":4,"                     \
+    "\"decoder_attention_heads\":4,\"encoder_ffn_dim\":64,\"decoder_ffn_dim\":48,"                 \
+    "\"decoder_start_token_id\":94"
+#define SIDES                                                                                      \
+    "\"src_vocab_size\":45,\"tgt_vocab_size\":39,\"max_positions\":48,\"decoder_start_token_id\":" \
+    "1"
+#define TRANSFORMER                                                                                \
+    "\"model_type\":\"transformer\",\"d_model\":32,\"nhead\":4,\"num_encoder_layers\":2,"          \
+    "\"num_decoder_layers\":2,\"dim_feedforward\":64," SIDES
+#define SEQ2SEQ                                                                                    \
+    "\"model_type\":\"seq2seq\",\"embedding_size\":12,\"hidden_size\":16,\"num_layers\":1," SIDES
+
+static void test_seq2seq(void)
+{
+    struct qn_seq2seq_config config, again;
+    const char *path = in_folder("config.json"),
+               *golden = shared_path("golden/models/marian/config.json");
+    if (golden)
+        ok(qn_seq2seq_config_read(qn, golden, &config) == QN_OK &&
+               config.architecture == QN_MARIAN && config.target_vocab_size == 95 &&
+               config.decoder_inner == 48 && config.activation == QN_SILU && config.dropout == 0 &&
+               config.scales_embedding && config.shares_embeddings && config.ties_head &&
+               config.start_token_id == 94 && config.eos_token_id == 78,
+           "config: of a Marian that transformers wrote");
+    else
+        skip("the golden models are not in ../shared");
+    ok(qn_seq2seq_config_read(qn, write_text("config.json", "{" MARIAN "}"), &config) == QN_OK &&
+           config.dropout == 0.1 && config.activation == QN_GELU_ERF && !config.scales_embedding &&
+           config.shares_embeddings && config.ties_head && config.pad_token_id == -1,
+       "config: missing keys of Marian have the library's values");
+    static const char *const texts[] = {
+        "{" MARIAN ",\"activation_function\":\"relu\",\"pad_token_id\":94}",
+        "{" TRANSFORMER ",\"norm_first\":true,\"positions\":\"learned\",\"eos_token_id\":2}",
+        "{" SEQ2SEQ ",\"cell\":\"gru\",\"attention\":\"additive\",\"bidirectional\":true}"};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        ok(qn_seq2seq_config_read(qn, write_text("config.json", texts[i]), &config) == QN_OK &&
+               qn_seq2seq_config_write(qn, path, &config) == QN_OK &&
+               qn_model_kind(qn, test_folder) == QN_MODEL_SEQ2SEQ &&
+               qn_seq2seq_config_read(qn, path, &again) == QN_OK &&
+               !qn_seq2seq_config_difference(&config, &again),
+           "config: survives writing: %.30s...", texts[i]);
+        again.target_vocab_size++;
+        const char *key = qn_seq2seq_config_difference(&config, &again);
+        ok(key && strcmp(key, "tgt_vocab_size") == 0, "config: what differs has a name");
+    }
+
+    static const struct refusal cases[] = {
+        {"{" MARIAN ",\"normalize_before\":true}", "normalize_before: only false is supported"},
+        {"{" MARIAN ",\"decoder_vocab_size\":96}", "vocabularies have 95 and 96 tokens"},
+        {"{" MARIAN ",\"pad_token_id\":95}", "pad_token_id 95 is not in the vocabulary of 95"},
+        {"{" MARIAN ",\"activation_function\":\"mish\"}", "activation_function: expected \"gelu\""},
+        {"{" MARIAN ",\"encoder_attention_heads\":3}", "duplicate"},
+        {"{" TRANSFORMER ",\"positions\":\"rotary\"}",
+         "positions: expected \"sinusoidal\", \"sinusoidal_halves\" or \"learned\", found "
+         "\"rotary\""},
+        {"{" TRANSFORMER ",\"eos_token_id\":39}", "eos_token_id 39 is not in the vocabulary of 39"},
+        {"{" SEQ2SEQ ",\"attention\":\"concat\"}", "or \"general\", found \"concat\""},
+        {"{" SEQ2SEQ ",\"tie_word_embeddings\":true}", "tied embeddings must be as wide"},
+        {"{\"model_type\":\"seq2seq\"}", "embedding_size: missing"},
+        {"{\"model_type\":\"t5\"}",
+         "expected \"marian\", \"transformer\" or \"seq2seq\", found \"t5\""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        ok(qn_seq2seq_config_read(qn, write_text("config.json", cases[i].text), &config) < 0 &&
+               says(cases[i].message),
+           "config: %s", cases[i].message);
+    remove(path);
+}
+
 int main(void)
 {
     open_host();
@@ -300,6 +432,8 @@ int main(void)
     test_llama();
     test_bert();
     test_recurrent();
+    test_classifier();
+    test_seq2seq();
     remove_test_folder();
     qn_close(qn);
     return done_testing();

@@ -24,6 +24,8 @@ intel-floor-training     $floor training.t
 intel-golden             - golden.t
 intel-models             - golden_models.t
 intel-recurrent          - golden_rnn.t
+intel-seq2seq            - golden_seq2seq.t
+intel-classifier         - classifier.t
 intel-training           - training.t
 intel-checkpoints        - checkpoints.t
 intel-device             - device.t
@@ -31,6 +33,8 @@ pocl-gpu-golden          class=gpu,$floor golden.t
 pocl-gpu-training        class=gpu,$floor training.t
 pocl-gpu-models          class=gpu,$floor golden_models.t
 pocl-gpu-recurrent       class=gpu,$floor golden_rnn.t
+pocl-gpu-seq2seq         class=gpu,$floor golden_seq2seq.t
+pocl-gpu-classifier      class=gpu,$floor classifier.t
 pocl-floor-golden        $floor golden.t
 pocl-floor-rows          $floor quern check --op rows
 sanitized-training       - training.t
@@ -45,6 +49,7 @@ sanitized-data           - data.t
 sanitized-batches        - batches.t
 sanitized-tokenizers     - tokenizers.t
 sanitized-config         - config.t
+sanitized-data           - data.t
 sanitized-corpora        - corpora.t
 END
     for rows in device.t $llvmpipe; do

@@ -46,6 +46,10 @@ struct qn_record_options {
      *
      * Messages begin with FILE:LINE: and do not end in a line end. */
     bool is_strict;
+    /* A share of the good records, drawn by `seed`, is held out: the others are the records, or only those if `wants_held_out`. */
+    double held_out;
+    bool wants_held_out;
+    uint64_t seed;
     void (*report)(void *user, const char *message);
     void *user;
 };

@@ -9,6 +9,7 @@
 #ifndef QUERN_IO_H
 #define QUERN_IO_H
 
+#include <quern/data.h>
 #include <quern/ops.h>
 
 #ifdef __cplusplus
@@ -66,7 +67,7 @@ int qn_npy_write(qn_context *context, const char *path, enum qn_type type, qn_sh
 
 /* ---- config.json of language models ---- */
 
-enum qn_activation { QN_NO_ACTIVATION, QN_RELU, QN_GELU, QN_GELU_ERF };
+enum qn_activation { QN_NO_ACTIVATION, QN_RELU, QN_GELU, QN_GELU_ERF, QN_SILU };
 enum qn_architecture { QN_GPT2, QN_LLAMA, QN_RECURRENT };
 
 /* The names are those of GPT-2's keys. */
@@ -132,8 +133,101 @@ int qn_bert_config_read(qn_context *context, const char *path, struct qn_bert_co
 int qn_bert_config_write(qn_context *context, const char *path,
                          const struct qn_bert_config *config);
 
-/* Whether the config.json of a folder is one of an encoder; false, too, if it cannot be read. */
-bool qn_is_bert(qn_context *context, const char *folder);
+/* ---- config.json of classifiers ---- */
+
+/* Of the outputs of recurrent layers at the tokens of a text one is made: the states at the end, of both directions; their mean; or the largest of
+ * each number. */
+enum qn_pooling { QN_POOL_LAST, QN_POOL_MEAN, QN_POOL_MAX };
+int qn_pooling_named(const char *name); /* "last", "mean", "max"; -1 (and no error): it is none */
+
+struct qn_classifier_config {
+    enum qn_cell cell;
+    size_t vocab_size, embedding_size, hidden_size, n_layer, n_labels;
+    size_t max_length; /* tokens of a text; what is longer is cut by who reads it */
+    bool is_bidirectional;
+    enum qn_pooling pooling;
+    double dropout; /* before, between and behind the layers */
+};
+int qn_classifier_config_check(qn_context *context, const char *where,
+                               const struct qn_classifier_config *config);
+uint64_t qn_classifier_config_parameters(const struct qn_classifier_config *config);
+const char *qn_classifier_config_difference(const struct qn_classifier_config *a,
+                                            const struct qn_classifier_config *b);
+
+/* Quern's own keys: see src/io/classifier_config.c.  Returns the labels, to be freed by qn_labels_free(); NULL and an error. */
+qn_labels *qn_classifier_config_read(qn_context *context, const char *path,
+                                     struct qn_classifier_config *config);
+int qn_classifier_config_write(qn_context *context, const char *path,
+                               const struct qn_classifier_config *config, const qn_labels *labels);
+
+/* ---- What a model is ---- */
+
+/* By its config.json, damaged or not: what tells nothing is a language model. */
+enum qn_model_kind { QN_MODEL_LM, QN_MODEL_BERT, QN_MODEL_CLASSIFIER, QN_MODEL_SEQ2SEQ };
+enum qn_model_kind qn_model_kind(qn_context *context, const char *folder);
+
+/* ---- config.json of encoder-decoders ---- */
+
+/* Of Hugging Face's Marian; of torch.nn.Transformer; of recurrent layers. */
+enum qn_seq2seq_architecture { QN_MARIAN, QN_TRANSFORMER, QN_RECURRENT_SEQ2SEQ };
+
+enum qn_positions {
+    QN_SINUSOIDAL,        /* sines and cosines in turns (Vaswani et al., 2017) */
+    QN_SINUSOIDAL_HALVES, /* all sines first: Marian's */
+    QN_LEARNED
+};
+
+/* How a decoder's state s scores what an encoder made of a token, e. */
+enum qn_attention_score {
+    QN_NO_SCORE, /* no attention: the encoder's last state is all that the decoder knows */
+    QN_ADDITIVE, /* v . tanh(Q s + K e), of the state before a token is read (Bahdanau et al., 2015) */
+    QN_DOT,      /* s . e, of the state after it (Luong et al., 2015) */
+    QN_GENERAL /* s . G e */
+};
+
+struct qn_seq2seq_config {
+    enum qn_seq2seq_architecture architecture;
+    size_t source_vocab_size, target_vocab_size;
+    size_t n_positions; /* most tokens of a text */
+    size_t width;       /* of embeddings; Transformers: of all layers */
+    size_t encoder_layers, decoder_layers;
+    double dropout;
+    bool shares_embeddings; /* one for source and target */
+    bool ties_head;         /* the target's embedding is the head, too */
+    int32_t pad_token_id;   /* -1: none */
+    int32_t start_token_id; /* what a decoder reads first */
+    int32_t eos_token_id;   /* -1: none */
+
+    /* Transformers' alone. */
+    size_t encoder_heads, decoder_heads, encoder_inner, decoder_inner;
+    enum qn_activation activation;
+    double attention_dropout; /* kept for others; attention has none here */
+    double activation_dropout;
+    bool scales_embedding;       /* by the root of the width */
+    bool is_pre_norm;            /* not Marian's: norms begin the branches instead of ending them */
+    enum qn_positions positions; /* Marian's: QN_SINUSOIDAL_HALVES */
+
+    /* Recurrent models' alone. */
+    enum qn_cell cell;
+    enum qn_attention_score attention;
+    bool is_bidirectional; /* the encoder; each direction has half of the units */
+    bool
+        has_bridge; /* the decoder begins with tanh(B h + b) of the encoder's last states, instead of these */
+    size_t hidden_size; /* units of a layer */
+};
+
+/* As for language models. */
+int qn_seq2seq_config_check(qn_context *context, const char *where,
+                            const struct qn_seq2seq_config *config);
+uint64_t qn_seq2seq_config_parameters(const struct qn_seq2seq_config *config);
+const char *qn_seq2seq_config_difference(const struct qn_seq2seq_config *a,
+                                         const struct qn_seq2seq_config *b);
+
+/* With Hugging Face's keys of model_type "marian"; or with Quern's own of "transformer" and "seq2seq", which have no class there:
+ * see src/io/transformer_config.c and src/io/seq2seq_config.c. */
+int qn_seq2seq_config_read(qn_context *context, const char *path, struct qn_seq2seq_config *config);
+int qn_seq2seq_config_write(qn_context *context, const char *path,
+                            const struct qn_seq2seq_config *config);
 
 /* ---- The folder of a run ----
  *

@@ -5,7 +5,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "cli/learner.h"
+#include <quern/seq2seq.h>
+
+#include "cli/train/learner.h"
 #include "cli/model.h"
 
 /* FOLDER/NAME; NULL and a message without memory.  free() it. */
@@ -34,22 +36,17 @@ static int check_checkpoint(const char *folder, const struct options *options, q
     char message[RUN_MESSAGE];
     struct run run;
     struct learner learner = {0};
-    qn_tokenizer *tokenizer = NULL;
     if (!run_load(&run, folder, message))
         return failure(options, "%s", message);
     int status = EXIT_SUCCESS;
-    tokenizer = qn_tokenizer_load(qn, folder);
-    if (tokenizer) {
-        struct qn_lm_config config =
-            learner_config(&run.settings, qn_tokenizer_vocabulary(tokenizer),
-                           qn_tokenizer_begin(tokenizer), qn_tokenizer_end(tokenizer));
-        if (!learner_resume(&learner, qn, &config, &run, folder, false, message))
-            status = failure(options, "%s", message);
-    } else {
+    struct corpus corpus = {.tokenizer = qn_tokenizer_load(qn, folder)};
+    const struct subject subject = {.settings = &run.settings, .corpus = &corpus};
+    if (!corpus.tokenizer)
         status = failure(options, "%s", qn_error(qn));
-    }
+    else if (!learner_resume(&learner, qn, &subject, &run, folder, message))
+        status = failure(options, "%s", message);
     learner_release(&learner);
-    qn_tokenizer_free(tokenizer);
+    corpus_release(&corpus);
     run_release(&run);
     return status;
 }
@@ -71,6 +68,21 @@ static int check_model(const char *folder, const struct options *options, qn_con
     return status;
 }
 
+static int check_classifier(const char *folder, const struct options *options, qn_context *qn)
+{
+    qn_classifier *classifier = qn_classifier_load(qn, folder);
+    qn_tokenizer *tokenizer = classifier ? qn_tokenizer_load(qn, folder) : NULL;
+    int status = EXIT_SUCCESS;
+    if (!tokenizer)
+        status = failure(options, "%s", qn_error(qn));
+    else
+        status = model_check_vocabulary(folder, tokenizer,
+                                        qn_classifier_config(classifier)->vocab_size, options);
+    qn_tokenizer_free(tokenizer);
+    qn_classifier_free(classifier);
+    return status;
+}
+
 /* Encoders are read by no command yet: their tokenizers need not be known. */
 static int check_encoder(const char *folder, const struct options *options, qn_context *qn)
 {
@@ -81,14 +93,32 @@ static int check_encoder(const char *folder, const struct options *options, qn_c
     return EXIT_SUCCESS;
 }
 
+static int check_seq2seq(const char *folder, const struct options *options, qn_context *qn)
+{
+    qn_seq2seq *model = qn_seq2seq_load(qn, folder);
+    if (!model)
+        return failure(options, "%s", qn_error(qn));
+    qn_seq2seq_free(model);
+    return EXIT_SUCCESS;
+}
+
 static int check_folder(const char *folder, bool is_of_run, const struct options *options,
                         qn_context *qn)
 {
     bool is_checkpoint = is_of_run || has_file(folder, "training.json", options) ||
                          has_file(folder, "optimizer.safetensors", options);
-    return is_checkpoint            ? check_checkpoint(folder, options, qn)
-           : qn_is_bert(qn, folder) ? check_encoder(folder, options, qn)
-                                    : check_model(folder, options, qn);
+    if (is_checkpoint)
+        return check_checkpoint(folder, options, qn);
+    switch (qn_model_kind(qn, folder)) {
+    case QN_MODEL_BERT:
+        return check_encoder(folder, options, qn);
+    case QN_MODEL_CLASSIFIER:
+        return check_classifier(folder, options, qn);
+    case QN_MODEL_SEQ2SEQ:
+        return check_seq2seq(folder, options, qn);
+    default:
+        return check_model(folder, options, qn);
+    }
 }
 
 /* Whether a path is a link, and if so, what it leads to. */

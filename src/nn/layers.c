@@ -1,6 +1,8 @@
 /* Layers that models share. */
 #include "nn/layers.h"
 
+#include <math.h>
+
 #include <string.h>
 
 #include "graph/graph.h"
@@ -62,6 +64,12 @@ bool name_ends_with(const char *name, const char *end)
     return length >= end_length && strcmp(name + length - end_length, end) == 0;
 }
 
+int fill_by_fan(qn_tensor *tensor, size_t fan, uint64_t seed)
+{
+    double bound = 1 / sqrt((double)fan);
+    return qn_fill_uniform(tensor, -bound, bound, seed);
+}
+
 int initialise_parameter(qn_tensor *tensor, double deviation, uint64_t seed)
 {
     if (name_ends_with(qn_tensor_name(tensor), ".bias"))
@@ -116,6 +124,16 @@ qn_node *apply_linear(qn_node *x, const struct linear *linear)
     return name_by_weight(y, linear->weight);
 }
 
+qn_node *apply_linear_part(qn_node *x, const struct linear *linear, size_t begin, size_t end)
+{
+    if (begin == 0 && end == qn_tensor_shape(linear->weight).size[0])
+        return apply_linear(x, linear);
+    qn_node *weight = qn_slice(parameter_beside(x, linear->weight), 0, begin, end);
+    qn_node *bias = qn_slice(parameter_beside(x, linear->bias), 0, begin, end);
+    qn_node *y = qn_matmul_with(x, weight, (struct qn_matmul){.transpose_b = true});
+    return name_by_weight(qn_add(y, bias), linear->weight);
+}
+
 qn_node *apply_norm(qn_node *x, const struct norm *norm, double epsilon)
 {
     qn_node *weight = parameter_beside(x, norm->weight);
@@ -138,6 +156,8 @@ qn_node *apply_activation(qn_node *x, enum qn_activation activation)
         return qn_gelu(x);
     case QN_GELU_ERF:
         return qn_gelu_erf(x);
+    case QN_SILU:
+        return qn_silu(x);
     case QN_NO_ACTIVATION:
         break;
     }

@@ -37,6 +37,9 @@ bool name_ends_with(const char *name, const char *end);
 /* Biases 0, weights of norms 1, all others normal of this deviation. */
 int initialise_parameter(qn_tensor *tensor, double deviation, uint64_t seed);
 
+/* Uniform between -fan^-1/2 and fan^-1/2, as PyTorch initialises linear and recurrent layers. */
+int fill_by_fan(qn_tensor *tensor, size_t fan, uint64_t seed);
+
 /* Whether tokens are rows that the model's context holds; else an error that begins with `model`. */
 bool are_rows(const qn_node *tokens, const char *model, size_t n_positions);
 
@@ -55,6 +58,8 @@ qn_node *name_by_weight(qn_node *x, const qn_tensor *weight);
 
 qn_node *parameter_beside(const qn_node *x, qn_tensor *tensor);
 qn_node *apply_linear(qn_node *x, const struct linear *linear);
+/* Only outputs `begin` to `end` - 1, of a weight (out, in) and a bias. */
+qn_node *apply_linear_part(qn_node *x, const struct linear *linear, size_t begin, size_t end);
 qn_node *apply_norm(qn_node *x, const struct norm *norm, double epsilon);
 qn_node *apply_dropout(qn_node *x, double p, struct dropout *dropout);
 qn_node *apply_activation(qn_node *x, enum qn_activation activation);

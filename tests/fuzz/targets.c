@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "cli/run.h"
+#include "cli/train/run.h"
 #include "cli/score/score.h"
 #include "device/context.h"
 #include "io/fields.h"
@@ -155,7 +155,7 @@ static bool read_training(const uint8_t *data, size_t bytes)
     }
     must(run_save(&run, at.folder, "a device", message));
     must(run_load(&same, at.folder, message));
-    must(run.step == same.step && run.n_data == same.n_data && run.stale == same.stale);
+    must(run.step == same.step && run.data.count == same.data.count && run.stale == same.stale);
     run_release(&same);
     run_release(&run);
     return true;
@@ -175,12 +175,48 @@ static bool read_bert_config(const char *path)
     return true;
 }
 
+static bool read_classifier_config(const char *path)
+{
+    struct qn_classifier_config config, same;
+    qn_labels *labels = qn_classifier_config_read(at.qn, path, &config);
+    if (!accepted(labels != NULL))
+        return false;
+    must(qn_classifier_config_check(at.qn, path, &config) == QN_OK);
+    qn_classifier_config_parameters(&config);
+    must(qn_classifier_config_write(at.qn, path, &config, labels) == QN_OK);
+    qn_labels *again = qn_classifier_config_read(at.qn, path, &same);
+    must(again && !qn_classifier_config_difference(&config, &same));
+    for (size_t i = 0; i < config.n_labels; i++)
+        must(strcmp(qn_labels_name(labels, i), qn_labels_name(again, i)) == 0);
+    qn_labels_free(labels);
+    qn_labels_free(again);
+    return true;
+}
+
+static bool read_seq2seq_config(const char *path)
+{
+    struct qn_seq2seq_config config, same;
+    if (!accepted(qn_seq2seq_config_read(at.qn, path, &config) == QN_OK))
+        return false;
+    must(qn_seq2seq_config_check(at.qn, path, &config) == QN_OK);
+    qn_seq2seq_config_parameters(&config);
+    must(qn_seq2seq_config_write(at.qn, path, &config) == QN_OK);
+    must(qn_seq2seq_config_read(at.qn, path, &same) == QN_OK);
+    must(!qn_seq2seq_config_difference(&config, &same));
+    return true;
+}
+
 static bool read_config(const uint8_t *data, size_t bytes)
 {
     struct qn_lm_config config, same;
     const char *path = write_bytes("config.json", data, bytes);
-    if (qn_is_bert(at.qn, at.folder))
+    enum qn_model_kind kind = qn_model_kind(at.qn, at.folder);
+    if (kind == QN_MODEL_BERT)
         return read_bert_config(path);
+    if (kind == QN_MODEL_CLASSIFIER)
+        return read_classifier_config(path);
+    if (kind == QN_MODEL_SEQ2SEQ)
+        return read_seq2seq_config(path);
     if (!accepted(qn_lm_config_read(at.qn, path, &config) == QN_OK))
         return false;
     must(qn_lm_config_check(at.qn, path, &config) == QN_OK);

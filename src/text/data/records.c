@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "device/philox.h"
 #include "io/file.h"
 #include "text/tokenizer.h"
 
@@ -241,6 +242,16 @@ static int next_lines(struct reading *reading, struct record *record, size_t *en
     return QN_OK;
 }
 
+/* Whether the next good record is on the other side. */
+static bool is_left_out(qn_records *records)
+{
+    uint64_t number = records->seen++;
+    const uint32_t key[2] = {(uint32_t)(records->seed >> 32), (uint32_t)records->seed},
+                   counter[4] = {(uint32_t)number, (uint32_t)(number >> 32)};
+    bool is_held_out = philox(counter, key).word[0] < records->held_out * 0x1p32;
+    return is_held_out != records->wants_held_out;
+}
+
 /* A record of the lines that were read, if it is good. */
 static bool take_lines(struct reading *reading, struct record *record)
 {
@@ -263,6 +274,8 @@ static bool take_lines(struct reading *reading, struct record *record)
         records->skipped++;
         return records_skip(records, records->context, records->place, damage->text);
     }
+    if (is_left_out(records))
+        return true;
     for (size_t i = 0; i < reading->count; i++) {
         const struct scanned_line *line = &reading->lines[i];
         if (!add_record(records->context, &reading->sources[i], line->offset, line->bytes,
@@ -420,6 +433,14 @@ static bool index_all(qn_records *records)
         return false;
     if (records->count > 0)
         return true;
+    if (records->seen > 0) {
+        context_fail(records->context, QN_ERROR_INVALID,
+                     "%s: all %zu good records are %s: hold out another share than %g",
+                     records->sources[0].path, records->seen,
+                     records->wants_held_out ? "on the side that is not held out" : "held out",
+                     records->held_out);
+        return false;
+    }
     context_fail(records->context, QN_ERROR_FORMAT, "%s: no record is good, of %zu; the first: %s",
                  records->sources[0].path, records->skipped,
                  records->skipped ? records->first_damage : "there is none");
@@ -439,6 +460,9 @@ qn_records *qn_records_open(qn_context *context, const struct qn_record_options 
     records->format = &record_formats[options->format];
     records->is_parallel = options->format == QN_LINES;
     records->is_strict = options->is_strict;
+    records->held_out = options->held_out;
+    records->wants_held_out = options->wants_held_out;
+    records->seed = options->seed;
     records->report = options->report;
     records->user = options->user;
     if (set_fields(records, options) && open_sources(records, options) && index_all(records))

@@ -78,6 +78,10 @@ struct qn_records {
     size_t columns[QN_MAX_FIELDS]; /* from 0 */
     size_t n_fields, count, skipped;
     uint64_t hash;
+    size_t seen; /* good ones, held out or not */
+    double held_out;
+    bool wants_held_out;
+    uint64_t seed;
     bool is_strict;
     void (*report)(void *user, const char *message);
     void *user;

@@ -1,5 +1,5 @@
 /* The log of a run, as JSON Lines. */
-#include "cli/log.h"
+#include "cli/train/log.h"
 
 #include <errno.h>
 #include <inttypes.h>

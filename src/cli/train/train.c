@@ -1,15 +1,12 @@
 /* quern train: from text to a folder that holds a language model. */
-#include "cli/session.h"
+#include "cli/train/session.h"
 
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/signals.h"
-
-/* Steps run ahead of the host by at most so many, so that the device never waits for it. */
-enum { STEPS_AHEAD = 4 };
+#include "cli/train/signals.h"
 
 /* So many steps in a row without a finite gradient, and there is no hope. */
 enum { HOPELESS = 50 };
@@ -40,18 +37,18 @@ static bool is_time_over(const struct session *session)
  * resumed run to do again, and not `is_whole`; one on trial ends by a signal, too. */
 static int start_step(struct session *session, uint64_t step, bool is_trial, bool *is_whole)
 {
-    const struct settings *settings = &session->run.settings;
     struct learner *learner = &session->learner;
     int status = QN_OK;
     *is_whole = true;
-    for (uint64_t pass = 0; status == QN_OK && pass < settings->accumulate; pass++) {
+    for (uint64_t pass = 0; status == QN_OK && pass < session->run.settings.accumulate; pass++) {
         if (pass > 0 && (is_time_over(session) || (is_trial && signal_caught()))) {
             *is_whole = false;
             status = qn_trainer_undo(learner->trainer);
             break;
         }
-        status = learner_pass(learner, settings, session->corpus.train, step, pass);
+        status = learner_pass(learner, step, pass, &session->tokens);
     }
+    session->tokens_after[(step + 1) % KNOWN_STEPS] = session->tokens;
     return status == QN_OK ? EXIT_SUCCESS : session_fail_library(session);
 }
 
@@ -97,7 +94,7 @@ static int plan_steps(struct session *session)
     double left = session->limit - (ended - session->started);
     /* A little early, so that the last steps are at the least rate even if speed falls. */
     settings->steps = (uint64_t)fmax(0.95 * left / pace, 1);
-    if (learner_restart(learner, session->qn, settings) != QN_OK)
+    if (learner_restart(learner) != QN_OK)
         return session_fail_library(session);
     char steps_text[NUMBER_TEXT];
     progress_say(&session->progress, "schedule",
@@ -162,6 +159,7 @@ static void start_clocks(struct session *session)
     session->is_latest_logged = true;
     session->last_valid_loss = session->last_valid_accuracy = NAN;
     session->loop_started = session->shown_at = seconds_now();
+    session->tokens = session->tokens_after[session->run.step % KNOWN_STEPS] = 0;
 }
 
 /* ---- After the last step ---- */
@@ -169,18 +167,17 @@ static void start_clocks(struct session *session)
 static void print_summary(const struct session *session)
 {
     const struct run *run = &session->run;
-    const struct settings *settings = &run->settings;
     uint64_t steps = run->step - session->first_step;
-    steps -= steps > 1; /* the first one waits for the driver's compiler */
     char rate[NUMBER_TEXT], all[NUMBER_TEXT];
     double began = steps > 1 ? session->first_report : session->loop_started;
     double trained = session_training_time(session) - began;
-    double tokens = (double)steps * (double)(settings->batch * settings->accumulate) *
-                    (double)settings->context;
+    uint64_t tokens = session->tokens;
+    if (steps > 1) /* the first one waits for the driver's compiler */
+        tokens -= session->first_tokens;
     printf("trained     %" PRIu64 " steps in %s", run->step,
            duration_text(all, session->seconds_before + seconds_now() - session->started));
     if (steps)
-        printf(", %s tokens/s", rate_text(rate, tokens / trained));
+        printf(", %s tokens/s", rate_text(rate, (double)tokens / trained));
     printf("\nloss        %.4f at the last step\n", session->latest.loss);
     if (isfinite(run->best_loss))
         printf("validation  %.4f at best, at step %" PRIu64 "\n", run->best_loss, run->best_step);
@@ -188,7 +185,8 @@ static void print_summary(const struct session *session)
         printf("skipped     %" PRIu64 " steps, whose gradient was not finite\n", session->skipped);
     printf("model       %s\nlog         %s, curves %s\n", session_folder(session),
            session->log.path, session->curves);
-    fputs("generate    quern generate ", stdout);
+    const char *use = learner_use(&run->settings);
+    printf("%-11s quern %s ", use, use);
     print_word(stdout, session_folder(session));
     fputc('\n', stdout);
     fflush(stdout);

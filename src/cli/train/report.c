@@ -1,10 +1,10 @@
 /* What each step reports, into the log and to the user. */
-#include "cli/session.h"
+#include "cli/train/session.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-#include "cli/signals.h"
+#include "cli/train/signals.h"
 
 double session_training_time(const struct session *session)
 {
@@ -35,10 +35,15 @@ static double plain(double number)
     return isnan(number) ? NAN : number;
 }
 
+/* Of the steps behind number `from`, up to number `to`. */
+static uint64_t tokens_between(const struct session *session, uint64_t from, uint64_t to)
+{
+    return session->tokens_after[to % KNOWN_STEPS] - session->tokens_after[from % KNOWN_STEPS];
+}
+
 /* Takes in the report of the step after the last reported one. */
 static void take_report(struct session *session, const struct qn_step *step)
 {
-    const struct settings *settings = &session->run.settings;
     session_log_latest(session);
     uint64_t number = ++session->reported, done = number - session->first_step;
     double now = session_training_time(session);
@@ -48,17 +53,18 @@ static void take_report(struct session *session, const struct qn_step *step)
     session->pace[done % PACE_STEPS] = now;
     if (done == 1) {
         session->first_report = now;
+        session->first_tokens = tokens_between(session, number - 1, number);
         signals_catch(session->ignores_hangup);
         if (!session->by_clock || session->run.document)
             session_say_compiled(session, now - session->loop_started);
     }
-    double tokens = (double)(settings->batch * settings->accumulate * settings->context);
+    uint64_t tokens = tokens_between(session, number - steps, number);
     session->latest = (struct log_entry){
         .step = number,
         .loss = plain(step->loss),
         .learning_rate = step->learning_rate,
         .gradient_norm = plain(step->gradient_norm),
-        .tokens_per_second = tokens * (double)steps / fmax(now - since, 1e-9),
+        .tokens_per_second = (double)tokens / fmax(now - since, 1e-9),
         .seconds = session->seconds_before + seconds_now() - session->started,
         .valid_loss = NAN,
         .valid_accuracy = NAN,
@@ -112,7 +118,8 @@ void session_show_progress(struct session *session, bool stays)
     if (steps == 0 && !stays)
         return;
     double now = session_training_time(session), seconds_left;
-    double tokens = (double)(settings->batch * settings->accumulate * settings->context);
+    uint64_t done = session->tokens_after[session->reported % KNOWN_STEPS];
+    uint64_t tokens = done - session->shown_tokens;
     struct report report = {
         .step = session->reported,
         .steps = session->by_clock ? 0 : settings->steps,
@@ -122,7 +129,7 @@ void session_show_progress(struct session *session, bool stays)
         .valid_accuracy = session->last_valid_accuracy,
         .learning_rate = session->latest.learning_rate,
         .gradient_norm = session->latest.gradient_norm,
-        .tokens_per_second = steps ? tokens * (double)steps / fmax(now - session->shown_at, 1e-9)
+        .tokens_per_second = steps ? (double)tokens / fmax(now - session->shown_at, 1e-9)
                                    : session->latest.tokens_per_second,
         .memory = qn_counters(session->qn).device_bytes_peak,
         .skipped = session->skipped,
@@ -131,5 +138,6 @@ void session_show_progress(struct session *session, bool stays)
     progress_show(&session->progress, &report, stays);
     session->shown_loss = 0;
     session->shown_step = session->reported;
+    session->shown_tokens = done;
     session->shown_at = now;
 }

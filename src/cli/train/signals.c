@@ -1,5 +1,5 @@
 /* Signals to a run. */
-#include "cli/signals.h"
+#include "cli/train/signals.h"
 
 #include <errno.h>
 #include <signal.h>

@@ -9,12 +9,22 @@
 #include "cli/cli.h"
 
 /* What is trained: a command and a table of options each. */
-enum family { FAMILY_GPT, FAMILY_LLAMA, FAMILY_RNN, FAMILY_LSTM, FAMILY_GRU, FAMILIES };
+enum family {
+    FAMILY_GPT,
+    FAMILY_LLAMA,
+    FAMILY_RNN,
+    FAMILY_LSTM,
+    FAMILY_GRU,
+    FAMILY_CLASSIFY,
+    FAMILY_SEQ2SEQ,
+    FAMILY_TRANSFORMER,
+    FAMILIES
+};
 
 /* What the options of `quern train` say, and a resumed run goes on with. */
 struct settings {
     enum family family;
-    const char *tokenizer, *valid, *log, *device, *gemm; /* NULL: not given */
+    const char *tokenizer, *log, *device, *gemm; /* NULL: not given */
     double valid_fraction;
     uint64_t layers, heads, width, context;
     uint64_t kv_heads; /* this and the next: of Llama */
@@ -23,6 +33,19 @@ struct settings {
     uint64_t units;           /* of recurrent models */
     const char *state;        /* "reset" or "carry": of recurrent models */
     const char *nonlinearity; /* "tanh" or "relu": of an RNN */
+    const char *model;        /* of classifiers and seq2seq: "lstm", "gru" or "rnn" */
+    const char *direction;
+    const char *pooling;               /* of classifiers; and the next ones */
+    const char *format, *text, *label; /* of its data; NULL: not given */
+    const char *damaged;               /* of examples: "stop" or "skip" */
+    uint64_t most_tokens;              /* of a text */
+    const char *vocabularies;          /* of pairs: "joint" or "separate"; and the next ones */
+    uint64_t vocabulary;
+    double label_smoothing;
+    const char *attention, *bridge; /* of seq2seq; and the next one */
+    double sampling;
+    const char *norm, *positions, *activation; /* of Transformers; and the next one */
+    uint64_t inner;
     double dropout;
     uint64_t batch, accumulate;
     uint64_t steps;    /* that the learning rate is planned for */
@@ -49,15 +72,18 @@ struct source {
 };
 
 enum { MAX_SOURCES = 4096 };
+struct sources {
+    struct source *at;
+    size_t count;
+};
 
 struct run {
     struct settings settings;
-    struct source *data; /* in order */
-    size_t n_data;
-    struct source valid; /* path NULL: a part of the data is held out */
-    uint64_t step;       /* steps done */
-    double seconds;      /* of all processes that worked on it */
-    double best_loss;    /* of a validation; infinite if there was none */
+    struct sources data;  /* in order */
+    struct sources valid; /* none: a part of the data is held out */
+    uint64_t step;        /* steps done */
+    double seconds;       /* of all processes that worked on it */
+    double best_loss;     /* of a validation; infinite if there was none */
     uint64_t best_step;
     uint64_t stale;              /* validations since then */
     json_t *document;            /* training.json, which strings above belong to; or NULL */
@@ -66,10 +92,11 @@ struct run {
 
 void run_release(struct run *run);
 
-/* As `quern train` calls it: "gpt", "llama", "rnn", "lstm", "gru".  FAMILIES: there is none of the name. */
+/* As `quern train` calls it: "gpt", "classify".  FAMILIES: there is none of the name. */
 const char *family_name(enum family family);
 enum family family_named(const char *name);
-bool is_recurrent(enum family family);
+bool is_recurrent(enum family family); /* and a language model */
+bool reads_pairs(enum family family);
 bool carries_state(const struct settings *settings); /* of recurrent layers, from batch to batch */
 
 /* The names that --dtype, --optimizer and --schedule take; false: it is none. */

@@ -1,6 +1,6 @@
 /* The losses of a run as SVG: the training loss as a band and its mean, the validation loss as a
  * line. */
-#include "cli/log.h"
+#include "cli/train/log.h"
 
 #include <errno.h>
 #include <inttypes.h>

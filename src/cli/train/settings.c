@@ -1,28 +1,28 @@
-/* The settings and the state of a training run, and training.json. */
-#include "config.h"
+/* The settings of a training run: from the command line, from training.json and to it. */
+#include "cli/train/settings.h"
 
-#include "cli/run.h"
-
-#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <quern/ops.h>
-#include "io/fields.h"
-#include "io/file.h"
 
 /* ---- Settings, by table ---- */
 
-enum setting_kind { TEXT, WHOLE, REAL };
+enum setting_kind { TEXT, TEXT_OR_NULL, WHOLE, REAL };
 
 enum {
     OF_LLAMA = 1 << FAMILY_LLAMA,
     OF_RNN = 1 << FAMILY_RNN,
     OF_RECURRENT = OF_RNN | 1 << FAMILY_LSTM | 1 << FAMILY_GRU,
     OF_DECODERS = 1 << FAMILY_GPT | OF_LLAMA,
-    OF_ALL = OF_DECODERS | OF_RECURRENT
+    OF_LM = OF_DECODERS | OF_RECURRENT,
+    OF_CLASSIFIER = 1 << FAMILY_CLASSIFY,
+    OF_SEQ2SEQ = 1 << FAMILY_SEQ2SEQ,
+    OF_TRANSFORMER = 1 << FAMILY_TRANSFORMER,
+    OF_PAIRS = OF_SEQ2SEQ | OF_TRANSFORMER,
+    OF_EXAMPLES = OF_CLASSIFIER | OF_PAIRS,
+    OF_ALL = OF_LM | OF_EXAMPLES
 };
 
 static const struct setting {
@@ -43,15 +43,33 @@ static const struct setting {
     SETTING("tokenizer", TEXT, tokenizer, false),
     SETTING("valid-fraction", REAL, valid_fraction, false),
     SETTING("layers", WHOLE, layers, false),
-    OF(OF_DECODERS, "heads", WHOLE, heads),
+    OF(OF_DECODERS | OF_TRANSFORMER, "heads", WHOLE, heads),
     SETTING("width", WHOLE, width, false),
-    SETTING("context", WHOLE, context, false),
+    OF(OF_LM, "context", WHOLE, context),
     OF(OF_LLAMA, "kv-heads", WHOLE, kv_heads),
     OF(OF_LLAMA, "theta", REAL, theta),
-    OF(OF_LLAMA | OF_RECURRENT, "embeddings", TEXT, embeddings),
-    OF(OF_RECURRENT, "units", WHOLE, units),
+    OF(OF_LLAMA | OF_RECURRENT | OF_PAIRS, "embeddings", TEXT, embeddings),
+    OF(OF_RECURRENT | OF_CLASSIFIER | OF_SEQ2SEQ, "units", WHOLE, units),
     OF(OF_RECURRENT, "state", TEXT, state),
-    OF(OF_RNN, "nonlinearity", TEXT, nonlinearity),
+    OF(OF_RNN | OF_CLASSIFIER, "nonlinearity", TEXT, nonlinearity),
+    OF(OF_CLASSIFIER | OF_SEQ2SEQ, "model", TEXT, model),
+    OF(OF_CLASSIFIER | OF_SEQ2SEQ, "direction", TEXT, direction),
+    OF(OF_CLASSIFIER, "pooling", TEXT, pooling),
+    OF(OF_CLASSIFIER, "format", TEXT_OR_NULL, format),
+    OF(OF_CLASSIFIER, "text", TEXT_OR_NULL, text),
+    OF(OF_CLASSIFIER, "label", TEXT_OR_NULL, label),
+    OF(OF_EXAMPLES, "damaged", TEXT, damaged),
+    OF(OF_EXAMPLES, "max-tokens", WHOLE, most_tokens),
+    OF(OF_PAIRS, "vocabularies", TEXT, vocabularies),
+    OF(OF_PAIRS, "vocab", WHOLE, vocabulary),
+    OF(OF_PAIRS, "label-smoothing", REAL, label_smoothing),
+    OF(OF_SEQ2SEQ, "attention", TEXT, attention),
+    OF(OF_SEQ2SEQ, "bridge", TEXT, bridge),
+    OF(OF_SEQ2SEQ, "scheduled-sampling", REAL, sampling),
+    OF(OF_TRANSFORMER, "norm", TEXT, norm),
+    OF(OF_TRANSFORMER, "positions", TEXT, positions),
+    OF(OF_TRANSFORMER, "activation", TEXT, activation),
+    OF(OF_TRANSFORMER, "inner", WHOLE, inner),
     SETTING("dropout", REAL, dropout, false),
     SETTING("batch", WHOLE, batch, false),
     SETTING("accumulate", WHOLE, accumulate, false),
@@ -74,15 +92,20 @@ static const struct setting {
     SETTING("seed", WHOLE, seed, false),
     SETTING("patience", WHOLE, patience, false),
     SETTING("eval-every", WHOLE, eval_every, true),
-    SETTING("eval-batches", WHOLE, eval_batches, true),
-    SETTING("log", TEXT, log, true),
-    SETTING("device", TEXT, device, true),
-    SETTING("gemm", TEXT, gemm, false),
+    {"eval-batches", WHOLE, offsetof(struct settings, eval_batches), true, OF_LM},
+    SETTING("log", TEXT_OR_NULL, log, true),
+    SETTING("device", TEXT_OR_NULL, device, true),
+    SETTING("gemm", TEXT_OR_NULL, gemm, false),
 #undef SETTING
 #undef OF
 };
 
 enum { SETTINGS = sizeof table / sizeof *table };
+
+static bool is_text(const struct setting *setting)
+{
+    return setting->kind == TEXT || setting->kind == TEXT_OR_NULL;
+}
 
 static bool applies(const struct setting *setting, enum family family)
 {
@@ -103,7 +126,7 @@ static void read_option(struct settings *settings, const struct setting *setting
                         const struct options *options)
 {
     void *field = field_of(settings, setting);
-    if (setting->kind == TEXT)
+    if (is_text(setting))
         *(const char **)field = options_string(options, setting->name);
     else if (setting->kind == WHOLE)
         *(uint64_t *)field = (uint64_t)options_integer(options, setting->name);
@@ -115,7 +138,7 @@ static bool is_same(const struct settings *a, const struct settings *b,
                     const struct setting *setting)
 {
     const void *of_a = field_of_const(a, setting), *of_b = field_of_const(b, setting);
-    if (setting->kind == TEXT) {
+    if (is_text(setting)) {
         const char *text_a = *(const char *const *)of_a, *text_b = *(const char *const *)of_b;
         return text_a == text_b || (text_a && text_b && strcmp(text_a, text_b) == 0);
     }
@@ -127,7 +150,7 @@ static bool is_same(const struct settings *a, const struct settings *b,
 static void copy_setting(struct settings *to, const struct settings *from,
                          const struct setting *setting)
 {
-    size_t bytes = setting->kind == TEXT    ? sizeof(char *)
+    size_t bytes = is_text(setting)         ? sizeof(char *)
                    : setting->kind == WHOLE ? sizeof(uint64_t)
                                             : sizeof(double);
     memcpy(field_of(to, setting), field_of_const(from, setting), bytes);
@@ -137,7 +160,7 @@ static const char *setting_text(char *text, size_t size, const struct settings *
                                 const struct setting *setting)
 {
     const void *field = field_of_const(settings, setting);
-    if (setting->kind == TEXT) {
+    if (is_text(setting)) {
         const char *value = *(const char *const *)field;
         return value ? value : "nothing";
     }
@@ -166,11 +189,11 @@ enum {
     NAMES_TEXT = 128
 };
 
-static const char *const families[] = {[FAMILY_GPT] = "gpt",
-                                       [FAMILY_LLAMA] = "llama",
-                                       [FAMILY_RNN] = "rnn",
-                                       [FAMILY_LSTM] = "lstm",
-                                       [FAMILY_GRU] = "gru"};
+static const char *const families[] = {
+    [FAMILY_GPT] = "gpt",         [FAMILY_LLAMA] = "llama",
+    [FAMILY_RNN] = "rnn",         [FAMILY_LSTM] = "lstm",
+    [FAMILY_GRU] = "gru",         [FAMILY_CLASSIFY] = "classify",
+    [FAMILY_SEQ2SEQ] = "seq2seq", [FAMILY_TRANSFORMER] = "transformer"};
 
 const char *family_name(enum family family)
 {
@@ -194,6 +217,17 @@ enum family family_named(const char *name)
 bool is_recurrent(enum family family)
 {
     return OF_RECURRENT >> family & 1;
+}
+
+bool reads_pairs(enum family family)
+{
+    return OF_PAIRS >> family & 1;
+}
+
+/* Whose activations can be computed again. */
+static bool has_blocks(enum family family)
+{
+    return (OF_DECODERS | OF_TRANSFORMER) >> family & 1;
 }
 
 bool carries_state(const struct settings *settings)
@@ -268,7 +302,7 @@ static bool check_meaning(const struct settings *settings, const struct options 
 static bool check_texts(const struct settings *settings, const struct options *options)
 {
     for (size_t i = 0; i < SETTINGS; i++) {
-        if (table[i].kind != TEXT)
+        if (!is_text(&table[i]))
             continue;
         const char *text = *(const char *const *)field_of_const(settings, &table[i]);
         json_t *value = text ? json_string(text) : json_null();
@@ -316,6 +350,15 @@ static bool check_state(const struct settings *settings, const struct options *o
     return false;
 }
 
+static bool check_nonlinearity(const struct settings *settings, const struct options *options)
+{
+    if (!options_given(options, "nonlinearity") || strcmp(settings->model, "rnn") == 0)
+        return true;
+    usage_error(options, "--nonlinearity means nothing to --model %s; it is for rnn",
+                settings->model);
+    return false;
+}
+
 static bool check_tied(const struct settings *settings, const struct options *options)
 {
     if (strcmp(settings->embeddings, "tied") != 0 || settings->width == settings->units)
@@ -356,12 +399,12 @@ bool run_configure(struct run *run, const struct options *options, enum family f
             read_option(settings, &table[i], options);
     if (settings->kv_heads == 0)
         settings->kv_heads = settings->heads;
-    settings->valid = options_string(options, "valid");
-    if (options_given(options, "epochs"))
-        settings->epochs = (uint64_t)options_integer(options, "epochs");
+    bool has_end = options_given(options, "steps") || options_given(options, "time");
+    if (options_given(options, "epochs") || !has_end)
+        settings->epochs = (uint64_t)options_integer(options, "epochs"); /* 0: no default */
     settings->by_clock =
         options_given(options, "time") && !options_given(options, "steps") && settings->epochs == 0;
-    settings->checkpoint = !is_recurrent(family) && options_flag(options, "checkpoint-activations");
+    settings->checkpoint = has_blocks(family) && options_flag(options, "checkpoint-activations");
     if (!check_name("optimizer", settings->optimizer, optimizers, OPTIMIZERS, options) ||
         !check_name("schedule", settings->schedule, schedules, SCHEDULES, options) ||
         !check_name("dtype", settings->dtype, types, DTYPES, options) ||
@@ -373,9 +416,15 @@ bool run_configure(struct run *run, const struct options *options, enum family f
         settings->momentum = qn_optimizer_defaults((enum qn_optimizer_kind)find_name(
                                                        settings->optimizer, optimizers, OPTIMIZERS))
                                  .momentum;
-    bool is_good = is_recurrent(family)
-                       ? check_tied(settings, options) && check_state(settings, options)
-                       : check_heads(settings, options) && check_shared_heads(settings, options);
+    bool is_good = true;
+    if (is_recurrent(family))
+        is_good = check_tied(settings, options) && check_state(settings, options);
+    else if (has_blocks(family))
+        is_good = check_heads(settings, options) && check_shared_heads(settings, options);
+    else if (family == FAMILY_CLASSIFY)
+        is_good = check_nonlinearity(settings, options);
+    else if (family == FAMILY_SEQ2SEQ)
+        is_good = check_tied(settings, options);
     return is_good && check_texts(settings, options) && check_rates(settings, options);
 }
 
@@ -409,13 +458,13 @@ bool run_reconfigure(struct run *run, const struct options *options, enum family
     }
     if (options_given(options, "steps"))
         kept->by_clock = 0;
-    kept->checkpoint = !is_recurrent(family) && options_flag(options, "checkpoint-activations");
+    kept->checkpoint = has_blocks(family) && options_flag(options, "checkpoint-activations");
     return check_texts(kept, options);
 }
 
-/* ---- To training.json ---- */
+/* ---- training.json ---- */
 
-static json_t *settings_json(const struct settings *settings)
+json_t *settings_json(const struct settings *settings)
 {
     json_t *object = json_object();
     for (size_t i = 0; i < SETTINGS; i++) {
@@ -423,7 +472,7 @@ static json_t *settings_json(const struct settings *settings)
             continue;
         const void *field = field_of_const(settings, &table[i]);
         json_t *value;
-        if (table[i].kind == TEXT) {
+        if (is_text(&table[i])) {
             const char *text = *(const char *const *)field;
             value = text ? json_string(text) : json_null();
         } else if (table[i].kind == WHOLE) {
@@ -437,120 +486,6 @@ static json_t *settings_json(const struct settings *settings)
         }
     }
     return object;
-}
-
-static json_t *source_json(const struct source *source)
-{
-    char hash[20];
-    snprintf(hash, sizeof hash, "%016" PRIx64, source->hash);
-    return json_pack("{s:s, s:I, s:s}", "path", source->path, "bytes", (json_int_t)source->bytes,
-                     "fnv1a", hash);
-}
-
-static json_t *run_json(const struct run *run, const char *device_name)
-{
-    bool has_best = isfinite(run->best_loss);
-    json_t *data = json_array();
-    for (size_t i = 0; i < run->n_data; i++)
-        if (json_array_append_new(data, source_json(&run->data[i])) != 0) {
-            json_decref(data);
-            return NULL;
-        }
-    json_t *device = json_string(device_name); /* NULL: the driver's text is not UTF-8 */
-    return json_pack("{s:s, s:s, s:o, s:I, s:f, s:o, s:o, s:I, s:b, s:o, s:o, s:o}", "quern",
-                     PACKAGE_VERSION, "model", family_name(run->settings.family), "device",
-                     device ? device : json_string(""), "step", (json_int_t)run->step, "seconds",
-                     run->seconds, "best_loss", has_best ? json_real(run->best_loss) : json_null(),
-                     "best_step", has_best ? json_integer((json_int_t)run->best_step) : json_null(),
-                     "validations_since_best", (json_int_t)run->stale, "by_clock",
-                     (int)run->settings.by_clock, "options", settings_json(&run->settings), "data",
-                     data, "valid", run->valid.path ? source_json(&run->valid) : json_null());
-}
-
-static char *training_path(const char *folder)
-{
-    static const char name[] = "/training.json";
-    size_t length = strlen(folder);
-    char *path = malloc(length + sizeof name);
-    if (path) {
-        memcpy(path, folder, length);
-        memcpy(path + length, name, sizeof name);
-    }
-    return path;
-}
-
-bool run_save(const struct run *run, const char *folder, const char *device_name,
-              char message[RUN_MESSAGE])
-{
-    char *path = training_path(folder);
-    json_t *document = run_json(run, device_name);
-    FILE *file = path && document ? fopen(path, "w") : NULL;
-    bool is_written = file && json_dumpf(document, file, JSON_INDENT(2)) == 0 &&
-                      fputc('\n', file) != EOF && fflush(file) == 0;
-    int cause = errno;
-    if (file && fclose(file) != 0 && is_written) {
-        is_written = false;
-        cause = errno;
-    }
-    if (!is_written)
-        snprintf(message, RUN_MESSAGE, "cannot write %s: %s", path ? path : "training.json",
-                 document ? strerror(cause) : "out of memory, or a name is not UTF-8");
-    json_decref(document);
-    free(path);
-    return is_written;
-}
-
-/* ---- From training.json ---- */
-
-/* Reading a field: false from the first mistake on, which `message` tells. */
-struct reader {
-    const char *path;
-    char *message;
-    bool failed;
-};
-
-static void fail_field(struct reader *reader, const char *key, const char *expected,
-                       const json_t *value)
-{
-    char found[DESCRIBED];
-    if (!reader->failed)
-        snprintf(reader->message, RUN_MESSAGE, "%s: %s: expected %s, found %s: the file is damaged",
-                 reader->path, key, expected, describe(found, value));
-    reader->failed = true;
-}
-
-static void fail_memory(struct reader *reader)
-{
-    if (!reader->failed)
-        snprintf(reader->message, RUN_MESSAGE, "out of memory while reading %s", reader->path);
-    reader->failed = true;
-}
-
-static uint64_t whole_field(struct reader *reader, const json_t *object, const char *key)
-{
-    const json_t *value = json_object_get(object, key);
-    if (!json_is_integer(value) || json_integer_value(value) < 0) {
-        fail_field(reader, key, "a whole number", value);
-        return 0;
-    }
-    return (uint64_t)json_integer_value(value);
-}
-
-static double real_field(struct reader *reader, const json_t *object, const char *key)
-{
-    const json_t *value = json_object_get(object, key);
-    if (!json_is_number(value))
-        fail_field(reader, key, "a number", value);
-    return json_number_value(value);
-}
-
-/* NULL for null. */
-static const char *text_field(struct reader *reader, const json_t *object, const char *key)
-{
-    const json_t *value = json_object_get(object, key);
-    if (!json_is_string(value) && !json_is_null(value))
-        fail_field(reader, key, "a string", value);
-    return json_string_value(value);
 }
 
 /* Of the command that trains such models. */
@@ -578,7 +513,19 @@ static void check_bounds(struct reader *reader, const char *name, const json_t *
         fail_field(reader, name, option_range(option, expected), value);
 }
 
-static void read_settings(struct reader *reader, struct settings *settings, const json_t *object)
+/* So are the words of one that takes only certain ones. */
+static void check_word(struct reader *reader, const struct setting *setting, const json_t *value,
+                       enum family family)
+{
+    const struct option *option = find_option(setting->name, family);
+    const char *word = json_string_value(value);
+    if (!word && setting->kind == TEXT)
+        fail_field(reader, setting->name, "a string", value);
+    else if (word && !option_allows_word(option, word))
+        fail_field(reader, setting->name, option->placeholder, value);
+}
+
+void settings_read(struct reader *reader, struct settings *settings, const json_t *object)
 {
     if (!json_is_object(object))
         fail_field(reader, "options", "an object", object);
@@ -587,25 +534,18 @@ static void read_settings(struct reader *reader, struct settings *settings, cons
         const char *name = table[i].name;
         if (!applies(&table[i], settings->family))
             continue;
-        if (table[i].kind == TEXT) {
+        const json_t *value = json_object_get(object, name);
+        if (is_text(&table[i])) {
             *(const char **)field = text_field(reader, object, name);
+            check_word(reader, &table[i], value, settings->family);
         } else if (table[i].kind == WHOLE) {
             *(uint64_t *)field = whole_field(reader, object, name);
-            check_bounds(reader, name, json_object_get(object, name), settings->family);
+            check_bounds(reader, name, value, settings->family);
         } else {
             *(double *)field = real_field(reader, object, name);
-            check_bounds(reader, name, json_object_get(object, name), settings->family);
+            check_bounds(reader, name, value, settings->family);
         }
     }
-    if (!reader->failed && !settings->tokenizer)
-        fail_field(reader, "tokenizer", "a string", NULL);
-    bool has_embeddings = settings->family == FAMILY_LLAMA || is_recurrent(settings->family);
-    if (!reader->failed && has_embeddings && !settings->embeddings)
-        fail_field(reader, "embeddings", "a string", NULL);
-    if (!reader->failed && is_recurrent(settings->family) && !settings->state)
-        fail_field(reader, "state", "a string", NULL);
-    if (!reader->failed && settings->family == FAMILY_RNN && !settings->nonlinearity)
-        fail_field(reader, "nonlinearity", "a string", NULL);
     enum qn_optimizer_kind optimizer;
     enum qn_schedule_kind schedule;
     enum qn_type type;
@@ -616,118 +556,4 @@ static void read_settings(struct reader *reader, struct settings *settings, cons
         fail_field(reader, "dtype", "the name of one", json_object_get(object, "dtype"));
     if (!reader->failed && (!settings->schedule || !schedule_named(settings->schedule, &schedule)))
         fail_field(reader, "schedule", "the name of one", json_object_get(object, "schedule"));
-}
-
-static void read_source(struct reader *reader, struct source *source, const json_t *object)
-{
-    const char *path = text_field(reader, object, "path");
-    const char *hash = text_field(reader, object, "fnv1a");
-    source->bytes = whole_field(reader, object, "bytes");
-    if (!reader->failed && (!path || !hash || strlen(hash) != 16))
-        fail_field(reader, "data", "path and fnv1a, a hash of 16 digits", object);
-    if (reader->failed)
-        return;
-    source->hash = strtoull(hash, NULL, 16);
-    source->path = strdup(path);
-    if (!source->path)
-        fail_memory(reader);
-}
-
-static void read_sources(struct reader *reader, struct run *run, const json_t *array)
-{
-    size_t count = json_array_size(array);
-    if (count == 0 || count > MAX_SOURCES) {
-        fail_field(reader, "data", "an array of files", array);
-        return;
-    }
-    run->data = calloc(count, sizeof *run->data);
-    if (!run->data) {
-        fail_memory(reader);
-        return;
-    }
-    run->n_data = count;
-    for (size_t i = 0; i < count; i++)
-        read_source(reader, &run->data[i], json_array_get(array, i));
-}
-
-/* Runs of the first version do not say it. */
-static enum family read_family(struct reader *reader, const json_t *document)
-{
-    const json_t *value = json_object_get(document, "model");
-    const char *name = value ? json_string_value(value) : families[FAMILY_GPT];
-    size_t found = name ? find_name(name, families, FAMILIES) : FAMILIES;
-    if (found < FAMILIES)
-        return (enum family)found;
-    fail_field(reader, "model", "\"gpt\", \"llama\", \"rnn\", \"lstm\" or \"gru\"", value);
-    return FAMILY_GPT;
-}
-
-static void read_run(struct reader *reader, struct run *run)
-{
-    const json_t *document = run->document;
-    const json_t *best = json_object_get(document, "best_loss");
-    const json_t *valid = json_object_get(document, "valid");
-    const char *device = text_field(reader, document, "device");
-    const char *version = text_field(reader, document, "quern");
-    run->step = whole_field(reader, document, "step");
-    run->seconds = real_field(reader, document, "seconds");
-    run->stale = whole_field(reader, document, "validations_since_best");
-    run->best_loss = INFINITY;
-    if (!json_is_null(best)) {
-        run->best_loss = real_field(reader, document, "best_loss");
-        run->best_step = whole_field(reader, document, "best_step");
-    }
-    run->settings.family = read_family(reader, document);
-    read_settings(reader, &run->settings, json_object_get(document, "options"));
-    const json_t *by_clock = json_object_get(document, "by_clock");
-    if (!json_is_boolean(by_clock))
-        fail_field(reader, "by_clock", "true or false", by_clock);
-    run->settings.by_clock = json_is_true(by_clock);
-    read_sources(reader, run, json_object_get(document, "data"));
-    if (!json_is_null(valid))
-        read_source(reader, &run->valid, valid);
-    run->settings.valid = run->valid.path;
-    run->device_name = strdup(device ? device : "");
-    run->version = strdup(version ? version : "");
-    if (!run->device_name || !run->version)
-        fail_memory(reader);
-}
-
-bool run_load(struct run *run, const char *folder, char message[RUN_MESSAGE])
-{
-    *run = (struct run){0};
-    char quoted[QUOTED], *path = training_path(folder);
-    json_error_t error;
-    FILE *file = path ? fopen(path, "re") : NULL;
-    int cause = errno;
-    run->document = file ? json_loadf(file, JSON_REJECT_DUPLICATES, &error) : NULL;
-    if (file)
-        fclose(file);
-    struct reader reader = {.path = path, .message = message};
-    if (!path)
-        snprintf(message, RUN_MESSAGE, "out of memory");
-    else if (!file)
-        snprintf(message, RUN_MESSAGE, "cannot read %s: %s", path, strerror(cause));
-    else if (!run->document)
-        snprintf(message, RUN_MESSAGE, "%s: not JSON: line %d: %s", path, error.line,
-                 quote_string(quoted, error.text));
-    else
-        read_run(&reader, run);
-    bool is_good = run->document && !reader.failed;
-    free(path);
-    if (!is_good)
-        run_release(run);
-    return is_good;
-}
-
-void run_release(struct run *run)
-{
-    for (size_t i = 0; i < run->n_data; i++)
-        free(run->data[i].path);
-    free(run->data);
-    free(run->valid.path);
-    free(run->device_name);
-    free(run->version);
-    json_decref(run->document);
-    *run = (struct run){0};
 }

@@ -1,5 +1,5 @@
 /* Validations and checkpoints: the model is measured and saved. */
-#include "cli/session.h"
+#include "cli/train/session.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -9,13 +9,10 @@ static int validate(struct session *session, bool *is_best)
 {
     struct run *run = &session->run;
     struct qn_evaluation found;
-    *is_best = session->learner.evaluator == NULL; /* then the last one counts as the best */
+    *is_best = !learner_validates(&session->learner); /* then the last one counts as the best */
     if (*is_best || session->validated == run->step)
         return EXIT_SUCCESS;
-    size_t all = qn_dataset_windows(session->corpus.valid), windows = 0;
-    if (run->settings.eval_batches < all / run->settings.batch)
-        windows = run->settings.eval_batches * run->settings.batch;
-    if (qn_evaluate(session->learner.evaluator, session->corpus.valid, windows, &found) != QN_OK)
+    if (learner_evaluate(&session->learner, &found) != QN_OK)
         return session_fail_library(session);
     session->validated = run->step;
     session->last_valid_loss = session->latest.valid_loss = found.loss;
@@ -38,11 +35,10 @@ static int write_checkpoint(struct session *session, const char *folder, bool is
     if (!path)
         return session_fail(session, "out of memory");
     snprintf(path, bytes, "%s/optimizer.safetensors", folder);
-    int status = EXIT_SUCCESS, written = qn_lm_save(learner->lm, folder);
+    int status = EXIT_SUCCESS, written = learner_save(learner, folder);
     if (written == QN_ERROR_NOT_FINITE)
         status = session_fail_diverged(session, qn_error(session->qn));
-    else if (written != QN_OK || qn_tokenizer_save(session->corpus.tokenizer, folder) != QN_OK ||
-             qn_trainer_save(learner->trainer, path) != QN_OK)
+    else if (written != QN_OK || qn_trainer_save(learner->trainer, path) != QN_OK)
         status = session_fail_library(session);
     else if (!run_save(&session->run, folder, qn_device_name(session->qn), message))
         status = session_fail(session, "%s", message);
@@ -84,7 +80,7 @@ static int swap_average(struct session *session)
 
 static int settle(struct session *session, bool validates)
 {
-    bool is_best = session->learner.evaluator == NULL;
+    bool is_best = !learner_validates(&session->learner);
     int status = EXIT_SUCCESS;
     double began = seconds_now(); /* waiting for steps is training; what follows is not */
     if (validates)

@@ -1,5 +1,5 @@
 /* What a session says when it fails, and how to go on. */
-#include "cli/session.h"
+#include "cli/train/session.h"
 
 #include <inttypes.h>
 #include <stdarg.h>

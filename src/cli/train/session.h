@@ -8,13 +8,14 @@
 #ifndef QUERN_SESSION_H
 #define QUERN_SESSION_H
 
-#include "cli/corpus.h"
-#include "cli/learner.h"
-#include "cli/log.h"
+#include "cli/train/corpus.h"
+#include "cli/train/learner.h"
+#include "cli/train/log.h"
 #include "cli/progress.h"
 
-/* Steps over which the speed in the log is measured. */
-enum { PACE_STEPS = 16 };
+/* Steps over which the speed in the log is measured; and steps run ahead of the host by at most so many, so that the device never waits
+ * for it. */
+enum { PACE_STEPS = 16, STEPS_AHEAD = 4, KNOWN_STEPS = PACE_STEPS + STEPS_AHEAD + 1 };
 
 struct session {
     const struct options *options;
@@ -45,9 +46,14 @@ struct session {
     bool has_diverged;       /* a message was printed */
     double pace[PACE_STEPS]; /* when the last steps were reported, pauses left out */
     double first_report;     /* when the first was: before it, drivers still compile */
+    uint64_t tokens;         /* of the steps that were started since loop_started */
+    uint64_t tokens_after
+        [KNOWN_STEPS]; /* the same, by step number: after those that were reported last, and those that run */
+    uint64_t first_tokens; /* of the first step */
     double last_valid_loss, last_valid_accuracy;
     uint64_t validated, saved; /* the last steps at which it was done */
 
+    uint64_t shown_tokens;
     double shown_loss; /* sum of the losses since the last report to the user */
     uint64_t shown_step;
     double shown_at; /* pauses left out */

@@ -1,56 +1,27 @@
 /* The text of a run: read, identified, split, tokenized. */
-#include "cli/corpus.h"
+#include "cli/train/corpus.h"
 
 #include <inttypes.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/train/sources.h"
+
 /* One text, and the files it is made of. */
 struct text {
     char *bytes;
     size_t count;
     qn_tokens *tokens; /* a file of tokens instead of a text */
-    struct source *sources;
-    size_t n_sources;
+    struct sources sources;
 };
 
 static void text_release(struct text *text)
 {
-    for (size_t i = 0; i < text->n_sources; i++)
-        free(text->sources[i].path);
-    free(text->sources);
+    sources_release(&text->sources);
     qn_tokens_close(text->tokens);
     free(text->bytes);
     *text = (struct text){0};
-}
-
-/* FNV-1a, of 64 bits: tells a file that was edited, not one that was forged. */
-static uint64_t hash_bytes(const char *bytes, size_t count)
-{
-    uint64_t hash = 0xCBF29CE484222325u;
-    for (size_t i = 0; i < count; i++)
-        hash = (hash ^ (unsigned char)bytes[i]) * 0x100000001B3u;
-    return hash;
-}
-
-/* Absolute, so that a run can go on from another folder. */
-static char *absolute_path(const char *path)
-{
-    char *absolute = realpath(path, NULL);
-    return absolute ? absolute : strdup(path);
-}
-
-static int add_source(struct text *text, const char *path, size_t bytes, uint64_t hash,
-                      const struct options *options)
-{
-    struct source *source = &text->sources[text->n_sources++];
-    *source = (struct source){absolute_path(path), bytes, hash};
-    json_t *name = source->path ? json_string(source->path) : NULL;
-    bool is_utf8 = name != NULL;
-    json_decref(name);
-    return is_utf8 ? EXIT_SUCCESS
-                   : failure(options, "%s: the names of data files must be UTF-8", path);
 }
 
 /* What it holds is checked when its tokenizer is known. */
@@ -60,8 +31,8 @@ static int open_tokens(struct text *text, const char *path, const struct options
     text->tokens = qn_tokens_open(qn, path);
     if (!text->tokens)
         return failure(options, "%s", qn_error(qn));
-    return add_source(text, path, qn_tokens_bytes(text->tokens), qn_tokens_hash(text->tokens),
-                      options);
+    return sources_note(&text->sources, path, qn_tokens_bytes(text->tokens),
+                        qn_tokens_hash(text->tokens), options);
 }
 
 /* `cure` ends the message of a file that cannot be read. */
@@ -72,7 +43,8 @@ static int append_file(struct text *text, const char *path, const char *cure,
     char *bytes = qn_text_read(qn, &path, 1, &count);
     if (!bytes)
         return failure(options, "%s%s", qn_error(qn), cure);
-    int status = add_source(text, path, count, hash_bytes(bytes, count), options);
+    int status =
+        sources_note(&text->sources, path, count, hash_bytes(HASH_START, bytes, count), options);
     if (status != EXIT_SUCCESS) {
         free(bytes);
         return status;
@@ -95,10 +67,7 @@ static int append_file(struct text *text, const char *path, const char *cure,
 static int read_files(struct text *text, const char *const *paths, size_t count, const char *cure,
                       const struct options *options, qn_context *qn)
 {
-    text->sources = calloc(count, sizeof *text->sources);
-    if (!text->sources)
-        return failure(options, "out of memory");
-    int status = EXIT_SUCCESS;
+    int status = sources_make(&text->sources, count, options);
     for (size_t i = 0; i < count && status == EXIT_SUCCESS; i++) {
         bool is_tokens = qn_is_tokens(paths[i]);
         if (is_tokens && count > 1)
@@ -111,43 +80,11 @@ static int read_files(struct text *text, const char *const *paths, size_t count,
     return status;
 }
 
-/* The paths of --data, else those of the run that goes on; free() the array. */
-static const char **data_paths(const struct run *run, const struct options *options, size_t *count)
-{
-    bool is_given = options_given(options, "data");
-    *count = is_given ? options_count(options, "data") : run->n_data;
-    const char **paths = calloc(*count + 1, sizeof *paths);
-    for (size_t i = 0; paths && i < *count; i++)
-        paths[i] = is_given ? options_at(options, "data", i) : run->data[i].path;
-    return paths;
-}
-
-/* Whether the files are those that the run began with. */
-static int check_sources(const struct source *now, size_t count, const struct source *then,
-                         size_t count_then, const char *option, const struct options *options)
-{
-    if (count != count_then)
-        return failure(options, "--%s: the run was trained on %zu files, not on %zu", option,
-                       count_then, count);
-    for (size_t i = 0; i < count; i++) {
-        if (now[i].bytes == then[i].bytes && now[i].hash == then[i].hash)
-            continue;
-        bool is_moved = strcmp(now[i].path, then[i].path) != 0;
-        return failure(options,
-                       "%s is not what the run was trained on%s%s: was %zu bytes, is %zu bytes%s; "
-                       "restore it, or start a new run",
-                       now[i].path, is_moved ? ", " : "", is_moved ? then[i].path : "",
-                       then[i].bytes, now[i].bytes,
-                       now[i].bytes == then[i].bytes ? " of other contents" : "");
-    }
-    return EXIT_SUCCESS;
-}
-
 static int read_data(struct text *text, struct run *run, const struct options *options,
                      qn_context *qn)
 {
     size_t count;
-    const char **paths = data_paths(run, options, &count);
+    const char **paths = source_paths(run, options, &count);
     if (!paths)
         return failure(options, "out of memory");
     const char *cure = options_given(options, "data")
@@ -157,26 +94,23 @@ static int read_data(struct text *text, struct run *run, const struct options *o
                      ? read_files(text, paths, count, cure, options, qn)
                      : failure(options, "--data takes at most %d files", MAX_SOURCES);
     free(paths);
-    if (status == EXIT_SUCCESS && run->n_data)
-        status = check_sources(text->sources, count, run->data, run->n_data, "data", options);
-    return status;
+    return status == EXIT_SUCCESS ? sources_check(&text->sources, &run->data, "data", options)
+                                  : status;
 }
 
 static int read_valid(struct text *text, struct run *run, const struct options *options,
                       qn_context *qn)
 {
     const char *given = options_string(options, "valid");
-    bool goes_on = run->document != NULL;
-    if (goes_on && given && !run->valid.path)
+    const char *path = given || run->valid.count == 0 ? given : run->valid.at[0].path;
+    if (run->document && given && run->valid.count == 0)
         return failure(options, "--valid: the run holds out a part of its data, and keeps to it");
-    const char *path = given ? given : run->settings.valid;
     if (!path)
         return EXIT_SUCCESS;
     const char *cure = given ? "" : "; if it was moved, name it anew: --valid NEWPATH";
     int status = read_files(text, &path, 1, cure, options, qn);
-    if (status == EXIT_SUCCESS && goes_on)
-        status = check_sources(text->sources, 1, &run->valid, 1, "valid", options);
-    return status;
+    return status == EXIT_SUCCESS ? sources_check(&text->sources, &run->valid, "valid", options)
+                                  : status;
 }
 
 /* All characters that occur in either text are in the vocabulary, so that none is unknown when
@@ -208,8 +142,8 @@ static int check_text(const struct text *text, const qn_tokenizer *tokenizer, bo
                              tokenizer ? qn_error(qn) : "--data is a file of tokens");
     if (strcmp(kind, "byte") == 0)
         return EXIT_SUCCESS;
-    for (size_t i = 0; i < text->n_sources; i++) {
-        const struct source *source = &text->sources[i];
+    for (size_t i = 0; i < text->sources.count; i++) {
+        const struct source *source = &text->sources.at[i];
         if (qn_text_check(qn, source->path, bytes, source->bytes, strcmp(kind, "char") != 0) !=
             QN_OK)
             return failure(options, "%s%s", qn_error(qn),
@@ -308,8 +242,8 @@ static int make_datasets(struct corpus *corpus, const struct text *data, const s
                          qn_context *qn)
 {
     size_t context = settings->context;
-    const char *data_name = data->n_sources == 1 ? data->sources[0].path : "the data";
-    bool has_file = valid->n_sources > 0;
+    const char *data_name = data->sources.count == 1 ? data->sources.at[0].path : "the data";
+    bool has_file = valid->sources.count > 0;
     double fraction = has_file ? 0 : settings->valid_fraction;
     size_t count = data->tokens ? qn_tokens_count(data->tokens) : data->count;
     size_t split = data->tokens ? (size_t)((double)count * (1 - fraction))
@@ -327,7 +261,7 @@ static int make_datasets(struct corpus *corpus, const struct text *data, const s
              fraction);
     size_t valid_count = valid->tokens ? qn_tokens_count(valid->tokens) : valid->count;
     corpus->valid =
-        has_file ? make_dataset(corpus, valid->sources[0].path, valid, 0, valid_count, context)
+        has_file ? make_dataset(corpus, valid->sources.at[0].path, valid, 0, valid_count, context)
                  : make_dataset(corpus, held_out, data, split, count - split, context);
     return corpus->valid ? EXIT_SUCCESS : failure(options, "%s", qn_error(qn));
 }
@@ -343,16 +277,8 @@ static void keep_tokens(struct corpus *corpus, struct text *data, struct text *v
 /* What was read is what the run is trained on: moves it there. */
 static void keep_sources(struct run *run, struct text *data, struct text *valid)
 {
-    if (run->document)
-        return;
-    run->data = data->sources;
-    run->n_data = data->n_sources;
-    data->sources = NULL;
-    data->n_sources = 0;
-    if (valid->n_sources) {
-        run->valid = valid->sources[0];
-        valid->n_sources = 0;
-    }
+    sources_keep(&run->data, &data->sources);
+    sources_keep(&run->valid, &valid->sources);
 }
 
 int corpus_read(struct corpus *corpus, struct run *run, const struct options *options,
@@ -381,6 +307,17 @@ void corpus_release(struct corpus *corpus)
     qn_dataset_free(corpus->valid);
     qn_tokens_close(corpus->train_tokens);
     qn_tokens_close(corpus->valid_tokens);
+    qn_batches_free(corpus->train_batches);
+    qn_batches_free(corpus->valid_batches);
+    qn_records_close(corpus->train_records);
+    qn_records_close(corpus->valid_records);
+    qn_labels_free(corpus->labels);
     qn_tokenizer_free(corpus->tokenizer);
+    qn_tokenizer_free(corpus->target_tokenizer);
     *corpus = (struct corpus){0};
+}
+
+bool corpus_validates(const struct corpus *corpus)
+{
+    return corpus->valid || corpus->valid_batches;
 }

@@ -1,7 +1,7 @@
 /* Before the first step: everything that a run needs is read, checked, planned and made. */
 #include "config.h"
 
-#include "cli/session.h"
+#include "cli/train/session.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -92,11 +92,11 @@ static const char *input_at(const struct session *session, const char *path)
 {
     const struct run *run = &session->run;
     const char *config = options_string(session->options, "config");
-    for (size_t i = 0; i < run->n_data; i++)
-        if (is_same_file(run->data[i].path, path))
-            return run->data[i].path;
-    if (run->valid.path && is_same_file(run->valid.path, path))
-        return run->valid.path;
+    const struct sources *const all[] = {&run->data, &run->valid};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        for (size_t j = 0; j < all[i]->count; j++)
+            if (is_same_file(all[i]->at[j].path, path))
+                return all[i]->at[j].path;
     return config && is_same_file(config, path) ? config : NULL;
 }
 
@@ -160,14 +160,19 @@ static int open_device(struct session *session)
     return EXIT_SUCCESS;
 }
 
-static int fail_memory(struct session *session, const struct qn_lm_config *config,
+static struct subject subject_of(const struct session *session)
+{
+    return (struct subject){.settings = &session->run.settings, .corpus = &session->corpus};
+}
+
+static int fail_memory(struct session *session, const struct subject *subject,
                        const struct needs *needs)
 {
     if (!needs->lacks_memory)
         return session_fail(session, "%s", needs->problem);
     struct qn_options device = device_options(session);
     const struct settings *settings = &session->run.settings;
-    size_t batch = learner_largest_batch(&device, config, settings, session->corpus.valid != NULL);
+    size_t batch = learner_largest_batch(&device, subject);
     if (batch > 0)
         return session_fail(session,
                             "%s\nA batch of %" PRIu64
@@ -182,59 +187,20 @@ static int fail_memory(struct session *session, const struct qn_lm_config *confi
 }
 
 /* Finds out what training needs before the device gives any of it. */
-static int plan_memory(struct session *session, const struct qn_lm_config *config,
-                       struct needs *needs)
+static int plan_memory(struct session *session, const struct subject *subject, struct needs *needs)
 {
     struct qn_options device = device_options(session);
-    *needs = learner_needs(&device, config, &session->run.settings, session->corpus.valid != NULL);
-    return needs->fits ? EXIT_SUCCESS : fail_memory(session, config, needs);
+    *needs = learner_needs(&device, subject);
+    return needs->fits ? EXIT_SUCCESS : fail_memory(session, subject, needs);
 }
 
 /* ---- What the user is told ---- */
 
-/* What the layers are, beside their width. */
-static const char *sizes_text(char *text, size_t bytes, const struct settings *settings)
+static void say_model(struct session *session)
 {
-    if (is_recurrent(settings->family))
-        snprintf(text, bytes, "%" PRIu64 " units", settings->units);
-    else if (settings->kv_heads && settings->kv_heads != settings->heads)
-        snprintf(text, bytes, "%" PRIu64 " heads (%" PRIu64 " of keys)", settings->heads,
-                 settings->kv_heads);
-    else
-        snprintf(text, bytes, "%" PRIu64 " heads", settings->heads);
-    return text;
-}
-
-static void say_model(struct session *session, const struct qn_lm_config *config)
-{
-    const struct settings *settings = &session->run.settings;
-    char sizes[4 * NUMBER_TEXT], parameters[NUMBER_TEXT], tokens[NUMBER_TEXT],
-        held_out[NUMBER_TEXT], step[NUMBER_TEXT];
-    const struct corpus *corpus = &session->corpus;
+    const struct subject subject = subject_of(session);
     progress_say(&session->progress, "device", "%s", qn_device_name(session->qn));
-    progress_say(&session->progress, "model",
-                 "%s parameters: %" PRIu64 " layers, %s, width %" PRIu64 ", context %" PRIu64,
-                 count_text(parameters, qn_lm_config_parameters(config)), settings->layers,
-                 sizes_text(sizes, sizeof sizes, settings), settings->width, settings->context);
-    size_t bytes = qn_dataset_bytes(corpus->train);
-    if (corpus->valid)
-        bytes += qn_dataset_bytes(corpus->valid);
-    char total[NUMBER_TEXT];
-    progress_say(&session->progress, "data",
-                 "%s bytes: %s tokens to train on, %s to validate; %zu in the vocabulary (%s)",
-                 count_text(total, bytes), count_text(tokens, qn_dataset_tokens(corpus->train)),
-                 count_text(held_out, qn_dataset_tokens(corpus->valid)), config->vocab_size,
-                 qn_tokenizer_kind(corpus->tokenizer));
-    uint64_t windows = settings->batch * settings->accumulate;
-    if (settings->accumulate > 1)
-        progress_say(&session->progress, "step",
-                     "%s tokens: %" PRIu64 " batches of %" PRIu64 " windows of %" PRIu64,
-                     count_text(step, windows * settings->context), settings->accumulate,
-                     settings->batch, settings->context);
-    else
-        progress_say(&session->progress, "step", "%s tokens: %" PRIu64 " windows of %" PRIu64,
-                     count_text(step, windows * settings->context), settings->batch,
-                     settings->context);
+    learner_describe(&subject, &session->learner, &session->progress);
 }
 
 static void say_memory(struct session *session, const struct needs *needs)
@@ -270,127 +236,92 @@ static void say_resumed(struct session *session)
 
 /* ---- The model ---- */
 
-/* Sizes that cannot be are refused before anything is read or computed. */
-static int check_sizes(struct session *session)
-{
-    struct qn_lm_config config = learner_config(&session->run.settings, 1, -1, -1);
-    if (qn_lm_config_check(session->files, "the options", &config) != QN_OK)
-        return session_fail_library(session);
-    return EXIT_SUCCESS;
-}
-
-static struct qn_lm_config config_of(const struct session *session)
-{
-    qn_tokenizer *tokenizer = session->corpus.tokenizer;
-    return learner_config(&session->run.settings, qn_tokenizer_vocabulary(tokenizer),
-                          qn_tokenizer_begin(tokenizer), qn_tokenizer_end(tokenizer));
-}
-
-/* The model with its trainer: a new one, or that of the checkpoint that goes on. */
 static bool computes_nothing(const struct session *session)
 {
     return strcmp(qn_device_name(session->qn), "none") == 0;
 }
 
-static int make_learner(struct session *session, const struct qn_lm_config *config)
+/* Sizes that cannot be are refused before anything is read or computed. */
+static int check_model(struct session *session, const struct subject *subject)
+{
+    return learner_check(session->files, subject) == QN_OK ? EXIT_SUCCESS
+                                                           : session_fail_library(session);
+}
+
+/* The model with its trainer: a new one, or that of the checkpoint that goes on. */
+static int make_learner(struct session *session, const struct subject *subject)
 {
     const struct run *run = &session->run;
-    bool validates = session->corpus.valid != NULL;
     char message[RUN_MESSAGE];
     if (run->document)
-        return learner_resume(&session->learner, session->qn, config, run,
-                              qn_checkpoints_latest(session->checkpoints), validates, message)
+        return learner_resume(&session->learner, session->qn, subject, run,
+                              qn_checkpoints_latest(session->checkpoints), message)
                    ? EXIT_SUCCESS
                    : fail_checkpoint(session, message);
-    qn_lm *lm = qn_lm_new(session->qn, config);
-    if (lm && !computes_nothing(session) && qn_lm_initialise(lm, run->settings.seed) != QN_OK) {
-        qn_lm_free(lm);
-        lm = NULL;
-    }
-    if (!lm || learner_make(&session->learner, session->qn, lm, &run->settings, validates) != QN_OK)
-        return session_fail_library(session);
-    return EXIT_SUCCESS;
+    return learner_make(&session->learner, session->qn, subject) == QN_OK
+               ? EXIT_SUCCESS
+               : session_fail_library(session);
 }
 
 /* ---- All of it ---- */
 
-/* Rows that carry their state read parts of the text, which must not be shorter than a window. */
-static int check_streams(struct session *session)
+static int read_corpus(struct session *session, const char *folder)
 {
-    const struct settings *settings = &session->run.settings;
-    size_t tokens = qn_dataset_tokens(session->corpus.train);
-    uint64_t longest = (tokens - 1) / settings->batch;
-    if (!carries_state(settings) || longest >= settings->context)
-        return EXIT_SUCCESS;
-    return session_fail(session,
-                        "--state carry: %zu tokens in --batch %" PRIu64 " parts are %" PRIu64
-                        " a part, fewer than --context %" PRIu64
-                        ": give more text, or make one of them smaller",
-                        tokens, settings->batch, longest, settings->context);
-}
-
-static void count_steps(struct session *session)
-{
-    struct settings *settings = &session->run.settings;
-    if (settings->epochs == 0)
-        return;
-    double tokens = (double)settings->epochs * (double)qn_dataset_tokens(session->corpus.train);
-    double of_step =
-        (double)settings->batch * (double)settings->accumulate * (double)settings->context;
-    settings->steps = (uint64_t)fmax(ceil(tokens / of_step), 1);
+    enum family family = session->run.settings.family;
+    int (*read)(struct corpus *, struct run *, const struct options *, qn_context *, const char *) =
+        family == FAMILY_CLASSIFY ? examples_read
+        : reads_pairs(family)     ? pairs_read
+                                  : corpus_read;
+    return read(&session->corpus, &session->run, session->options, session->files, folder);
 }
 
 /* A new run: nothing is written before it is known that it can be. */
 static int prepare_new(struct session *session)
 {
+    struct settings *settings = &session->run.settings;
+    const struct subject bare = {.settings = settings, .vocabulary = 1},
+                         subject = subject_of(session);
     struct needs needs;
-    int status = check_sizes(session);
+    int status = check_model(session, &bare);
     if (status == EXIT_SUCCESS)
         status = open_device(session);
-    if (status != EXIT_SUCCESS)
-        return status;
-    status = corpus_read(&session->corpus, &session->run, session->options, session->files, NULL);
+    if (status == EXIT_SUCCESS)
+        status = read_corpus(session, NULL);
     if (status == EXIT_SUCCESS)
         status = check_log(session);
+    if (status == EXIT_SUCCESS)
+        status = check_model(session, &subject);
     if (status != EXIT_SUCCESS)
         return status;
-    count_steps(session);
-    status = check_streams(session);
-    if (status != EXIT_SUCCESS)
-        return status;
-    struct qn_lm_config config = config_of(session);
-    if (qn_lm_config_check(session->files, "the options", &config) != QN_OK)
-        return session_fail_library(session);
-    status = plan_memory(session, &config, &needs);
+    if (settings->epochs)
+        settings->steps = learner_steps(&subject, settings->epochs);
+    status = plan_memory(session, &subject, &needs);
     if (status == EXIT_SUCCESS)
         status = open_checkpoints(session, false);
     if (status != EXIT_SUCCESS)
         return status;
-    say_model(session, &config);
+    say_model(session);
     say_memory(session, &needs);
-    return make_learner(session, &config);
+    return make_learner(session, &subject);
 }
 
 /* A run that goes on: its folder says what it is. */
 static int prepare_resumed(struct session *session)
 {
+    const struct subject subject = subject_of(session);
     struct needs needs;
-    const char *latest = qn_checkpoints_latest(session->checkpoints);
     int status = open_device(session);
     if (status == EXIT_SUCCESS)
-        status =
-            corpus_read(&session->corpus, &session->run, session->options, session->files, latest);
+        status = read_corpus(session, qn_checkpoints_latest(session->checkpoints));
     if (status == EXIT_SUCCESS)
         status = check_log(session);
+    if (status == EXIT_SUCCESS)
+        status = plan_memory(session, &subject, &needs);
     if (status != EXIT_SUCCESS)
         return status;
-    struct qn_lm_config config = config_of(session);
-    status = plan_memory(session, &config, &needs);
-    if (status != EXIT_SUCCESS)
-        return status;
-    say_model(session, &config);
+    say_model(session);
     say_memory(session, &needs);
-    status = make_learner(session, &config);
+    status = make_learner(session, &subject);
     if (status == EXIT_SUCCESS)
         say_resumed(session);
     return status;

@@ -1,0 +1,129 @@
+/* An encoder-decoder over batches of pairs. */
+#include "cli/translation.h"
+
+#include <stdlib.h>
+
+#include "device/context.h"
+
+enum { SOURCE, TARGET };
+
+struct shape_plan {
+    qn_graph *graph;
+    struct pair_nodes pair;
+    qn_node *loss, *correct; /* sums over the tokens that count */
+    qn_plan *plan;
+};
+
+struct translation {
+    qn_batches *batches;
+    struct shape_plan *shapes;
+    size_t n_shapes;
+};
+
+struct pair_nodes pair_nodes(qn_graph *graph, struct qn_batch_shape shape)
+{
+    size_t rows = shape.rows, length = shape.length[TARGET];
+    struct pair_nodes pair = {
+        .source = qn_input(graph, "source", QN_I32, QN_SHAPE(rows, shape.length[SOURCE])),
+        .source_lengths = qn_input(graph, "source_lengths", QN_I32, QN_SHAPE(rows)),
+        .target = qn_input(graph, "target", QN_I32, QN_SHAPE(rows, length)),
+        .target_lengths = qn_input(graph, "target_lengths", QN_I32, QN_SHAPE(rows)),
+    };
+    qn_node *follow = qn_slice(pair.target, 1, 1, length), *places = qn_range(graph, length - 1);
+    qn_node *lengths = qn_reshape(pair.target_lengths, QN_SHAPE(rows, 1));
+    qn_node *one = qn_cast(qn_constant(graph, 1), QN_I32),
+            *ignored = qn_cast(qn_constant(graph, QN_IGNORE), QN_I32);
+    pair.targets = qn_where(qn_less(places, qn_sub(lengths, one)), follow, ignored);
+    pair.input = (struct qn_seq2seq_input){.source = pair.source,
+                                           .source_lengths = pair.source_lengths,
+                                           .target = qn_slice(pair.target, 1, 0, length - 1)};
+    return pair;
+}
+
+static bool make_plan(struct shape_plan *shape, const qn_seq2seq *model, struct qn_batch_shape of)
+{
+    shape->graph = qn_graph_new(qn_store_context(qn_seq2seq_parameters(model)));
+    shape->pair = pair_nodes(shape->graph, of);
+    qn_node *logits = qn_seq2seq_logits(model, shape->pair.input, (struct qn_seq2seq_forward){0});
+    shape->loss =
+        qn_cross_entropy_with(logits, shape->pair.targets,
+                              (struct qn_cross_entropy){.ignore_index = QN_IGNORE, .sum = true});
+    shape->correct = qn_correct(logits, shape->pair.targets);
+    shape->plan = qn_plan_new(shape->graph, (qn_node *[]){shape->loss, shape->correct}, 2);
+    return shape->plan;
+}
+
+struct translation *translation_new(const qn_seq2seq *model, qn_batches *batches)
+{
+    qn_context *context = qn_store_context(qn_seq2seq_parameters(model));
+    struct translation *translation = context_alloc(context, 1, sizeof *translation);
+    if (!translation)
+        return NULL;
+    *translation = (struct translation){.batches = batches, .n_shapes = qn_batches_shapes(batches)};
+    translation->shapes =
+        context_alloc(context, translation->n_shapes, sizeof *translation->shapes);
+    bool is_good = translation->shapes;
+    for (size_t i = 0; is_good && i < translation->n_shapes; i++)
+        is_good = make_plan(&translation->shapes[i], model, qn_batches_shape(batches, i));
+    if (is_good)
+        return translation;
+    translation_free(translation);
+    return NULL;
+}
+
+void translation_free(struct translation *translation)
+{
+    if (!translation)
+        return;
+    for (size_t i = 0; translation->shapes && i < translation->n_shapes; i++) {
+        qn_plan_free(translation->shapes[i].plan);
+        qn_graph_free(translation->shapes[i].graph);
+    }
+    free(translation->shapes);
+    free(translation);
+}
+
+static int run_batch(const struct shape_plan *shape, const struct qn_batch *batch,
+                     struct qn_evaluation *sum)
+{
+    const struct pair_nodes *pair = &shape->pair;
+    float loss, correct;
+    int status = qn_set(shape->plan, pair->source, batch->ids[SOURCE]);
+    if (status == QN_OK)
+        status = qn_set(shape->plan, pair->source_lengths, batch->lengths[SOURCE]);
+    if (status == QN_OK)
+        status = qn_set(shape->plan, pair->target, batch->ids[TARGET]);
+    if (status == QN_OK)
+        status = qn_set(shape->plan, pair->target_lengths, batch->lengths[TARGET]);
+    if (status == QN_OK)
+        status = qn_run(shape->plan);
+    if (status == QN_OK)
+        status = qn_get(shape->plan, shape->loss, &loss);
+    if (status == QN_OK)
+        status = qn_get(shape->plan, shape->correct, &correct);
+    if (status != QN_OK)
+        return status;
+    sum->loss += loss;
+    sum->accuracy += correct;
+    for (size_t i = 0; i < batch->examples; i++)
+        sum->tokens += (size_t)batch->lengths[TARGET][i] - 1;
+    return QN_OK;
+}
+
+int translation_measure(struct translation *translation, struct qn_evaluation *found)
+{
+    struct qn_evaluation sum = {0};
+    struct qn_batch batch;
+    int status = qn_batches_seek(translation->batches, 0);
+    for (size_t i = 0; status == QN_OK && i < qn_batches_per_epoch(translation->batches); i++) {
+        status = qn_batches_next(translation->batches, &batch);
+        if (status == QN_OK)
+            status = run_batch(&translation->shapes[batch.shape], &batch, &sum);
+    }
+    if (status != QN_OK)
+        return status;
+    *found = (struct qn_evaluation){.loss = sum.loss / (double)sum.tokens,
+                                    .accuracy = sum.accuracy / (double)sum.tokens,
+                                    .tokens = sum.tokens};
+    return QN_OK;
+}

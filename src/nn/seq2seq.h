@@ -1,0 +1,96 @@
+/* Inside an encoder-decoder: a Transformer, or recurrent layers. */
+#ifndef QUERN_SEQ2SEQ_INSIDE_H
+#define QUERN_SEQ2SEQ_INSIDE_H
+
+#include <quern/seq2seq.h>
+
+#include "nn/files.h"
+#include "nn/layers.h"
+
+/* Each with its weights of query, key and value; or all three in one matrix, one below the other: (3 C, C). */
+struct attention_layer {
+    struct linear query, key, value; /* (C, C) */
+    struct linear joined;
+    struct linear out;
+    struct norm norm;
+};
+
+struct transformer_block {
+    struct attention_layer self, cross; /* cross: the decoder's alone */
+    struct linear up, down;             /* (C, I), (I, C) */
+    struct norm mlp_norm;
+};
+
+/* One of the two sides. */
+struct transformer_side {
+    qn_tensor *tokens;    /* (V, C) */
+    qn_tensor *positions; /* learned: (T, C) */
+    struct transformer_block *blocks;
+    struct norm last_norm; /* torch.nn.Transformer's */
+    size_t layers, heads;
+};
+
+struct recurrent_sides {
+    qn_tensor *source, *target; /* (V, E) */
+    qn_rnn *encoder, *decoder;
+    struct linear query, key, score,
+        combine; /* of attention, where it has them; key: G of QN_GENERAL */
+    struct linear bridge_h, bridge_c;
+};
+
+struct qn_seq2seq {
+    qn_context *context;
+    struct qn_seq2seq_config config;
+    qn_store *store;
+    struct linear head;    /* weight (V, C); that of the target's embedding where they are tied */
+    qn_tensor *final_bias; /* Marian's, frozen: (1, V) */
+    struct transformer_side encoder, decoder;
+    struct recurrent_sides recurrent;
+};
+
+/* What seq2seq.c asks of the two kinds. */
+int transformer_parameters(qn_seq2seq *model);
+int transformer_initialise(qn_seq2seq *model, uint64_t seed);
+bool marian_is_redundant(const void *model, const qn_safetensors *file,
+                         const struct qn_file_tensor *tensor);
+
+int recurrent_seq2seq_parameters(qn_seq2seq *model);
+int recurrent_seq2seq_initialise(qn_seq2seq *model, uint64_t seed);
+
+/* What the head reads: of Transformers (B, Tt, C), of recurrent layers (Tt, B, H). */
+qn_node *transformer_hidden(const qn_seq2seq *model, const struct qn_seq2seq_input *input,
+                            const struct qn_seq2seq_forward *options);
+
+qn_node *recurrent_seq2seq_hidden(const qn_seq2seq *model, const struct qn_seq2seq_input *input,
+                                  const struct qn_seq2seq_forward *options);
+
+/* ---- Recurrent layers, step by step ---- */
+
+struct recurrent_state {
+    qn_node *h, *c; /* (L, R, H); c: of an LSTM */
+};
+
+/* What the encoder made of a source. */
+struct recurrent_memory {
+    struct recurrent_state state; /* that the decoder begins with */
+    qn_node *encoded, *keys;      /* with attention: (B, Ts, H) */
+    qn_node *lengths;             /* i32 (B), or NULL */
+};
+struct recurrent_memory recurrent_encode(const qn_seq2seq *model, qn_node *source, qn_node *lengths,
+                                         enum qn_type type, struct dropout *dropout);
+
+/* What the head reads of tokens (R, T): (T, R, H).  R is a multiple of the sources, if T is 1: each has as many rows, one after the other.
+ * `state` becomes that after the tokens; *weights, if it is asked for, what attention made of the last token: (B, R / B, Ts). */
+qn_node *recurrent_decode(const qn_seq2seq *model, qn_node *tokens, enum qn_type type,
+                          const struct recurrent_memory *memory, struct recurrent_state *state,
+                          struct dropout *dropout, qn_node **weights);
+
+/* The parameters that Quern's own layouts share: src_embedding and tgt_embedding, or one embedding for both; a head that reads `width`
+ * numbers. */
+void seq2seq_embeddings(qn_seq2seq *model, qn_tensor **source, qn_tensor **target);
+void seq2seq_add_head(qn_seq2seq *model, const char *name, size_t width, qn_tensor *target);
+
+/* Logits of what the head reads. */
+qn_node *seq2seq_head(const qn_seq2seq *model, qn_node *x);
+
+#endif
