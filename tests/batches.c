@@ -4,6 +4,7 @@
 
 #include <quern/data.h>
 
+#include <fcntl.h>
 #include <sys/time.h>
 
 #include "tap.h"
@@ -224,10 +225,10 @@ static const struct epoch_case {
     struct qn_batch_options options;
     size_t most_padding; /* percent */
 } epoch_cases[] = {
-    {"shuffled, by tokens", 3000, {.tokens = 300, .is_shuffled = true, .seed = 7}, 5},
+    {"shuffled, by tokens", 3000, {.tokens = 300, .is_shuffled = true, .seed = 7}, 6},
     {"shuffled, by rows", 3000, {.rows = 16, .is_shuffled = true, .seed = 7}, 7},
     {"in order, by tokens", 1000, {.tokens = 300}, 9},
-    {"in order, by rows", 1000, {.rows = 32}, 15},
+    {"in order, by rows", 1000, {.rows = 32}, 16},
     {"six shapes", 3000, {.tokens = 300, .shapes = 6, .is_shuffled = true}, 21},
     {"a single shape", 500, {.tokens = 300, .shapes = 1, .is_shuffled = true}, 80},
     {"batches of a row", 300, {.rows = 1, .is_shuffled = true}, 13},
@@ -269,6 +270,16 @@ static void test_epochs(const struct epoch_case *test)
     qn_records_close(records);
 }
 
+/* Until it has made as many batches as it may. */
+static void wait_for_thread(qn_batches *batches)
+{
+    for (uint64_t made = 0; made < SLOTS - 1;) {
+        pthread_mutex_lock(&batches->prefetch.lock);
+        made = batches->prefetch.made - batches->prefetch.taken;
+        pthread_mutex_unlock(&batches->prefetch.lock);
+    }
+}
+
 /* A run that goes on at any batch has what it would have had. */
 static void test_seek(void)
 {
@@ -296,6 +307,11 @@ static void test_seek(void)
     is_same = qn_batches_seek(batches, UINT64_MAX / 2) == QN_OK &&
               qn_batches_next(batches, &batch) == QN_OK && batch.number == UINT64_MAX / 2;
     ok(is_same, "and to a far one");
+    qn_batches_seek(batches, 0);
+    wait_for_thread(batches);
+    qn_batches_seek(batches, 0);
+    ok(batches->prefetch.made - batches->prefetch.taken == SLOTS - 1,
+       "seeking to what comes next loses nothing");
     qn_batches_free(batches);
 
     options.seed = 4;
@@ -603,6 +619,28 @@ static void test_changed(void)
     qn_records_close(records);
 }
 
+/* Other contents of the same size and time: what is made of them is held against what was. */
+static void test_replaced(void)
+{
+    struct stat status;
+    qn_records *records = open_file(QN_LINES, "0001 0002\n0003 0004\n", NULL, 0);
+    struct qn_batch_field field = {
+        .name = "text", .tokenizer = set.tokenizer, .is_sequence = true, .begin = -1, .end = -1};
+    qn_batches *batches = qn_batches_new(
+        records, &(struct qn_batch_options){.fields = &field, .n_fields = 1, .rows = 1});
+    wait_for_thread(batches);
+    if (stat(in_folder("f"), &status) != 0)
+        bail_out("cannot look at a file");
+    write_text("f", "x 2 3 4 5\nx 2 3 4 5\n");
+    utimensat(AT_FDCWD, in_folder("f"), (const struct timespec[]){status.st_atim, status.st_mtim},
+              0);
+    ok(read_until_failure(batches) < SLOTS + 1 &&
+           says(": text: the file has changed while it was used: open the data set again"),
+       "a file with other contents of the same size and time");
+    qn_batches_free(batches);
+    qn_records_close(records);
+}
+
 /* ---- The thread ---- */
 
 static void test_freed(void)
@@ -757,6 +795,7 @@ int main(void)
     test_strict();
     test_cleaned();
     test_changed();
+    test_replaced();
     test_freed();
     test_shared();
     test_copies();

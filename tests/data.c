@@ -1,4 +1,5 @@
-/* Data sets of examples: records of every format, what is damaged in them, labels, batches.  Needs no device. */
+/* Data sets of examples: records of every format, what is damaged in them, and labels.  Needs no device; some sets are found
+ * through $QUERN_SHARED. */
 #define _DEFAULT_SOURCE
 
 #include <quern/data.h>
@@ -10,6 +11,7 @@
 
 #include "files.h"
 #include "host.h"
+#include "text/data/records.h"
 
 /* ---- Records ---- */
 
@@ -218,7 +220,8 @@ static void test_parallel(void)
        "parallel lines: what is damaged in one is skipped in both");
     ok(records && strstr(qn_records_place(records, 0), "/a:1") &&
            strstr(qn_records_place(records, 1), "/a:4") &&
-           strstr(qn_records_place(records, 2), "/a:5") && !qn_records_place(records, 3),
+           strstr(qn_records_place(records, 2), "/a:5") && !qn_records_place(records, 3) &&
+           qn_records_line(records, 1) == 4 && qn_records_line(records, 3) == 0,
        "places of records");
     is_int((long long)qn_records_bytes(records), 8 + 12, "bytes of both files");
     uint64_t hash = qn_records_hash(records);
@@ -257,6 +260,37 @@ static void fill(char *text, size_t bytes, char letter)
 {
     memset(text, letter, bytes);
     text[bytes] = '\n';
+}
+
+/* Both sides together are all of it. */
+static void test_held_out(void)
+{
+    static char text[1000 * 5 + 1];
+    static bool seen[1000];
+    size_t counts[2] = {0, 0}, twice = 0;
+    for (size_t i = 0; i < 1000; i++)
+        sprintf(text + 5 * i, "%04zu\n", i);
+    const char *path = write_text("f", text);
+    struct qn_record_options options = {.paths = &path, .n_paths = 1, .held_out = 0.1, .seed = 1};
+    for (int side = 0; side < 2; side++) {
+        options.wants_held_out = side;
+        qn_records *records = open_records(options, true);
+        counts[side] = qn_records_count(records);
+        for (size_t i = 0; i < counts[side]; i++) {
+            size_t line = qn_records_line(records, i) - 1;
+            twice += seen[line];
+            seen[line] = true;
+        }
+        qn_records_close(records);
+    }
+    /* Five standard deviations of 1,000 draws: 47. */
+    ok(counts[0] + counts[1] == 1000 && twice == 0 && counts[1] > 53 && counts[1] < 147,
+       "%zu of 1,000 records are held out, and none is on both sides", counts[1]);
+    options.held_out = 1;
+    options.wants_held_out = false;
+    ok(!open_records(options, true) &&
+           says("/f: all 1000 good records are held out: hold out another share than 1"),
+       "all of them are held out");
 }
 
 /* Lines around the largest that a record may have. */
@@ -361,6 +395,13 @@ static void test_refused(void)
                                             .n_fields = cases[i].n_fields};
         ok(!open_records(options, false) && says(cases[i].message), "refused: %s", cases[i].what);
     }
+    if (truncate(in_folder("f"), (off_t)1 << 40) == 0) {
+        ok(!open_records((struct qn_record_options){.paths = &good, .n_paths = 1}, false) &&
+               says("/f: it is larger than a tebibyte: split it"),
+           "refused: a huge file");
+    } else {
+        skip("no file may be so large here");
+    }
     ok(!open_records((struct qn_record_options){0}, false) &&
            says("records of 0 files and 0 fields"),
        "refused: no file");
@@ -369,22 +410,44 @@ static void test_refused(void)
     qn_records_close(NULL);
 }
 
-/* A file that is changed while it is read. */
+/* Other contents of a file, at the time of the old ones. */
+static void replace(const char *name, const char *text)
+{
+    const char *path = in_folder(name);
+    struct stat status;
+    if (stat(path, &status) != 0)
+        bail_out("cannot look at %s", path);
+    write_text(name, text);
+    utimensat(AT_FDCWD, path, (const struct timespec[]){status.st_atim, status.st_mtim}, 0);
+}
+
+/* A file that is changed while it is read: which is seen, and, in between, what it would lead to. */
 static void test_changed(void)
 {
     struct qn_field_text fields[QN_MAX_FIELDS];
+    struct record record = {.context = qn};
     const char *path = write_text("f", "one\ntwo\nthree\n");
     qn_records *records =
         open_records((struct qn_record_options){.paths = &path, .n_paths = 1}, false);
+    replace("f", "one\n \xFF \nthree\n");
+    ok(records && qn_records_read(records, 1, fields) < 0 &&
+           says("/f:2: byte 0xFF at column 2 is not UTF-8: convert the file (iconv -t utf-8): the "
+                "file has changed while it was used: open the data set again"),
+       "a file with other contents of the same size and time");
     if (truncate(path, 4) != 0)
         bail_out("cannot cut a file");
-    ok(records && qn_records_read(records, 2, fields) < 0 &&
+    ok(qn_records_read(records, 2, fields) < 0 &&
            says("/f has changed while it was used: open the data set again"),
        "a file that was cut");
-    path = write_text("f", "one\ntwo\nthree\n");
+    ok(records_read(records, 2, &record) < 0 && says("/f: it has become shorter while it was used"),
+       "a file that is cut at this moment");
+    replace("f", "one\ntwo\nthree\n");
     utimes(path, (struct timeval[]){{1, 0}, {1, 0}});
     ok(qn_records_read(records, 0, fields) < 0 && says("/f has changed while it was used"),
        "a file that was written again");
+    ok(!qn_labels_of(records, 0, 9) && says("/f has changed while it was used"),
+       "labels of such a file");
+    record_release(&record);
     qn_records_close(records);
 }
 
@@ -444,6 +507,45 @@ static void test_labels(void)
     qn_labels_free(NULL);
 }
 
+/* ---- Data sets that people use ---- */
+
+static const struct {
+    const char *path, *fields[2];
+    size_t records, labels; /* of the second field, or of its words */
+} sets[] = {
+    {"data/classification/rt-polarity/train.tsv", {"2", "1"}, 8530, 2},
+    {"data/classification/clinc150/train.tsv", {"2", "1"}, 14995, 150},
+    {"data/summarization/scitldr/dev.jsonl", {"source", "target"}, 618, 0},
+    {"data/qa/qed/train.jsonl", {"context", "question"}, 1100, 0},
+    {"data/srl/propbank-ewt/dev.conll", {"2", "3"}, 1966, 49},
+};
+
+static void test_sets(void)
+{
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
+        const char *path = shared_path(sets[i].path);
+        if (!path) {
+            skip("the data set is not there");
+            continue;
+        }
+        qn_records *records =
+            open_records((struct qn_record_options){.format = qn_record_format_of(path),
+                                                    .paths = &path,
+                                                    .n_paths = 1,
+                                                    .fields = sets[i].fields,
+                                                    .n_fields = 2},
+                         true);
+        qn_labels *labels = sets[i].labels == 0 ? NULL : qn_labels_of_words(records, 1, 1000);
+        ok(qn_records_count(records) == sets[i].records &&
+               qn_labels_count(labels) == sets[i].labels,
+           "%s: %zu records, %zu labels %s", sets[i].path, qn_records_count(records),
+           qn_labels_count(labels), qn_error(qn));
+        qn_clear_error(qn);
+        qn_labels_free(labels);
+        qn_records_close(records);
+    }
+}
+
 int main(void)
 {
     make_test_folder();
@@ -453,12 +555,14 @@ int main(void)
         test_file(&file_cases[i]);
     test_parallel();
     test_several();
+    test_held_out();
     test_huge();
     test_deep();
     test_refused();
     test_changed();
     test_formats();
     test_labels();
+    test_sets();
     qn_close(qn);
     return done_testing();
 }

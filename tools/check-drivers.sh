@@ -45,6 +45,8 @@ sanitized-graph          - graph.t
 sanitized-plans          - plans.t
 sanitized-io             - io.t
 sanitized-text           - text.t
+sanitized-data           - data.t
+sanitized-batches        - batches.t
 sanitized-tokenizers     - tokenizers.t
 sanitized-config         - config.t
 sanitized-data           - data.t

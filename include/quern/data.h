@@ -78,6 +78,9 @@ int qn_records_read(qn_records *records, size_t record,
 /* Where it stands, "FILE:LINE", for messages; borrowed until the next call.  NULL (and no error) if there is no such record. */
 const char *qn_records_place(qn_records *records, size_t record);
 
+/* The line of its file that it begins in, from 1: to write results beside what was skipped.  0 (and no error): no such record. */
+size_t qn_records_line(const qn_records *records, size_t record);
+
 /* ---- Labels ---- */
 
 /* The different values of a field, or of its words (parted by spaces: tags of tokens), in the order of their bytes: class i is the
@@ -111,7 +114,7 @@ struct qn_batch_options {
     size_t n_fields;
     size_t tokens; /* rows times the longest field of a batch at most this (but at least one row); or, if it is 0, */
     size_t rows;   /* so many rows */
-    size_t shapes; /* at most so many shapes; 0: 48 */
+    size_t shapes; /* at most so many shapes; 0: as few as pad no more than a twentieth, but 48 at most */
     bool is_shuffled; /* by `seed`, each epoch anew; else batches of short examples come first, the same in each epoch */
     uint64_t seed;
 };
@@ -152,7 +155,7 @@ struct qn_batch {
     size_t tokens;         /* as qn_batches_tokens() */
 };
 
-/* Batch number n comes next: to go on with a run. */
+/* Batch number n comes next: to go on with a run.  If it does so anyway, nothing that was made ahead is lost. */
 int qn_batches_seek(qn_batches *batches, uint64_t number);
 
 /* The next batch, of number 0 at first; there is always one.  Fails without memory and if a file has changed, and then stays so. */

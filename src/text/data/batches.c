@@ -9,8 +9,7 @@
 
 /* ---- One example ---- */
 
-static enum made add_labels(struct qn_batches *batches, const struct batch_field *field,
-                            const char *text)
+static enum made add_labels(qn_batches *batches, const struct batch_field *field, const char *text)
 {
     struct maker *maker = &batches->maker;
     size_t bytes;
@@ -29,7 +28,7 @@ static enum made add_labels(struct qn_batches *batches, const struct batch_field
     return MADE;
 }
 
-static enum made add_text(struct qn_batches *batches, const struct batch_field *field,
+static enum made add_text(qn_batches *batches, const struct batch_field *field,
                           const struct qn_field_text *text)
 {
     struct maker *maker = &batches->maker;
@@ -43,7 +42,7 @@ static enum made add_text(struct qn_batches *batches, const struct batch_field *
     return MADE_DAMAGED;
 }
 
-enum made make_field(struct qn_batches *batches, size_t field)
+enum made make_field(qn_batches *batches, size_t field)
 {
     struct maker *maker = &batches->maker;
     const struct batch_field *its = &batches->fields[field];
@@ -74,7 +73,14 @@ enum made make_field(struct qn_batches *batches, size_t field)
     return MADE;
 }
 
-bool maker_check(struct qn_batches *batches)
+const char *field_place(const qn_batches *batches, size_t record, size_t field,
+                        char place[PLACE_BYTES])
+{
+    const qn_records *records = batches->records;
+    return records_place(records, record, records->is_parallel ? field : 0, 0, place);
+}
+
+bool maker_check(qn_batches *batches)
 {
     qn_context changed = {0};
     if (records_unchanged(batches->records, &changed))
@@ -91,13 +97,13 @@ struct pass {
     size_t count, capacity;
 };
 
-static bool is_sequence(const struct qn_batches *batches, size_t field)
+static bool is_sequence(const qn_batches *batches, size_t field)
 {
     return batches->fields[field].options.is_sequence;
 }
 
 /* All of one record. */
-static enum made measure_record(struct qn_batches *batches, size_t record, struct example *example,
+static enum made measure_record(qn_batches *batches, size_t record, struct example *example,
                                 size_t *damaged_field)
 {
     size_t sequences = 0, tokens = 0;
@@ -117,16 +123,16 @@ static enum made measure_record(struct qn_batches *batches, size_t record, struc
     return MADE;
 }
 
-static bool skip_damaged(struct qn_batches *batches, size_t record, size_t field)
+static bool skip_damaged(qn_batches *batches, size_t record, size_t field)
 {
-    qn_records *records = batches->records;
     char place[PLACE_BYTES];
-    records_place(records, record, records->is_parallel ? field : 0, 0, place);
     batches->damaged++;
-    return records_skip(records, &batches->maker.errors, place, batches->maker.record.damage.text);
+    return records_skip(batches->records, &batches->maker.errors,
+                        field_place(batches, record, field, place),
+                        batches->maker.record.damage.text);
 }
 
-static bool take_record(struct qn_batches *batches, size_t record, struct pass *pass)
+static bool take_record(qn_batches *batches, size_t record, struct pass *pass)
 {
     struct maker *maker = &batches->maker;
     size_t field;
@@ -152,7 +158,7 @@ static bool take_record(struct qn_batches *batches, size_t record, struct pass *
     return false;
 }
 
-static bool measure_all(struct qn_batches *batches, struct pass *pass)
+static bool measure_all(qn_batches *batches, struct pass *pass)
 {
     const qn_records *records = batches->records;
     bool is_good = true;
@@ -184,8 +190,7 @@ static int compare_examples(const void *a, const void *b)
     return (x->record > y->record) - (x->record < y->record);
 }
 
-static void set_range(struct qn_batches *batches, const struct shape *shape,
-                      struct shape_range *range)
+static void set_range(qn_batches *batches, const struct shape *shape, struct shape_range *range)
 {
     size_t sequences = 0, places = 0;
     *range = (struct shape_range){.shape = {.rows = shape->rows},
@@ -203,14 +208,12 @@ static void set_range(struct qn_batches *batches, const struct shape *shape,
     batches->padding += places * shape->rows * shape->batches;
 }
 
-static bool choose_shapes(struct qn_batches *batches, struct pass *pass)
+static bool choose_shapes(qn_batches *batches, struct pass *pass)
 {
-    enum { MOST_SHAPES = 48 };
     qn_context *errors = &batches->maker.errors;
     const struct shape_limits limits = {.tokens = batches->options.tokens,
                                         .rows = batches->options.rows,
-                                        .shapes = batches->options.shapes ? batches->options.shapes
-                                                                          : MOST_SHAPES};
+                                        .shapes = batches->options.shapes};
     struct shape *shapes =
         shapes_find(errors, pass->examples, pass->count, &limits, &batches->n_shapes);
     batches->shapes =
@@ -281,8 +284,7 @@ static bool check_options(qn_records *records, const struct qn_batch_options *op
 }
 
 /* Fields of one tokenizer share its copy. */
-static bool copy_tokenizer(struct qn_batches *batches, const struct qn_batch_field *fields,
-                           size_t field)
+static bool copy_tokenizer(qn_batches *batches, const struct qn_batch_field *fields, size_t field)
 {
     struct batch_field *copy = &batches->fields[field];
     const qn_tokenizer *tokenizer = fields[field].tokenizer;
@@ -296,7 +298,7 @@ static bool copy_tokenizer(struct qn_batches *batches, const struct qn_batch_fie
     return copy->options.tokenizer != NULL;
 }
 
-static bool copy_fields(struct qn_batches *batches, const struct qn_batch_field *fields)
+static bool copy_fields(qn_batches *batches, const struct qn_batch_field *fields)
 {
     for (size_t i = 0; i < batches->records->n_fields; i++) {
         struct batch_field *copy = &batches->fields[batches->n_fields++];
@@ -315,7 +317,7 @@ qn_batches *qn_batches_new(qn_records *records, const struct qn_batch_options *o
 {
     if (!records || !options || !check_options(records, options))
         return NULL;
-    struct qn_batches *batches = context_alloc(records->context, 1, sizeof *batches);
+    qn_batches *batches = context_alloc(records->context, 1, sizeof *batches);
     if (!batches)
         return NULL;
     batches->records = records;

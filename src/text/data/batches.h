@@ -63,13 +63,17 @@ struct qn_batches {
 enum made { MADE, MADE_TOO_LONG, MADE_DAMAGED, MADE_FAILED };
 
 /* Makes the ids of a field of the record that was read: the maker's; what is damaged is said in its record. */
-enum made make_field(struct qn_batches *batches, size_t field);
+enum made make_field(qn_batches *batches, size_t field);
+
+/* "FILE:LINE" of a field of a record. */
+const char *field_place(const qn_batches *batches, size_t record, size_t field,
+                        char place[PLACE_BYTES]);
 
 /* Whether no file has changed; else that is the maker's error, whatever else came of it. */
-bool maker_check(struct qn_batches *batches);
+bool maker_check(qn_batches *batches);
 
 /* Batch number `number` of all epochs, into a slot; false and an error in the maker. */
-bool make_batch(struct qn_batches *batches, uint64_t number, struct slot *slot);
+bool make_batch(qn_batches *batches, uint64_t number, struct slot *slot);
 
 /* Where `index` of `count` goes in an order of its own for each key and each stream of numbers: a permutation. */
 struct order {
@@ -78,7 +82,7 @@ struct order {
 };
 uint64_t order_permute(struct order order, uint64_t index, uint64_t count);
 
-bool prefetch_start(struct qn_batches *batches);
-void prefetch_stop(struct qn_batches *batches); /* and frees what it has */
+bool prefetch_start(qn_batches *batches);
+void prefetch_stop(qn_batches *batches); /* and frees what it has */
 
 #endif

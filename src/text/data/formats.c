@@ -185,7 +185,7 @@ static int parse_columns(const qn_records *records, struct record *record)
             if (append_value(record, i, records->columns[i], &line) != QN_OK)
                 return QN_ERROR_FORMAT;
     }
-    return record->fields[0].bytes > 0 ? QN_OK : record_damaged(record, 0, 0, "comments only");
+    return QN_OK;
 }
 
 /* In the order of enum qn_record_format. */

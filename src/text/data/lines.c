@@ -14,7 +14,8 @@ enum { AT_FIRST = 1 << 16 };
 /* Room for more, behind what is there; one byte stays free. */
 static bool make_room(struct scanner *scanner)
 {
-    memmove(scanner->buffer, scanner->buffer + scanner->begin, scanner->end - scanner->begin);
+    if (scanner->begin > 0)
+        memmove(scanner->buffer, scanner->buffer + scanner->begin, scanner->end - scanner->begin);
     scanner->end -= scanner->begin;
     scanner->begin = 0;
     if (scanner->room > 2 * scanner->end + 1)
@@ -69,8 +70,8 @@ int scanner_next(struct scanner *scanner, struct scanned_line *line)
 {
     *line = (struct scanned_line){.line = scanner->line};
     for (;;) {
-        char *text = scanner->buffer + scanner->begin;
         size_t there = scanner->end - scanner->begin;
+        char *text = there > 0 ? scanner->buffer + scanner->begin : NULL;
         char *end = there > 0 ? memchr(text, '\n', there) : NULL;
         if (!end && !scanner->is_at_end) {
             if (there > MOST_RECORD_BYTES) {

@@ -4,7 +4,6 @@
  * both sides use is in `prefetch`, and changes under its lock. */
 #define _POSIX_C_SOURCE 200809L
 
-#include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,8 +13,7 @@
 /* ---- A batch ---- */
 
 /* Which batch of an epoch it is before these are put in order. */
-static struct shape_range *find_batch(const struct qn_batches *batches, uint64_t number,
-                                      size_t *in_shape)
+static struct shape_range *find_batch(const qn_batches *batches, uint64_t number, size_t *in_shape)
 {
     uint64_t at = number % batches->per_epoch;
     if (batches->options.is_shuffled)
@@ -28,7 +26,7 @@ static struct shape_range *find_batch(const struct qn_batches *batches, uint64_t
     return range;
 }
 
-static size_t find_example(const struct qn_batches *batches, uint64_t number,
+static size_t find_example(const qn_batches *batches, uint64_t number,
                            const struct shape_range *range, size_t at)
 {
     uint32_t stream = (uint32_t)(range - batches->shapes) + 1;
@@ -39,7 +37,7 @@ static size_t find_example(const struct qn_batches *batches, uint64_t number,
     return batches->examples[range->first_example + at];
 }
 
-static bool put_field(struct qn_batches *batches, struct slot *slot, size_t field, size_t row)
+static bool put_field(qn_batches *batches, struct slot *slot, size_t field, size_t row)
 {
     const struct qn_batch_field *options = &batches->fields[field].options;
     size_t length = batches->shapes[slot->batch.shape].shape.length[field];
@@ -51,7 +49,7 @@ static bool put_field(struct qn_batches *batches, struct slot *slot, size_t fiel
         char place[PLACE_BYTES];
         context_fail(&batches->maker.errors, QN_ERROR_FILE,
                      "%s: %s: the file has changed while it was used: open the data set again",
-                     records_place(batches->records, slot->records[row], 0, 0, place),
+                     field_place(batches, slot->records[row], field, place),
                      batches->fields[field].name);
         return false;
     }
@@ -64,7 +62,7 @@ static bool put_field(struct qn_batches *batches, struct slot *slot, size_t fiel
     return true;
 }
 
-static void pad_rows(const struct qn_batches *batches, struct slot *slot)
+static void pad_rows(const qn_batches *batches, struct slot *slot)
 {
     const struct qn_batch_shape *shape = &batches->shapes[slot->batch.shape].shape;
     size_t first = slot->batch.examples;
@@ -77,7 +75,7 @@ static void pad_rows(const struct qn_batches *batches, struct slot *slot)
     }
 }
 
-static bool fill_slot(struct qn_batches *batches, uint64_t number, struct slot *slot)
+static bool fill_slot(qn_batches *batches, uint64_t number, struct slot *slot)
 {
     struct maker *maker = &batches->maker;
     size_t in_shape;
@@ -99,7 +97,7 @@ static bool fill_slot(struct qn_batches *batches, uint64_t number, struct slot *
     return true;
 }
 
-bool make_batch(struct qn_batches *batches, uint64_t number, struct slot *slot)
+bool make_batch(qn_batches *batches, uint64_t number, struct slot *slot)
 {
     bool is_good = fill_slot(batches, number, slot);
     return maker_check(batches) && is_good;
@@ -114,7 +112,7 @@ static bool has_work(const struct prefetch *prefetch)
 
 static void *run(void *argument)
 {
-    struct qn_batches *batches = argument;
+    qn_batches *batches = argument;
     struct prefetch *prefetch = &batches->prefetch;
     pthread_mutex_lock(&prefetch->lock);
     for (;;) {
@@ -139,7 +137,7 @@ static void *run(void *argument)
     return NULL;
 }
 
-static bool allocate_slot(struct qn_batches *batches, struct slot *slot)
+static bool allocate_slot(qn_batches *batches, struct slot *slot)
 {
     qn_context *errors = &batches->maker.errors;
     size_t rows = 0;
@@ -164,7 +162,7 @@ static bool allocate_slot(struct qn_batches *batches, struct slot *slot)
 }
 
 /* Signals are for the threads of the program. */
-static int create_thread(struct qn_batches *batches)
+static int create_thread(qn_batches *batches)
 {
     sigset_t all, before;
     sigfillset(&all);
@@ -174,7 +172,7 @@ static int create_thread(struct qn_batches *batches)
     return code;
 }
 
-bool prefetch_start(struct qn_batches *batches)
+bool prefetch_start(qn_batches *batches)
 {
     struct prefetch *prefetch = &batches->prefetch;
     for (size_t i = 0; i < SLOTS; i++)
@@ -190,7 +188,7 @@ bool prefetch_start(struct qn_batches *batches)
     return prefetch->is_running;
 }
 
-void prefetch_stop(struct qn_batches *batches)
+void prefetch_stop(qn_batches *batches)
 {
     struct prefetch *prefetch = &batches->prefetch;
     if (prefetch->is_running) {
@@ -219,10 +217,12 @@ int qn_batches_seek(qn_batches *batches, uint64_t number)
         return QN_ERROR_INVALID;
     struct prefetch *prefetch = &batches->prefetch;
     pthread_mutex_lock(&prefetch->lock);
-    prefetch->made = prefetch->taken;
-    prefetch->next = number;
-    prefetch->seeks++;
-    pthread_cond_broadcast(&prefetch->changed);
+    if (number != prefetch->next - (prefetch->made - prefetch->taken)) {
+        prefetch->made = prefetch->taken;
+        prefetch->next = number;
+        prefetch->seeks++;
+        pthread_cond_broadcast(&prefetch->changed);
+    }
     pthread_mutex_unlock(&prefetch->lock);
     return QN_OK;
 }

@@ -136,6 +136,14 @@ const char *qn_records_place(qn_records *records, size_t record)
                                               : NULL;
 }
 
+size_t qn_records_line(const qn_records *records, size_t record)
+{
+    if (!records || record >= records->count)
+        return 0;
+    const struct source *source = source_of(records, record);
+    return line_of(source, record - source->first);
+}
+
 static bool add_record(qn_context *context, struct source *source, uint64_t offset, size_t bytes,
                        size_t line)
 {

@@ -2,7 +2,8 @@
  *
  * Every shape is a plan on the device, so there can be a few dozen.  Examples are cut into bands by their first length, and each band
  * into shapes by the second: by dynamic programming over the counts of examples by both lengths, so that the places of all examples
- * and a price for each shape sum to the least.  The price is raised until there are few enough.
+ * and a price for each shape sum to the least.  The price is raised until there are few enough: as
+ * many as were asked for, or those that it takes to pad little.
  *
  * Batches are full: examples that are left move to the smallest larger shape that holds them, those first that lose least by it. */
 #include "text/data/shapes.h"
@@ -12,7 +13,7 @@
 
 /* ---- Where lengths may be cut ---- */
 
-enum { MOST_CUTS = 64 };
+enum { MOST_CUTS = 64, MOST_SHAPES = 48 };
 
 struct cuts {
     uint32_t at[MOST_CUTS]; /* ascending; the last is the longest length */
@@ -76,6 +77,8 @@ struct choice {
     uint64_t price;                                /* of a shape, in places */
     uint64_t cost[MOST_CUTS + 1];                  /* of all bands before a cut */
     size_t band[MOST_CUTS + 1];                    /* where the last of them begins */
+    size_t n_shapes;
+    uint64_t ids; /* of all examples */
 };
 
 /* Cuts of a band: of all shapes before a cut the least cost, and where the last of them begins. */
@@ -121,7 +124,7 @@ static void cut_bands(struct choice *choice)
     }
 }
 
-/* The shapes that were chosen, of all cuts on both sides a number + 1 in `shape_of`, if it is not NULL. */
+/* How many shapes were chosen; their numbers, by the cuts on both sides, go into `shape_of` if it is not NULL. */
 static size_t list_shapes(const struct choice *choice, uint32_t (*shape_of)[MOST_CUTS])
 {
     size_t count = 0;
@@ -147,7 +150,14 @@ static size_t try_price(struct choice *choice, uint64_t price)
 {
     choice->price = price;
     cut_bands(choice);
-    return list_shapes(choice, NULL);
+    return choice->n_shapes = list_shapes(choice, NULL);
+}
+
+/* Whether no more than a twentieth of all places has no id. */
+static bool pads_little(const struct choice *choice)
+{
+    uint64_t places = choice->cost[choice->first.count] - choice->price * choice->n_shapes;
+    return (places - choice->ids) * 20 <= places;
 }
 
 /* About the least price at which there are at most so many shapes. */
@@ -168,12 +178,25 @@ static void raise_price(struct choice *choice, size_t most_shapes)
     try_price(choice, high);
 }
 
+/* No more shapes than it takes. */
+static void raise_price_further(struct choice *choice)
+{
+    uint64_t price = choice->price;
+    while (choice->n_shapes > 1 && pads_little(choice)) {
+        price = choice->price;
+        try_price(choice, price + price / 4 + 1);
+    }
+    if (!pads_little(choice))
+        try_price(choice, price);
+}
+
 static void count_lengths(struct choice *choice, const struct example *examples, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         size_t row = find_cut(&choice->first, examples[i].lengths[FIRST]);
         size_t column = find_cut(&choice->second, examples[i].lengths[SECOND]);
         choice->counts[row + 1][column + 1]++;
+        choice->ids += (uint64_t)examples[i].lengths[FIRST] + examples[i].lengths[SECOND];
     }
     for (size_t row = 1; row <= choice->first.count; row++)
         for (size_t column = 1; column <= choice->second.count; column++)
@@ -198,7 +221,7 @@ static void set_rows(struct shape *shape, const struct shape_limits *limits, siz
         limits->tokens ? size_min(size_max(limits->tokens / most, 1), examples) : limits->rows;
 }
 
-/* How many batches a shape's examples are best put into: a few rows less than could be save moving the rest. */
+/* How many batches a shape's examples fill; a few rows less than allowed save moving the rest. */
 static void set_batches(struct shape *shape, const struct shape_limits *limits, bool is_last)
 {
     size_t batches = divide_up(shape->examples, shape->rows);
@@ -320,13 +343,15 @@ static bool renumber(qn_context *context, struct shape *shapes, size_t n_shapes,
     return true;
 }
 
-/* Cuts lengths into shapes; how many there are, small ones first: examples get theirs. */
+/* Cuts lengths into shapes, and gives examples theirs; how many there are. */
 static size_t choose(struct choice *choice, const struct shape_limits *limits,
                      struct example *examples, size_t count)
 {
     uint32_t shape_of[MOST_CUTS][MOST_CUTS];
     count_lengths(choice, examples, count);
-    raise_price(choice, limits->shapes);
+    raise_price(choice, limits->shapes ? limits->shapes : MOST_SHAPES);
+    if (limits->shapes == 0)
+        raise_price_further(choice);
     size_t n_shapes = list_shapes(choice, shape_of);
     for (size_t i = 0; i < count; i++)
         examples[i].shape = shape_of[find_cut(&choice->first, examples[i].lengths[FIRST])]

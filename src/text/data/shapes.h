@@ -22,7 +22,7 @@ struct shape_limits {
     size_t tokens, rows, shapes;
 };
 
-/* At most limits->shapes shapes, small ones first, and that of each example, which it fits: chosen so that little is padded.  The
+/* At most so many shapes, small ones first, and that of each example, which it fits: chosen so that little is padded.  The
  * examples of a shape fill its batches; of the last, the largest, they need not.  free() it; NULL and an error without memory. */
 struct shape *shapes_find(qn_context *context, struct example *examples, size_t count,
                           const struct shape_limits *limits, size_t *n_shapes);
