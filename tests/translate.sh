@@ -63,9 +63,18 @@ takes_ids()
     echo '8 9 10 3' >ids.txt && runs 0 translate transformer --ids --data ids.txt --max-length 6 && grep -qE '^[0-9]+( [0-9]+)*$' out.tmp &&
         echo '8 9999999' >ids.txt && refuses 'ids.txt:1: expected' translate transformer --ids --data ids.txt
 }
+averages()
+{
+    # shellcheck disable=SC2086
+    runs 0 train seq2seq $pairs --units 16 --steps 9 --eval-every 2 --keep 3 --out kept && [ -d kept/step-6 ] && [ -d kept/step-9 ] &&
+        runs 0 average kept --last 3 --out mean --quiet && runs 0 translate mean --data some.txt --quiet && runs 0 inspect mean &&
+        runs 0 average kept --last 1 --out one && cmp one/model.safetensors kept/step-9/model.safetensors &&
+        refuses 'train with --keep 6' average kept --last 6 --out no && refuses 'File exists' average kept --last 2 --out mean
+}
 check "lines are translated, in order, empty ones too" translates_lines
 check "several translations of each, with scores" gives_several
 check "ids of tokens" takes_ids
+check "the mean of checkpoints that are kept" averages
 check "more translations than hypotheses" usage_error '--n-best 3 is more than the --beam 2' translate transformer --n-best 3 --beam 2
 check "half of the files to validate on" refuses 'belong together' train seq2seq --source source.txt --target target.txt --out no --valid-source source.txt
 check "nothing was left behind" [ ! -e no ]

@@ -233,12 +233,12 @@ int qn_seq2seq_config_write(qn_context *context, const char *path,
  *
  *     DIR/step-N/         whole checkpoints: the latest and the best
  *     DIR/latest, best    links to them
- *     DIR/model.safetensors, config.json, tokenizer.json, tokenizer_config.json
+ *     DIR/model.safetensors, config.json, tokenizer.json, tokenizer_config.json, target_tokenizer.json
  *                         links through best: DIR is a model that others can load
  *
  * A checkpoint is written to DIR/step-N.tmp, synced, and renamed; then the links are replaced by
- * renaming.  At any moment there is a whole one, as soon as there was one.  Older ones are removed,
- * unless they hold more than the model's files, optimizer.safetensors and training.json. */
+ * renaming.  At any moment there is a whole one, as soon as there was one.  Older ones are then removed,
+ * unless they are to be kept or hold more than the model's files, optimizer.safetensors and training.json. */
 typedef struct qn_checkpoints qn_checkpoints;
 
 /* Makes the folder, or opens it again to go on with its run, and locks it against other processes.
@@ -260,6 +260,9 @@ const char *qn_checkpoints_other(qn_checkpoints *checkpoints);
 const char *qn_checkpoints_begin(qn_checkpoints *checkpoints, uint64_t step);
 int qn_checkpoints_commit(qn_checkpoints *checkpoints, bool is_best);
 void qn_checkpoints_abandon(qn_checkpoints *checkpoints);
+
+/* The last `count` checkpoints are kept, too, when others are removed. */
+void qn_checkpoints_keep(qn_checkpoints *checkpoints, size_t count);
 
 /* Makes the checkpoint of `step` the best, if it is not.  A resumed run calls it with the best step
  * of its latest checkpoint: a kill may have come between the two links. */

@@ -61,6 +61,7 @@ int command_evaluate(const struct options *options);
 int command_diff(const struct options *options);
 int command_translate(const struct options *options);
 int command_predict(const struct options *options);
+int command_average(const struct options *options);
 int command_inspect(const struct options *options);
 int command_score(const struct options *options);
 int command_tokenize_train(const struct options *options);

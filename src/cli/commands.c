@@ -406,6 +406,18 @@ static const char *const predict_examples[] = {
     NULL,
 };
 
+static const struct option average_options[] = {
+    {OPTION_STRING, 'o', "out", "DIR", .required = true, .help = "folder for the model, which must not exist"},
+    {OPTION_INTEGER, 0, "last", "N", "5", 1, 1000, .help = "the mean of so many checkpoints"},
+    {OPTION_FLAG, 'q', "quiet", .help = "print errors only"},
+};
+
+static const char *const average_examples[] = {
+    "quern train transformer --source a --target b --out run --keep 5", "keeps five checkpoints",
+    "quern average run --last 5 --out mean", "which become one model",
+    NULL,
+};
+
 static const char *const inspect_examples[] = {
     "quern inspect run", "model, tokenizer and state of a run",
     "quern inspect run/model.safetensors", "the tensors of a file",
@@ -675,6 +687,12 @@ const struct command commands[] = {
         "label texts with a trained classifier",
         "Prints a label for each text, in their order; or, with --score, how well the labels agree with the right ones.",
         predict_options, LENGTH(predict_options), command_predict, predict_examples, NULL,
+    },
+    {
+        "average", NULL, "DIR",
+        "average the last checkpoints of a run",
+        "Writes a model whose weights are the mean of those of the last checkpoints of a run that keeps them (--keep).",
+        average_options, LENGTH(average_options), command_average, average_examples, NULL,
     },
     {
         "inspect", "info", "DIR|FILE",

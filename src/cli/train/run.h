@@ -62,6 +62,7 @@ struct settings {
     double loss_scale; /* of f16, at first */
     double average;    /* decay of the weights' moving average; 0: none */
     uint64_t seed, eval_every, eval_batches, patience;
+    uint64_t keep; /* checkpoints */
 };
 
 /* A file of text that was read. */

@@ -53,6 +53,7 @@ static int save(struct session *session, bool is_best)
     char message[LOG_MESSAGE];
     struct run *run = &session->run;
     run->seconds = session->seconds_before + seconds_now() - session->started;
+    qn_checkpoints_keep(session->checkpoints, run->settings.keep);
     const char *folder = qn_checkpoints_begin(session->checkpoints, run->step);
     int status =
         folder ? write_checkpoint(session, folder, is_best) : session_fail_library(session);

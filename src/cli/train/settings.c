@@ -93,6 +93,7 @@ static const struct setting {
     SETTING("patience", WHOLE, patience, false),
     SETTING("eval-every", WHOLE, eval_every, true),
     {"eval-batches", WHOLE, offsetof(struct settings, eval_batches), true, OF_LM},
+    SETTING("keep", WHOLE, keep, true),
     SETTING("log", TEXT_OR_NULL, log, true),
     SETTING("device", TEXT_OR_NULL, device, true),
     SETTING("gemm", TEXT_OR_NULL, gemm, false),
