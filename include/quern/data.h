@@ -124,8 +124,8 @@ struct qn_batch_options {
  * another is in a larger shape, or, with `tokens`, is saved by a few rows less.  So each epoch has equally many batches of each shape,
  * and which examples are in batch number n, counted on from epoch to epoch, is a pure function of the data, the options and n.
  *
- * All records are read and encoded once to learn their lengths; of an example 8 bytes are kept.  A thread then makes the next batches
- * while one is used.  Records and labels must live as long; they and tokenizers (which are copied) may be used meanwhile.
+ * All records are read and encoded once to learn their lengths; of an example 24 bytes are kept until then, and 8 afterwards.  A thread
+ * then makes the next batches while one is used.  Records and labels must live as long; they and tokenizers (which are copied) may be used meanwhile.
  *
  * Damaged is here: a label that is none; a character or word that a tokenizer has no token for; a text that cleaning leaves nothing
  * of.  That is skipped or an error as the records' options say.  NULL, too, if no example is left. */
