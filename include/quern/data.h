@@ -114,7 +114,7 @@ struct qn_batch_options {
     size_t n_fields;
     size_t tokens; /* rows times the longest field of a batch at most this (but at least one row); or, if it is 0, */
     size_t rows;   /* so many rows */
-    size_t shapes; /* at most so many shapes; 0: as few as pad no more than a twentieth, but 48 at most */
+    size_t shapes; /* at most so many shapes; 0: as few as pad about a twentieth, but 48 at most */
     bool is_shuffled; /* by `seed`, each epoch anew; else batches of short examples come first, the same in each epoch */
     uint64_t seed;
 };
