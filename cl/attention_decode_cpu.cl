@@ -8,7 +8,9 @@
  *
  * What a query sees, and slopes: see cl/attention_cpu.cl.
  *
- * The host defines D, HEADS and T, the type of q, k, v and out. */
+ * With a TABLE, rows share keys and values: it says where those of each are.
+ *
+ * The host defines D, HEADS, TABLE and T, the type of q, k, v and out. */
 
 #define KEYS 32
 #define ALIGNED __attribute__((aligned(64)))
@@ -47,6 +49,15 @@ static inline void weigh(float *scores, uint keys, struct softmax *softmax, floa
     *softmax = (struct softmax){greatest, denominator};
 }
 
+/* Where key j of row b is. */
+#if TABLE
+#define OF_ROW(b) 0
+#define PLACE(b, j) ((ulong)clamp(table[(ulong)(b)*tk + (j)], 0, (int)slots - 1))
+#else
+#define OF_ROW(b) (b)
+#define PLACE(b, j) ((ulong)(j))
+#endif
+
 kernel __attribute__((reqd_work_group_size(1, 1, 1))) void
 attention_decode(global const T *q, global const T *k, global const T *v,
                  global const int *position, global T *out, global float *lse, ulong q_offset,
@@ -54,7 +65,7 @@ attention_decode(global const T *q, global const T *k, global const T *v,
                  ulong k_row, ulong k_head, ulong v_offset, ulong v_batch, ulong v_row,
                  ulong v_head, uint batch, uint heads, uint kv_heads, uint tq, uint tk, float scale,
                  int first_position, MASK_PARAMETERS uint has_position, uint keep_lse,
-                 global float *partial, uint chunk)
+                 global float *partial, uint chunk, global const int *table, uint slots)
 {
     uint chunks = (tk + chunk - 1) / chunk, group = heads / kv_heads,
          blocks = (heads + HEADS - 1) / HEADS;
@@ -74,8 +85,8 @@ attention_decode(global const T *q, global const T *k, global const T *v,
             end = min(min(KEYS_OF_ROW(b), sees + 1), chunk_begin + (int)chunk);
         if (end <= begin && c > 0)
             continue; /* nobody reads it */
-        global const T *k_rows = k + k_offset + b * k_batch;
-        global const T *v_rows = v + v_offset + b * v_batch;
+        global const T *k_rows = k + k_offset + OF_ROW(b) * k_batch;
+        global const T *v_rows = v + v_offset + OF_ROW(b) * v_batch;
         for (uint h = 0; h < count; h++) {
             global const T *q_numbers =
                 q + q_offset + b * q_batch + i * q_row + (first + h) * q_head;
@@ -88,9 +99,10 @@ attention_decode(global const T *q, global const T *k, global const T *v,
         for (int key = begin; key < end; key += KEYS) {
             uint keys = min(KEYS, end - key);
             for (uint j = 0; j < keys; j++) {
+                ulong place = PLACE(b, key + j);
                 for (uint h = 0; h < count; h++) {
                     global const T *k_numbers =
-                        k_rows + (key + j) * k_row + (first + h) / group * k_head;
+                        k_rows + place * k_row + (first + h) / group * k_head;
                     floatv product = (floatv)(0.0f);
                     for (uint d = 0; d < VECTORS; d++)
                         product = fma(query[h][d], load_lanes(k_numbers, d), product);
@@ -101,9 +113,10 @@ attention_decode(global const T *q, global const T *k, global const T *v,
             for (uint h = 0; h < count; h++)
                 weigh(scores[h], keys, softmax + h, sums[h]);
             for (uint j = 0; j < keys; j++) {
+                ulong place = PLACE(b, key + j);
                 for (uint h = 0; h < count; h++) {
                     global const T *v_numbers =
-                        v_rows + (key + j) * v_row + (first + h) / group * v_head;
+                        v_rows + place * v_row + (first + h) / group * v_head;
                     for (uint d = 0; d < VECTORS; d++)
                         sums[h][d] =
                             fma((floatv)(scores[h][j]), load_lanes(v_numbers, d), sums[h][d]);

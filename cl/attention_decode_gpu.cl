@@ -8,7 +8,9 @@
  *
  * What a query sees, and slopes: see cl/attention_cpu.cl.
  *
- * The host defines D and T, the type of q, k, v and out. */
+ * With a TABLE, rows share keys and values: it says where those of each are.
+ *
+ * The host defines D, TABLE and T, the type of q, k, v and out. */
 
 #define GROUP 64
 #define DEPTH 32 /* so many numbers of 64 rows of k are in local memory at a time */
@@ -17,6 +19,15 @@
 #define HIDDEN -3e38f
 #define LEAST -1e30f /* below every score, far above HIDDEN */
 
+/* Where key j of row b is. */
+#if TABLE
+#define OF_ROW(b) 0
+#define PLACE(b, j) ((ulong)clamp(table[(ulong)(b)*tk + (j)], 0, (int)slots - 1))
+#else
+#define OF_ROW(b) (b)
+#define PLACE(b, j) ((ulong)(j))
+#endif
+
 kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void
 attention_decode(global const T *q, global const T *k, global const T *v,
                  global const int *position, global T *out, global float *lse, ulong q_offset,
@@ -24,7 +35,7 @@ attention_decode(global const T *q, global const T *k, global const T *v,
                  ulong k_row, ulong k_head, ulong v_offset, ulong v_batch, ulong v_row,
                  ulong v_head, uint batch, uint heads, uint kv_heads, uint tq, uint tk, float scale,
                  int first_position, MASK_PARAMETERS uint has_position, uint keep_lse,
-                 global float *partial, uint chunk)
+                 global float *partial, uint chunk, global const int *table, uint slots)
 {
     local float query[D], k_block[GROUP * PITCH], scores[GROUP], p[GROUP];
     uint lane = get_local_id(0), chunks = (tk + chunk - 1) / chunk, group = heads / kv_heads;
@@ -46,8 +57,8 @@ attention_decode(global const T *q, global const T *k, global const T *v,
             begin = max(chunk_begin, sees - window + 1),
             end = min(min(KEYS_OF_ROW(b), sees + 1), chunk_begin + (int)chunk);
         global const T *q_numbers = q + q_offset + b * q_batch + i * q_row + h * q_head;
-        global const T *k_rows = k + k_offset + b * k_batch + kv_h * k_head;
-        global const T *v_rows = v + v_offset + b * v_batch + kv_h * v_head;
+        global const T *k_rows = k + k_offset + OF_ROW(b) * k_batch + kv_h * k_head;
+        global const T *v_rows = v + v_offset + OF_ROW(b) * v_batch + kv_h * v_head;
         float sums[OWNED], greatest = LEAST, total = 0.0f;
         for (uint j = 0; j < OWNED; j++)
             sums[j] = 0.0f;
@@ -62,7 +73,8 @@ attention_decode(global const T *q, global const T *k, global const T *v,
                 for (uint e = lane; e < GROUP * DEPTH; e += GROUP) {
                     uint j = e / DEPTH, d = depth + e % DEPTH;
                     k_block[j * PITCH + e % DEPTH] =
-                        (int)j < keys && d < D ? load(k_rows + (key + j) * k_row + d) : 0.0f;
+                        (int)j < keys && d < D ? load(k_rows + PLACE(b, key + j) * k_row + d)
+                                               : 0.0f;
                 }
                 barrier(CLK_LOCAL_MEM_FENCE);
                 for (uint d = 0; d < min(DEPTH, (int)(D - depth)); d++)
@@ -89,7 +101,7 @@ attention_decode(global const T *q, global const T *k, global const T *v,
                     break;
                 float sum = sums[j] * shrink;
                 for (int n = 0; n < keys; n++)
-                    sum = fma(p[n], load(v_rows + (key + n) * v_row + d), sum);
+                    sum = fma(p[n], load(v_rows + PLACE(b, key + n) * v_row + d), sum);
                 sums[j] = sum;
             }
         }

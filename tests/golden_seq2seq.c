@@ -20,6 +20,118 @@ static void seq2seq_free(struct model *model)
     qn_seq2seq_free(model->seq2seq);
 }
 
+/* ---- Translating ---- */
+
+enum { MOST_SOURCES = 4, MOST_BEAMS = 8, MOST_TOKENS = 32 };
+
+struct sources {
+    int32_t tokens[MOST_SOURCES][MOST_TOKENS];
+    const int32_t *rows[MOST_SOURCES];
+    size_t lengths[MOST_SOURCES], count;
+};
+
+static struct sources sources_of(json_t *prompts)
+{
+    struct sources sources = {.count = json_array_size(prompts)};
+    for (size_t i = 0; i < sources.count; i++) {
+        json_t *prompt = json_array_get(prompts, i);
+        sources.lengths[i] = json_array_size(prompt);
+        for (size_t j = 0; j < sources.lengths[i]; j++)
+            sources.tokens[i][j] = (int32_t)json_integer_value(json_array_get(prompt, j));
+    }
+    return sources;
+}
+
+static bool are_tokens(const struct qn_translation *found, json_t *expected)
+{
+    bool same = found->count == json_array_size(expected);
+    for (size_t i = 0; same && i < found->count; i++)
+        same = found->tokens[i] == json_integer_value(json_array_get(expected, i));
+    return same;
+}
+
+/* Translates the sources, so many at once; counts hypotheses that differ, and keeps the worst error of a score. */
+static size_t compare_translations(const struct model *model, struct sources *sources,
+                                   const struct qn_decoding *options, size_t rows, json_t *results,
+                                   double *worst)
+{
+    size_t beams = options->beams, wrong = 0;
+    struct qn_translation found[MOST_SOURCES * MOST_BEAMS];
+    qn_translator *translator = qn_translator_new(model->seq2seq, options, rows);
+    for (size_t i = 0; i < sources->count; i++)
+        sources->rows[i] = sources->tokens[i];
+    int status = qn_translate(translator, sources->rows, sources->lengths, sources->count, found);
+    if (status != QN_OK)
+        note("%s", qn_error(context));
+    for (size_t i = 0; status == QN_OK && i < sources->count; i++) {
+        json_t *result = json_array_get(results, i),
+               *tokens = json_object_get(result, "new_tokens");
+        for (size_t j = 0; j < beams; j++) {
+            const struct qn_translation *one = &found[i * beams + j];
+            bool is_same = are_tokens(one, json_array_get(tokens, j));
+            wrong += !is_same;
+            if (is_same)
+                *worst = fmax(*worst, relative(one->score, element(result, "scores", j)));
+        }
+    }
+    qn_translator_free(translator);
+    return status == QN_OK ? wrong : sources->count * beams;
+}
+
+static void test_translations(const char *subject, const char *how, const struct model *model,
+                              struct sources *sources, struct qn_decoding options, json_t *results,
+                              double tolerance)
+{
+    double worst = 0;
+    size_t alone = compare_translations(model, sources, &options, 1, results, &worst),
+           together =
+               compare_translations(model, sources, &options, sources->count, results, &worst),
+           more = compare_translations(model, sources, &options, 64, results, &worst);
+    ok(alone + together + more == 0 && worst <= tolerance,
+       "%s, %s: %zu, %zu and %zu wrong translations of 1, %zu and 64 at once; scores: error %.1e, "
+       "allowed %.1e",
+       subject, how, alone, together, more, sources->count, worst, tolerance);
+}
+
+/* The greedy ones as if they were a beam's. */
+static json_t *greedy_results(json_t *greedy)
+{
+    json_t *results = json_array(), *tokens = json_object_get(greedy, "new_tokens"),
+           *sums = json_object_get(greedy, "sum_of_log_probabilities");
+    for (size_t i = 0; i < json_array_size(tokens); i++)
+        json_array_append_new(results,
+                              json_pack("{s:[O], s:[O]}", "new_tokens", json_array_get(tokens, i),
+                                        "scores", json_array_get(sums, i)));
+    return results;
+}
+
+static void seq2seq_generate(const char *subject, struct model *model, json_t *generation)
+{
+    struct sources sources = sources_of(json_object_get(generation, "prompts"));
+    json_t *greedy = greedy_results(json_object_get(generation, "greedy")), *beam;
+    size_t most = (size_t)number(generation, "max_new_tokens"), i;
+    double tolerance = number(json_object_get(generation, "tolerance"), "scores");
+    struct qn_decoding options = {.beams = 1, .max_length = most, .ignore_eos = true};
+    /* The files of a course's models have no tolerance for sums: that of the others is of means, which err as sums do. */
+    test_translations(subject, "greedy", model, &sources, options, greedy,
+                      tolerance > 0 ? tolerance : 6e-6);
+    json_decref(greedy);
+    json_array_foreach (json_object_get(generation, "beam"), i, beam) {
+        char how[128];
+        options = (struct qn_decoding){
+            .beams = (size_t)number(beam, "num_beams"),
+            .length_penalty = number(beam, "length_penalty"),
+            .early_stopping = json_is_true(json_object_get(beam, "early_stopping")),
+            .max_length = most,
+            .ignore_eos = json_is_null(json_object_get(beam, "eos_token_id"))};
+        snprintf(how, sizeof how, "beam %zu, penalty %.1f%s%s", options.beams,
+                 options.length_penalty, options.early_stopping ? ", early" : "",
+                 options.ignore_eos ? ", no end" : "");
+        test_translations(subject, how, model, &sources, options, json_object_get(beam, "results"),
+                          tolerance);
+    }
+}
+
 /* ---- Hugging Face's Marian ---- */
 
 static void marian_build(const struct model *model, struct batch *batch)
@@ -32,8 +144,11 @@ static void marian_build(const struct model *model, struct batch *batch)
     batch->loss = qn_seq2seq_loss(model->seq2seq, input, batch_input(batch, "labels"), forward);
 }
 
-static const struct family marian = {
-    .load = seq2seq_load, .save = seq2seq_save, .free = seq2seq_free, .build = marian_build};
+static const struct family marian = {.load = seq2seq_load,
+                                     .save = seq2seq_save,
+                                     .free = seq2seq_free,
+                                     .build = marian_build,
+                                     .generate = seq2seq_generate};
 
 /* ---- The models of a course ---- */
 
@@ -164,7 +279,8 @@ static void transformer_build(const struct model *model, struct batch *batch)
 static const struct family transformer = {.load = transformer_load,
                                           .save = seq2seq_save,
                                           .free = seq2seq_free,
-                                          .build = transformer_build};
+                                          .build = transformer_build,
+                                          .generate = seq2seq_generate};
 
 static void recurrent_build(const struct model *model, struct batch *batch)
 {
@@ -180,6 +296,7 @@ static void recurrent_build(const struct model *model, struct batch *batch)
                                        .save = seq2seq_save,                                       \
                                        .free = seq2seq_free,                                       \
                                        .build = recurrent_build,                                   \
+                                       .generate = seq2seq_generate,                               \
                                        .file_name = recurrent_file_name}
 RECURRENT(lstm_additive, QN_LSTM, QN_ADDITIVE);
 RECURRENT(lstm_dot, QN_LSTM, QN_DOT);

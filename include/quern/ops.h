@@ -208,6 +208,9 @@ struct qn_attention {
     qn_node *
         position; /* i32 (1), is_causal only: the position of the first query among the keys; NULL: Tk - Tq, that is
                         * the last query sees the last key.  For caches that are not full yet.  No gradient then. */
+    qn_node *table; /* i32 (B, Tk): where the keys of a row are: k and v are (1, S, G, D), all rows', and key j of row b is number
+                     * table[b, j] of them, so that keys are shared, and rows put in another order, without a copy; NULL: each row
+                     * has its own.  Numbers beyond S are those of the nearest.  For few queries.  No gradient then. */
     size_t window; /* is_causal only: a query sees so many keys, its own included; 0: all */
     qn_node *
         lengths; /* i32 (B): rows have so many keys, none beyond is seen; NULL: Tk.  A query that sees none gives zeros. */

@@ -67,6 +67,44 @@ qn_node *qn_seq2seq_logits(const qn_seq2seq *model, struct qn_seq2seq_input inpu
 qn_node *qn_seq2seq_loss(const qn_seq2seq *model, struct qn_seq2seq_input input, qn_node *targets,
                          struct qn_seq2seq_forward options);
 
+/* ---- Translating ----
+ *
+ * Beam search in batches, as generate() of Hugging Face's transformers does it.  Keys and values are computed once, stay on the device and are
+ * never moved; sequences that have ended make room. */
+
+struct qn_decoding {
+    size_t beams;          /* hypotheses of each source; 0 or 1: greedy */
+    double length_penalty; /* a: scores are sums of log-probabilities, divided by length^a */
+    double
+        coverage_penalty; /* b: and b sum_j log(min(attention to j, 1)) is added (Wu et al., 2016) */
+    bool early_stopping;  /* as soon as there are `beams` hypotheses that ended */
+    size_t min_length;    /* tokens before the end */
+    size_t max_length;    /* tokens, the end included; 0: 32 more than twice the source */
+    size_t no_repeat_ngram; /* n: no n tokens follow each other twice; 0: they may */
+    bool ignore_eos;        /* the end is a token like others: all go on to max_length */
+    bool keep_attention;
+};
+
+struct qn_translation {
+    const int32_t *tokens; /* the end included, if it came */
+    size_t count;
+    double score;
+    /* (count, source's length), with keep_attention: how a token was made of the source's; of Transformers the mean of the last
+     * layer's heads.  Else NULL. */
+    const float *attention;
+};
+
+/* Translates `rows` sources at once, at most. */
+typedef struct qn_translator qn_translator;
+qn_translator *qn_translator_new(const qn_seq2seq *model, const struct qn_decoding *options,
+                                 size_t rows);
+void qn_translator_free(qn_translator *translator);
+
+/* Translates `count` sources, those of like length together.  results[i * beams ...] are those of source i, best first; those that
+ * there are not have no tokens.  They are valid until the next call. */
+int qn_translate(qn_translator *translator, const int32_t *const *sources, const size_t *lengths,
+                 size_t count, struct qn_translation *results);
+
 #ifdef __cplusplus
 }
 #endif

@@ -16,7 +16,7 @@
 /* Of an operand: real numbers are of the type that is being tested; but slopes are f32 with any. */
 static enum qn_type type_of(const struct check *check, char letter)
 {
-    return strchr("wicvzlt389", letter) ? QN_I32 : letter == 'u' ? QN_F32 : check->type;
+    return strchr("wiacvzlt389", letter) ? QN_I32 : letter == 'u' ? QN_F32 : check->type;
 }
 
 /* Of what is drawn for an operand, or for something else with a number of its own. */

@@ -94,6 +94,8 @@ double draw(char letter, uint64_t key, size_t index, size_t count, size_t number
         return 2990;
     case 'l': /* i32: a length, of no row or of more than all now and then */
         return (double)(random_word32(key, index) % 70);
+    case 'a': /* i32: a place among 64, or beyond now and then */
+        return (double)(random_word32(key, index) % 66) - 1;
     case 't': /* i32: a length, of no row now and then */
         return (double)(random_word32(key, index) % 8);
     case 'u': /* from 0 to 1/8 */

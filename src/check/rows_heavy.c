@@ -159,28 +159,47 @@ static qn_node *build_attention(const struct row *row, qn_node *const *x)
     struct qn_attention attention = *(const struct qn_attention *)row->options;
     for (size_t i = 3; i < strlen(row->operands); i++)
         *(row->operands[i] == 'l'   ? &attention.lengths
+          : row->operands[i] == 'a' ? &attention.table
           : row->operands[i] == 'u' ? &attention.slopes
                                     : &attention.position) = x[i];
     return qn_attention(x[0], x[1], x[2], attention);
 }
+/* Keys or values (1, S, G, D) by a table of places (B, Tk): (B, Tk, G, D). */
+static struct array reference_places(struct array keys, struct array table)
+{
+    size_t width = keys.shape.size[2] * keys.shape.size[3], most = keys.shape.size[1] - 1;
+    struct array y = array_new(
+        QN_SHAPE(table.shape.size[0], table.shape.size[1], keys.shape.size[2], keys.shape.size[3]));
+    for (size_t i = 0; i < y.count; i++) {
+        double place = fmin(fmax(table.at[i / width], 0), (double)most);
+        y.at[i] = keys.at[(size_t)place * width + i % width];
+    }
+    return y;
+}
 static struct array reference_of_attention(const struct row *row, const struct array *x)
 {
     const struct qn_attention *attention = row->options;
+    const char *places = strchr(row->operands, 'a');
+    struct array keys = x[1], values = x[2];
+    if (places) {
+        keys = reference_places(x[1], x[places - row->operands]);
+        values = reference_places(x[2], x[places - row->operands]);
+    }
     double scale =
         attention->scale > 0 ? (double)attention->scale : 1 / sqrt((double)x[0].shape.size[3]);
     struct reference_mask mask = {.is_causal = attention->is_causal,
                                   .first =
-                                      (ptrdiff_t)x[1].shape.size[1] - (ptrdiff_t)x[0].shape.size[1],
+                                      (ptrdiff_t)keys.shape.size[1] - (ptrdiff_t)x[0].shape.size[1],
                                   .window = (ptrdiff_t)attention->window};
     for (size_t i = 3; i < strlen(row->operands); i++) {
         if (row->operands[i] == 'l')
             mask.lengths = x[i];
         else if (row->operands[i] == 'u')
             mask.slopes = x[i];
-        else
+        else if (row->operands[i] != 'a')
             mask.first = (ptrdiff_t)x[i].at[0];
     }
-    return reference_attention(x[0], x[1], x[2], scale, mask);
+    return reference_attention(x[0], keys, values, scale, mask);
 }
 /* q, k and v as GPT-2 has them: parts of one (B, T, 3 C). */
 static qn_node *build_attention_of_one(const struct row *row, qn_node *const *x)
@@ -232,6 +251,9 @@ static const struct row rows_of_attention[] = {
     ATTENTION("attention_all_masks", "nnnlu", near, 7, "3x67x4x16 3x67x2x16 3x67x2x16 3 4"),
     ATTENTION("decode_window", "nnn9lu", near, 0, "3x1x4x16 3x2995x2x16 3x2995x2x16 1 3 4"),
     ATTENTION("decode_near", "nnn9", near, 0, "2x3x3x16 2x3001x3x16 2x3001x3x16 1", "1x20x2x16 1x2980x2x16 1x2980x2x16 1", "1x3x2x16 1x2980x2x16 1x2980x2x16 1"),
+    ATTENTION("attention_table", "nnnal", everything, 0, "5x1x3x16 1x64x3x16 1x64x3x16 5x33 5", "3x13x4x7 1x64x2x7 1x64x2x7 3x67 3", "2x5x2x64 1x64x2x64 1x64x2x64 2x1299 2"),
+    ATTENTION("decode_table", "nnn3a", causal, 0, "5x1x3x16 1x64x3x16 1x64x3x16 1 5x33", "2x3x3x16 1x64x3x16r 1x64x3x16s 1 2x9"),
+    ATTENTION("decode_long_table", "nnn9a", near, 0, "2x1x2x64 1x64x1x64 1x64x1x64 1 2x2999"),
     ATTENTION("decode_lengths", "nnn3lu", causal, 0, "5x1x3x16 5x67x3x16 5x67x3x16 1 5 3", "2x1x2x64 2x1299x2x64 2x1299x2x64 1 2 2"),
     {ROW("attention", "attention_of_one", "n", 1, 3e-6, 1e-5, false, build_attention_of_one, reference_attention_of_one), .cases = {"2x17x96", "1x67x192"}, .options = &causal},
 };

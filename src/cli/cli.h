@@ -59,6 +59,7 @@ int command_train(const struct options *options);
 int command_generate(const struct options *options);
 int command_evaluate(const struct options *options);
 int command_diff(const struct options *options);
+int command_translate(const struct options *options);
 int command_predict(const struct options *options);
 int command_inspect(const struct options *options);
 int command_score(const struct options *options);

@@ -349,6 +349,39 @@ static const char *const evaluate_examples[] = {
     NULL,
 };
 
+static const struct option translate_options[] = {
+    HEADING("Text"),
+    {OPTION_STRING, 0, "data", "FILE", .help = "texts, one a line (default: standard input)"},
+    {OPTION_FLAG, 0, "ids", .help = "lines are ids of tokens, the end token included, and so is what is written; needs no tokenizer"},
+    {OPTION_INTEGER, 0, "batch", "N", "64", 1, 65536, .help = "texts at once, of like length"},
+
+    HEADING("Search"),
+    {OPTION_INTEGER, 'b', "beam", "N", "5", 1, 256, .help = "hypotheses of each text; 1: always the likeliest token"},
+    {OPTION_REAL, 0, "length-penalty", "R", "1", -10, 10, .help =
+        "the score of a text is the sum of its log-probabilities, divided by its length to the power of R"},
+    {OPTION_REAL, 0, "coverage-penalty", "R", "0", 0, 100, .help = "how much it costs to leave parts of the source unread (Wu et al., 2016)"},
+    {OPTION_FLAG, 0, "early-stopping", .help = "stop as soon as N hypotheses have ended"},
+    {OPTION_INTEGER, 0, "min-length", "N", "0", 0, 1e6, .help = "tokens before the end at least"},
+    {OPTION_INTEGER, 0, "max-length", "N", NULL, 1, 1e6, .help = "tokens at most (default: 32 more than twice the source's)"},
+    {OPTION_INTEGER, 0, "no-repeat-ngram", "N", "0", 0, 1000, .help = "never the same N tokens twice; 0: they may be"},
+
+    HEADING("What is printed"),
+    {OPTION_INTEGER, 0, "n-best", "N", "1", 1, 256, .help = "so many translations of each text, best first, a line each"},
+    {OPTION_FLAG, 0, "scores", .help = "before each its score, and a tab"},
+    {OPTION_FLAG, 'q', "quiet", .help = "print nothing on stderr but errors"},
+
+    HEADING("Device and configuration"),
+    DEVICE_OPTIONS,
+    CONFIG_OPTION,
+};
+
+static const char *const translate_examples[] = {
+    "quern translate run <test.en >test.found", "lines in, lines out, in their order",
+    "quern translate run --beam 1 --batch 1 <test.en", "greedy, one by one",
+    "quern translate run --n-best 3 --scores <test.en", "three translations of each line",
+    NULL,
+};
+
 static const struct option predict_options[] = {
     HEADING("Data"),
     {OPTION_STRING, 0, "data", "FILE", .help = "records with a text (default: standard input, a text a line)"},
@@ -629,6 +662,13 @@ const struct command commands[] = {
         "measure a model on text",
         "Measures the model on all of a file, in windows of its context.",
         evaluate_options, LENGTH(evaluate_options), command_evaluate, evaluate_examples, NULL,
+    },
+    {
+        "translate", NULL, "DIR",
+        "translate lines with a trained encoder-decoder",
+        "Writes what an encoder-decoder makes of each line, in their order, by beam search.  What the search is like is printed on "
+        "stderr, since scores such as BLEU move with it.",
+        translate_options, LENGTH(translate_options), command_translate, translate_examples, NULL,
     },
     {
         "predict", NULL, "DIR",

@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 
+#include <quern/score.h>
+
 #include "device/context.h"
 
 enum { SOURCE, TARGET };
@@ -126,4 +128,107 @@ int translation_measure(struct translation *translation, struct qn_evaluation *f
                                     .accuracy = sum.accuracy / (double)sum.tokens,
                                     .tokens = sum.tokens};
     return QN_OK;
+}
+
+/* ---- Texts ---- */
+
+int32_t *source_ids(const struct text_translator *texts, const char *name, const char *text,
+                    size_t bytes, size_t *count, bool *is_cut)
+{
+    size_t most = qn_seq2seq_config(texts->model)->n_positions;
+    int32_t *ids = NULL, end = qn_tokenizer_end(texts->source);
+    if (qn_encode(texts->source, name, text, bytes, &ids, count) != QN_OK)
+        return NULL;
+    *is_cut = *count + 1 > most;
+    if (*is_cut)
+        *count = most - 1;
+    int32_t *longer = realloc(ids, (*count + 1) * sizeof *ids);
+    if (!longer) {
+        free(ids);
+        context_fail(qn_store_context(qn_seq2seq_parameters(texts->model)), QN_ERROR_MEMORY,
+                     "out of memory for a text");
+        return NULL;
+    }
+    if (end >= 0)
+        longer[(*count)++] = end;
+    return longer;
+}
+
+char *target_text(const struct text_translator *texts, const struct qn_translation *found)
+{
+    int32_t end = qn_seq2seq_config(texts->model)->eos_token_id;
+    size_t count = found->count, bytes;
+    char *text;
+    count -= count > 0 && found->tokens[count - 1] == end;
+    return qn_decode(texts->target, found->tokens, count, &text, &bytes) == QN_OK ? text : NULL;
+}
+
+/* Encoded sources of records. */
+struct sources {
+    int32_t **ids;
+    size_t *lengths, count;
+};
+
+static void free_sources(struct sources *sources)
+{
+    for (size_t i = 0; sources->ids && i < sources->count; i++)
+        free(sources->ids[i]);
+    free(sources->ids);
+    free(sources->lengths);
+}
+
+static int encode_records(const struct text_translator *texts, qn_records *records,
+                          struct sources *sources)
+{
+    qn_context *context = qn_store_context(qn_seq2seq_parameters(texts->model));
+    size_t count = qn_records_count(records);
+    *sources = (struct sources){.ids = context_alloc(context, count, sizeof *sources->ids),
+                                .lengths = context_alloc(context, count, sizeof(size_t)),
+                                .count = count};
+    int status = sources->ids && sources->lengths ? QN_OK : QN_ERROR_MEMORY;
+    for (size_t i = 0; status == QN_OK && i < count; i++) {
+        struct qn_field_text fields[QN_MAX_FIELDS];
+        bool is_cut;
+        status = qn_records_read(records, i, fields);
+        if (status == QN_OK &&
+            !(sources->ids[i] = source_ids(texts, qn_records_place(records, i), fields[SOURCE].text,
+                                           fields[SOURCE].bytes, &sources->lengths[i], &is_cut)))
+            status = QN_ERROR_FORMAT;
+    }
+    return status;
+}
+
+static int add_to_bleu(qn_bleu *bleu, const struct text_translator *texts, qn_records *records,
+                       size_t record, const struct qn_translation *found)
+{
+    struct qn_field_text fields[QN_MAX_FIELDS];
+    char *text = target_text(texts, found);
+    int status = text ? qn_records_read(records, record, fields) : QN_ERROR_MEMORY;
+    if (status == QN_OK)
+        status = qn_bleu_add(bleu, text, (const char *[]){fields[TARGET].text}, 1);
+    free(text);
+    return status;
+}
+
+int translation_bleu(const struct text_translator *texts, qn_records *records, double *score)
+{
+    qn_context *context = qn_store_context(qn_seq2seq_parameters(texts->model));
+    size_t count = qn_records_count(records);
+    struct sources sources;
+    struct qn_translation *found = context_alloc(context, count, sizeof *found);
+    qn_bleu *bleu = qn_bleu_new(context, (struct qn_bleu_options){0});
+    int status = encode_records(texts, records, &sources);
+    if (!found || !bleu)
+        status = QN_ERROR_MEMORY;
+    if (status == QN_OK)
+        status = qn_translate(texts->translator, (const int32_t *const *)sources.ids,
+                              sources.lengths, count, found);
+    for (size_t i = 0; status == QN_OK && i < count; i++)
+        status = add_to_bleu(bleu, texts, records, i, &found[i]);
+    if (status == QN_OK)
+        *score = qn_bleu_result(bleu).score;
+    qn_bleu_free(bleu);
+    free(found);
+    free_sources(&sources);
+    return status;
 }

@@ -20,4 +20,24 @@ void translation_free(struct translation *translation);
 /* Goes through all of them, once: loss and accuracy of tokens. */
 int translation_measure(struct translation *translation, struct qn_evaluation *found);
 
+/* ---- Texts ---- */
+
+/* An encoder-decoder with its tokenizers, and how it decodes. */
+struct text_translator {
+    const qn_seq2seq *model;
+    qn_tokenizer *source, *target; /* may be the same */
+    qn_translator *translator;
+};
+
+/* The ids of a text, with the end token behind, in memory that is the caller's; cut to what the model reads, which *is_cut tells.  NULL
+ * and an error. */
+int32_t *source_ids(const struct text_translator *texts, const char *name, const char *text,
+                    size_t bytes, size_t *count, bool *is_cut);
+
+/* What was found, without the end token; free() it.  NULL and an error. */
+char *target_text(const struct text_translator *texts, const struct qn_translation *found);
+
+/* BLEU of the translations of all source texts (field 0) of records, the targets (field 1) being the references. */
+int translation_bleu(const struct text_translator *texts, qn_records *records, double *bleu);
+
 #endif

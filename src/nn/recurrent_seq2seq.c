@@ -129,17 +129,6 @@ struct recurrent_memory recurrent_encode(const qn_seq2seq *model, qn_node *sourc
 
 /* ---- Attention ---- */
 
-/* Scores beyond a row's length hidden: (B, n, Ts). */
-static qn_node *hide_padding(qn_node *scores, qn_node *lengths)
-{
-    if (!scores || !lengths)
-        return scores;
-    qn_shape shape = qn_node_shape(scores);
-    qn_node *positions = qn_range(scores->graph, shape.size[2]);
-    qn_node *is_there = qn_less(positions, qn_reshape(lengths, QN_SHAPE(shape.size[0], 1, 1)));
-    return qn_where(is_there, scores, qn_constant(scores->graph, -1e30));
-}
-
 /* v . tanh(Q s + K e) of states s (B, n, H). */
 static qn_node *additive_scores(const qn_seq2seq *model, qn_node *states, qn_node *keys)
 {
@@ -176,7 +165,10 @@ static qn_node *attend(const qn_seq2seq *model, qn_node *states,
         model->config.attention == QN_ADDITIVE
             ? additive_scores(model, queries, memory->keys)
             : qn_matmul_with(queries, memory->keys, (struct qn_matmul){.transpose_b = true});
-    qn_node *probabilities = qn_softmax(hide_padding(scores, memory->lengths), -1);
+    qn_node *lengths = memory->lengths;
+    if (lengths)
+        lengths = qn_reshape(lengths, QN_SHAPE(qn_node_shape(lengths).size[0], 1, 1));
+    qn_node *probabilities = qn_softmax(hide_padding(scores, lengths), -1);
     if (weights)
         *weights = probabilities;
     qn_node *context = qn_named(qn_matmul(probabilities, memory->encoded), "attention");
@@ -284,4 +276,68 @@ qn_node *recurrent_seq2seq_hidden(const qn_seq2seq *model, const struct qn_seq2s
     if (options->scheduled_sampling > 0)
         return decode_own(model, input, options, &memory, &state, &dropout);
     return recurrent_decode(model, input->target, options->type, &memory, &state, &dropout, NULL);
+}
+
+/* ---- Decoding ---- */
+
+/* (L, R, H) <-> (R, L, H). */
+static qn_node *keep_state(qn_tensor *tensor, qn_node *state, qn_node *first)
+{
+    return qn_write(tensor, qn_transpose(state, 0, 1), 0, first);
+}
+
+static qn_node *kept_state(qn_tensor *tensor, qn_node *parents)
+{
+    qn_shape shape = qn_tensor_shape(tensor);
+    size_t layers = shape.size[1], units = shape.size[2], rows = qn_node_shape(parents).size[0];
+    qn_node *states = from_places(parents->graph, tensor, parents, layers * units);
+    return qn_transpose(qn_reshape(states, QN_SHAPE(rows, layers, units)), 0, 1);
+}
+
+/* (B, Ts, H) at the first places. */
+static qn_node *keep_encoded(qn_tensor *tensor, qn_node *x, qn_node *first)
+{
+    qn_shape shape = x ? qn_node_shape(x) : QN_SHAPE(0, 0, 0);
+    return qn_write(
+        tensor, qn_reshape(x, QN_SHAPE(1, shape.size[0] * shape.size[1], shape.size[2])), 1, first);
+}
+
+size_t recurrent_remember(const qn_seq2seq *model, const struct seq2seq_cache *cache,
+                          qn_node *source, qn_node *lengths, qn_node **roots)
+{
+    struct dropout none = {0};
+    struct recurrent_memory memory = recurrent_encode(model, source, lengths, QN_F32, &none);
+    qn_node *first = qn_cast(qn_constant(source->graph, 0), QN_I32);
+    size_t count = 0;
+    roots[count++] = keep_state(cache->h, memory.state.h, first);
+    if (cache->c)
+        roots[count++] = keep_state(cache->c, memory.state.c, first);
+    if (cache->encoded)
+        roots[count++] = keep_encoded(cache->encoded, memory.encoded, first);
+    if (cache->encoded_keys)
+        roots[count++] = keep_encoded(cache->encoded_keys, memory.keys, first);
+    return count;
+}
+
+qn_node *recurrent_step(const qn_seq2seq *model, const struct seq2seq_cache *cache,
+                        struct decoder_step *step)
+{
+    qn_graph *graph = step->tokens->graph;
+    size_t units = model->config.hidden_size;
+    struct dropout none = {0};
+    struct recurrent_memory memory = {.lengths = step->lengths};
+    struct recurrent_state state = {.h = kept_state(cache->h, step->parents)};
+    if (cache->c)
+        state.c = kept_state(cache->c, step->parents);
+    if (cache->encoded)
+        memory.keys = memory.encoded =
+            from_places(graph, cache->encoded, step->source_table, units);
+    if (cache->encoded_keys)
+        memory.keys = from_places(graph, cache->encoded_keys, step->source_table, units);
+    qn_node *x =
+        recurrent_decode(model, step->tokens, QN_F32, &memory, &state, &none, step->weights);
+    qn_node *first = qn_cast(qn_constant(graph, 0), QN_I32);
+    step->writes[0] = keep_state(cache->h, state.h, first);
+    step->writes[1] = cache->c ? keep_state(cache->c, state.c, first) : NULL;
+    return x;
 }

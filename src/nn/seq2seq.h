@@ -64,6 +64,42 @@ qn_node *transformer_hidden(const qn_seq2seq *model, const struct qn_seq2seq_inp
 qn_node *recurrent_seq2seq_hidden(const qn_seq2seq *model, const struct qn_seq2seq_input *input,
                                   const struct qn_seq2seq_forward *options);
 
+/* ---- Decoding ---- */
+
+/* What decoding keeps on the device.  Keys and the like have places: those of token j of source i are i Ts + j, those of a row's
+ * hypotheses what a table says. */
+struct seq2seq_cache {
+    qn_tensor **keys, **values;               /* Transformers, by layer: (1, places, H, D) */
+    qn_tensor **source_keys, **source_values; /* (1, places of sources, H, D) */
+    qn_tensor *encoded, *encoded_keys; /* recurrent, with attention: (1, places of sources, H) */
+    qn_tensor *h, *c;                  /* recurrent: (rows, L, H) */
+};
+
+/* Computes what a decoder needs of sources (B, Ts), and keeps it: *roots has room for 2 L + 4 nodes; how many there are is returned. */
+size_t transformer_remember(const qn_seq2seq *model, const struct seq2seq_cache *cache,
+                            qn_node *source, qn_node *lengths, qn_node **roots);
+size_t recurrent_remember(const qn_seq2seq *model, const struct seq2seq_cache *cache,
+                          qn_node *source, qn_node *lengths, qn_node **roots);
+
+/* The next token of R = sources * beams rows.  Rows of one source follow one another. */
+struct decoder_step {
+    size_t sources, beams;
+    qn_node *tokens;                 /* i32 (R, 1) */
+    qn_node *source_table, *lengths; /* i32 (sources, Ts), (sources) */
+    qn_node *table, *place,
+        *position; /* Transformers: i32 (R, T); (1): where the keys of the first row go, and its position */
+    qn_node *parents; /* recurrent: i32 (R): whose states to go on from */
+    qn_node *
+        *weights; /* NULL, or set to what attention made of the sources: (sources, beams, Ts) */
+    qn_node *writes[2]; /* set to nodes that must be computed, too; or NULL */
+};
+
+/* What the head reads: R rows of it. */
+qn_node *transformer_step(const qn_seq2seq *model, const struct seq2seq_cache *cache,
+                          struct decoder_step *step);
+qn_node *recurrent_step(const qn_seq2seq *model, const struct seq2seq_cache *cache,
+                        struct decoder_step *step);
+
 /* ---- Recurrent layers, step by step ---- */
 
 struct recurrent_state {
@@ -92,5 +128,11 @@ void seq2seq_add_head(qn_seq2seq *model, const char *name, size_t width, qn_tens
 
 /* Logits of what the head reads. */
 qn_node *seq2seq_head(const qn_seq2seq *model, qn_node *x);
+
+/* Scores (..., Ts) with those beyond a row's length hidden; `lengths` broadcasts to them; NULL: none are. */
+qn_node *hide_padding(qn_node *scores, qn_node *lengths);
+
+/* What the cache has of sources (1, places, ...) by a table (B, Ts): (B, Ts, count). */
+qn_node *from_places(qn_graph *graph, qn_tensor *tensor, qn_node *table, size_t count);
 
 #endif

@@ -17,8 +17,10 @@ struct rows {
     const struct transformer_side *side;
     const char *name;          /* of a block, as PyTorch has it */
     qn_node *tokens, *lengths; /* (B, T), (B) */
-    qn_node *memory;           /* of a decoder: what the encoder made of the source, (B, Ts, C); */
-    qn_node *memory_lengths;   /* (B) */
+    bool is_decoder;
+    qn_node *memory, *memory_lengths; /* of a decoder: of the source, (B, Ts, C) and (B); or */
+    const struct decoder_step *step;  /* it goes on with what a cache has */
+    const struct seq2seq_cache *cache;
 };
 
 /* (B, T, C) -> (B, T, H, D). */
@@ -51,25 +53,75 @@ static void project(qn_node *x, const struct attention_layer *layer, size_t head
         parts[i] = split_heads(parts[i], heads);
 }
 
-static qn_node *self_attention(const struct rows *rows, qn_node *x,
-                               const struct attention_layer *layer)
+/* Puts keys or values (B, T, H, D) where the cache has room for them; all of the cache. */
+static qn_node *keep(qn_tensor *tensor, qn_node *x, qn_node *place)
 {
+    qn_shape shape = x ? qn_node_shape(x) : QN_SHAPE(0, 0, 0, 0);
+    size_t places = shape.size[0] * shape.size[1];
+    return qn_write(tensor, qn_reshape(x, QN_SHAPE(1, places, shape.size[2], shape.size[3])), 1,
+                    place);
+}
+
+static qn_node *self_attention(const struct rows *rows, qn_node *x, size_t number)
+{
+    const struct attention_layer *layer = &rows->side->blocks[number].self;
+    struct qn_attention options = {.is_causal = rows->is_decoder, .lengths = rows->lengths};
     qn_node *parts[3];
     project(x, layer, rows->side->heads, 0, 3, parts);
-    qn_node *y = qn_attention(
-        parts[0], parts[1], parts[2],
-        (struct qn_attention){.is_causal = rows->memory != NULL, .lengths = rows->lengths});
+    if (rows->step) {
+        parts[1] = keep(rows->cache->keys[number], parts[1], rows->step->place);
+        parts[2] = keep(rows->cache->values[number], parts[2], rows->step->place);
+        options.table = rows->step->table;
+        options.position = rows->step->position;
+    }
+    qn_node *y = qn_attention(parts[0], parts[1], parts[2], options);
     return apply_linear(join_heads(y), &layer->out);
 }
 
-static qn_node *cross_attention(const struct rows *rows, qn_node *x,
-                                const struct attention_layer *layer)
+/* What attention weighs the sources by, as the mean of the heads: (sources, beams, Ts). */
+static qn_node *mean_weights(const struct rows *rows, qn_node *q, qn_tensor *keys)
 {
-    qn_node *parts[3];
+    const struct decoder_step *step = rows->step;
+    qn_shape shape = qn_tensor_shape(keys);
+    size_t heads = shape.size[2], size = shape.size[3], sources = step->sources,
+           length = qn_node_shape(step->source_table).size[1];
+    qn_node *k = from_places(step->tokens->graph, keys, step->source_table, heads * size);
+    k = qn_transpose(qn_reshape(k, QN_SHAPE(sources, length, heads, size)), 1, 2);
+    qn_node *scores =
+        qn_matmul_with(qn_transpose(q, 1, 2), k, (struct qn_matmul){.transpose_b = true});
+    scores = qn_scale(scores, 1 / sqrt((double)size)); /* (sources, H, beams, Ts) */
+    scores = hide_padding(scores, qn_reshape(step->lengths, QN_SHAPE(sources, 1, 1, 1)));
+    return qn_mean(qn_softmax(scores, -1), QN_AXIS(1));
+}
+
+/* The rows of a source are queries of its keys. */
+static qn_node *attend_to_cache(const struct rows *rows, qn_node *q, size_t number)
+{
+    const struct decoder_step *step = rows->step;
+    qn_tensor *keys = rows->cache->source_keys[number];
+    qn_shape shape = q ? qn_node_shape(q) : QN_SHAPE(0, 0, 0, 0);
+    q = qn_reshape(q, QN_SHAPE(step->sources, step->beams, shape.size[2], shape.size[3]));
+    if (step->weights && number + 1 == rows->side->layers)
+        *step->weights = mean_weights(rows, q, keys);
+    qn_graph *graph = step->tokens->graph;
+    qn_node *y =
+        qn_attention(q, qn_leaf(graph, keys), qn_leaf(graph, rows->cache->source_values[number]),
+                     (struct qn_attention){.table = step->source_table, .lengths = step->lengths});
+    return qn_reshape(y, shape);
+}
+
+static qn_node *cross_attention(const struct rows *rows, qn_node *x, size_t number)
+{
+    const struct attention_layer *layer = &rows->side->blocks[number].cross;
+    qn_node *parts[3], *y;
     project(x, layer, rows->side->heads, 0, 1, parts);
-    project(rows->memory, layer, rows->side->heads, 1, 2, parts + 1);
-    qn_node *y = qn_attention(parts[0], parts[1], parts[2],
-                              (struct qn_attention){.lengths = rows->memory_lengths});
+    if (rows->step) {
+        y = attend_to_cache(rows, parts[0], number);
+    } else {
+        project(rows->memory, layer, rows->side->heads, 1, 2, parts + 1);
+        y = qn_attention(parts[0], parts[1], parts[2],
+                         (struct qn_attention){.lengths = rows->memory_lengths});
+    }
     return apply_linear(join_heads(y), &layer->out);
 }
 
@@ -100,11 +152,11 @@ static qn_node *apply_block(struct forward *forward, const struct rows *rows, qn
 {
     const struct transformer_block *block = &rows->side->blocks[number];
     const struct norm *norm = &block->self.norm;
-    x = merge(forward, x, self_attention(rows, branch(forward, x, norm), &block->self), norm);
+    x = merge(forward, x, self_attention(rows, branch(forward, x, norm), number), norm);
     name_module(x, rows->name, number, ".self_attn");
-    if (rows->memory) {
+    if (rows->is_decoder) {
         norm = &block->cross.norm;
-        x = merge(forward, x, cross_attention(rows, branch(forward, x, norm), &block->cross), norm);
+        x = merge(forward, x, cross_attention(rows, branch(forward, x, norm), number), norm);
         name_module(x, rows->name, number, ".cross_attn");
     }
     norm = &block->mlp_norm;
@@ -121,6 +173,8 @@ static qn_node *embed(struct forward *forward, const struct rows *rows)
     int32_t padding = config->architecture == QN_MARIAN ? config->pad_token_id : QN_NO_PADDING;
     qn_node *x = qn_embedding_padded(qn_leaf(graph, side->tokens), rows->tokens, padding);
     qn_node *positions = qn_range(graph, qn_node_shape(rows->tokens).size[1]);
+    if (rows->step)
+        positions = qn_add(positions, rows->step->position);
     x = name_by_weight(x, side->tokens);
     if (config->scales_embedding)
         x = qn_scale(x, sqrt((double)config->width));
@@ -164,7 +218,45 @@ qn_node *transformer_hidden(const qn_seq2seq *model, const struct qn_seq2seq_inp
                           .name = names[1],
                           .tokens = input->target,
                           .lengths = input->target_lengths,
+                          .is_decoder = true,
                           .memory = apply_side(&forward, &source),
                           .memory_lengths = input->source_lengths};
     return target.memory ? apply_side(&forward, &target) : NULL;
+}
+
+/* ---- Decoding ---- */
+
+size_t transformer_remember(const qn_seq2seq *model, const struct seq2seq_cache *cache,
+                            qn_node *source, qn_node *lengths, qn_node **roots)
+{
+    const struct qn_seq2seq_forward options = {0};
+    struct forward forward = {.model = model, .options = &options};
+    struct rows rows = {.side = &model->encoder,
+                        .name = block_names[model->config.architecture][0],
+                        .tokens = source,
+                        .lengths = lengths};
+    qn_node *memory = apply_side(&forward, &rows),
+            *first = qn_cast(qn_constant(source->graph, 0), QN_I32);
+    size_t count = 0;
+    for (size_t i = 0; memory && i < model->decoder.layers; i++) {
+        qn_node *parts[2];
+        project(memory, &model->decoder.blocks[i].cross, model->decoder.heads, 1, 2, parts);
+        roots[count++] = keep(cache->source_keys[i], parts[0], first);
+        roots[count++] = keep(cache->source_values[i], parts[1], first);
+    }
+    return count;
+}
+
+qn_node *transformer_step(const qn_seq2seq *model, const struct seq2seq_cache *cache,
+                          struct decoder_step *step)
+{
+    const struct qn_seq2seq_forward options = {0};
+    struct forward forward = {.model = model, .options = &options};
+    struct rows rows = {.side = &model->decoder,
+                        .name = block_names[model->config.architecture][1],
+                        .tokens = step->tokens,
+                        .is_decoder = true,
+                        .step = step,
+                        .cache = cache};
+    return apply_side(&forward, &rows);
 }

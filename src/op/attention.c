@@ -32,7 +32,7 @@ enum {
 
 /* Of both operations. */
 struct attention_attributes {
-    uint32_t is_causal, has_position, has_lengths, has_slopes;
+    uint32_t is_causal, has_position, has_table, has_lengths, has_slopes;
     uint32_t window; /* 0: none */
     float scale;
 };
@@ -43,19 +43,33 @@ static enum qn_type type_of(const qn_node *node)
     return node->inputs[0]->outputs[0].type;
 }
 
-/* The axes of q, k and v. */
+/* Of the table of places, if there is one. */
+static size_t table_input(const qn_node *node)
+{
+    const struct attention_attributes *attributes = node->attributes;
+    return 3 + attributes->has_position;
+}
+
+static bool has_table(const qn_node *node)
+{
+    const struct attention_attributes *attributes = node->attributes;
+    return attributes->has_table;
+}
+
+/* The axes of q, k and v; of a table, as many keys as a row of it has. */
 struct sizes {
     size_t batch, heads, kv_heads, queries, keys, head_size;
 };
 
 static struct sizes sizes_of(const qn_node *node)
 {
-    const qn_shape *q = qn_in(node, 0), *k = qn_in(node, 1);
+    const qn_shape *q = qn_in(node, 0), *k = qn_in(node, 1),
+                   *keys = has_table(node) ? qn_in(node, table_input(node)) : k;
     return (struct sizes){.batch = q->size[0],
                           .queries = q->size[1],
                           .heads = q->size[2],
                           .head_size = q->size[3],
-                          .keys = k->size[1],
+                          .keys = keys->size[1],
                           .kv_heads = k->size[2]};
 }
 
@@ -88,6 +102,13 @@ static bool check_mask(const qn_node *node)
     struct sizes s = sizes_of(node);
     if (attributes->window && !attributes->is_causal)
         return qn_node_fail(node, "a window means nothing where is_causal is false");
+    if (attributes->has_table) {
+        const struct qn_value *table = &node->inputs[table_input(node)]->outputs[0];
+        if (table->type != QN_I32 || table->shape.rank != 2 || table->shape.size[0] != s.batch ||
+            table->shape.size[1] > MOST_KEYS)
+            return qn_node_fail(node, "the table is not i32, a row of it for each of %zu rows",
+                                s.batch);
+    }
     if (attributes->has_lengths) {
         const qn_node *lengths = node->inputs[lengths_input(node)];
         if (lengths->outputs[0].type != QN_I32 ||
@@ -117,8 +138,10 @@ static bool check_operands(qn_node *node)
     const qn_shape *q = qn_in(node, 0), *k = qn_in(node, 1);
     if (!qn_shape_equal(*k, *qn_in(node, 2)))
         return qn_node_fail(node, "k and v differ in shape");
-    if (q->size[0] != k->size[0])
-        return qn_node_fail(node, "%zu rows of q, %zu of k", q->size[0], k->size[0]);
+    size_t rows = has_table(node) ? 1 : q->size[0];
+    if (k->size[0] != rows)
+        return qn_node_fail(node, "%zu rows of q, %zu of k, expected %zu", q->size[0], k->size[0],
+                            rows);
     if (q->size[3] != k->size[3])
         return qn_node_fail(node, "heads of q have %zu numbers, of k %zu", q->size[3], k->size[3]);
     if (q->size[3] < 1 || q->size[3] > QN_MAX_HEAD_SIZE)
@@ -242,10 +265,20 @@ static long gpu_block(size_t head_size)
     return head_size <= 64 ? 32 : head_size <= 128 ? 16 : 8;
 }
 
+static bool is_cpu(const struct qn_caps *caps)
+{
+    return caps->device_class == QN_CPU && caps->float_width >= 4;
+}
+
 static bool fits_cpu(const qn_node *node, const struct qn_caps *caps)
 {
-    (void)node;
-    return caps->device_class == QN_CPU && caps->float_width >= 4;
+    return is_cpu(caps) && !has_table(node);
+}
+
+static bool fits_gpu(const qn_node *node, const struct qn_caps *caps)
+{
+    (void)caps;
+    return !has_table(node);
 }
 
 /* ---- Forward ---- */
@@ -295,12 +328,12 @@ static bool fits_decode(const qn_node *node, const struct qn_caps *caps)
 {
     (void)caps;
     const struct attention_attributes *attributes = node->attributes;
-    return attributes->has_position && sizes_of(node).queries <= FEW_QUERIES;
+    return has_table(node) || (attributes->has_position && sizes_of(node).queries <= FEW_QUERIES);
 }
 
 static bool fits_decode_cpu(const qn_node *node, const struct qn_caps *caps)
 {
-    return fits_cpu(node, caps) && fits_decode(node, caps);
+    return is_cpu(caps) && fits_decode(node, caps);
 }
 
 static size_t decode_chunk(const struct qn_caps *caps)
@@ -328,12 +361,15 @@ static void record_decode(struct qn_launch *launch, const qn_node *node,
     qn_launch_kernel(launch, source, "attention_decode");
     define_heads(launch, node);
     qn_launch_define(launch, "HEADS", (long)heads);
+    qn_launch_define(launch, "TABLE", has_table(node));
     launch_forward(launch, node);
     if (chunks > 1)
         qn_launch_workspace(launch);
     else
         qn_launch_output(launch, 0);
     qn_launch_uint(launch, chunk);
+    qn_launch_input(launch, has_table(node) ? table_input(node) : 0);
+    qn_launch_uint(launch, qn_in(node, 1)->size[1]);
     launch_range(launch, s.batch * divide_up(s.heads, heads) * s.queries * chunks, group);
     if (chunks == 1)
         return;
@@ -547,9 +583,10 @@ static qn_node *joined_backward(qn_node *node)
 static void gradient_attention(qn_node *node, qn_node *const *d_out, qn_node **d_in)
 {
     const struct attention_attributes *attributes = node->attributes;
-    if (attributes->has_position || d_out[1]) {
-        qn_node_fail(node, attributes->has_position
-                               ? "no gradient where a position is given"
+    if (attributes->has_position || attributes->has_table || d_out[1]) {
+        qn_node_fail(node, attributes->has_position ? "no gradient where a position is given"
+                           : attributes->has_table
+                               ? "no gradient where a table is given"
                                : "the logarithms of denominators have no gradient");
         return;
     }
@@ -565,23 +602,27 @@ static void gradient_attention(qn_node *node, qn_node *const *d_out, qn_node **d
 
 static const struct qn_variant variants[] = {
     {.name = "cpu_decode",
-     .needs = "a CPU with vectors, a position, at most 8 queries",
+     .needs = "a CPU with vectors; a table, or a position and at most 8 queries",
      .fits = fits_decode_cpu,
      .strides = {QN_ROWS, QN_ROWS, QN_ROWS},
      .workspace = decode_workspace,
      .record = record_decode_cpu},
     {.name = "cpu",
-     .needs = "a CPU with vectors",
+     .needs = "a CPU with vectors, no table",
      .fits = fits_cpu,
      .strides = {QN_ROWS, QN_ROWS, QN_ROWS},
      .record = record_cpu},
     {.name = "gpu_decode",
-     .needs = "a position, at most 8 queries",
+     .needs = "a table, or a position and at most 8 queries",
      .fits = fits_decode,
      .strides = {QN_ROWS, QN_ROWS, QN_ROWS},
      .workspace = decode_workspace,
      .record = record_decode_gpu},
-    {.name = "gpu", .strides = {QN_ROWS, QN_ROWS, QN_ROWS}, .record = record_gpu},
+    {.name = "gpu",
+     .needs = "no table",
+     .fits = fits_gpu,
+     .strides = {QN_ROWS, QN_ROWS, QN_ROWS},
+     .record = record_gpu},
 };
 
 static const struct qn_op attention_op = {
@@ -602,14 +643,17 @@ qn_node *qn_attention(qn_node *q, qn_node *k, qn_node *v, struct qn_attention op
     struct attention_attributes attributes = {
         .is_causal = options.is_causal,
         .has_position = options.position != NULL,
+        .has_table = options.table != NULL,
         .has_lengths = options.lengths != NULL,
         .has_slopes = options.slopes != NULL,
         .window = options.window < MOST_KEYS ? (uint32_t)options.window : 0,
         .scale = options.scale};
-    qn_node *operands[6] = {q, k, v};
+    qn_node *operands[7] = {q, k, v};
     size_t count = 3;
     if (options.position)
         operands[count++] = options.position;
+    if (options.table)
+        operands[count++] = options.table;
     if (options.lengths)
         operands[count++] = options.lengths;
     if (options.slopes)

@@ -1,5 +1,6 @@
 /* Classifiers in training: batches are texts of about the same length with their labels. */
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -144,9 +145,12 @@ static int set_batch(struct learner *learner, uint64_t step, uint64_t pass, uint
     return status == QN_OK ? qn_set(plan, loss->targets, batch.ids[1]) : status;
 }
 
-static int evaluate(struct learner *learner, struct qn_evaluation *found)
+static int evaluate(struct learner *learner, struct validation *found)
 {
-    return classes_measure(learner->classes, found, NULL, NULL);
+    struct qn_evaluation measured = {0};
+    int status = classes_measure(learner->classes, &measured, NULL, NULL);
+    *found = (struct validation){measured.loss, measured.accuracy, NAN};
+    return status;
 }
 
 static uint64_t passes(const struct subject *subject, uint64_t epochs)

@@ -127,7 +127,7 @@ qn_batches *examples_batches(qn_records *records, qn_tokenizer *tokenizer, const
 {
     const struct qn_batch_field fields[FIELDS] = {[TEXT] = {.name = "text",
                                                             .tokenizer = tokenizer,
-                  .is_sequence = true,
+                                                            .is_sequence = true,
                                                             .begin = -1,
                                                             .end = -1,
                                                             .most = most,

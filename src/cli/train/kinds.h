@@ -22,7 +22,7 @@ struct learner_kind {
 
     /* Sets a batch: that of a pass from the run's beginning, of which `settings->accumulate` make a step. */
     int (*set_batch)(struct learner *learner, uint64_t step, uint64_t pass, uint64_t *tokens);
-    int (*evaluate)(struct learner *learner, struct qn_evaluation *found);
+    int (*evaluate)(struct learner *learner, struct validation *found);
     void (*release)(struct learner *learner);
 
     uint64_t (*passes)(const struct subject *subject, uint64_t epochs);

@@ -223,7 +223,7 @@ bool learner_validates(const struct learner *learner)
     return learner->subject.corpus && corpus_validates(learner->subject.corpus);
 }
 
-int learner_evaluate(struct learner *learner, struct qn_evaluation *found)
+int learner_evaluate(struct learner *learner, struct validation *found)
 {
     return kind_of(&learner->subject)->evaluate(learner, found);
 }

@@ -33,6 +33,7 @@ struct learner {
     /* An encoder-decoder. */
     qn_seq2seq *seq2seq;
     struct translation *translation;
+    qn_translator *translator;
 
     /* Of each loss, what its batches go into; ids are kept here where they are drawn, not read. */
     struct loss_inputs {
@@ -64,7 +65,7 @@ int learner_pass(struct learner *learner, uint64_t step, uint64_t pass, uint64_t
 
 /* Measures it on the data held out; whether there is any. */
 bool learner_validates(const struct learner *learner);
-int learner_evaluate(struct learner *learner, struct qn_evaluation *found);
+int learner_evaluate(struct learner *learner, struct validation *found);
 
 /* Model and tokenizer. */
 int learner_save(const struct learner *learner, const char *folder);

@@ -194,14 +194,17 @@ static int set_batch(struct learner *learner, uint64_t step, uint64_t pass, uint
     return status;
 }
 
-static int evaluate(struct learner *learner, struct qn_evaluation *found)
+static int evaluate(struct learner *learner, struct validation *found)
 {
     const struct settings *settings = learner->subject.settings;
     const qn_dataset *valid = learner->subject.corpus->valid;
     size_t all = qn_dataset_windows(valid), windows = 0;
     if (settings->eval_batches < all / settings->batch)
         windows = settings->eval_batches * settings->batch;
-    return qn_evaluate(learner->evaluator, valid, windows, found);
+    struct qn_evaluation measured;
+    int status = qn_evaluate(learner->evaluator, valid, windows, &measured);
+    *found = (struct validation){measured.loss, measured.accuracy, NAN};
+    return status;
 }
 
 static uint64_t passes(const struct subject *subject, uint64_t epochs)

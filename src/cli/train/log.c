@@ -158,14 +158,16 @@ bool log_append(struct log *log, const struct log_entry *entry, char message[LOG
     fprintf(file, ", \"skipped\": %" PRIu64, entry->skipped);
     if (entry->loss_scale > 0)
         print_number(file, "loss_scale", entry->loss_scale);
-    if (!isnan(entry->valid_loss))
-        print_number(file, "valid_loss", entry->valid_loss);
-    if (!isnan(entry->valid_accuracy))
-        print_number(file, "valid_accuracy", entry->valid_accuracy);
+    if (!isnan(entry->valid.loss))
+        print_number(file, "valid_loss", entry->valid.loss);
+    if (!isnan(entry->valid.accuracy))
+        print_number(file, "valid_accuracy", entry->valid.accuracy);
+    if (!isnan(entry->valid.bleu))
+        print_number(file, "valid_bleu", entry->valid.bleu);
     fputs("}\n", file);
     if (fflush(file) != 0 || ferror(file))
         return fail(message, "write the log", log->path);
     return add_point(log,
-                     (struct log_point){entry->step, (float)entry->loss, (float)entry->valid_loss},
+                     (struct log_point){entry->step, (float)entry->loss, (float)entry->valid.loss},
                      message);
 }

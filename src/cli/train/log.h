@@ -7,12 +7,14 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "cli/progress.h"
+
 struct log_entry {
     uint64_t step;
     double loss, learning_rate, gradient_norm, tokens_per_second, seconds;
-    double valid_loss, valid_accuracy; /* NAN: not measured at this step */
-    uint64_t skipped;                  /* steps so far whose gradient was not finite */
-    double loss_scale;                 /* 0: there is none */
+    struct validation valid; /* at this step */
+    uint64_t skipped;        /* steps so far whose gradient was not finite */
+    double loss_scale;       /* 0: there is none */
 };
 
 /* What the curves are made of. */

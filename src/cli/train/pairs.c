@@ -137,13 +137,13 @@ static qn_batches *make_batches(qn_records *records, const struct corpus *corpus
     qn_tokenizer *target = corpus->target_tokenizer ? corpus->target_tokenizer : source;
     const struct qn_batch_field fields[SIDES] = {[SOURCE] = {.name = "source",
                                                              .tokenizer = source,
-                    .is_sequence = true,
+                                                             .is_sequence = true,
                                                              .begin = -1,
                                                              .end = qn_tokenizer_end(source),
                                                              .most = settings->most_tokens},
                                                  [TARGET] = {.name = "target",
                                                              .tokenizer = target,
-                    .is_sequence = true,
+                                                             .is_sequence = true,
                                                              .begin = qn_tokenizer_begin(target),
                                                              .end = qn_tokenizer_end(target),
                                                              .most = settings->most_tokens}};

@@ -66,8 +66,7 @@ static void take_report(struct session *session, const struct qn_step *step)
         .gradient_norm = plain(step->gradient_norm),
         .tokens_per_second = (double)tokens / fmax(now - since, 1e-9),
         .seconds = session->seconds_before + seconds_now() - session->started,
-        .valid_loss = NAN,
-        .valid_accuracy = NAN,
+        .valid = NO_VALIDATION,
         .skipped = step->skipped,
         .loss_scale = step->loss_scale,
     };
@@ -125,8 +124,7 @@ void session_show_progress(struct session *session, bool stays)
         .steps = session->by_clock ? 0 : settings->steps,
         .share = share_done(session, &seconds_left),
         .loss = steps ? plain(session->shown_loss / (double)steps) : session->latest.loss,
-        .valid_loss = session->last_valid_loss,
-        .valid_accuracy = session->last_valid_accuracy,
+        .valid = session->last_valid,
         .learning_rate = session->latest.learning_rate,
         .gradient_norm = session->latest.gradient_norm,
         .tokens_per_second = steps ? (double)tokens / fmax(now - session->shown_at, 1e-9)

@@ -39,10 +39,12 @@ static json_t *run_json(const struct run *run, const char *device_name)
 {
     bool has_best = isfinite(run->best_loss);
     json_t *device = json_string(device_name); /* NULL: the driver's text is not UTF-8 */
-    return json_pack("{s:s, s:s, s:o, s:I, s:f, s:o, s:o, s:I, s:b, s:o, s:o, s:o}", "quern",
+    return json_pack("{s:s, s:s, s:o, s:I, s:f, s:o, s:o, s:o, s:I, s:b, s:o, s:o, s:o}", "quern",
                      PACKAGE_VERSION, "model", family_name(run->settings.family), "device",
                      device ? device : json_string(""), "step", (json_int_t)run->step, "seconds",
                      run->seconds, "best_loss", has_best ? json_real(run->best_loss) : json_null(),
+                     "best_bleu",
+                     isfinite(run->best_bleu) ? json_real(run->best_bleu) : json_null(),
                      "best_step", has_best ? json_integer((json_int_t)run->best_step) : json_null(),
                      "validations_since_best", (json_int_t)run->stale, "by_clock",
                      (int)run->settings.by_clock, "options", settings_json(&run->settings), "data",
@@ -192,9 +194,12 @@ static void read_run(struct reader *reader, struct run *run)
     run->seconds = real_field(reader, document, "seconds");
     run->stale = whole_field(reader, document, "validations_since_best");
     run->best_loss = INFINITY;
+    run->best_bleu = NAN;
     if (!json_is_null(best)) {
         run->best_loss = real_field(reader, document, "best_loss");
         run->best_step = whole_field(reader, document, "best_step");
+        if (json_is_number(json_object_get(document, "best_bleu")))
+            run->best_bleu = real_field(reader, document, "best_bleu");
     }
     run->settings.family = read_family(reader, document);
     settings_read(reader, &run->settings, json_object_get(document, "options"));

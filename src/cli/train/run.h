@@ -83,7 +83,8 @@ struct run {
     struct sources valid; /* none: a part of the data is held out */
     uint64_t step;        /* steps done */
     double seconds;       /* of all processes that worked on it */
-    double best_loss;     /* of a validation; infinite if there was none */
+    double best_loss;     /* of the best validation; infinite if there was none */
+    double best_bleu;     /* the same; NAN if it is not measured */
     uint64_t best_step;
     uint64_t stale;              /* validations since then */
     json_t *document;            /* training.json, which strings above belong to; or NULL */

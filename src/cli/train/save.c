@@ -8,19 +8,19 @@
 static int validate(struct session *session, bool *is_best)
 {
     struct run *run = &session->run;
-    struct qn_evaluation found;
+    struct validation found;
     *is_best = !learner_validates(&session->learner); /* then the last one counts as the best */
     if (*is_best || session->validated == run->step)
         return EXIT_SUCCESS;
     if (learner_evaluate(&session->learner, &found) != QN_OK)
         return session_fail_library(session);
     session->validated = run->step;
-    session->last_valid_loss = session->latest.valid_loss = found.loss;
-    session->last_valid_accuracy = session->latest.valid_accuracy = found.accuracy;
-    *is_best = found.loss < run->best_loss;
+    session->last_valid = session->latest.valid = found;
+    *is_best = isfinite(found.bleu) ? !(found.bleu <= run->best_bleu) : found.loss < run->best_loss;
     run->stale = *is_best ? 0 : run->stale + 1;
     if (*is_best) {
         run->best_loss = found.loss;
+        run->best_bleu = found.bleu;
         run->best_step = run->step;
     }
     return EXIT_SUCCESS;

@@ -50,7 +50,7 @@ struct session {
     uint64_t tokens_after
         [KNOWN_STEPS]; /* the same, by step number: after those that were reported last, and those that run */
     uint64_t first_tokens; /* of the first step */
-    double last_valid_loss, last_valid_accuracy;
+    struct validation last_valid;
     uint64_t validated, saved; /* the last steps at which it was done */
 
     uint64_t shown_tokens;

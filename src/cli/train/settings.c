@@ -393,7 +393,7 @@ static bool check_heads(const struct settings *settings, const struct options *o
 bool run_configure(struct run *run, const struct options *options, enum family family)
 {
     struct settings *settings = &run->settings;
-    *run = (struct run){.settings = {.family = family}, .best_loss = INFINITY};
+    *run = (struct run){.settings = {.family = family}, .best_loss = INFINITY, .best_bleu = NAN};
     for (size_t i = 0; i < SETTINGS; i++)
         if (applies(&table[i], family))
             read_option(settings, &table[i], options);

@@ -157,7 +157,7 @@ static void start_clocks(struct session *session)
     session->first_step = session->reported = session->shown_step = session->run.step;
     session->saved = session->validated = session->run.document ? session->run.step : 0;
     session->is_latest_logged = true;
-    session->last_valid_loss = session->last_valid_accuracy = NAN;
+    session->last_valid = NO_VALIDATION;
     session->loop_started = session->shown_at = seconds_now();
     session->tokens = session->tokens_after[session->run.step % KNOWN_STEPS] = 0;
 }
@@ -179,7 +179,10 @@ static void print_summary(const struct session *session)
     if (steps)
         printf(", %s tokens/s", rate_text(rate, (double)tokens / trained));
     printf("\nloss        %.4f at the last step\n", session->latest.loss);
-    if (isfinite(run->best_loss))
+    if (isfinite(run->best_loss) && isfinite(run->best_bleu))
+        printf("validation  BLEU %.2f at best (loss %.4f), at step %" PRIu64 "\n", run->best_bleu,
+               run->best_loss, run->best_step);
+    else if (isfinite(run->best_loss))
         printf("validation  %.4f at best, at step %" PRIu64 "\n", run->best_loss, run->best_step);
     if (session->skipped)
         printf("skipped     %" PRIu64 " steps, whose gradient was not finite\n", session->skipped);

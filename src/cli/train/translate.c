@@ -1,5 +1,6 @@
 /* Encoder-decoders in training: batches are pairs of texts of about the same lengths. */
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,6 +9,9 @@
 #include "device/context.h"
 
 enum { SOURCE, TARGET };
+
+/* Of the data held out, whose BLEU is that of greedy search. */
+enum { TEXTS_AT_ONCE = 64 };
 
 /* ---- The model ---- */
 
@@ -122,6 +126,7 @@ static int save(const struct learner *learner, const char *folder)
 static void release(struct learner *learner)
 {
     translation_free(learner->translation);
+    qn_translator_free(learner->translator);
     qn_seq2seq_free(learner->seq2seq);
 }
 
@@ -164,7 +169,9 @@ static int add_validation(struct learner *learner)
 {
     learner->translation =
         translation_new(learner->seq2seq, learner->subject.corpus->valid_batches);
-    return learner->translation ? QN_OK : (int)learner->qn->status;
+    learner->translator =
+        qn_translator_new(learner->seq2seq, &(struct qn_decoding){.beams = 1}, TEXTS_AT_ONCE);
+    return learner->translation && learner->translator ? QN_OK : (int)learner->qn->status;
 }
 
 /* ---- Batches ---- */
@@ -185,9 +192,20 @@ static int set_batch(struct learner *learner, uint64_t step, uint64_t pass, uint
     return status == QN_OK ? qn_set(plan, loss->target_lengths, batch.lengths[TARGET]) : status;
 }
 
-static int evaluate(struct learner *learner, struct qn_evaluation *found)
+static int evaluate(struct learner *learner, struct validation *found)
 {
-    return translation_measure(learner->translation, found);
+    struct qn_evaluation measured = {0};
+    const struct corpus *corpus = learner->subject.corpus;
+    const struct text_translator texts = {.model = learner->seq2seq,
+                                          .source = corpus->tokenizer,
+                                          .target = target_tokenizer(corpus),
+                                          .translator = learner->translator};
+    double bleu = NAN;
+    int status = translation_measure(learner->translation, &measured);
+    if (status == QN_OK)
+        status = translation_bleu(&texts, corpus->valid_records, &bleu);
+    *found = (struct validation){measured.loss, measured.accuracy, bleu};
+    return status;
 }
 
 static uint64_t passes(const struct subject *subject, uint64_t epochs)

@@ -1,0 +1,166 @@
+/* Beam search of one sequence, as generate() of Hugging Face's transformers does it. */
+#include "nn/beam.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool needs_attention(const struct qn_decoding *options)
+{
+    return options->keep_attention || options->coverage_penalty != 0;
+}
+
+static bool hypotheses_new(struct beam *beam, qn_context *context, struct hypothesis **all,
+                           size_t count)
+{
+    *all = context_alloc(context, count, sizeof **all);
+    for (size_t i = 0; *all && i < count; i++) {
+        struct hypothesis *one = &(*all)[i];
+        one->tokens = context_alloc(context, beam->most, sizeof *one->tokens);
+        if (!one->tokens)
+            return false;
+        if (!needs_attention(beam->options))
+            continue;
+        one->attention = context_alloc(context, beam->most * beam->source, sizeof(float));
+        if (!one->attention)
+            return false;
+    }
+    return *all;
+}
+
+static void hypotheses_free(struct hypothesis *all, size_t count)
+{
+    for (size_t i = 0; all && i < count; i++) {
+        free(all[i].tokens);
+        free(all[i].attention);
+    }
+    free(all);
+}
+
+bool beam_init(struct beam *beam, qn_context *context, const struct qn_decoding *options,
+               size_t source, size_t most, int32_t end)
+{
+    size_t width = size_max(options->beams, 1);
+    *beam = (struct beam){.options = options,
+                          .width = width,
+                          .source = source,
+                          .most = most,
+                          .end = end,
+                          .n_running = 1};
+    return hypotheses_new(beam, context, &beam->running, width) &&
+           hypotheses_new(beam, context, &beam->next, width) &&
+           hypotheses_new(beam, context, &beam->finished, width + 1);
+}
+
+void beam_release(struct beam *beam)
+{
+    hypotheses_free(beam->running, beam->width);
+    hypotheses_free(beam->next, beam->width);
+    hypotheses_free(beam->finished, beam->width + 1);
+    *beam = (struct beam){0};
+}
+
+/* ---- Scores ---- */
+
+/* Of tokens of the source that were hardly looked at (Wu et al., 2016). */
+static double coverage(const struct beam *beam, const struct hypothesis *hypothesis)
+{
+    static const double least = 1e-9;
+    double penalty = 0;
+    for (size_t j = 0; j < beam->source; j++) {
+        double seen = 0;
+        for (size_t i = 0; i < hypothesis->count; i++)
+            seen += (double)hypothesis->attention[i * beam->source + j];
+        penalty += log(fmin(fmax(seen, least), 1));
+    }
+    return beam->options->coverage_penalty * penalty;
+}
+
+static double normalised(const struct beam *beam, double sum, size_t length)
+{
+    return sum / pow((double)length, beam->options->length_penalty);
+}
+
+/* ---- A step ---- */
+
+/* `to` becomes what a candidate makes of `from`. */
+static void extend(const struct beam *beam, const struct hypothesis *from, struct hypothesis *to,
+                   double sum, int32_t token, const float *attention)
+{
+    memcpy(to->tokens, from->tokens, from->count * sizeof *to->tokens);
+    to->tokens[from->count] = token;
+    to->count = from->count + 1;
+    to->score = sum;
+    if (!to->attention)
+        return;
+    size_t rows = from->count * beam->source;
+    memcpy(to->attention, from->attention, rows * sizeof *to->attention);
+    memcpy(to->attention + rows, attention, beam->source * sizeof *to->attention);
+}
+
+/* The last of the places behind the best takes in the new one, which goes to where its score belongs. */
+static void finish(struct beam *beam)
+{
+    struct hypothesis *all = beam->finished, new = all[beam->n_finished];
+    size_t i = beam->n_finished;
+    new.score = normalised(beam, new.score, new.count);
+    if (beam->options->coverage_penalty != 0)
+        new.score += coverage(beam, &new);
+    for (; i > 0 && all[i - 1].score < new.score; i--)
+        all[i] = all[i - 1];
+    all[i] = new;
+    beam->n_finished = size_min(beam->n_finished + 1, beam->width);
+}
+
+static bool is_over(const struct beam *beam)
+{
+    if (beam->n_running == 0)
+        return true;
+    if (beam->n_finished < beam->width)
+        return false;
+    return beam->options->early_stopping ||
+           normalised(beam, beam->running[0].score, beam->length) <=
+               beam->finished[beam->width - 1].score;
+}
+
+void beam_advance(struct beam *beam, const struct candidates *candidates, size_t *parents)
+{
+    size_t n_next = 0;
+    beam->length++;
+    for (size_t i = 0; i < candidates->count && n_next < beam->width; i++) {
+        double sum = (double)candidates->scores[i];
+        size_t index = (size_t)candidates->indices[i], parent = index / candidates->vocabulary;
+        int32_t token = (int32_t)(index % candidates->vocabulary);
+        if (!(sum > NO_CANDIDATE) || parent >= beam->n_running)
+            break;
+        bool ends = token == beam->end || beam->length == beam->most;
+        if (ends && i >= beam->width)
+            continue;
+        extend(beam, &beam->running[parent],
+               ends ? &beam->finished[beam->n_finished] : &beam->next[n_next], sum, token,
+               candidates->attention ? candidates->attention + parent * candidates->row : NULL);
+        if (ends)
+            finish(beam);
+        else
+            parents[n_next++] = parent;
+    }
+    struct hypothesis *swap = beam->running;
+    beam->running = beam->next;
+    beam->next = swap;
+    beam->n_running = n_next;
+    beam->is_done = is_over(beam);
+}
+
+/* ---- No n-gram twice ---- */
+
+void beam_forbid(const struct beam *beam, size_t i, float *forbidden, float value)
+{
+    const struct hypothesis *hypothesis = &beam->running[i];
+    size_t n = beam->options->no_repeat_ngram, count = hypothesis->count;
+    if (n == 0 || count + 1 < n)
+        return;
+    const int32_t *last = hypothesis->tokens + count - (n - 1);
+    for (size_t at = 0; at + n <= count; at++)
+        if (memcmp(hypothesis->tokens + at, last, (n - 1) * sizeof *last) == 0)
+            forbidden[hypothesis->tokens[at + n - 1]] = value;
+}

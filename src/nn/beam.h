@@ -1,0 +1,52 @@
+/* Beam search of one sequence, on the host: which hypotheses go on, and which have ended. */
+#ifndef QUERN_BEAM_H
+#define QUERN_BEAM_H
+
+#include <quern/seq2seq.h>
+
+#include "device/context.h"
+
+/* Candidates of a score no greater than this are none: what they continue is no hypothesis, or their token is forbidden. */
+#define NO_CANDIDATE (-1e29)
+
+struct hypothesis {
+    double score; /* while it runs, the sum of its logarithms of probabilities */
+    size_t count;
+    int32_t *tokens;
+    float *attention; /* (count, source); NULL: it is not kept */
+};
+
+struct beam {
+    const struct qn_decoding *options;
+    size_t width;  /* hypotheses at most */
+    size_t source; /* tokens of the source */
+    size_t most;   /* tokens of a hypothesis */
+    size_t length; /* of those that run */
+    int32_t end;   /* the token that ends one; -1: none */
+    bool is_done;
+    size_t n_running, n_finished;
+    struct hypothesis *running, *next, *finished; /* finished: best first */
+};
+
+/* An empty hypothesis runs.  False if there is no memory. */
+bool beam_init(struct beam *beam, qn_context *context, const struct qn_decoding *options,
+               size_t source, size_t most, int32_t end);
+void beam_release(struct beam *beam);
+
+/* What the device found for the hypotheses that run: the best candidates of all, `count` of them, best first; index / vocabulary is the
+ * hypothesis that one continues, index % vocabulary its token. */
+struct candidates {
+    const float *scores;
+    const int32_t *indices;
+    size_t count, vocabulary;
+    const float *attention; /* (width, row): of each hypothesis; NULL: not asked for */
+    size_t row;
+};
+
+/* Makes a step; parents[i] is which of the hypotheses became the i-th of those that run now. */
+void beam_advance(struct beam *beam, const struct candidates *candidates, size_t *parents);
+
+/* Sets to 1 what may not follow hypothesis i, since an n-gram would be there twice. */
+void beam_forbid(const struct beam *beam, size_t i, float *forbidden, float value);
+
+#endif
