@@ -114,7 +114,7 @@ struct qn_batch_options {
     size_t n_fields;
     size_t tokens; /* rows times the longest field of a batch at most this (but at least one row); or, if it is 0, */
     size_t rows;   /* so many rows */
-    size_t shapes; /* at most so many shapes; 0: as few as pad no more than a twentieth, but 48 at most */
+    size_t shapes; /* at most so many shapes; 0: as few as pad about a twentieth, but 48 at most */
     bool is_shuffled; /* by `seed`, each epoch anew; else batches of short examples come first, the same in each epoch */
     uint64_t seed;
 };
@@ -124,8 +124,8 @@ struct qn_batch_options {
  * another is in a larger shape, or, with `tokens`, is saved by a few rows less.  So each epoch has equally many batches of each shape,
  * and which examples are in batch number n, counted on from epoch to epoch, is a pure function of the data, the options and n.
  *
- * All records are read and encoded once to learn their lengths; of an example 8 bytes are kept.  A thread then makes the next batches
- * while one is used.  Records and labels must live as long; they and tokenizers (which are copied) may be used meanwhile.
+ * All records are read and encoded once to learn their lengths; of an example 24 bytes are kept until then, and 8 afterwards.  A thread
+ * then makes the next batches while one is used.  Records and labels must live as long; they and tokenizers (which are copied) may be used meanwhile.
  *
  * Damaged is here: a label that is none; a character or word that a tokenizer has no token for; a text that cleaning leaves nothing
  * of.  That is skipped or an error as the records' options say.  NULL, too, if no example is left. */

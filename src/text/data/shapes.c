@@ -2,8 +2,8 @@
  *
  * Every shape is a plan on the device, so there can be a few dozen.  Examples are cut into bands by their first length, and each band
  * into shapes by the second: by dynamic programming over the counts of examples by both lengths, so that the places of all examples
- * and a price for each shape sum to the least.  The price is raised until there are few enough: as
- * many as were asked for, or those that it takes to pad little.
+ * and a price for each shape sum to the least; the price is raised until there are few enough.  Then each example has the smallest
+ * shape that holds it, of whatever band, and shapes are moved as long as that saves places.
  *
  * Batches are full: examples that are left move to the smallest larger shape that holds them, those first that lose least by it. */
 #include "text/data/shapes.h"
@@ -69,17 +69,37 @@ static size_t find_cut(const struct cuts *cuts, size_t length)
     return low;
 }
 
-/* ---- Dynamic programming ---- */
-
+/* What is counted, tried and chosen. */
 struct choice {
     struct cuts first, second;
-    uint64_t counts[MOST_CUTS + 1][MOST_CUTS + 1]; /* of examples before both cuts */
-    uint64_t price;                                /* of a shape, in places */
-    uint64_t cost[MOST_CUTS + 1];                  /* of all bands before a cut */
-    size_t band[MOST_CUTS + 1];                    /* where the last of them begins */
+    uint64_t cells[MOST_CUTS][MOST_CUTS];          /* examples by the cuts that hold them */
+    uint64_t counts[MOST_CUTS + 1][MOST_CUTS + 1]; /* before both cuts */
+    uint64_t ids;                                  /* of all examples */
+    bool is_shape[MOST_CUTS][MOST_CUTS];           /* a shape of these two lengths */
     size_t n_shapes;
-    uint64_t ids; /* of all examples */
+    uint64_t smallest[MOST_CUTS + 1][MOST_CUTS + 1]; /* see cover() */
+    uint64_t price;                                  /* of a shape, in places */
+    uint64_t cost[MOST_CUTS + 1];                    /* of all bands before a cut */
+    size_t band[MOST_CUTS + 1];                      /* where the last of them begins */
 };
+
+static void count_lengths(struct choice *choice, const struct example *examples, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const uint32_t *lengths = examples[i].lengths;
+        choice->cells[find_cut(&choice->first, lengths[FIRST])]
+                     [find_cut(&choice->second, lengths[SECOND])]++;
+        choice->ids += (uint64_t)lengths[FIRST] + lengths[SECOND];
+    }
+    for (size_t row = 1; row <= choice->first.count; row++)
+        for (size_t column = 1; column <= choice->second.count; column++)
+            choice->counts[row][column] =
+                choice->cells[row - 1][column - 1] + choice->counts[row - 1][column] +
+                choice->counts[row][column - 1] - choice->counts[row - 1][column - 1];
+    memset(choice->smallest, 0xFF, sizeof choice->smallest);
+}
+
+/* ---- Bands ---- */
 
 /* Cuts of a band: of all shapes before a cut the least cost, and where the last of them begins. */
 struct band {
@@ -124,25 +144,20 @@ static void cut_bands(struct choice *choice)
     }
 }
 
-/* How many shapes were chosen; their numbers, by the cuts on both sides, go into `shape_of` if it is not NULL. */
-static size_t list_shapes(const struct choice *choice, uint32_t (*shape_of)[MOST_CUTS])
+/* The shapes that were chosen. */
+static void list_shapes(struct choice *choice)
 {
-    size_t count = 0;
     struct band band;
+    memset(choice->is_shape, 0, sizeof choice->is_shape);
+    choice->n_shapes = 0;
     for (size_t bottom = choice->first.count; bottom > 0; bottom = choice->band[bottom]) {
-        size_t top = choice->band[bottom];
-        cut_band(choice, top, bottom, &band);
+        cut_band(choice, choice->band[bottom], bottom, &band);
         for (size_t right = choice->second.count; right > 0; right = band.begin[right]) {
-            size_t left = band.begin[right];
-            if (band.count[right] == band.count[left])
-                continue;
-            for (size_t i = top; i < bottom && shape_of; i++)
-                for (size_t j = left; j < right; j++)
-                    shape_of[i][j] = (uint32_t)count;
-            count++;
+            bool is_used = band.count[right] > band.count[band.begin[right]];
+            choice->is_shape[bottom - 1][right - 1] = is_used;
+            choice->n_shapes += is_used;
         }
     }
-    return count;
 }
 
 /* How many shapes there are at a price. */
@@ -150,14 +165,8 @@ static size_t try_price(struct choice *choice, uint64_t price)
 {
     choice->price = price;
     cut_bands(choice);
-    return choice->n_shapes = list_shapes(choice, NULL);
-}
-
-/* Whether no more than a twentieth of all places has no id. */
-static bool pads_little(const struct choice *choice)
-{
-    uint64_t places = choice->cost[choice->first.count] - choice->price * choice->n_shapes;
-    return (places - choice->ids) * 20 <= places;
+    list_shapes(choice);
+    return choice->n_shapes;
 }
 
 /* About the least price at which there are at most so many shapes. */
@@ -178,31 +187,113 @@ static void raise_price(struct choice *choice, size_t most_shapes)
     try_price(choice, high);
 }
 
-/* No more shapes than it takes. */
-static void raise_price_further(struct choice *choice)
+/* ---- Moving shapes ---- */
+
+enum { CORNER_BITS = 12 }; /* of the two cuts of a shape */
+
+/* The places of all examples, each in the smallest shape that holds it: which that is, by the cuts of the example, is left in
+ * `smallest`, below the places of that shape. */
+static uint64_t cover(struct choice *choice)
 {
-    uint64_t price = choice->price;
-    while (choice->n_shapes > 1 && pads_little(choice)) {
-        price = choice->price;
-        try_price(choice, price + price / 4 + 1);
-    }
-    if (!pads_little(choice))
-        try_price(choice, price);
+    uint64_t cost = 0;
+    for (size_t row = choice->first.count; row-- > 0;)
+        for (size_t column = choice->second.count; column-- > 0;) {
+            uint64_t below = choice->smallest[row + 1][column],
+                     behind = choice->smallest[row][column + 1],
+                     least = below < behind ? below : behind;
+            if (choice->is_shape[row][column]) {
+                uint64_t places = choice->first.at[row] + (uint64_t)choice->second.at[column];
+                uint64_t own = places << CORNER_BITS | row * MOST_CUTS | column;
+                least = own < least ? own : least;
+            }
+            choice->smallest[row][column] = least;
+            cost += choice->cells[row][column] * (least >> CORNER_BITS);
+        }
+    return cost;
 }
 
-static void count_lengths(struct choice *choice, const struct example *examples, size_t count)
+/* The shape of the longest lengths, which holds every example, must stay. */
+static bool must_stay(const struct choice *choice, size_t row, size_t column)
 {
-    for (size_t i = 0; i < count; i++) {
-        size_t row = find_cut(&choice->first, examples[i].lengths[FIRST]);
-        size_t column = find_cut(&choice->second, examples[i].lengths[SECOND]);
-        choice->counts[row + 1][column + 1]++;
-        choice->ids += (uint64_t)examples[i].lengths[FIRST] + examples[i].lengths[SECOND];
+    return row + 1 == choice->first.count && column + 1 == choice->second.count;
+}
+
+/* Moves a shape to the best of the cuts around it; whether that is better than where it was. */
+static bool move_shape(struct choice *choice, size_t row, size_t column, uint64_t *cost)
+{
+    enum { FAR = 2 };
+    size_t best_row = row, best_column = column;
+    choice->is_shape[row][column] = false;
+    for (size_t i = row - size_min(row, FAR); i <= row + FAR && i < choice->first.count; i++)
+        for (size_t j = column - size_min(column, FAR);
+             j <= column + FAR && j < choice->second.count; j++) {
+            if (choice->is_shape[i][j])
+                continue;
+            choice->is_shape[i][j] = true;
+            uint64_t found = cover(choice);
+            choice->is_shape[i][j] = false;
+            if (found >= *cost)
+                continue;
+            *cost = found;
+            best_row = i;
+            best_column = j;
+        }
+    choice->is_shape[best_row][best_column] = true;
+    return best_row != row || best_column != column;
+}
+
+static void move_shapes(struct choice *choice)
+{
+    uint64_t cost = cover(choice);
+    for (bool has_moved = true; has_moved;) {
+        has_moved = false;
+        for (size_t row = 0; row < choice->first.count; row++)
+            for (size_t column = 0; column < choice->second.count; column++)
+                if (choice->is_shape[row][column] && !must_stay(choice, row, column))
+                    has_moved |= move_shape(choice, row, column, &cost);
     }
-    for (size_t row = 1; row <= choice->first.count; row++)
-        for (size_t column = 1; column <= choice->second.count; column++)
-            choice->counts[row][column] += choice->counts[row - 1][column] +
-                                           choice->counts[row][column - 1] -
-                                           choice->counts[row - 1][column - 1];
+}
+
+/* Removes the shape that is missed least, if there are no more than so many places then; whether it did. */
+static bool remove_shape(struct choice *choice, uint64_t most_places)
+{
+    bool *least = NULL;
+    for (size_t row = 0; row < choice->first.count; row++)
+        for (size_t column = 0; column < choice->second.count; column++) {
+            bool *is_shape = &choice->is_shape[row][column];
+            if (!*is_shape || must_stay(choice, row, column))
+                continue;
+            *is_shape = false;
+            uint64_t places = cover(choice);
+            *is_shape = true;
+            if (places > most_places)
+                continue;
+            most_places = places;
+            least = is_shape;
+        }
+    if (!least)
+        return false;
+    *least = false;
+    choice->n_shapes--;
+    return true;
+}
+
+/* At most so many shapes, of which one holds every example; or, of 0, as few as pad little. */
+static void choose_shapes(struct choice *choice, size_t most_shapes)
+{
+    bool *longest_of_all = &choice->is_shape[choice->first.count - 1][choice->second.count - 1];
+    size_t most = most_shapes ? most_shapes : MOST_SHAPES;
+    raise_price(choice, most);
+    choice->n_shapes += !*longest_of_all;
+    *longest_of_all = true;
+    if (choice->n_shapes > most)
+        remove_shape(choice, UINT64_MAX);
+    move_shapes(choice);
+    if (most_shapes > 0)
+        return;
+    while (remove_shape(choice, choice->ids + choice->ids / 19)) /* a twentieth of all */
+        ;
+    move_shapes(choice);
 }
 
 /* ---- Batches of shapes ---- */
@@ -343,19 +434,23 @@ static bool renumber(qn_context *context, struct shape *shapes, size_t n_shapes,
     return true;
 }
 
-/* Cuts lengths into shapes, and gives examples theirs; how many there are. */
-static size_t choose(struct choice *choice, const struct shape_limits *limits,
-                     struct example *examples, size_t count)
+/* Gives each example the smallest shape that holds it; how many shapes have any. */
+static size_t assign(struct choice *choice, struct example *examples, size_t count)
 {
-    uint32_t shape_of[MOST_CUTS][MOST_CUTS];
-    count_lengths(choice, examples, count);
-    raise_price(choice, limits->shapes ? limits->shapes : MOST_SHAPES);
-    if (limits->shapes == 0)
-        raise_price_further(choice);
-    size_t n_shapes = list_shapes(choice, shape_of);
-    for (size_t i = 0; i < count; i++)
-        examples[i].shape = shape_of[find_cut(&choice->first, examples[i].lengths[FIRST])]
-                                    [find_cut(&choice->second, examples[i].lengths[SECOND])];
+    enum { NONE = UINT16_MAX };
+    uint16_t numbers[1 << CORNER_BITS];
+    size_t n_shapes = 0;
+    memset(numbers, 0xFF, sizeof numbers);
+    cover(choice);
+    for (size_t i = 0; i < count; i++) {
+        uint64_t smallest =
+            choice->smallest[find_cut(&choice->first, examples[i].lengths[FIRST])]
+                            [find_cut(&choice->second, examples[i].lengths[SECOND])];
+        uint16_t *number = &numbers[smallest & ((1 << CORNER_BITS) - 1)];
+        if (*number == NONE)
+            *number = (uint16_t)n_shapes++;
+        examples[i].shape = *number;
+    }
     return n_shapes;
 }
 
@@ -389,7 +484,9 @@ struct shape *shapes_find(qn_context *context, struct example *examples, size_t 
     struct shape *shapes = NULL;
     if (choice && find_cuts(context, examples, count, FIRST, &choice->first) &&
         find_cuts(context, examples, count, SECOND, &choice->second)) {
-        *n_shapes = choose(choice, limits, examples, count);
+        count_lengths(choice, examples, count);
+        choose_shapes(choice, limits->shapes);
+        *n_shapes = assign(choice, examples, count);
         shapes = context_alloc(context, *n_shapes, sizeof *shapes);
     }
     free(choice);
