@@ -5,6 +5,7 @@
  *     tests/faults.t             each campaign, as many faults of it as its table says
  *     QUERN_FAULTS=all ...       all faults
  *     tests/faults.t NAME [N]    one campaign; its fault number N alone, with its message */
+#include <quern/seq2seq.h>
 #include <quern/train.h>
 
 #include <jansson.h>
@@ -19,7 +20,7 @@ static const char text[] = "the quern grinds what is put into it, and the hand t
                            "turns it again; what it has ground is flour, and what it grinds is "
                            "grain. it has two stones: one lies, and one turns.";
 
-enum { LENGTH = 8, ROWS = 2, STEPS = 3, DRAWN = 3 };
+enum { LENGTH = 8, ROWS = 2, STEPS = 3, DRAWN = 3, KINDS = 2 };
 
 /* What a run came to. */
 struct outcome {
@@ -40,6 +41,8 @@ struct run {
     qn_evaluator *evaluator;
     qn_checkpoints *checkpoints;
     qn_generator *generator;
+    qn_seq2seq *seq2seq[KINDS];
+    qn_translator *translators[KINDS];
     int steps;
 };
 
@@ -170,6 +173,10 @@ static bool load(struct run *run)
 
 static void close_run(struct run *run)
 {
+    for (size_t i = 0; i < KINDS; i++) {
+        qn_translator_free(run->translators[i]);
+        qn_seq2seq_free(run->seq2seq[i]);
+    }
     qn_generator_free(run->generator);
     qn_evaluator_free(run->evaluator);
     qn_trainer_free(run->trainer);
@@ -211,6 +218,59 @@ static bool scenario_planned(struct run *run, struct outcome *outcome, const cha
     (void)outcome, (void)folder;
     return open_run(run, &(struct qn_options){.device = "none"}) && make_trainer(run) &&
            (run->generator = qn_generator_new(run->lm, (struct qn_generation){0})) != NULL;
+}
+
+/* Of both kinds of encoder-decoders: what is made, saved, loaded, and translates. */
+static bool translate(struct run *run, size_t kind, const char *folder, struct outcome *outcome)
+{
+    static const struct qn_seq2seq_config configs[KINDS] = {{.architecture = QN_TRANSFORMER,
+                                                             .source_vocab_size = 9,
+                                                             .target_vocab_size = 9,
+                                                             .n_positions = 8,
+                                                             .width = 8,
+                                                             .encoder_layers = 1,
+                                                             .decoder_layers = 1,
+                                                             .encoder_heads = 2,
+                                                             .decoder_heads = 2,
+                                                             .encoder_inner = 8,
+                                                             .decoder_inner = 8,
+                                                             .activation = QN_RELU,
+                                                             .eos_token_id = 2},
+                                                            {.architecture = QN_RECURRENT_SEQ2SEQ,
+                                                             .source_vocab_size = 9,
+                                                             .target_vocab_size = 9,
+                                                             .n_positions = 8,
+                                                             .width = 8,
+                                                             .encoder_layers = 1,
+                                                             .decoder_layers = 1,
+                                                             .cell = QN_LSTM,
+                                                             .attention = QN_ADDITIVE,
+                                                             .hidden_size = 8,
+                                                             .eos_token_id = 2}};
+    static const int32_t sources[ROWS][3] = {{3, 4, 5}, {8, 7}};
+    const struct qn_decoding options = {
+        .beams = 2, .max_length = 3, .no_repeat_ngram = 2, .keep_attention = true};
+    struct qn_translation found[ROWS * 2];
+    qn_seq2seq *model = qn_seq2seq_new(run->qn, &configs[kind]);
+    bool is_saved = model && qn_seq2seq_initialise(model, 1) == QN_OK &&
+                    qn_seq2seq_save(model, folder) == QN_OK;
+    qn_seq2seq_free(model);
+    run->seq2seq[kind] = is_saved ? qn_seq2seq_load(run->qn, folder) : NULL;
+    run->translators[kind] = qn_translator_new(run->seq2seq[kind], &options, ROWS);
+    if (!run->translators[kind] ||
+        qn_translate(run->translators[kind], (const int32_t *[]){sources[0], sources[1]},
+                     (size_t[]){3, 2}, ROWS, found) != QN_OK)
+        return false;
+    outcome->drawn[kind] = found[0].tokens[0];
+    outcome->loss += found[0].score;
+    return true;
+}
+
+static bool scenario_translated(struct run *run, struct outcome *outcome, const char *folder)
+{
+    run->qn = qn_open_with(&(struct qn_options){0});
+    mkdir(folder, 0777);
+    return run->qn && translate(run, 0, folder, outcome) && translate(run, 1, folder, outcome);
 }
 
 static struct outcome run_scenario(play *scenario, const char *folder, int steps)
@@ -350,6 +410,9 @@ static const struct campaign {
     {"plan", "allocations while planning", FAULT_MEMORY, scenario_planned, 1, false},
     {"memory", "allocations", FAULT_MEMORY, scenario_run, 5, false},
     {"calls", "calls of OpenCL", FAULT_CALL, scenario_run, 7, false},
+    {"translate", "allocations while translating", FAULT_MEMORY, scenario_translated, 7, false},
+    {"translate-calls", "calls of OpenCL while translating", FAULT_CALL, scenario_translated, 13,
+     false},
     {"profile", "calls of OpenCL of a profiled run", FAULT_CALL, scenario_profiled, 11, false},
     {"buffers", "buffers, and all after it", FAULT_BUFFERS, scenario_run, 1, true},
     {"commands", "commands, for lack of device memory", FAULT_COMMAND, scenario_run, 3, true},
