@@ -6,6 +6,7 @@
  *     QUERN_FAULTS=all ...       all faults
  *     tests/faults.t NAME [N]    one campaign; its fault number N alone, with its message */
 #include <quern/data.h>
+#include <quern/seq2seq.h>
 #include <quern/train.h>
 
 #include <jansson.h>
@@ -20,7 +21,7 @@ static const char text[] = "the quern grinds what is put into it, and the hand t
                            "turns it again; what it has ground is flour, and what it grinds is "
                            "grain. it has two stones: one lies, and one turns.";
 
-enum { LENGTH = 8, ROWS = 2, STEPS = 3, DRAWN = 3 };
+enum { LENGTH = 8, ROWS = 2, STEPS = 3, DRAWN = 3, KINDS = 2 };
 
 /* What a run came to. */
 struct outcome {
@@ -44,6 +45,8 @@ struct run {
     qn_records *records;
     qn_labels *labels;
     qn_batches *batches;
+    qn_seq2seq *seq2seq[KINDS];
+    qn_translator *translators[KINDS];
     int steps;
 };
 
@@ -177,6 +180,10 @@ static void close_run(struct run *run)
     qn_batches_free(run->batches);
     qn_labels_free(run->labels);
     qn_records_close(run->records);
+    for (size_t i = 0; i < KINDS; i++) {
+        qn_translator_free(run->translators[i]);
+        qn_seq2seq_free(run->seq2seq[i]);
+    }
     qn_generator_free(run->generator);
     qn_evaluator_free(run->evaluator);
     qn_trainer_free(run->trainer);
@@ -274,6 +281,59 @@ static bool scenario_data(struct run *run, struct outcome *outcome, const char *
         outcome->drawn[1] += (int32_t)batch.tokens;
     }
     return true;
+}
+
+/* Of both kinds of encoder-decoders: what is made, saved, loaded, and translates. */
+static bool translate(struct run *run, size_t kind, const char *folder, struct outcome *outcome)
+{
+    static const struct qn_seq2seq_config configs[KINDS] = {{.architecture = QN_TRANSFORMER,
+                                                             .source_vocab_size = 9,
+                                                             .target_vocab_size = 9,
+                                                             .n_positions = 8,
+                                                             .width = 8,
+                                                             .encoder_layers = 1,
+                                                             .decoder_layers = 1,
+                                                             .encoder_heads = 2,
+                                                             .decoder_heads = 2,
+                                                             .encoder_inner = 8,
+                                                             .decoder_inner = 8,
+                                                             .activation = QN_RELU,
+                                                             .eos_token_id = 2},
+                                                            {.architecture = QN_RECURRENT_SEQ2SEQ,
+                                                             .source_vocab_size = 9,
+                                                             .target_vocab_size = 9,
+                                                             .n_positions = 8,
+                                                             .width = 8,
+                                                             .encoder_layers = 1,
+                                                             .decoder_layers = 1,
+                                                             .cell = QN_LSTM,
+                                                             .attention = QN_ADDITIVE,
+                                                             .hidden_size = 8,
+                                                             .eos_token_id = 2}};
+    static const int32_t sources[ROWS][3] = {{3, 4, 5}, {8, 7}};
+    const struct qn_decoding options = {
+        .beams = 2, .max_length = 3, .no_repeat_ngram = 2, .keep_attention = true};
+    struct qn_translation found[ROWS * 2];
+    qn_seq2seq *model = qn_seq2seq_new(run->qn, &configs[kind]);
+    bool is_saved = model && qn_seq2seq_initialise(model, 1) == QN_OK &&
+                    qn_seq2seq_save(model, folder) == QN_OK;
+    qn_seq2seq_free(model);
+    run->seq2seq[kind] = is_saved ? qn_seq2seq_load(run->qn, folder) : NULL;
+    run->translators[kind] = qn_translator_new(run->seq2seq[kind], &options, ROWS);
+    if (!run->translators[kind] ||
+        qn_translate(run->translators[kind], (const int32_t *[]){sources[0], sources[1]},
+                     (size_t[]){3, 2}, ROWS, found) != QN_OK)
+        return false;
+    outcome->drawn[kind] = found[0].tokens[0];
+    outcome->loss += found[0].score;
+    return true;
+}
+
+static bool scenario_translated(struct run *run, struct outcome *outcome, const char *folder)
+{
+    run->qn = qn_open_with(&(struct qn_options){0});
+    mkdir(folder, 0777);
+    return run->qn && translate(run, 0, folder, outcome) && translate(run, 1, folder, outcome);
 }
 
 static struct outcome run_scenario(play *scenario, const char *folder, int steps)
@@ -414,6 +474,9 @@ static const struct campaign {
     {"data", "allocations for examples", FAULT_MEMORY, scenario_data, 1, false},
     {"memory", "allocations", FAULT_MEMORY, scenario_run, 5, false},
     {"calls", "calls of OpenCL", FAULT_CALL, scenario_run, 7, false},
+    {"translate", "allocations while translating", FAULT_MEMORY, scenario_translated, 7, false},
+    {"translate-calls", "calls of OpenCL while translating", FAULT_CALL, scenario_translated, 13,
+     false},
     {"profile", "calls of OpenCL of a profiled run", FAULT_CALL, scenario_profiled, 11, false},
     {"buffers", "buffers, and all after it", FAULT_BUFFERS, scenario_run, 1, true},
     {"commands", "commands, for lack of device memory", FAULT_COMMAND, scenario_run, 3, true},
