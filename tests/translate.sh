@@ -73,7 +73,16 @@ averages()
 }
 check "lines are translated, in order, empty ones too" translates_lines
 check "several translations of each, with scores" gives_several
+# Maps of one picture, whatever is drawn in them.
+draws()
+{
+    runs 0 translate transformer --data some.txt --beam 2 --quiet --attention map.svg && [ "$(grep -c '>head [12]<' map.svg)" = 2 ] &&
+        runs 0 translate transformer --data some.txt --quiet --attention mean.svg --attention-heads mean && [ "$(grep -c 'mean of 2 heads' mean.svg)" = 1 ] &&
+        grep -q '&lt;eos>' mean.svg && runs 0 translate seq2seq --data some.txt --quiet --attention one.svg && grep -q '<title>' one.svg &&
+        refuses 'the decoder has 1 blocks' translate transformer --data some.txt --attention no --attention-block 2
+}
 check "ids of tokens" takes_ids
+check "attention is drawn" draws
 check "the mean of checkpoints that are kept" averages
 check "more translations than hypotheses" usage_error '--n-best 3 is more than the --beam 2' translate transformer --n-best 3 --beam 2
 check "half of the files to validate on" refuses 'belong together' train seq2seq --source source.txt --target target.txt --out no --valid-source source.txt

@@ -91,6 +91,9 @@ struct qn_lm_forward {
     bool last_only;    /* only the last token's logits are wanted */
     bool
         checkpoint; /* each block's values are computed again for its gradients: qn_checkpoint_begin() */
+    qn_node **
+        attention; /* decoders: this is set to the weights (B, H, T, T) that block number `attention_block` gives what was read; not with a cache */
+    size_t attention_block;
     size_t
         loss_rows; /* qn_lm_loss(): tokens whose logits are in memory at a time; 0: what 256 MiB hold */
 };

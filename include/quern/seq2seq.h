@@ -57,6 +57,10 @@ struct qn_seq2seq_forward {
      * target's token (Bengio et al., 2015); 0: teacher forcing.  Tokens are then read one by one. */
     float scheduled_sampling;
     bool checkpoint; /* Transformers: as for decoders */
+    /* Transformers: this is set to the weights (B, H, Tt, Ts) that the decoder's block number `attention_block` gives what the encoder
+     * made of the source. */
+    qn_node **attention;
+    size_t attention_block;
 };
 
 /* Logits (B, Tt, target's vocabulary). */

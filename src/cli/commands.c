@@ -298,12 +298,18 @@ static const char *const train_rnn_examples[] = RECURRENT_EXAMPLES("rnn");
 static const char *const train_lstm_examples[] = RECURRENT_EXAMPLES("lstm");
 static const char *const train_gru_examples[] = RECURRENT_EXAMPLES("gru");
 
+#define ATTENTION_OPTIONS(what) \
+    {OPTION_STRING, 0, "attention", "FILE.svg", .help = "draw " what " as heat maps: a row for each token that was said"}, \
+    {OPTION_INTEGER, 0, "attention-block", "N", NULL, 1, 100000, .help = "of the decoder's block number N (default: the last)"}, \
+    {OPTION_STRING, 0, "attention-heads", "each|mean", "each", .help = "a map for each head, or one of their mean"},
+
 static const struct option generate_options[] = {
     HEADING("Text"),
     {OPTION_STRING, 'p', "prompt", "TEXT", .help =
         "what to go on from (default: the token that begins texts, as <|endoftext|> or <bos>; if there is none, a new line)"},
     {OPTION_SIZE, 'n', "tokens", "N", "200", 1, MOST_WHOLE, .help = "tokens to generate"},
     {OPTION_INTEGER, 0, "samples", "N", "1", 1, 1e9, .help = "texts to generate"},
+    ATTENTION_OPTIONS("what the last 64 tokens of the first text see of each other")
 
     HEADING("Sampling"),
     {OPTION_REAL, 0, "temperature", "R", "0.8", 0, 1e3, .help =
@@ -368,6 +374,7 @@ static const struct option translate_options[] = {
     HEADING("What is printed"),
     {OPTION_INTEGER, 0, "n-best", "N", "1", 1, 256, .help = "so many translations of each text, best first, a line each"},
     {OPTION_FLAG, 0, "scores", .help = "before each its score, and a tab"},
+    ATTENTION_OPTIONS("what the first line's translation sees of it")
     {OPTION_FLAG, 'q', "quiet", .help = "print nothing on stderr but errors"},
 
     HEADING("Device and configuration"),

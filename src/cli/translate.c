@@ -5,6 +5,7 @@
 
 #include <quern/data.h>
 
+#include "cli/heatmap.h"
 #include "cli/model.h"
 #include "cli/progress.h"
 #include "cli/score/score.h"
@@ -20,7 +21,8 @@ struct job {
     struct lines lines;
     bool reads_ids; /* lines are ids, and so is what is written */
     size_t beams, n_best;
-    size_t translated, tokens, cut;
+    size_t tokens, cut;
+    bool is_drawn; /* what --attention asks for */
 };
 
 /* ---- The model ---- */
@@ -63,7 +65,23 @@ static struct qn_decoding decoding_of(const struct job *job)
         .min_length = (size_t)options_integer(options, "min-length"),
         .max_length = (size_t)options_integer(options, "max-length"),
         .no_repeat_ngram = (size_t)options_integer(options, "no-repeat-ngram"),
+        .keep_attention = options_given(options, "attention") &&
+                          qn_seq2seq_config(job->texts.model)->architecture == QN_RECURRENT_SEQ2SEQ,
     };
+}
+
+static int check_attention(const struct job *job)
+{
+    const struct qn_seq2seq_config *config = qn_seq2seq_config(job->texts.model);
+    int64_t block = options_integer(job->options, "attention-block");
+    if (!options_given(job->options, "attention"))
+        return EXIT_SUCCESS;
+    if (config->architecture == QN_RECURRENT_SEQ2SEQ && config->attention == QN_NO_SCORE)
+        return failure(job->options, "--attention: the model has none");
+    if (block > (int64_t)config->decoder_layers)
+        return failure(job->options, "--attention-block %lld: the decoder has %zu blocks",
+                       (long long)block, config->decoder_layers);
+    return EXIT_SUCCESS;
 }
 
 static int open_model(struct job *job)
@@ -85,6 +103,8 @@ static int open_model(struct job *job)
     else if (!job->reads_ids)
         status = load_tokenizers(job, folder);
     free(folder);
+    if (status == EXIT_SUCCESS)
+        status = check_attention(job);
     if (status != EXIT_SUCCESS)
         return status;
     struct qn_decoding decoding = decoding_of(job);
@@ -193,6 +213,47 @@ static int translate_sources(struct job *job, struct chunk *chunk)
     return is_good ? EXIT_SUCCESS : EXIT_FAILED;
 }
 
+/* ---- Attention ---- */
+
+/* Of the first line that is not empty. */
+static int draw_attention(struct job *job, const struct chunk *chunk)
+{
+    const struct options *options = job->options;
+    const char *path = options_string(options, "attention");
+    size_t i = 0, layers = qn_seq2seq_config(job->texts.model)->decoder_layers;
+    size_t block = options_given(options, "attention-block")
+                       ? (size_t)options_integer(options, "attention-block")
+                       : layers;
+    while (i < chunk->count && chunk->found[i * job->beams].count == 0)
+        i++;
+    if (i == chunk->count)
+        return EXIT_SUCCESS;
+    const struct qn_translation *found = &chunk->found[i * job->beams];
+    char title[64];
+    snprintf(title, sizeof title, "attention of decoder block %zu, line %zu", block,
+             chunk->first + i + 1);
+    struct heatmap map = {.title = title,
+                          .rows = found->count,
+                          .columns = chunk->lengths[i],
+                          .row_tokenizer = job->texts.target,
+                          .column_tokenizer = job->texts.source,
+                          .row_ids = found->tokens,
+                          .column_ids = chunk->ids[i],
+                          .is_mean =
+                              strcmp(options_string(options, "attention-heads"), "mean") == 0};
+    float *weights = translation_weights(&job->texts, chunk->ids[i], chunk->lengths[i], found,
+                                         block - 1, &map.count);
+    map.weights = weights;
+    job->is_drawn = true;
+    int status = EXIT_SUCCESS;
+    if (!weights)
+        status = failure(options, "%s", qn_error(job->qn));
+    else if (!heatmap_write(&map, path))
+        status = failure(options, "cannot write %s: %s", path, strerror(errno));
+    free(weights);
+    return status;
+}
+
 /* ---- Writing ---- */
 
 static bool write_ids(const struct qn_translation *found)
@@ -244,6 +305,8 @@ static int translate_chunk(struct job *job, size_t first, size_t count)
         status = read_sources(job, &chunk);
     if (status == EXIT_SUCCESS)
         status = translate_sources(job, &chunk);
+    if (status == EXIT_SUCCESS && options_given(job->options, "attention") && !job->is_drawn)
+        status = draw_attention(job, &chunk);
     if (status == EXIT_SUCCESS)
         status = write_chunk(job, &chunk);
     for (size_t i = 0; chunk.ids && i < count; i++)

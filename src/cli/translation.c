@@ -2,6 +2,7 @@
 #include "cli/translation.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include <quern/score.h>
 
@@ -156,11 +157,74 @@ int32_t *source_ids(const struct text_translator *texts, const char *name, const
 
 char *target_text(const struct text_translator *texts, const struct qn_translation *found)
 {
-    int32_t end = qn_seq2seq_config(texts->model)->eos_token_id;
-    size_t count = found->count, bytes;
-    char *text;
-    count -= count > 0 && found->tokens[count - 1] == end;
-    return qn_decode(texts->target, found->tokens, count, &text, &bytes) == QN_OK ? text : NULL;
+    const struct qn_seq2seq_config *config = qn_seq2seq_config(texts->model);
+    int32_t *ids = malloc((found->count + 1) * sizeof *ids);
+    size_t count = 0, bytes;
+    char *text = NULL;
+    for (size_t i = 0; ids && i < found->count; i++) {
+        int32_t id = found->tokens[i];
+        if (id != config->eos_token_id && id != config->pad_token_id &&
+            id != config->start_token_id)
+            ids[count++] = id;
+    }
+    if (!ids)
+        context_fail(qn_store_context(qn_seq2seq_parameters(texts->model)), QN_ERROR_MEMORY,
+                     "out of memory for a translation");
+    else if (qn_decode(texts->target, ids, count, &text, &bytes) != QN_OK)
+        text = NULL;
+    free(ids);
+    return text;
+}
+
+/* Of a Transformer that reads what it said itself. */
+static int transformer_weights(const qn_seq2seq *model, const int32_t *source, size_t length,
+                               const int32_t *target, size_t count, size_t block, float *weights)
+{
+    qn_graph *graph = qn_graph_new(qn_store_context(qn_seq2seq_parameters(model)));
+    struct qn_seq2seq_input input = {
+        .source = qn_input(graph, "source", QN_I32, QN_SHAPE(1, length)),
+        .target = qn_input(graph, "target", QN_I32, QN_SHAPE(1, count))};
+    qn_node *found = NULL;
+    qn_seq2seq_logits(model, input,
+                      (struct qn_seq2seq_forward){.attention = &found, .attention_block = block});
+    qn_plan *plan = qn_plan_new(graph, &found, 1);
+    int status = plan ? qn_set(plan, input.source, source) : QN_ERROR_INVALID;
+    if (status == QN_OK)
+        status = qn_set(plan, input.target, target);
+    if (status == QN_OK)
+        status = qn_run(plan);
+    if (status == QN_OK)
+        status = qn_get(plan, found, weights);
+    qn_plan_free(plan);
+    qn_graph_free(graph);
+    return status;
+}
+
+float *translation_weights(const struct text_translator *texts, const int32_t *source,
+                           size_t length, const struct qn_translation *found, size_t block,
+                           size_t *heads)
+{
+    const struct qn_seq2seq_config *config = qn_seq2seq_config(texts->model);
+    qn_context *context = qn_store_context(qn_seq2seq_parameters(texts->model));
+    bool is_recurrent = config->architecture == QN_RECURRENT_SEQ2SEQ;
+    *heads = is_recurrent ? 1 : config->decoder_heads;
+    size_t count = found->count * length;
+    float *weights = context_alloc(context, *heads * count, sizeof *weights);
+    int32_t *target = context_alloc(context, found->count + 1, sizeof *target);
+    int status = weights && target ? QN_OK : QN_ERROR_MEMORY;
+    if (status == QN_OK && is_recurrent) {
+        memcpy(weights, found->attention, count * sizeof *weights);
+    } else if (status == QN_OK) {
+        target[0] = config->start_token_id;
+        memcpy(target + 1, found->tokens, found->count * sizeof *target);
+        status =
+            transformer_weights(texts->model, source, length, target, found->count, block, weights);
+    }
+    free(target);
+    if (status == QN_OK)
+        return weights;
+    free(weights);
+    return NULL;
 }
 
 /* Encoded sources of records. */

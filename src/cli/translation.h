@@ -34,8 +34,14 @@ struct text_translator {
 int32_t *source_ids(const struct text_translator *texts, const char *name, const char *text,
                     size_t bytes, size_t *count, bool *is_cut);
 
-/* What was found, without the end token; free() it.  NULL and an error. */
+/* What was found, without tokens that begin, end or pad texts; free() it.  NULL and an error. */
 char *target_text(const struct text_translator *texts, const struct qn_translation *found);
+
+/* What attention made of a source's tokens for each one of a translation: weights (heads, found->count, length) of a block's heads;
+ * of recurrent models of one.  free() them.  NULL and an error. */
+float *translation_weights(const struct text_translator *texts, const int32_t *source,
+                           size_t length, const struct qn_translation *found, size_t block,
+                           size_t *heads);
 
 /* BLEU of the translations of all source texts (field 0) of records, the targets (field 1) being the references. */
 int translation_bleu(const struct text_translator *texts, qn_records *records, double *bleu);

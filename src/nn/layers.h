@@ -62,6 +62,11 @@ qn_node *apply_linear(qn_node *x, const struct linear *linear);
 qn_node *apply_linear_part(qn_node *x, const struct linear *linear, size_t begin, size_t end);
 qn_node *apply_norm(qn_node *x, const struct norm *norm, double epsilon);
 qn_node *apply_dropout(qn_node *x, double p, struct dropout *dropout);
+
+/* What attention weighs keys by, which kernels of attention never store: q (B, Tq, H, D), k (B, Tk, G, D) -> (B, H, Tq, Tk).  Causal, or of rows
+ * of so many keys, if `lengths` is not NULL. */
+qn_node *attention_weights(qn_node *q, qn_node *k, bool is_causal, qn_node *lengths);
+
 qn_node *apply_activation(qn_node *x, enum qn_activation activation);
 
 #endif

@@ -18,8 +18,10 @@ struct rows {
     const char *name;          /* of a block, as PyTorch has it */
     qn_node *tokens, *lengths; /* (B, T), (B) */
     bool is_decoder;
-    qn_node *memory, *memory_lengths; /* of a decoder: of the source, (B, Ts, C) and (B); or */
-    const struct decoder_step *step;  /* it goes on with what a cache has */
+    qn_node *memory, *memory_lengths; /* of a decoder: of the source, (B, Ts, C) and (B), */
+    qn_node **weights;                /* and for what it makes of that, if it is asked for; or */
+    size_t weights_block;
+    const struct decoder_step *step; /* it goes on with what a cache has */
     const struct seq2seq_cache *cache;
 };
 
@@ -119,6 +121,8 @@ static qn_node *cross_attention(const struct rows *rows, qn_node *x, size_t numb
         y = attend_to_cache(rows, parts[0], number);
     } else {
         project(rows->memory, layer, rows->side->heads, 1, 2, parts + 1);
+        if (rows->weights && rows->weights_block == number)
+            *rows->weights = attention_weights(parts[0], parts[1], false, rows->memory_lengths);
         y = qn_attention(parts[0], parts[1], parts[2],
                          (struct qn_attention){.lengths = rows->memory_lengths});
     }
@@ -220,7 +224,9 @@ qn_node *transformer_hidden(const qn_seq2seq *model, const struct qn_seq2seq_inp
                           .lengths = input->target_lengths,
                           .is_decoder = true,
                           .memory = apply_side(&forward, &source),
-                          .memory_lengths = input->source_lengths};
+                          .memory_lengths = input->source_lengths,
+                          .weights = options->attention,
+                          .weights_block = options->attention_block};
     return target.memory ? apply_side(&forward, &target) : NULL;
 }
 
