@@ -11,7 +11,7 @@
 #include "cli/classes.h"
 #include "cli/model.h"
 #include "cli/score/score.h"
-#include "cli/train/corpus.h"
+#include "cli/train/examples.h"
 
 /* What was found of a record. */
 struct prediction {
@@ -81,12 +81,6 @@ static char *copy_of_stdin(const struct options *options)
     return NULL;
 }
 
-static void report_damaged(void *user, const char *message)
-{
-    (void)user;
-    fprintf(stderr, "skipped     %s\n", message);
-}
-
 static qn_records *records_of(struct predictor *predictor, const char *path, bool has_labels)
 {
     const struct options *options = predictor->options;
@@ -99,7 +93,7 @@ static qn_records *records_of(struct predictor *predictor, const char *path, boo
                                         .n_paths = 1,
                                         .fields = fields,
                                         .n_fields = has_labels ? 2 : 1,
-                                        .report = report_damaged};
+                                        .report = report_skipped};
     reading.is_strict = strcmp(options_string(options, "damaged"), "stop") == 0;
     return qn_records_open(predictor->qn, &reading);
 }
