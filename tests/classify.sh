@@ -104,7 +104,7 @@ new='train classify --out no --steps 2'
     check "a model of another kind" usage_error '--nonlinearity means nothing to --model lstm' $new --data train.tsv --nonlinearity relu
     check "predict wants a classifier" refuses 'is no classifier' predict other
     check "generate refuses one" refuses 'quern predict' generate lstm
-    check "lines have no labels" refuses 'field' predict lstm --data test.txt --score
+    check "lines have no labels" refuses 'plain lines have no labels' predict lstm --data test.txt --score
     check "an empty line has no label" refuses 'empty.txt:2: an empty line' predict lstm --data empty.txt
 }
 changed_data()

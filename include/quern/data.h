@@ -34,6 +34,7 @@ struct qn_record_options {
     enum qn_record_format format;
     const char *const *paths; /* QN_LINES: one for each field; else one after the other */
     size_t n_paths;
+    const char *const *names; /* what messages call them; NULL: by their paths */
     const char *const *fields; /* QN_TSV, QN_COLUMNS: numbers of columns, from "1"; QN_JSONL: keys; QN_LINES: not used */
     size_t n_fields;
     /* A damaged record is skipped and counted, and told about if `report` is not NULL; or, if `is_strict`, the error of
@@ -113,7 +114,7 @@ struct qn_batch_options {
     const struct qn_batch_field *fields; /* one for each field of the records */
     size_t n_fields;
     size_t tokens; /* rows times the longest field of a batch at most this (but at least one row); or, if it is 0, */
-    size_t rows;   /* so many rows */
+    size_t rows;   /* so many rows, if there are so many examples */
     size_t shapes; /* at most so many shapes; 0: as few as pad about a twentieth, but 48 at most */
     bool is_shuffled; /* by `seed`, each epoch anew; else batches of short examples come first, the same in each epoch */
     uint64_t seed;

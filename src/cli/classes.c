@@ -87,7 +87,7 @@ static int run_batch(struct classes *classes, const struct qn_batch *batch)
     return status == QN_OK ? qn_get(shape->plan, shape->scores, classes->scores) : status;
 }
 
-static size_t likeliest(const float *scores, size_t count)
+size_t likeliest_label(const float *scores, size_t count)
 {
     size_t best = 0;
     for (size_t i = 1; i < count; i++)
@@ -111,7 +111,7 @@ int classes_measure(struct classes *classes, struct qn_evaluation *result, class
             int32_t label = classes->has_labels ? batch.ids[1][row] : -1;
             if (label >= 0) {
                 sum.loss -= scores[label];
-                sum.accuracy += likeliest(scores, classes->n_labels) == (size_t)label;
+                sum.accuracy += likeliest_label(scores, classes->n_labels) == (size_t)label;
                 sum.tokens++;
             }
             if (found)

@@ -13,6 +13,9 @@ void classes_free(struct classes *classes);
 /* Of each record in the batches, by the logarithms of probabilities (n_labels), from the device. */
 typedef int classes_found(void *user, size_t record, const float *log_probabilities, int32_t label);
 
+/* The number of the greatest of a few scores, the first one among equals. */
+size_t likeliest_label(const float *scores, size_t count);
+
 /* Goes through all of them, once; `found` may be NULL.  Of batches without labels `result` is NULL, and label -1. */
 int classes_measure(struct classes *classes, struct qn_evaluation *result, classes_found *found,
                     void *user);

@@ -135,7 +135,8 @@ static const struct option train_gated_options[] = {
 /* Where text and label stand, for `predict`, too. */
 #define EXAMPLE_OPTIONS(label_help) \
     {OPTION_STRING, 0, "format", "tsv|jsonl|columns", .help = \
-        "fields parted by tabs, JSON objects a line, or tokens a line (default: by the end of the file's name)"}, \
+        "fields parted by tabs, JSON objects a line, or tokens a line (default: by the end of the file's name, .tsv, .jsonl or .conll; others are " \
+        "plain lines)"}, \
     {OPTION_STRING, 0, "text", "FIELD", .help = \
         "number of the column, or key, that has the text (default: 2, or \"text\")"}, \
     {OPTION_STRING, 0, "label", "FIELD", .help = label_help}, \
@@ -192,13 +193,13 @@ static const struct option train_classify_options[] = {
     {OPTION_STRING, 0, "valid-target", "FILE", .excludes = "valid-fraction", .help = "and the other side of them"}, \
     {OPTION_STRING, 0, "damaged", "stop|skip", "stop", .help = \
         "what to do about a pair of which a line is empty or damaged: stop, or tell about it and leave it out"}, \
-    {OPTION_STRING, 0, "tokenizer", "bpe|word|char|byte|PATH", "bpe", .help = \
-        "byte pairs or words learnt from the data, characters, bytes, or what `quern tokenize train` made"}, \
+    {OPTION_STRING, 0, "tokenizer", "bpe|word|char|PATH", "bpe", .help = \
+        "byte pairs or words learnt from the data, characters, or what `quern tokenize train` made: with tokens that begin and end a text"}, \
     {OPTION_SIZE, 0, "vocab", "N", "6000", 1, 1 << 24, .help = "tokens that are learnt at most"}, \
     {OPTION_STRING, 0, "vocabularies", "joint|separate", "joint", .help = "one tokenizer for both sides, or one for each"}, \
     {OPTION_SIZE, 0, "max-tokens", "N", "128", 2, 1e6, .help = "pairs with a longer side are left out"},
 #define WATCHING_OPTIONS
-#define BATCH "tokens of a pass at most: rows times the longest text of either side"
+#define BATCH "rows times the longest text of either side at most, in tokens, but at least one pair,"
 #define BATCH_SIZE "1600"
 #define DRAWN "all pairs"
 #define DROPOUT "0.15"
@@ -398,7 +399,8 @@ static const struct option predict_options[] = {
     HEADING("What is printed"),
     {OPTION_FLAG, 0, "score", .help =
         "accuracy, macro F1, the share of the most frequent label, precision, recall and F1 of each, and the confusion matrix, instead of labels"},
-    {OPTION_FLAG, 0, "probabilities", .help = "behind each label the probability of each, parted by tabs"},
+    {OPTION_FLAG, 0, "probabilities", .help =
+        "behind each label the probability of each one, parted by tabs, in the order of `quern inspect`"},
     {OPTION_FLAG, 0, "json", .help = "JSON: an object a text, or one with all scores"},
 
     HEADING("Device and configuration"),

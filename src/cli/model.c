@@ -4,6 +4,9 @@
 #include <signal.h>
 #include <stdlib.h>
 
+#include "io/fields.h"
+#include "io/file.h"
+
 int model_check_vocabulary(const char *folder, const qn_tokenizer *tokenizer, size_t vocabulary,
                            const struct options *options)
 {
@@ -14,6 +17,30 @@ int model_check_vocabulary(const char *folder, const qn_tokenizer *tokenizer, si
                    "%s: the tokenizer has %zu tokens, the model only %zu: they do not belong "
                    "together",
                    folder, known, vocabulary);
+}
+
+/* Whether a folder has a config.json that can be read. */
+static bool has_config(qn_context *qn, const char *folder)
+{
+    char *path = path_join(qn, folder, "config.json");
+    json_t *json = path ? json_file_read(qn, path, 1 << 20) : NULL;
+    json_decref(json);
+    free(path);
+    return json;
+}
+
+char *model_find(qn_context *qn, enum qn_model_kind kind, const char *expected,
+                 const struct options *options)
+{
+    char *folder = qn_model_folder(qn, options_operand(options));
+    if (folder && qn_model_kind(qn, folder) == kind)
+        return folder;
+    if (!folder || !has_config(qn, folder))
+        failure(options, "%s", qn_error(qn));
+    else
+        failure(options, "%s is %s", options_operand(options), expected);
+    free(folder);
+    return NULL;
 }
 
 int model_load(struct model *model, const char *folder, const struct options *options)

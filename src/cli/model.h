@@ -16,6 +16,11 @@ struct model {
 int model_check_vocabulary(const char *folder, const qn_tokenizer *tokenizer, size_t vocabulary,
                            const struct options *options);
 
+/* The folder of the model that the operand names, if it is of this kind; free() it.  NULL: a message was printed, which says who makes such
+ * models. */
+char *model_find(qn_context *qn, enum qn_model_kind kind, const char *expected,
+                 const struct options *options);
+
 /* Loads the model of a folder on model->qn, with its tokenizer.  An exit status. */
 int model_load(struct model *model, const char *folder, const struct options *options);
 

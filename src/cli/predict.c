@@ -24,7 +24,9 @@ struct predictor {
     qn_classifier *classifier;
     qn_tokenizer *tokenizer;
     qn_records *records;
+    enum qn_record_format format;
     qn_batches *batches;
+    bool is_silent;           /* about records that are skipped: never */
     struct prediction *found; /* by record */
     float *probabilities;     /* of each, by label; NULL: nobody wants them */
     size_t n_labels;
@@ -39,15 +41,11 @@ static int open_model(struct predictor *predictor)
                                                       .gemm = options_string(options, "gemm")});
     if (!predictor->qn)
         return failure(options, "%s", qn_error(NULL));
-    char *folder = qn_model_folder(predictor->qn, options_operand(options));
-    if (folder && qn_model_kind(predictor->qn, folder) != QN_MODEL_CLASSIFIER) {
-        int status = failure(options, "%s is no classifier: `quern train classify` makes one",
-                             options_operand(options));
-        free(folder);
-        return status;
-    }
-    if (folder)
-        predictor->classifier = qn_classifier_load(predictor->qn, folder);
+    char *folder = model_find(predictor->qn, QN_MODEL_CLASSIFIER,
+                              "no classifier: `quern train classify` makes one", options);
+    if (!folder)
+        return EXIT_FAILED;
+    predictor->classifier = qn_classifier_load(predictor->qn, folder);
     if (predictor->classifier)
         predictor->tokenizer = qn_tokenizer_load(predictor->qn, folder);
     int status = EXIT_SUCCESS;
@@ -61,39 +59,61 @@ static int open_model(struct predictor *predictor)
     return status;
 }
 
-/* Standard input as a file that can be mapped: as it is, or a copy, whose path is for the caller to unlink and free(). */
-static char *copy_of_stdin(const struct options *options)
+/* Standard input as a file, from where it stands: as it is, or a copy that goes with its descriptor.  A descriptor; -1: a message was printed. */
+static int file_of_stdin(const struct options *options)
 {
     struct stat status;
-    if (fstat(STDIN_FILENO, &status) == 0 && S_ISREG(status.st_mode))
-        return strdup("/dev/stdin");
-    char path[] = "/tmp/quern-texts-XXXXXX", block[1 << 14];
+    const char *folder = getenv("TMPDIR");
+    char path[4096], block[1 << 14];
+    if (fstat(STDIN_FILENO, &status) == 0 && S_ISREG(status.st_mode) &&
+        lseek(STDIN_FILENO, 0, SEEK_CUR) == 0)
+        return dup(STDIN_FILENO);
+    snprintf(path, sizeof path, "%s/quern-XXXXXX", folder ? folder : "/tmp");
     int copy = mkstemp(path);
-    FILE *file = copy >= 0 ? fdopen(copy, "wb") : NULL;
-    for (size_t count; file && (count = fread(block, 1, sizeof block, stdin)) > 0;)
-        fwrite(block, 1, count, file);
-    bool is_whole = file && !ferror(stdin) && !ferror(file);
-    if (file && fclose(file) == 0 && is_whole)
-        return strdup(path);
-    failure(options, "cannot copy standard input to %s: %s", path, strerror(errno));
     if (copy >= 0)
         unlink(path);
-    return NULL;
+    bool is_whole = copy >= 0;
+    for (size_t count; is_whole && (count = fread(block, 1, sizeof block, stdin)) > 0;)
+        is_whole = write(copy, block, count) == (ssize_t)count;
+    if (is_whole && !ferror(stdin))
+        return copy;
+    failure(options, "cannot copy standard input to %s: %s", path, strerror(errno));
+    if (copy >= 0)
+        close(copy);
+    return -1;
 }
 
-static qn_records *records_of(struct predictor *predictor, const char *path, bool has_labels)
+/* Plain lines are texts, and have no fields. */
+static int check_fields(const struct options *options, enum qn_record_format format)
+{
+    if (format != QN_LINES)
+        return EXIT_SUCCESS;
+    if (options_flag(options, "score"))
+        return failure(options, "--score: plain lines have no labels; --format says what records "
+                                "there are, if the file's name does not");
+    if (options_given(options, "text") || options_given(options, "label"))
+        return failure(options,
+                       "--%s means nothing to plain lines; --format says what records "
+                       "there are, if the file's name does not",
+                       options_given(options, "text") ? "text" : "label");
+    return EXIT_SUCCESS;
+}
+
+static qn_records *records_of(struct predictor *predictor, enum qn_record_format format,
+                              const char *path, const char *name)
 {
     const struct options *options = predictor->options;
-    enum qn_record_format format =
-        (enum qn_record_format)examples_format(options_string(options, "format"), path);
-    const char *fields[] = {examples_field(options_string(options, "text"), format, 0),
-                            examples_field(options_string(options, "label"), format, 1)};
+    bool has_labels = options_flag(options, "score");
+    const char *fields[] = {labelled_field(options_string(options, "text"), format, 0),
+                            labelled_field(options_string(options, "label"), format, 1)};
     struct qn_record_options reading = {.format = format,
                                         .paths = &path,
                                         .n_paths = 1,
+                                        .names = &name,
                                         .fields = fields,
                                         .n_fields = has_labels ? 2 : 1,
-                                        .report = report_skipped};
+                                        .report = report_skipped,
+                                        .user = &predictor->is_silent};
     reading.is_strict = strcmp(options_string(options, "damaged"), "stop") == 0;
     return qn_records_open(predictor->qn, &reading);
 }
@@ -101,19 +121,25 @@ static qn_records *records_of(struct predictor *predictor, const char *path, boo
 static int read_data(struct predictor *predictor)
 {
     const struct options *options = predictor->options;
-    const char *data = options_string(options, "data");
-    bool has_labels = options_flag(options, "score");
-    char *path = data ? strdup(data) : copy_of_stdin(options);
-    if (!path)
-        return EXIT_FAILED;
-    predictor->records = records_of(predictor, path, has_labels);
-    if (!data && strcmp(path, "/dev/stdin") != 0)
-        unlink(path);
-    free(path);
+    const char *data = options_string(options, "data"), *name = data ? data : "standard input";
     const qn_labels *labels = qn_classifier_labels(predictor->classifier);
+    enum qn_record_format format =
+        (enum qn_record_format)labelled_format(options_string(options, "format"), name);
+    int status = check_fields(options, format), descriptor = -1;
+    char path[64];
+    if (status == EXIT_SUCCESS && !data)
+        descriptor = file_of_stdin(options);
+    if (status != EXIT_SUCCESS || (!data && descriptor < 0))
+        return EXIT_FAILED;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", descriptor);
+    predictor->format = format;
+    predictor->records = records_of(predictor, format, data ? data : path, name);
+    if (descriptor >= 0)
+        close(descriptor);
     if (predictor->records)
-        predictor->batches = examples_batches(
-            predictor->records, predictor->tokenizer, has_labels ? labels : NULL,
+        predictor->batches = labelled_batches(
+            predictor->records, predictor->tokenizer,
+            options_flag(options, "score") ? labels : NULL,
             (struct qn_batch_options){.rows = (size_t)options_integer(options, "batch")},
             qn_classifier_config(predictor->classifier)->max_length);
     return predictor->batches ? EXIT_SUCCESS : failure(options, "%s", qn_error(predictor->qn));
@@ -124,10 +150,7 @@ static int read_data(struct predictor *predictor)
 static int note(void *user, size_t record, const float *scores, int32_t right)
 {
     struct predictor *predictor = user;
-    int32_t best = 0;
-    for (size_t i = 1; i < predictor->n_labels; i++)
-        if (scores[i] > scores[best])
-            best = (int32_t)i;
+    int32_t best = (int32_t)likeliest_label(scores, predictor->n_labels);
     predictor->found[record] = (struct prediction){best, right};
     for (size_t i = 0; predictor->probabilities && i < predictor->n_labels; i++)
         predictor->probabilities[record * predictor->n_labels + i] = expf(scores[i]);
@@ -166,7 +189,8 @@ static void print_json_line(const struct predictor *predictor, size_t record)
         json_object_set_new(
             probabilities, qn_labels_name(labels, i),
             json_real((double)predictor->probabilities[record * predictor->n_labels + i]));
-    json_t *line = json_pack("{s:s, s:o}", "label",
+    json_t *line = json_pack("{s:I, s:s, s:o}", "line",
+                             (json_int_t)qn_records_line(predictor->records, record), "label",
                              qn_labels_name(labels, (size_t)predictor->found[record].label),
                              "probabilities", probabilities);
     json_dumpf(line, stdout, JSON_COMPACT | JSON_REAL_PRECISION(7));
@@ -174,13 +198,20 @@ static void print_json_line(const struct predictor *predictor, size_t record)
     json_decref(line);
 }
 
+/* A line that was skipped leaves an empty one, so that lines in and out belong together. */
 static void print_labels(const struct predictor *predictor)
 {
     const qn_labels *labels = qn_classifier_labels(predictor->classifier);
-    bool is_json = options_flag(predictor->options, "json");
-    for (size_t i = 0; i < qn_records_count(predictor->records); i++) {
-        if (predictor->found[i].label < 0) /* it was skipped */
+    bool is_json = options_flag(predictor->options, "json"),
+         keeps_lines = predictor->format != QN_COLUMNS && !is_json;
+    size_t count = qn_records_count(predictor->records), line = 1,
+           all = count + qn_records_skipped(predictor->records);
+    for (size_t i = 0; i < count; i++) {
+        if (predictor->found[i].label < 0) /* it was skipped later */
             continue;
+        for (size_t at = qn_records_line(predictor->records, i); keeps_lines && line < at; line++)
+            putchar('\n');
+        line++;
         if (is_json) {
             print_json_line(predictor, i);
             continue;
@@ -190,6 +221,8 @@ static void print_labels(const struct predictor *predictor)
             printf("\t%.6f", (double)predictor->probabilities[i * predictor->n_labels + j]);
         putchar('\n');
     }
+    for (; keeps_lines && line <= all; line++)
+        putchar('\n');
 }
 
 /* ---- Scores ---- */

@@ -91,14 +91,14 @@ static int open_model(struct job *job)
                                                 .gemm = options_string(options, "gemm")});
     if (!job->qn)
         return failure(options, "%s", qn_error(NULL));
-    char *folder = qn_model_folder(job->qn, options_operand(options));
+    char *folder = model_find(job->qn, QN_MODEL_SEQ2SEQ,
+                              "no encoder-decoder: `quern train seq2seq` and `quern train "
+                              "transformer` make such models",
+                              options);
+    if (!folder)
+        return EXIT_FAILED;
     int status = EXIT_SUCCESS;
-    if (folder && qn_model_kind(job->qn, folder) != QN_MODEL_SEQ2SEQ)
-        status = failure(options,
-                         "%s is no encoder-decoder: `quern train seq2seq` and `quern train "
-                         "transformer` make such models",
-                         options_operand(options));
-    else if (!folder || !(job->texts.model = qn_seq2seq_load(job->qn, folder)))
+    if (!(job->texts.model = qn_seq2seq_load(job->qn, folder)))
         status = failure(options, "%s", qn_error(job->qn));
     else if (!job->reads_ids)
         status = load_tokenizers(job, folder);
@@ -132,7 +132,7 @@ static void say_decoding(const struct job *job)
     if (options_given(options, "no-repeat-ngram"))
         fprintf(stderr, ", no %lld tokens twice",
                 (long long)options_integer(options, "no-repeat-ngram"));
-    fputc('\n', stderr);
+    fputs(options_flag(options, "early-stopping") ? ", early stopping\n" : "\n", stderr);
 }
 
 /* ---- Lines ---- */
@@ -150,6 +150,8 @@ static int32_t *parse_ids(const struct job *job, size_t line, size_t *count)
     const struct qn_seq2seq_config *config = qn_seq2seq_config(job->texts.model);
     char *text = job->lines.at[line], *end;
     int32_t *ids = malloc((strlen(text) / 2 + 1) * sizeof *ids);
+    if (!ids)
+        failure(job->options, "out of memory");
     for (*count = 0; ids && *text; text = end + strspn(end, " \t")) {
         long id = strtol(text, &end, 10);
         if (end == text || id < 0 || (size_t)id >= config->source_vocab_size ||
@@ -266,8 +268,8 @@ static bool write_ids(const struct qn_translation *found)
 static bool write_text(const struct job *job, const struct qn_translation *found)
 {
     char *text = target_text(&job->texts, found);
-    for (char *c = text; c && *c; c++)
-        putchar(*c == '\n' ? ' ' : *c); /* a line each */
+    if (text)
+        fputs(text, stdout);
     free(text);
     return text;
 }
@@ -278,7 +280,7 @@ static int write_chunk(struct job *job, const struct chunk *chunk)
     for (size_t i = 0; i < chunk->count; i++)
         for (size_t j = 0; j < job->n_best; j++) {
             const struct qn_translation *found = &chunk->found[i * job->beams + j];
-            if (scores && found->count > 0)
+            if (scores)
                 printf("%.6f\t", found->score);
             if (found->count > 0 && !(job->reads_ids ? write_ids(found) : write_text(job, found)))
                 return failure(job->options, "%s", qn_error(job->qn));
@@ -350,6 +352,12 @@ int command_translate(const struct options *options)
     if (job.n_best > job.beams)
         return usage_error(options, "--n-best %zu is more than the --beam %zu hypotheses there are",
                            job.n_best, job.beams);
+    if (options_given(options, "max-length") &&
+        options_integer(options, "min-length") >= options_integer(options, "max-length"))
+        return usage_error(options,
+                           "--min-length %lld leaves no room for the end in --max-length %lld",
+                           (long long)options_integer(options, "min-length"),
+                           (long long)options_integer(options, "max-length"));
     int status = open_model(&job);
     if (status == EXIT_SUCCESS) {
         say_decoding(&job);

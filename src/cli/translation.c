@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include <quern/score.h>
+#include <utf8proc.h>
 
 #include "device/context.h"
 
@@ -140,9 +141,10 @@ int32_t *source_ids(const struct text_translator *texts, const char *name, const
     int32_t *ids = NULL, end = qn_tokenizer_end(texts->source);
     if (qn_encode(texts->source, name, text, bytes, &ids, count) != QN_OK)
         return NULL;
-    *is_cut = *count + 1 > most;
+    size_t room = most - (end >= 0);
+    *is_cut = *count > room;
     if (*is_cut)
-        *count = most - 1;
+        *count = room;
     int32_t *longer = realloc(ids, (*count + 1) * sizeof *ids);
     if (!longer) {
         free(ids);
@@ -155,23 +157,49 @@ int32_t *source_ids(const struct text_translator *texts, const char *name, const
     return longer;
 }
 
+/* Bytes as a line of text: U+FFFD for what is none, spaces for line ends. */
+static char *as_line(const char *text, size_t bytes)
+{
+    static const char replacement[] = "\xEF\xBF\xBD";
+    char *line = malloc(3 * bytes + 1), *end = line;
+    for (size_t i = 0; line && i < bytes;) {
+        utf8proc_int32_t character;
+        utf8proc_ssize_t length = utf8proc_iterate((const utf8proc_uint8_t *)text + i,
+                                                   (utf8proc_ssize_t)(bytes - i), &character);
+        bool is_text = length > 0 && character != 0;
+        if (is_text && (character == '\n' || character == '\r'))
+            *end++ = ' ';
+        else if (is_text)
+            end = (char *)memcpy(end, text + i, (size_t)length) + length;
+        else
+            end = (char *)memcpy(end, replacement, 3) + 3;
+        i += length > 0 ? (size_t)length : 1;
+    }
+    if (line)
+        *end = '\0';
+    return line;
+}
+
 char *target_text(const struct text_translator *texts, const struct qn_translation *found)
 {
     const struct qn_seq2seq_config *config = qn_seq2seq_config(texts->model);
     int32_t *ids = malloc((found->count + 1) * sizeof *ids);
     size_t count = 0, bytes;
-    char *text = NULL;
+    char *decoded = NULL, *text = NULL;
     for (size_t i = 0; ids && i < found->count; i++) {
         int32_t id = found->tokens[i];
         if (id != config->eos_token_id && id != config->pad_token_id &&
             id != config->start_token_id)
             ids[count++] = id;
     }
-    if (!ids)
+    bool is_decoded = ids && qn_decode(texts->target, ids, count, &decoded, &bytes) == QN_OK;
+    if (is_decoded)
+        text = as_line(decoded, bytes);
+    if (!ids || (is_decoded && !text))
         context_fail(qn_store_context(qn_seq2seq_parameters(texts->model)), QN_ERROR_MEMORY,
                      "out of memory for a translation");
-    else if (qn_decode(texts->target, ids, count, &text, &bytes) != QN_OK)
-        text = NULL;
+    if (is_decoded)
+        free(decoded);
     free(ids);
     return text;
 }
@@ -267,7 +295,8 @@ static int add_to_bleu(qn_bleu *bleu, const struct text_translator *texts, qn_re
 {
     struct qn_field_text fields[QN_MAX_FIELDS];
     char *text = target_text(texts, found);
-    int status = text ? qn_records_read(records, record, fields) : QN_ERROR_MEMORY;
+    qn_context *context = qn_store_context(qn_seq2seq_parameters(texts->model));
+    int status = text ? qn_records_read(records, record, fields) : (int)context->status;
     if (status == QN_OK)
         status = qn_bleu_add(bleu, text, (const char *[]){fields[TARGET].text}, 1);
     free(text);

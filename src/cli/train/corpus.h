@@ -1,4 +1,4 @@
-/* What a run is trained and validated on: the text of a language model, or examples of a classifier. */
+/* What a run is trained and validated on: the text of a language model, texts with labels, or pairs of texts. */
 #ifndef QUERN_CORPUS_H
 #define QUERN_CORPUS_H
 
@@ -15,10 +15,11 @@ struct corpus {
     qn_dataset *train, *valid;
     qn_tokens *train_tokens, *valid_tokens; /* that they are mapped from */
 
-    /* Examples: examples.c, pairs.c */
+    /* Examples: labelled.c, pairs.c */
     qn_labels *labels;
     qn_records *train_records, *valid_records;
     qn_batches *train_batches, *valid_batches;
+    bool is_silent; /* about records that are skipped */
 };
 
 /* Reads the files that the command line names, or those of the run that goes on, which must be as
@@ -26,7 +27,7 @@ struct corpus {
  * the settings say.  An exit status. */
 int corpus_read(struct corpus *corpus, struct run *run, const struct options *options,
                 qn_context *qn, const char *tokenizer);
-int examples_read(struct corpus *corpus, struct run *run, const struct options *options,
+int labelled_read(struct corpus *corpus, struct run *run, const struct options *options,
                   qn_context *qn, const char *tokenizer);
 int pairs_read(struct corpus *corpus, struct run *run, const struct options *options,
                qn_context *qn, const char *tokenizer);
@@ -39,11 +40,11 @@ bool corpus_validates(const struct corpus *corpus);
 
 /* The format of a file of examples, by its name or what --format says; -1: there is none of that name.  And where text (0) and label (1)
  * stand, unless the user says it. */
-int examples_format(const char *named, const char *path);
-const char *examples_field(const char *named, enum qn_record_format format, size_t field);
+int labelled_format(const char *named, const char *path);
+const char *labelled_field(const char *named, enum qn_record_format format, size_t field);
 
 /* Texts, cut to so many tokens, with their labels (or NULL), in batches as the options say. */
-qn_batches *examples_batches(qn_records *records, qn_tokenizer *tokenizer, const qn_labels *labels,
+qn_batches *labelled_batches(qn_records *records, qn_tokenizer *tokenizer, const qn_labels *labels,
                              struct qn_batch_options options, size_t most);
 enum { MOST_LABELS = 1 << 16 };
 

@@ -5,7 +5,7 @@
 #include "cli/train/corpus.h"
 #include "cli/train/sources.h"
 
-/* As qn_record_options.report: "skipped     FILE:LINE: ..." on stderr. */
+/* As qn_record_options.report: "skipped     FILE:LINE: ..." on stderr, unless *user, a bool, is true. */
 void report_skipped(void *user, const char *message);
 
 /* Notes files as they are now, which must be as they were when the run began.  An exit status. */
@@ -19,9 +19,10 @@ struct learning {
     unsigned fields;             /* bit i: field i */
     enum qn_splitting splitting; /* of "bpe" */
     size_t size;                 /* of the vocabulary */
+    bool has_ends;               /* tokens that begin and end a text are needed */
 };
 
-/* `file`: of a checkpoint that has it already, or NULL.  NULL: a message was printed. */
+/* `path`: a file, or the folder of a checkpoint, that has it already, or NULL.  NULL: a message was printed. */
 qn_tokenizer *examples_tokenizer(const struct learning *learning, const char *file,
                                  const struct options *options, qn_context *qn);
 

@@ -1,5 +1,5 @@
 /* A model in training on a device: model, trainer, validation.  What depends on the kind of model is in a table of functions each: lm.c,
- * classify.c. */
+ * classify.c, translate.c. */
 #ifndef QUERN_LEARNER_H
 #define QUERN_LEARNER_H
 

@@ -21,10 +21,11 @@ static char *path_in(const char *folder, const char *name)
 
 /* ---- Files ---- */
 
-static qn_records *open_records(const char *const *paths, const struct settings *settings,
-                                double fraction, bool held_out, const struct options *options,
-                                qn_context *qn)
+static qn_records *open_records(struct corpus *corpus, const char *const *paths,
+                                const struct settings *settings, double fraction, bool held_out,
+                                const struct options *options, qn_context *qn)
 {
+    corpus->is_silent = held_out; /* they were told about with the others */
     qn_records *records = qn_records_open(
         qn, &(struct qn_record_options){.format = QN_LINES,
                                         .paths = paths,
@@ -33,7 +34,9 @@ static qn_records *open_records(const char *const *paths, const struct settings 
                                         .held_out = fraction,
                                         .wants_held_out = held_out,
                                         .seed = settings->seed,
-                                        .report = held_out ? NULL : report_skipped});
+                                        .report = report_skipped,
+                                        .user = &corpus->is_silent});
+    corpus->is_silent = false;
     if (!records)
         failure(options, "%s", qn_error(qn));
     return records;
@@ -71,11 +74,14 @@ static int read_files(struct corpus *corpus, struct run *run, const struct optio
         status = examples_sources(valid_paths, SIDES, &run->valid, "valid-source", options);
     if (status != EXIT_SUCCESS)
         return status;
-    corpus->train_records = open_records(paths, &run->settings, fraction, false, options, qn);
+    corpus->train_records =
+        open_records(corpus, paths, &run->settings, fraction, false, options, qn);
     if (corpus->train_records && has_files)
-        corpus->valid_records = open_records(valid_paths, &run->settings, 0, false, options, qn);
+        corpus->valid_records =
+            open_records(corpus, valid_paths, &run->settings, 0, false, options, qn);
     else if (corpus->train_records && fraction > 0)
-        corpus->valid_records = open_records(paths, &run->settings, fraction, true, options, qn);
+        corpus->valid_records =
+            open_records(corpus, paths, &run->settings, fraction, true, options, qn);
     bool needs_valid = has_files || fraction > 0;
     return corpus->train_records && (!needs_valid || corpus->valid_records) ? EXIT_SUCCESS
                                                                             : EXIT_FAILED;
@@ -101,7 +107,8 @@ static int make_tokenizers(struct corpus *corpus, const struct settings *setting
                                 .records = corpus->train_records,
                                 .fields = is_joint ? 1 << SOURCE | 1 << TARGET : 1 << SOURCE,
                                 .splitting = QN_SPLIT_MARK,
-                                .size = settings->vocabulary};
+                                .size = settings->vocabulary,
+                                .has_ends = true};
     corpus->tokenizer = examples_tokenizer(&learning, folder, options, qn);
     if (corpus->tokenizer && !is_joint) {
         char *file = folder ? path_in(folder, target_name) : NULL;

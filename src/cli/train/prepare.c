@@ -269,7 +269,7 @@ static int read_corpus(struct session *session, const char *folder)
 {
     enum family family = session->run.settings.family;
     int (*read)(struct corpus *, struct run *, const struct options *, qn_context *, const char *) =
-        family == FAMILY_CLASSIFY ? examples_read
+        family == FAMILY_CLASSIFY ? labelled_read
         : reads_pairs(family)     ? pairs_read
                                   : corpus_read;
     return read(&session->corpus, &session->run, session->options, session->files, folder);

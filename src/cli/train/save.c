@@ -5,6 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* By BLEU, where that is measured; among equals by the loss. */
+static bool is_better(const struct run *run, const struct validation *found)
+{
+    bool has_bleu = isfinite(found->bleu) && isfinite(run->best_bleu);
+    return has_bleu && found->bleu != run->best_bleu ? found->bleu > run->best_bleu
+                                                     : found->loss < run->best_loss;
+}
+
 static int validate(struct session *session, bool *is_best)
 {
     struct run *run = &session->run;
@@ -16,7 +24,7 @@ static int validate(struct session *session, bool *is_best)
         return session_fail_library(session);
     session->validated = run->step;
     session->last_valid = session->latest.valid = found;
-    *is_best = isfinite(found.bleu) ? !(found.bleu <= run->best_bleu) : found.loss < run->best_loss;
+    *is_best = is_better(run, &found);
     run->stale = *is_best ? 0 : run->stale + 1;
     if (*is_best) {
         run->best_loss = found.loss;

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 uint64_t hash_bytes(uint64_t hash, const char *bytes, size_t count)
 {
@@ -58,7 +59,13 @@ int sources_read(struct sources *sources, const char *path, const char *cure,
                  const struct options *options)
 {
     enum { BLOCK = 1 << 16 };
+    struct stat found;
     char *block = malloc(BLOCK);
+    if (stat(path, &found) == 0 && !S_ISREG(found.st_mode)) {
+        free(block);
+        return failure(options, "%s is no regular file, which is read again and again%s", path,
+                       cure);
+    }
     FILE *file = block ? fopen(path, "rbe") : NULL;
     uint64_t hash = HASH_START;
     size_t bytes = 0, count;

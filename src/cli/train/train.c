@@ -1,4 +1,4 @@
-/* quern train: from text to a folder that holds a language model. */
+/* quern train: from text to a folder that holds a model. */
 #include "cli/train/session.h"
 
 #include <inttypes.h>
@@ -240,7 +240,7 @@ static int conclude(struct session *session, enum stop stop)
         say_stop(session, "by --time");
     if (stop == NO_PROGRESS)
         progress_say(&session->progress, "stopped",
-                     "at step %" PRIu64 ": no better loss in %" PRIu64 " validations",
+                     "at step %" PRIu64 ": nothing better in %" PRIu64 " validations",
                      session->run.step, session->run.stale);
     if (!is_quiet)
         print_summary(session);

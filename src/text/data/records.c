@@ -346,16 +346,17 @@ static bool index_files(qn_records *records, size_t first, size_t count)
 
 /* ---- Opening ---- */
 
-static bool open_source(qn_context *context, struct source *source, const char *path)
+static bool open_source(qn_context *context, struct source *source, const char *path,
+                        const char *name)
 {
     struct stat status;
-    source->path = text_format(context, "%s", path);
+    source->path = text_format(context, "%s", name);
     if (!source->path)
         return false;
     /* A pipe would wait for its writer. */
     source->descriptor = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (source->descriptor < 0 || fstat(source->descriptor, &status) != 0) {
-        context_fail(context, QN_ERROR_FILE, "cannot read %s: %s", path, strerror(errno));
+        context_fail(context, QN_ERROR_FILE, "cannot read %s: %s", name, strerror(errno));
         return false;
     }
     source->bytes = (uint64_t)status.st_size;
@@ -369,7 +370,7 @@ static bool open_source(qn_context *context, struct source *source, const char *
                               ? "it is larger than a tebibyte: split it"
                               : NULL;
     if (problem)
-        context_fail(context, QN_ERROR_FILE, "cannot read %s: %s", path, problem);
+        context_fail(context, QN_ERROR_FILE, "cannot read %s: %s", name, problem);
     return !problem;
 }
 
@@ -379,7 +380,8 @@ static bool open_sources(qn_records *records, const struct qn_record_options *op
     for (size_t i = 0; records->sources && i < options->n_paths; i++)
         records->sources[records->n_sources++].descriptor = -1;
     for (size_t i = 0; i < records->n_sources; i++)
-        if (!open_source(records->context, &records->sources[i], options->paths[i]))
+        if (!open_source(records->context, &records->sources[i], options->paths[i],
+                         options->names ? options->names[i] : options->paths[i]))
             return false;
     return records->sources != NULL;
 }

@@ -309,7 +309,7 @@ static void set_rows(struct shape *shape, const struct shape_limits *limits, siz
     for (int i = 0; i < LENGTHS; i++)
         most = size_max(most, shape->lengths[i]);
     shape->rows =
-        limits->tokens ? size_min(size_max(limits->tokens / most, 1), examples) : limits->rows;
+        size_min(limits->tokens ? size_max(limits->tokens / most, 1) : limits->rows, examples);
 }
 
 /* How many batches a shape's examples fill; a few rows less than allowed save moving the rest. */
