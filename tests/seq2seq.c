@@ -256,6 +256,11 @@ static void test_training(const struct subject *subject, qn_seq2seq *model)
         ok(loss >= 0 && loss < 1, "%s learns three pairs by heart, %s: loss %.3f", subject->name,
            ways[i].name, loss);
     }
+    double whole = train_anew(model, (struct qn_seq2seq_forward){0}, false, 5),
+           parts = train_anew(model, (struct qn_seq2seq_forward){.loss_rows = 4}, false, 5);
+    /* Sums over rows are split elsewhere. */
+    ok(whole > 0 && fabs(whole - parts) < 1e-5 * whole,
+       "%s: logits in chunks: losses differ by %.1e", subject->name, fabs(whole - parts));
     struct qn_seq2seq_forward own = {.scheduled_sampling = 0.25F},
                               none = {.scheduled_sampling = 1e-30F};
     if (is_transformer(model)) {

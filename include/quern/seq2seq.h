@@ -56,7 +56,9 @@ struct qn_seq2seq_forward {
     /* Recurrent, with a dropout_key: the probability with which a decoder reads what it would have said itself instead of the
      * target's token (Bengio et al., 2015); 0: teacher forcing.  Tokens are then read one by one. */
     float scheduled_sampling;
-    bool checkpoint; /* Transformers: as for decoders */
+    qn_node *loss_scale; /* qn_seq2seq_loss(): as for qn_cross_entropy.gradient_scale */
+    size_t loss_rows;    /* qn_seq2seq_loss(): as for decoders */
+    bool checkpoint;     /* Transformers: as for decoders */
 };
 
 /* Logits (B, Tt, target's vocabulary). */

@@ -42,8 +42,8 @@ struct qn_seq2seq {
     qn_context *context;
     struct qn_seq2seq_config config;
     qn_store *store;
-    struct linear head;    /* weight (V, C); that of the target's embedding where they are tied */
-    qn_tensor *final_bias; /* Marian's, frozen: (1, V) */
+    struct linear
+        head; /* weight (V, C); that of the target's embedding where they are tied; Marian's bias is frozen, and (1, V) */
     struct transformer_side encoder, decoder;
     struct recurrent_sides recurrent;
 };

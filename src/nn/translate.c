@@ -67,7 +67,7 @@ static void work_free(struct work *work)
 
 static int finish_work(struct work *work, qn_context *context, qn_node **roots, size_t count)
 {
-    work->plan = context->status == QN_OK ? qn_plan_new(work->graph, roots, count) : NULL;
+    work->plan = qn_plan_new(work->graph, roots, count);
     if (work->plan)
         return QN_OK;
     work_free(work);
@@ -83,8 +83,8 @@ static int make_reader(const qn_translator *translator, struct work *work)
     work->lengths = qn_input(graph, "lengths", QN_I32, QN_SHAPE(rows));
     qn_node **roots =
         graph ? graph_alloc(graph, (2 * translator->layers + 4) * sizeof *roots) : NULL;
-    if (!roots)
-        return QN_ERROR_MEMORY;
+    if (!roots || model->context->status != QN_OK)
+        return model->context->status;
     size_t count = (is_recurrent(translator) ? recurrent_remember : transformer_remember)(
         model, &translator->cache, work->source, work->lengths, roots);
     return finish_work(work, model->context, roots, count);
@@ -125,7 +125,7 @@ static int make_step(const qn_translator *translator, struct work *work)
     work->place = qn_input(graph, "place", QN_I32, QN_SHAPE(1));
     work->position = qn_input(graph, "position", QN_I32, QN_SHAPE(1));
     work->parents = qn_input(graph, "parents", QN_I32, QN_SHAPE(rows));
-    if (!work->parents)
+    if (model->context->status != QN_OK)
         return model->context->status;
     struct decoder_step step = {.sources = sources,
                                 .beams = translator->beams,
