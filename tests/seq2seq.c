@@ -396,6 +396,45 @@ static void test_scores(const struct subject *subject, const qn_seq2seq *model,
     qn_translator_free(single);
 }
 
+/* A seed draws the same again, another one something else; at temperature 0 all draw what is greatest. */
+static void test_drawing(const struct subject *subject, const qn_seq2seq *model)
+{
+    enum { COUNT = SOURCES * BEAMS };
+    struct qn_decoding options = {
+        .beams = BEAMS, .max_length = 12, .draws = true, .sample = {.temperature = 1}, .seed = 1};
+    struct qn_translation first[COUNT], again[COUNT], other[COUNT], greedy[SOURCES];
+    qn_translator *translators[3];
+    bool is_whole = translate(model, &options, 16, &translators[0], first) &&
+                    translate(model, &options, 16, &translators[1], again);
+    options.seed = 2;
+    is_whole = is_whole && translate(model, &options, 16, &translators[2], other);
+    if (!is_whole)
+        bail_out("%s does not draw", subject->name);
+    size_t same = 0, as_other = 0;
+    double worst = 0;
+    for (size_t i = 0; i < COUNT; i++) {
+        same += are_equal(&first[i], &again[i]);
+        as_other += are_equal(&first[i], &other[i]);
+        worst = fmax(worst, fabs(score_of(model, i / BEAMS, &first[i]) - first[i].score));
+    }
+    ok(same == COUNT && as_other < COUNT && worst < 2e-5,
+       "%s draws: %zu of %d again, %zu by another seed, scores err by %.1e", subject->name, same,
+       COUNT, as_other, worst);
+    for (size_t i = 0; i < 3; i++)
+        qn_translator_free(translators[i]);
+    options.sample.temperature = 0;
+    is_whole =
+        translate(model, &options, 16, &translators[0], first) &&
+        translate(model, &(struct qn_decoding){.max_length = 12}, 16, &translators[1], greedy);
+    if (!is_whole)
+        bail_out("%s does not draw", subject->name);
+    for (size_t i = same = 0; i < COUNT; i++)
+        same += are_equal(&first[i], &greedy[i / BEAMS]);
+    ok(same == COUNT, "%s draws the greatest at temperature 0", subject->name);
+    qn_translator_free(translators[0]);
+    qn_translator_free(translators[1]);
+}
+
 static void refuses(const qn_seq2seq *model, struct qn_decoding options, const int32_t *source,
                     size_t length, const char *message)
 {
@@ -417,6 +456,7 @@ static void test_translations(const struct subject *subject, const qn_seq2seq *m
     covering.coverage_penalty = 0.3;
     covering.keep_attention = true;
     test_scores(subject, model, plain, "beams");
+    test_drawing(subject, model);
     test_scores(subject, model, strict, "at least 6 tokens, no pair twice");
     if (has_attention)
         test_scores(subject, model, covering, "coverage");

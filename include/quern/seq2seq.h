@@ -85,6 +85,11 @@ struct qn_decoding {
     size_t no_repeat_ngram; /* n: no n tokens follow each other twice; 0: they may */
     bool ignore_eos;        /* the end is a token like others: all go on to max_length */
     bool keep_attention;
+    /* Draws instead of searching: `beams` hypotheses of each source, that know nothing of each other.  What is drawn depends on the
+     * sources that are translated together. */
+    bool draws;
+    struct qn_sample sample;
+    uint64_t seed;
 };
 
 struct qn_translation {
