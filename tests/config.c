@@ -292,6 +292,65 @@ static void test_recurrent(void)
     remove(path);
 }
 
+#define CLASSIFIER                                                                                 \
+    "\"model_type\":\"lstm\",\"vocab_size\":65,\"embedding_size\":12,\"hidden_size\":24,"          \
+    "\"num_layers\":2,\"bidirectional\":true,\"max_length\":100"
+#define LABELS "\"id2label\":{\"0\":\"neg\",\"1\":\"pos\",\"2\":\"\xc3\xa9\"}"
+
+static void test_classifier(void)
+{
+    const char *path = in_folder("config.json");
+    struct qn_classifier_config config, again;
+    qn_labels *labels = qn_classifier_config_read(
+        qn, write_text("config.json", "{" CLASSIFIER "," LABELS "}"), &config);
+    ok(labels && config.cell == QN_LSTM && config.is_bidirectional &&
+           config.pooling == QN_POOL_LAST && config.dropout == 0 && config.n_labels == 3 &&
+           config.max_length == 100 && strcmp(qn_labels_name(labels, 2), "\xc3\xa9") == 0,
+       "config: of a classifier");
+    is_int((long long)qn_classifier_config_parameters(&config),
+           65 * 12 + 192 * (12 + 24 + 2) + 192 * (48 + 24 + 2) + (48 + 1) * 3,
+           "config: parameters of a classifier");
+    config.cell = QN_RNN_RELU;
+    config.pooling = QN_POOL_MAX;
+    config.dropout = 0.25;
+    bool is_written = qn_classifier_config_write(qn, path, &config, labels) == QN_OK;
+    qn_labels *same = is_written ? qn_classifier_config_read(qn, path, &again) : NULL;
+    ok(same && !qn_classifier_config_difference(&config, &again) && qn_labels_count(same) == 3 &&
+           strcmp(qn_labels_name(same, 0), "neg") == 0,
+       "config: a classifier survives writing");
+    again.pooling = QN_POOL_MEAN;
+    const char *key = qn_classifier_config_difference(&config, &again);
+    ok(key && strcmp(key, "pooling") == 0, "config: another pooling is another classifier");
+    qn_labels_free(labels);
+    qn_labels_free(same);
+    ok(qn_model_kind(qn, in_folder("")) == QN_MODEL_CLASSIFIER, "config: it tells what it is");
+    struct qn_lm_config lm;
+    ok(qn_lm_config_read(qn, path, &lm) < 0 && strstr(qn_error(qn), "use `quern predict`"),
+       "config: a classifier is no language model");
+    qn_clear_error(qn);
+
+    static const struct refusal cases[] = {
+        {"{" CLASSIFIER "}", "id2label: missing"},
+        {"{" CLASSIFIER ",\"id2label\":{}}", "id2label: expected 1 to 65536 labels, found 0"},
+        {"{" CLASSIFIER ",\"id2label\":{\"0\":\"a\",\"2\":\"b\"}}", "id2label.1: missing"},
+        {"{" CLASSIFIER ",\"id2label\":{\"0\":\"a\",\"1\":\"a\"}}", "\"a\""},
+        {"{" CLASSIFIER ",\"id2label\":{\"0\":7}}", "id2label.0: expected a string"},
+        {"{" CLASSIFIER "," LABELS ",\"pooling\":\"sum\"}",
+         "pooling: expected \"last\", \"mean\" or \"max\", found \"sum\""},
+        {"{" CLASSIFIER "," LABELS ",\"dropout\":1}", "dropout"},
+        {"{\"model_type\":\"gpt2\"," LABELS "}",
+         "model_type: expected \"rnn\", \"lstm\" or \"gru\", found \"gpt2\""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        labels = qn_classifier_config_read(qn, write_text("config.json", cases[i].text), &config);
+        ok(!labels && strstr(qn_error(qn), cases[i].message), "config: classifier: %s: %s",
+           cases[i].message, qn_error(qn));
+        qn_labels_free(labels);
+        qn_clear_error(qn);
+    }
+    remove(path);
+}
+
 /* ---- Encoder-decoders ---- */
 
 #define MARIAN                                                                                     \
@@ -333,7 +392,7 @@ static void test_seq2seq(void)
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         ok(qn_seq2seq_config_read(qn, write_text("config.json", texts[i]), &config) == QN_OK &&
                qn_seq2seq_config_write(qn, path, &config) == QN_OK &&
-               qn_is_seq2seq(qn, test_folder) &&
+               qn_model_kind(qn, test_folder) == QN_MODEL_SEQ2SEQ &&
                qn_seq2seq_config_read(qn, path, &again) == QN_OK &&
                !qn_seq2seq_config_difference(&config, &again),
            "config: survives writing: %.30s...", texts[i]);
@@ -373,6 +432,7 @@ int main(void)
     test_llama();
     test_bert();
     test_recurrent();
+    test_classifier();
     test_seq2seq();
     remove_test_folder();
     qn_close(qn);

@@ -5,6 +5,7 @@
  *     tests/faults.t             each campaign, as many faults of it as its table says
  *     QUERN_FAULTS=all ...       all faults
  *     tests/faults.t NAME [N]    one campaign; its fault number N alone, with its message */
+#include <quern/data.h>
 #include <quern/seq2seq.h>
 #include <quern/train.h>
 
@@ -41,6 +42,9 @@ struct run {
     qn_evaluator *evaluator;
     qn_checkpoints *checkpoints;
     qn_generator *generator;
+    qn_records *records;
+    qn_labels *labels;
+    qn_batches *batches;
     qn_seq2seq *seq2seq[KINDS];
     qn_translator *translators[KINDS];
     int steps;
@@ -173,6 +177,9 @@ static bool load(struct run *run)
 
 static void close_run(struct run *run)
 {
+    qn_batches_free(run->batches);
+    qn_labels_free(run->labels);
+    qn_records_close(run->records);
     for (size_t i = 0; i < KINDS; i++) {
         qn_translator_free(run->translators[i]);
         qn_seq2seq_free(run->seq2seq[i]);
@@ -218,6 +225,62 @@ static bool scenario_planned(struct run *run, struct outcome *outcome, const cha
     (void)outcome, (void)folder;
     return open_run(run, &(struct qn_options){.device = "none"}) && make_trainer(run) &&
            (run->generator = qn_generator_new(run->lm, (struct qn_generation){0})) != NULL;
+}
+
+static qn_tokenizer *learn_words(struct run *run)
+{
+    static const char *const specials[] = {"<unk>"};
+    const struct qn_vocabulary vocabulary = {
+        .splitting = QN_SPLIT_MARK, .merges = 20, .specials = specials, .n_specials = 1};
+    qn_word_counter *counter = qn_word_counter_new(run->qn, &vocabulary);
+    qn_tokenizer *tokenizer = NULL;
+    if (counter && qn_word_counter_add(counter, "the text", text, sizeof text - 1) == QN_OK)
+        tokenizer = qn_word_counter_finish(counter);
+    qn_word_counter_free(counter);
+    return tokenizer;
+}
+
+static bool open_batches(struct run *run, const char *path)
+{
+    static const char *const keys[] = {"label", "text"};
+    run->records = qn_records_open(
+        run->qn,
+        &(struct qn_record_options){
+            .format = QN_JSONL, .paths = &path, .n_paths = 1, .fields = keys, .n_fields = 2});
+    run->labels = run->records ? qn_labels_of(run->records, 0, 9) : NULL;
+    run->tokenizer = run->labels ? learn_words(run) : NULL;
+    if (!run->tokenizer)
+        return false;
+    const struct qn_batch_field fields[] = {
+        {.name = "label", .labels = run->labels},
+        {.name = "text", .tokenizer = run->tokenizer, .is_sequence = true, .begin = 0, .end = -1}};
+    run->batches = qn_batches_new(
+        run->records, &(struct qn_batch_options){
+                          .fields = fields, .n_fields = 2, .tokens = 40, .is_shuffled = true});
+    return run->batches != NULL;
+}
+
+/* Examples: an epoch of batches, of which a sum is what was drawn. */
+static bool scenario_data(struct run *run, struct outcome *outcome, const char *folder)
+{
+    char path[500];
+    snprintf(path, sizeof path, "%s.jsonl", folder);
+    FILE *file = fopen(path, "w");
+    for (int i = 0; i < 40 && file; i++)
+        fprintf(file, "{\"text\": \"%.*s\", \"label\": %d}\n", 3 + 5 * (i % 7), text + i, i % 3);
+    if (!file || fclose(file) != 0)
+        return false;
+    run->qn = qn_open("none");
+    if (!run->qn || !open_batches(run, path))
+        return false;
+    for (size_t i = 0; i < qn_batches_per_epoch(run->batches); i++) {
+        struct qn_batch batch;
+        if (qn_batches_next(run->batches, &batch) != QN_OK)
+            return false;
+        outcome->drawn[0] += batch.ids[0][0] + (int32_t)i * batch.ids[1][0];
+        outcome->drawn[1] += (int32_t)batch.tokens;
+    }
+    return true;
 }
 
 /* Of both kinds of encoder-decoders: what is made, saved, loaded, and translates. */
@@ -408,6 +471,7 @@ static const struct campaign {
     bool must_fail;
 } campaigns[] = {
     {"plan", "allocations while planning", FAULT_MEMORY, scenario_planned, 1, false},
+    {"data", "allocations for examples", FAULT_MEMORY, scenario_data, 1, false},
     {"memory", "allocations", FAULT_MEMORY, scenario_run, 5, false},
     {"calls", "calls of OpenCL", FAULT_CALL, scenario_run, 7, false},
     {"translate", "allocations while translating", FAULT_MEMORY, scenario_translated, 3, false},

@@ -8,12 +8,15 @@
 
 #include <CL/cl.h>
 #include <pcre2.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* ---- What goes on ---- */
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* threads of ours call, too */
 
 static struct {
     bool runs;
@@ -48,6 +51,7 @@ static struct made *find(const void *address)
 
 static void *made(const void *address, const char *by)
 {
+    pthread_mutex_lock(&lock);
     struct made *entry = address && shim.runs ? find(address) : NULL;
     if (entry && !entry->address) {
         if (n_used == SLOTS / 2)
@@ -56,14 +60,17 @@ static void *made(const void *address, const char *by)
     }
     if (entry)
         *entry = (struct made){address, by, entry->references + 1};
+    pthread_mutex_unlock(&lock);
     return (void *)(uintptr_t)address;
 }
 
 static void gone(const void *address)
 {
+    pthread_mutex_lock(&lock);
     struct made *entry = address && shim.runs ? find(address) : NULL;
     if (entry && entry->references > 0) /* else it was made before the start */
         entry->references--;
+    pthread_mutex_unlock(&lock);
 }
 
 /* ---- Faults ---- */
@@ -109,13 +116,13 @@ long shim_leaks(const char **made_by)
 /* Counts a call; whether this fault befalls it. */
 static bool befalls(enum fault fault, const char *name)
 {
-    if (!shim.runs)
-        return false;
-    long call = shim.calls[fault]++;
-    bool fails = fault == shim.fault &&
+    pthread_mutex_lock(&lock);
+    long call = shim.runs ? shim.calls[fault]++ : -1;
+    bool fails = shim.runs && fault == shim.fault &&
                  (call == shim.at || (fault == FAULT_BUFFERS && shim.at >= 0 && call > shim.at));
     if (fails && !*shim.failed)
         shim.failed = name;
+    pthread_mutex_unlock(&lock);
     return fails;
 }
 

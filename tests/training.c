@@ -40,6 +40,18 @@ struct recipe {
     double loss_scale, average;
 };
 
+static void add_loss(struct learner *learner, qn_lm *lm, struct recipe recipe)
+{
+    qn_graph *graph = qn_trainer_graph(learner->trainer);
+    learner->tokens = qn_input(graph, "tokens", QN_I32, QN_SHAPE(recipe.rows, recipe.length));
+    learner->targets = qn_input(graph, "targets", QN_I32, QN_SHAPE(recipe.rows, recipe.length));
+    struct qn_lm_forward forward = {.type = recipe.type,
+                                    .loss_rows = recipe.loss_rows,
+                                    .loss_scale = qn_trainer_loss_scale(learner->trainer)};
+    qn_trainer_minimise(learner->trainer,
+                        qn_lm_loss(lm, learner->tokens, learner->targets, forward));
+}
+
 static struct learner learner_of(qn_lm *lm, struct recipe recipe)
 {
     struct qn_training options = {
@@ -54,13 +66,7 @@ static struct learner learner_of(qn_lm *lm, struct recipe recipe)
         options.optimizer.momentum = 0.9;
     struct learner learner = {.trainer = qn_trainer_new(qn_lm_parameters(lm), &options),
                               .count = recipe.rows * recipe.length};
-    qn_graph *graph = qn_trainer_graph(learner.trainer);
-    learner.tokens = qn_input(graph, "tokens", QN_I32, QN_SHAPE(recipe.rows, recipe.length));
-    learner.targets = qn_input(graph, "targets", QN_I32, QN_SHAPE(recipe.rows, recipe.length));
-    struct qn_lm_forward forward = {.type = recipe.type,
-                                    .loss_rows = recipe.loss_rows,
-                                    .loss_scale = qn_trainer_loss_scale(learner.trainer)};
-    qn_trainer_minimise(learner.trainer, qn_lm_loss(lm, learner.tokens, learner.targets, forward));
+    add_loss(&learner, lm, recipe);
     return learner;
 }
 
@@ -169,6 +175,54 @@ static void test_allocations(qn_context *context)
     is_int(shim_calls(FAULT_MEMORY), 0, "nor on the host");
     qn_trainer_free(learner.trainer);
     qn_lm_free(lm);
+}
+
+/* Batches of two shapes have a plan each: by turns they do what each does in a trainer of its own. */
+static void test_losses(qn_context *context, const char *folder)
+{
+    enum { STEPS = 12 };
+    char path[64];
+    snprintf(path, sizeof path, "%s/losses", folder);
+    for (size_t accumulate = 1; accumulate <= 2; accumulate++) {
+        struct qn_step reports[2][STEPS];
+        for (size_t way = 0; way < 2; way++) {
+            qn_lm *lm = gpt_new(context);
+            struct learner learners[2] = {learner_new(lm, 4, CONTEXT, accumulate)};
+            qn_trainer *trainer = learners[0].trainer;
+            learners[1] = learners[0];
+            if (way == 1)
+                add_loss(&learners[1], lm, (struct recipe){.rows = 4, .length = CONTEXT});
+            for (size_t i = 0; i < STEPS; i++) {
+                for (size_t j = 0; j < accumulate; j++) {
+                    size_t which = way * ((i + j) % 3 == 1);
+                    qn_trainer_select(trainer, which);
+                    pass(&learners[which], i * accumulate + j);
+                }
+                if (i == STEPS / 2 && (qn_trainer_save(trainer, path) != QN_OK ||
+                                       qn_trainer_load(trainer, path) != QN_OK))
+                    bail_out("not saved: %s", qn_error(context));
+                if (i == STEPS / 2)
+                    continue;
+                if (qn_trainer_report(trainer, i + 1, true, &reports[way][i]) != QN_OK)
+                    bail_out("no report: %s", qn_error(context));
+            }
+            struct qn_step old;
+            ok(qn_trainer_report(trainer, STEPS / 2 + 1, true, &old) < 0,
+               "a step before the trainer was loaded is not reported");
+            qn_clear_error(context);
+            ok(qn_trainer_select(trainer, 2) < 0 &&
+                   strstr(qn_error(context), way ? "there are 2" : "there are 1"),
+               "and there is no third loss");
+            qn_clear_error(context);
+            qn_trainer_free(trainer);
+            qn_lm_free(lm);
+        }
+        size_t same = 0;
+        for (size_t i = 0; i < STEPS; i++)
+            same += i == STEPS / 2 || memcmp(&reports[0][i], &reports[1][i], sizeof **reports) == 0;
+        is_int((long long)same, STEPS, "two losses, %zu passes a step: steps as of one",
+               accumulate);
+    }
 }
 
 /* One step of 12 windows, or of 4 times 3 that are the same 12: pass() draws by position, so the parts are cut here. */
@@ -674,6 +728,7 @@ int main(void)
         bail_out("no device: %s", qn_error(NULL));
     test_shapes(context, folder);
     test_allocations(context);
+    test_losses(context, folder);
     test_accumulation(context);
     test_chunks(context);
     test_memory_of_chunks(context);

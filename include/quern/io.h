@@ -9,6 +9,7 @@
 #ifndef QUERN_IO_H
 #define QUERN_IO_H
 
+#include <quern/data.h>
 #include <quern/ops.h>
 
 #ifdef __cplusplus
@@ -132,8 +133,38 @@ int qn_bert_config_read(qn_context *context, const char *path, struct qn_bert_co
 int qn_bert_config_write(qn_context *context, const char *path,
                          const struct qn_bert_config *config);
 
-/* Whether the config.json of a folder is one of an encoder; false, too, if it cannot be read. */
-bool qn_is_bert(qn_context *context, const char *folder);
+/* ---- config.json of classifiers ---- */
+
+/* Of the outputs of recurrent layers at the tokens of a text one is made: the states at the end, of both directions; their mean; or the largest of
+ * each number. */
+enum qn_pooling { QN_POOL_LAST, QN_POOL_MEAN, QN_POOL_MAX };
+int qn_pooling_named(const char *name); /* "last", "mean", "max"; -1 (and no error): it is none */
+
+struct qn_classifier_config {
+    enum qn_cell cell;
+    size_t vocab_size, embedding_size, hidden_size, n_layer, n_labels;
+    size_t max_length; /* tokens of a text; what is longer is cut by who reads it */
+    bool is_bidirectional;
+    enum qn_pooling pooling;
+    double dropout; /* before, between and behind the layers */
+};
+int qn_classifier_config_check(qn_context *context, const char *where,
+                               const struct qn_classifier_config *config);
+uint64_t qn_classifier_config_parameters(const struct qn_classifier_config *config);
+const char *qn_classifier_config_difference(const struct qn_classifier_config *a,
+                                            const struct qn_classifier_config *b);
+
+/* Quern's own keys: see src/io/classifier_config.c.  Returns the labels, to be freed by qn_labels_free(); NULL and an error. */
+qn_labels *qn_classifier_config_read(qn_context *context, const char *path,
+                                     struct qn_classifier_config *config);
+int qn_classifier_config_write(qn_context *context, const char *path,
+                               const struct qn_classifier_config *config, const qn_labels *labels);
+
+/* ---- What a model is ---- */
+
+/* By its config.json, damaged or not: what tells nothing is a language model. */
+enum qn_model_kind { QN_MODEL_LM, QN_MODEL_BERT, QN_MODEL_CLASSIFIER, QN_MODEL_SEQ2SEQ };
+enum qn_model_kind qn_model_kind(qn_context *context, const char *folder);
 
 /* ---- config.json of encoder-decoders ---- */
 
@@ -198,19 +229,16 @@ int qn_seq2seq_config_read(qn_context *context, const char *path, struct qn_seq2
 int qn_seq2seq_config_write(qn_context *context, const char *path,
                             const struct qn_seq2seq_config *config);
 
-/* Whether the config.json of a folder is one of an encoder-decoder; false, too, if it cannot be read. */
-bool qn_is_seq2seq(qn_context *context, const char *folder);
-
 /* ---- The folder of a run ----
  *
  *     DIR/step-N/         whole checkpoints: the latest and the best
  *     DIR/latest, best    links to them
- *     DIR/model.safetensors, config.json, tokenizer.json, tokenizer_config.json
+ *     DIR/model.safetensors, config.json, tokenizer.json, tokenizer_config.json, target_tokenizer.json
  *                         links through best: DIR is a model that others can load
  *
  * A checkpoint is written to DIR/step-N.tmp, synced, and renamed; then the links are replaced by
- * renaming.  At any moment there is a whole one, as soon as there was one.  Older ones are removed,
- * unless they hold more than the model's files, optimizer.safetensors and training.json. */
+ * renaming.  At any moment there is a whole one, as soon as there was one.  Older ones are then removed,
+ * unless they are to be kept or hold more than the model's files, optimizer.safetensors and training.json. */
 typedef struct qn_checkpoints qn_checkpoints;
 
 /* Makes the folder, or opens it again to go on with its run, and locks it against other processes.
@@ -232,6 +260,9 @@ const char *qn_checkpoints_other(qn_checkpoints *checkpoints);
 const char *qn_checkpoints_begin(qn_checkpoints *checkpoints, uint64_t step);
 int qn_checkpoints_commit(qn_checkpoints *checkpoints, bool is_best);
 void qn_checkpoints_abandon(qn_checkpoints *checkpoints);
+
+/* The last `count` checkpoints are kept, too, when others are removed. */
+void qn_checkpoints_keep(qn_checkpoints *checkpoints, size_t count);
 
 /* Makes the checkpoint of `step` the best, if it is not.  A resumed run calls it with the best step
  * of its latest checkpoint: a kill may have come between the two links. */

@@ -91,6 +91,9 @@ struct qn_lm_forward {
     bool last_only;    /* only the last token's logits are wanted */
     bool
         checkpoint; /* each block's values are computed again for its gradients: qn_checkpoint_begin() */
+    qn_node **
+        attention; /* decoders: this is set to the weights (B, H, T, T) that block number `attention_block` gives what was read; not with a cache */
+    size_t attention_block;
     size_t
         loss_rows; /* qn_lm_loss(): tokens whose logits are in memory at a time; 0: what 256 MiB hold */
 };
@@ -141,6 +144,35 @@ qn_node *qn_bert_loss(const qn_bert *bert, qn_node *tokens, qn_node *targets,
 /* The lengths that an attention_mask (rows, length) of 1 and 0 says.  An error if a row is not ones and then zeros. */
 int qn_bert_lengths(qn_context *context, const int32_t *mask, size_t rows, size_t length,
                     int32_t *lengths);
+
+/* ---- Classifiers of texts ----
+ *
+ * Token embeddings (embedding.weight), recurrent layers in one or both directions (rnn.weight_ih_l0, ...), one vector of their outputs, and
+ * a layer with a number for each label (dense.weight, dense.bias); dropout is before, between and behind the recurrent layers. */
+typedef struct qn_classifier qn_classifier;
+
+/* As for language models.  The labels are copied. */
+qn_classifier *qn_classifier_new(qn_context *context, const struct qn_classifier_config *config,
+                                 const qn_labels *labels);
+void qn_classifier_free(qn_classifier *classifier);
+int qn_classifier_initialise(qn_classifier *classifier, uint64_t seed);
+const struct qn_classifier_config *qn_classifier_config(const qn_classifier *classifier);
+const qn_labels *qn_classifier_labels(const qn_classifier *classifier);
+qn_store *qn_classifier_parameters(const qn_classifier *classifier);
+qn_classifier *qn_classifier_load(qn_context *context, const char *folder);
+int qn_classifier_save(const qn_classifier *classifier, const char *folder);
+
+struct qn_classifier_forward {
+    enum qn_type type;    /* as for language models */
+    qn_node *lengths;     /* i32 (B): tokens of each row; NULL: T */
+    qn_node *dropout_key; /* NULL: no dropout */
+};
+
+/* Logits (B, labels) of i32 tokens (B, T); and the mean cross-entropy of i32 targets (B), of which QN_IGNORE does not count. */
+qn_node *qn_classifier_logits(const qn_classifier *classifier, qn_node *tokens,
+                              struct qn_classifier_forward options);
+qn_node *qn_classifier_loss(const qn_classifier *classifier, qn_node *tokens, qn_node *targets,
+                            struct qn_classifier_forward options);
 
 /* ---- Generating text ---- */
 

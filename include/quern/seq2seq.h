@@ -59,6 +59,10 @@ struct qn_seq2seq_forward {
     qn_node *loss_scale; /* qn_seq2seq_loss(): as for qn_cross_entropy.gradient_scale */
     size_t loss_rows;    /* qn_seq2seq_loss(): as for decoders */
     bool checkpoint;     /* Transformers: as for decoders */
+    /* Transformers: this is set to the weights (B, H, Tt, Ts) that the decoder's block number `attention_block` gives what the encoder
+     * made of the source. */
+    qn_node **attention;
+    size_t attention_block;
 };
 
 /* Logits (B, Tt, target's vocabulary). */

@@ -93,7 +93,7 @@ struct qn_training {
      * doubled after 2000 others in a row (Micikevicius et al., "Mixed precision training", 2018). */
     double loss_scale;
     /* Of the parameters a moving average is kept: after update number t, from 1, it becomes d (average) + (1 - d) (parameters), d being the
-     * lesser of this and (1 + t) / (10 + t), as TensorFlow's ExponentialMovingAverage has it.  It begins as the parameters are when qn_trainer_minimise() is called.  0: none. */
+     * lesser of this and (1 + t) / (10 + t), as TensorFlow's ExponentialMovingAverage has it.  It begins as the parameters are when qn_trainer_minimise() is first called.  0: none. */
     double average;
 };
 
@@ -105,7 +105,8 @@ typedef struct qn_trainer qn_trainer;
 qn_trainer *qn_trainer_new(qn_store *parameters, const struct qn_training *options);
 void qn_trainer_free(qn_trainer *trainer);
 
-/* Build the loss in this graph, with this key for dropout; then qn_trainer_minimise() makes the plans. */
+/* Build the loss in this graph, with this key for dropout; then qn_trainer_minimise() makes the plans.  Batches of several shapes have a loss
+ * each: after qn_trainer_minimise() the graph is a new one, and losses are numbered from 0. */
 qn_graph *qn_trainer_graph(qn_trainer *trainer);
 qn_node *qn_trainer_key(qn_trainer *trainer);
 qn_node *qn_trainer_loss_scale(qn_trainer *trainer); /* NULL: there is none */
@@ -115,7 +116,10 @@ int qn_trainer_minimise(qn_trainer *trainer, qn_node *loss);
  * layers that goes on from batch to batch does.  It stays the caller's, and is in the trainer's file.  Not with accumulation. */
 int qn_trainer_carry(qn_trainer *trainer, qn_tensor *state, qn_node *next);
 
-/* The plan that takes batches: its inputs are those of the loss. */
+/* The loss of the passes that follow; at first it is number 0. */
+int qn_trainer_select(qn_trainer *trainer, size_t loss);
+
+/* The plan that takes its batches: its inputs are those of the loss. */
 qn_plan *qn_trainer_plan(qn_trainer *trainer);
 
 /* Starts a pass over the batch that was set; the last of `accumulate` passes updates the parameters.  Does not wait. */
@@ -136,7 +140,8 @@ int qn_trainer_report(qn_trainer *trainer, uint64_t step, bool wait, struct qn_s
 
 uint64_t
 qn_trainer_steps(const qn_trainer *trainer); /* started, those before a resume counted in */
-struct qn_memory qn_trainer_memory(const qn_trainer *trainer);
+struct qn_memory qn_trainer_memory(
+    const qn_trainer *trainer); /* of a step; the most of any loss, but for what is kept */
 size_t qn_trainer_kept_bytes(const qn_trainer *trainer); /* by the optimizer, from step to step */
 
 /* Exchanges the parameters and their moving average: to measure or save the average, and again to go on.  Nothing happens if there is none. */

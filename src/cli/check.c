@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "cli/cli.h"
-#include "cli/run.h"
+#include "cli/train/run.h"
 
 int command_check(const struct options *options)
 {

@@ -59,6 +59,9 @@ int command_train(const struct options *options);
 int command_generate(const struct options *options);
 int command_evaluate(const struct options *options);
 int command_diff(const struct options *options);
+int command_translate(const struct options *options);
+int command_predict(const struct options *options);
+int command_average(const struct options *options);
 int command_inspect(const struct options *options);
 int command_score(const struct options *options);
 int command_tokenize_train(const struct options *options);
@@ -92,8 +95,9 @@ struct option {
     bool above_least;        /* `least` itself is too little */
     bool one_each; /* OPTION_STRINGS: --reference A --reference B; what follows A is an operand */
     bool required;
-    const char *unless;   /* the option that, given, makes this one not required */
-    const char *excludes; /* the option that must not be given beside this one; of a file's and the command line's the latter stays */
+    const char *unless; /* the option that, given, makes this one not required */
+    const char *
+        excludes; /* the option that must not be given beside this one; of a file's and the command line's the latter stays */
     const char *help;
 };
 
@@ -127,6 +131,9 @@ void options_free(struct options *options);
 enum { OPTION_RANGE = 80 };
 bool option_allows(const struct option *option, double number);
 const char *option_range(const struct option *option, char text[OPTION_RANGE]);
+
+/* Whether a string is one of the words of "auto|clblast|own"; a placeholder with capitals allows anything. */
+bool option_allows_word(const struct option *option, const char *text);
 
 /* Whether a string names a file or a folder: the placeholder says it. */
 bool option_takes_path(const struct option *option);

@@ -59,15 +59,42 @@ static const char *const devices_examples[] = {
         "reset: windows are random, and begin with a state of zeros; carry: the rows of a batch read the text from end to end, each a " \
         "part of it, and a window begins with the state that the one before ended with.  Validation resets it"},
 
-#define TRAINING_OPTIONS \
+#define CHECKPOINT_OPTION \
     {OPTION_FLAG, 0, "checkpoint-activations", .help = \
         "keep only what comes into each block, and compute the rest again for its gradients: less memory, " \
         "up to a third more work, the same bits"},
 
+/* ---- Language models ---- */
+
+#define DATA_OPTIONS \
+    {OPTION_STRINGS, 0, "data", "FILE...", .required = true, .unless = "resume", .help = \
+        "plain UTF-8 text to train on; several files, of one --data or of several, are joined; or a file of `quern tokenize encode`"}, \
+    {OPTION_STRING, 0, "tokenizer", "char|byte|word|bpe|PATH", "char", .help = \
+        "one token a character, one a byte, 8,000 words or byte pairs learnt from the data, or what `quern tokenize train` made: " \
+        "a folder with a tokenizer.json, or with GPT-2's vocab.json and merges.txt"}, \
+    {OPTION_STRING, 0, "valid", "FILE", .excludes = "valid-fraction", .help = \
+        "validate on FILE instead of a part of --data"},
+#define WATCHING_OPTIONS \
+    {OPTION_SIZE, 0, "eval-batches", "N", "20", 1, MOST_WHOLE, .help = "batches a validation"},
+#define BATCH "windows of text"
+#define BATCH_SIZE "12"
+#define DRAWN "the tokens of the training data"
+#define STEPS "2000"
+#define EPOCHS NULL
+#define DROPOUT "0"
+
+/* Of all but encoder-decoders. */
+#define SCHEDULE "cosine"
+#define LEARNING_RATE "1e-3"
+#define WARMUP "100"
+#define WEIGHT_DECAY "0.1"
+#define BETA2 "0.99"
+#define EVAL_EVERY "250"
+
 static const struct option train_gpt_options[] = {
 #define MODEL_OPTIONS DECODER_OPTIONS
-#include "cli/train_options.inc"
-#undef MODEL_OPTIONS
+#define TRAINING_OPTIONS CHECKPOINT_OPTION
+#include "cli/train/options.inc"
 };
 
 static const struct option train_llama_options[] = {
@@ -77,25 +104,146 @@ static const struct option train_llama_options[] = {
     {OPTION_REAL, 0, "theta", "R", "10000", 1, 1e12, .help = \
         "base of the frequencies by which positions turn queries and keys"}, \
     EMBEDDINGS_OPTION
-#include "cli/train_options.inc"
-#undef MODEL_OPTIONS
-#undef TRAINING_OPTIONS
+#define TRAINING_OPTIONS CHECKPOINT_OPTION
+#include "cli/train/options.inc"
 };
-
-#define TRAINING_OPTIONS
 
 static const struct option train_rnn_options[] = {
 #define MODEL_OPTIONS RECURRENT_OPTIONS \
     {OPTION_STRING, 0, "nonlinearity", "tanh|relu", "tanh", .help = "of the state"},
-#include "cli/train_options.inc"
-#undef MODEL_OPTIONS
+#define TRAINING_OPTIONS
+#include "cli/train/options.inc"
 };
 
 static const struct option train_gated_options[] = {
 #define MODEL_OPTIONS RECURRENT_OPTIONS
-#include "cli/train_options.inc"
-#undef MODEL_OPTIONS
-#undef TRAINING_OPTIONS
+#define TRAINING_OPTIONS
+#include "cli/train/options.inc"
+};
+
+/* ---- Classifiers ---- */
+
+#undef DATA_OPTIONS
+#undef WATCHING_OPTIONS
+#undef BATCH
+#undef BATCH_SIZE
+#undef DRAWN
+#undef STEPS
+#undef EPOCHS
+#undef DROPOUT
+
+/* Where text and label stand, for `predict`, too. */
+#define EXAMPLE_OPTIONS(label_help) \
+    {OPTION_STRING, 0, "format", "tsv|jsonl|columns", .help = \
+        "fields parted by tabs, JSON objects a line, or tokens a line (default: by the end of the file's name)"}, \
+    {OPTION_STRING, 0, "text", "FIELD", .help = \
+        "number of the column, or key, that has the text (default: 2, or \"text\")"}, \
+    {OPTION_STRING, 0, "label", "FIELD", .help = label_help}, \
+    {OPTION_STRING, 0, "damaged", "stop|skip", "stop", .help = \
+        "what to do about a record that is damaged: stop, or tell about it and leave it out"},
+
+static const struct option train_classify_options[] = {
+#define DATA_OPTIONS \
+    {OPTION_STRINGS, 0, "data", "FILE...", .required = true, .unless = "resume", .help = \
+        "records of a text and its label; several files are joined"}, \
+    EXAMPLE_OPTIONS("the same of the label (default: 1, or \"label\")") \
+    {OPTION_STRING, 0, "tokenizer", "char|byte|word|bpe|PATH", "word", .help = \
+        "one token a character, one a byte, 8,000 words or byte pairs learnt from the data, or what `quern tokenize train` made"}, \
+    {OPTION_SIZE, 0, "max-tokens", "N", "256", 1, 1e6, .help = "longer texts are cut to so many"}, \
+    {OPTION_STRING, 0, "valid", "FILE", .excludes = "valid-fraction", .help = \
+        "validate on FILE instead of a part of --data"},
+#define MODEL_OPTIONS \
+    {OPTION_STRING, 'm', "model", "lstm|gru|rnn", "lstm", .help = "the recurrent layers"}, \
+    {OPTION_STRING, 0, "nonlinearity", "tanh|relu", "tanh", .help = "of the state of rnn"}, \
+    {OPTION_INTEGER, 0, "layers", "N", "1", 1, 64, .help = "recurrent layers, one on the other"}, \
+    {OPTION_INTEGER, 0, "units", "N", "128", 1, 65536, .help = "numbers that make up the state of a layer"}, \
+    {OPTION_STRING, 0, "direction", "both|forward", "both", .help = "how the layers read a text"}, \
+    {OPTION_STRING, 0, "pooling", "last|mean|max", "mean", .help = \
+        "what the label is found from: the states at the end, the mean of those at all tokens, or the largest of each number"},
+#define WATCHING_OPTIONS
+#define BATCH "texts"
+#define BATCH_SIZE "32"
+#define DRAWN "all records"
+#define STEPS NULL
+#define EPOCHS "10"
+#define DROPOUT "0.5"
+#define TRAINING_OPTIONS
+#include "cli/train/options.inc"
+};
+
+/* ---- Encoder-decoders ---- */
+
+#undef DATA_OPTIONS
+#undef WATCHING_OPTIONS
+#undef BATCH
+#undef BATCH_SIZE
+#undef DRAWN
+#undef DROPOUT
+#undef SCHEDULE
+#undef LEARNING_RATE
+#undef WARMUP
+#undef WEIGHT_DECAY
+#undef BETA2
+#undef EVAL_EVERY
+#define DATA_OPTIONS \
+    {OPTION_STRING, 0, "source", "FILE", .required = true, .unless = "resume", .help = "texts to read, one a line"}, \
+    {OPTION_STRING, 0, "target", "FILE", .required = true, .unless = "resume", .help = "what they become: line by line of --source"}, \
+    {OPTION_STRING, 0, "valid-source", "FILE", .excludes = "valid-fraction", .help = "validate on these pairs instead of a part of the data,"}, \
+    {OPTION_STRING, 0, "valid-target", "FILE", .excludes = "valid-fraction", .help = "and the other side of them"}, \
+    {OPTION_STRING, 0, "damaged", "stop|skip", "stop", .help = \
+        "what to do about a pair of which a line is empty or damaged: stop, or tell about it and leave it out"}, \
+    {OPTION_STRING, 0, "tokenizer", "bpe|word|char|byte|PATH", "bpe", .help = \
+        "byte pairs or words learnt from the data, characters, bytes, or what `quern tokenize train` made"}, \
+    {OPTION_SIZE, 0, "vocab", "N", "6000", 1, 1 << 24, .help = "tokens that are learnt at most"}, \
+    {OPTION_STRING, 0, "vocabularies", "joint|separate", "joint", .help = "one tokenizer for both sides, or one for each"}, \
+    {OPTION_SIZE, 0, "max-tokens", "N", "128", 2, 1e6, .help = "pairs with a longer side are left out"},
+#define WATCHING_OPTIONS
+#define BATCH "tokens of a pass at most: rows times the longest text of either side"
+#define BATCH_SIZE "1600"
+#define DRAWN "all pairs"
+#define DROPOUT "0.15"
+#define SCHEDULE "inverse-sqrt"
+#define LEARNING_RATE "2e-3"
+#define WARMUP "800"
+#define WEIGHT_DECAY "0"
+#define BETA2 "0.98"
+#define EVAL_EVERY "500"
+#define SMOOTHING_OPTION \
+    {OPTION_REAL, 0, "label-smoothing", "P", "0.1", 0, 1, .below_most = true, .help = \
+        "share of the probability that the loss wants spread over all tokens"},
+
+static const struct option train_seq2seq_options[] = {
+#define MODEL_OPTIONS \
+    {OPTION_STRING, 'm', "model", "lstm|gru", "lstm", .help = "the recurrent layers"}, \
+    {OPTION_INTEGER, 0, "layers", "N", "1", 1, 64, .help = "recurrent layers of each side"}, \
+    {OPTION_INTEGER, 0, "units", "N", "256", 1, 65536, .help = "numbers that make up the state of a layer"}, \
+    {OPTION_STRING, 0, "direction", "both|forward", "both", .help = \
+        "how the encoder reads; of both directions each has half of the units"}, \
+    {OPTION_STRING, 0, "attention", "none|additive|dot|general", "general", .help = \
+        "how the decoder looks at the source: not at all, as Bahdanau et al. (2015), or as Luong et al. (2015)"}, \
+    {OPTION_STRING, 0, "bridge", "none|tanh", "tanh", .help = "what makes the decoder's first state of the encoder's last"}, \
+    EMBEDDINGS_OPTION
+#define TRAINING_OPTIONS \
+    SMOOTHING_OPTION \
+    {OPTION_REAL, 0, "scheduled-sampling", "P", "0", 0, 1, .below_most = true, .help = \
+        "how often the decoder reads what it would have said itself instead of the right token; slow"},
+#include "cli/train/options.inc"
+};
+
+static const struct option train_transformer_options[] = {
+#define MODEL_OPTIONS \
+    {OPTION_INTEGER, 0, "layers", "N", "3", 1, 100000, .help = "blocks of each side"}, \
+    {OPTION_INTEGER, 0, "heads", "N", "4", 1, 100000, .help = "attention heads; they share --width in equal parts of at most 256"}, \
+    {OPTION_INTEGER, 0, "inner", "N", "512", 1, 1e7, .help = "numbers inside a block's perceptron"}, \
+    {OPTION_STRING, 0, "norm", "post|pre", "post", .help = "whether layer norms end the branches of a block or begin them"}, \
+    {OPTION_STRING, 0, "positions", "sinusoidal|learned", "sinusoidal", .help = "how tokens know where they stand"}, \
+    {OPTION_STRING, 0, "activation", "relu|gelu|swish", "relu", .help = "of the perceptron"}, \
+    {OPTION_STRING, 0, "embeddings", "tied|untied", "tied", .help = \
+        "whether source, target and head share an embedding (with --vocabularies separate: target and head)"},
+#define TRAINING_OPTIONS \
+    SMOOTHING_OPTION \
+    CHECKPOINT_OPTION
+#include "cli/train/options.inc"
 };
 
 static const char *const train_gpt_examples[] = {
@@ -114,6 +262,22 @@ static const char *const train_llama_examples[] = {
     "quern train llama --out run --resume --steps 4000", "go on where it stopped",
     NULL,
 };
+
+static const char *const train_classify_examples[] = {
+    "quern train classify --data train.tsv --valid dev.tsv --out run", "label and text in columns 1 and 2; an LSTM, 10 epochs",
+    "quern train classify --data train.jsonl --text review --label stars --out run --model gru", "keys of JSON objects",
+    "quern predict run --data test.tsv --score", "how good it is",
+    NULL,
+};
+
+#define PAIR_EXAMPLES(kind) { \
+    "quern train " kind " --source train.en --target train.de --valid-source val.en --valid-target val.de --out run", \
+        "ten epochs, with a vocabulary of both sides", \
+    "quern train " kind " --out run --resume --steps 20000", "go on where it stopped", \
+    NULL, \
+}
+static const char *const train_seq2seq_examples[] = PAIR_EXAMPLES("seq2seq");
+static const char *const train_transformer_examples[] = PAIR_EXAMPLES("transformer");
 
 static const char *const recurrent_recipes[] = {
     "keras-rnn",
@@ -134,12 +298,18 @@ static const char *const train_rnn_examples[] = RECURRENT_EXAMPLES("rnn");
 static const char *const train_lstm_examples[] = RECURRENT_EXAMPLES("lstm");
 static const char *const train_gru_examples[] = RECURRENT_EXAMPLES("gru");
 
+#define ATTENTION_OPTIONS(what) \
+    {OPTION_STRING, 0, "attention", "FILE.svg", .help = "draw " what " as heat maps: a row for each token that was said"}, \
+    {OPTION_INTEGER, 0, "attention-block", "N", NULL, 1, 100000, .help = "of the decoder's block number N (default: the last)"}, \
+    {OPTION_STRING, 0, "attention-heads", "each|mean", "each", .help = "a map for each head, or one of their mean"},
+
 static const struct option generate_options[] = {
     HEADING("Text"),
     {OPTION_STRING, 'p', "prompt", "TEXT", .help =
         "what to go on from (default: the token that begins texts, as <|endoftext|> or <bos>; if there is none, a new line)"},
     {OPTION_SIZE, 'n', "tokens", "N", "200", 1, MOST_WHOLE, .help = "tokens to generate"},
     {OPTION_INTEGER, 0, "samples", "N", "1", 1, 1e9, .help = "texts to generate"},
+    ATTENTION_OPTIONS("what the last 64 tokens of the first text see of each other")
 
     HEADING("Sampling"),
     {OPTION_REAL, 0, "temperature", "R", "0.8", 0, 1e3, .help =
@@ -182,6 +352,76 @@ static const char *const evaluate_examples[] = {
     "quern evaluate run --data test.txt", "loss, perplexity, bits per byte, accuracy",
     "quern evaluate run/latest --data test.txt --json", "the last checkpoint, for a script",
     "quern evaluate run --data test.txt --dump transformer.h.0.attn=attn.npy", "what attention of the first block gives",
+    NULL,
+};
+
+static const struct option translate_options[] = {
+    HEADING("Text"),
+    {OPTION_STRING, 0, "data", "FILE", .help = "texts, one a line (default: standard input)"},
+    {OPTION_FLAG, 0, "ids", .help = "lines are ids of tokens, the end token included, and so is what is written; needs no tokenizer"},
+    {OPTION_INTEGER, 0, "batch", "N", "64", 1, 65536, .help = "texts at once, of like length"},
+
+    HEADING("Search"),
+    {OPTION_INTEGER, 'b', "beam", "N", "5", 1, 256, .help = "hypotheses of each text; 1: always the likeliest token"},
+    {OPTION_REAL, 0, "length-penalty", "R", "1", -10, 10, .help =
+        "the score of a text is the sum of its log-probabilities, divided by its length to the power of R"},
+    {OPTION_REAL, 0, "coverage-penalty", "R", "0", 0, 100, .help = "how much it costs to leave parts of the source unread (Wu et al., 2016)"},
+    {OPTION_FLAG, 0, "early-stopping", .help = "stop as soon as N hypotheses have ended"},
+    {OPTION_INTEGER, 0, "min-length", "N", "0", 0, 1e6, .help = "tokens before the end at least"},
+    {OPTION_INTEGER, 0, "max-length", "N", NULL, 1, 1e6, .help = "tokens at most (default: 32 more than twice the source's)"},
+    {OPTION_INTEGER, 0, "no-repeat-ngram", "N", "0", 0, 1000, .help = "never the same N tokens twice; 0: they may be"},
+
+    HEADING("What is printed"),
+    {OPTION_INTEGER, 0, "n-best", "N", "1", 1, 256, .help = "so many translations of each text, best first, a line each"},
+    {OPTION_FLAG, 0, "scores", .help = "before each its score, and a tab"},
+    ATTENTION_OPTIONS("what the first line's translation sees of it")
+    {OPTION_FLAG, 'q', "quiet", .help = "print nothing on stderr but errors"},
+
+    HEADING("Device and configuration"),
+    DEVICE_OPTIONS,
+    CONFIG_OPTION,
+};
+
+static const char *const translate_examples[] = {
+    "quern translate run <test.en >test.found", "lines in, lines out, in their order",
+    "quern translate run --beam 1 --batch 1 <test.en", "greedy, one by one",
+    "quern translate run --n-best 3 --scores <test.en", "three translations of each line",
+    NULL,
+};
+
+static const struct option predict_options[] = {
+    HEADING("Data"),
+    {OPTION_STRING, 0, "data", "FILE", .help = "records with a text (default: standard input, a text a line)"},
+    EXAMPLE_OPTIONS("the same of the right label, for --score (default: 1, or \"label\")")
+    {OPTION_INTEGER, 0, "batch", "N", "32", 1, 1e9, .help = "texts at once"},
+
+    HEADING("What is printed"),
+    {OPTION_FLAG, 0, "score", .help =
+        "accuracy, macro F1, the share of the most frequent label, precision, recall and F1 of each, and the confusion matrix, instead of labels"},
+    {OPTION_FLAG, 0, "probabilities", .help = "behind each label the probability of each, parted by tabs"},
+    {OPTION_FLAG, 0, "json", .help = "JSON: an object a text, or one with all scores"},
+
+    HEADING("Device and configuration"),
+    DEVICE_OPTIONS,
+    CONFIG_OPTION,
+};
+
+static const char *const predict_examples[] = {
+    "quern predict run <texts.txt", "a label for each line",
+    "quern predict run --data test.tsv --score", "how many labels are right",
+    "quern predict run --data test.jsonl --text review --json", "keys of JSON objects; probabilities for a script",
+    NULL,
+};
+
+static const struct option average_options[] = {
+    {OPTION_STRING, 'o', "out", "DIR", .required = true, .help = "folder for the model, which must not exist"},
+    {OPTION_INTEGER, 0, "last", "N", "5", 1, 1000, .help = "the mean of so many checkpoints"},
+    {OPTION_FLAG, 'q', "quiet", .help = "print errors only"},
+};
+
+static const char *const average_examples[] = {
+    "quern train transformer --source a --target b --out run --keep 5", "keeps five checkpoints",
+    "quern average run --last 5 --out mean", "which become one model",
     NULL,
 };
 
@@ -409,6 +649,27 @@ const struct command commands[] = {
         train_gated_options, LENGTH(train_gated_options), command_train, train_gru_examples, recurrent_recipes,
     },
     {
+        "train classify", NULL, NULL,
+        "train a classifier of texts",
+        "Trains recurrent layers to tell the label of a text, from records of texts with labels.  Texts of about the same length make "
+        "up a batch; each epoch shuffles them anew.  DIR becomes a folder for `quern predict`.",
+        train_classify_options, LENGTH(train_classify_options), command_train, train_classify_examples, NULL,
+    },
+    {
+        "train seq2seq", NULL, NULL,
+        "train a recurrent encoder-decoder",
+        "Trains a recurrent network that reads a text and one that writes another, from two files of lines that belong together, as for "
+        "translation.  Pairs of about the same lengths make up a batch; each epoch shuffles them anew.",
+        train_seq2seq_options, LENGTH(train_seq2seq_options), command_train, train_seq2seq_examples, NULL,
+    },
+    {
+        "train transformer", NULL, NULL,
+        "train an encoder-decoder Transformer",
+        "As `quern train seq2seq`, with the Transformer of \"Attention is all you need\".  With norms behind the branches, sinusoidal "
+        "positions and one vocabulary, DIR is a MarianMTModel of Hugging Face.",
+        train_transformer_options, LENGTH(train_transformer_options), command_train, train_transformer_examples, NULL,
+    },
+    {
         "generate", "sample", "DIR",
         "write text with a model",
         "Prints text to stdout, and speed to stderr.  When the context of a gpt or llama is full, its last half "
@@ -420,6 +681,25 @@ const struct command commands[] = {
         "measure a model on text",
         "Measures the model on all of a file, in windows of its context.",
         evaluate_options, LENGTH(evaluate_options), command_evaluate, evaluate_examples, NULL,
+    },
+    {
+        "translate", NULL, "DIR",
+        "translate lines with a trained encoder-decoder",
+        "Writes what an encoder-decoder makes of each line, in their order, by beam search.  What the search is like is printed on "
+        "stderr, since scores such as BLEU move with it.",
+        translate_options, LENGTH(translate_options), command_translate, translate_examples, NULL,
+    },
+    {
+        "predict", NULL, "DIR",
+        "label texts with a trained classifier",
+        "Prints a label for each text, in their order; or, with --score, how well the labels agree with the right ones.",
+        predict_options, LENGTH(predict_options), command_predict, predict_examples, NULL,
+    },
+    {
+        "average", NULL, "DIR",
+        "average the last checkpoints of a run",
+        "Writes a model whose weights are the mean of those of the last checkpoints of a run that keeps them (--keep).",
+        average_options, LENGTH(average_options), command_average, average_examples, NULL,
     },
     {
         "inspect", "info", "DIR|FILE",

@@ -7,7 +7,7 @@
 
 #include "cli/cli.h"
 #include "cli/device_json.h"
-#include "cli/run.h"
+#include "cli/train/run.h"
 
 /* A, or B: a setting, and a step of training on it. */
 struct side {

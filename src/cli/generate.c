@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/heatmap.h"
 #include "cli/model.h"
 #include "cli/progress.h"
 
@@ -16,6 +17,9 @@ struct writer {
     int32_t *prompt;
     size_t prompt_count;
     int32_t end_of_text; /* ends a text; -1: nothing does */
+    int32_t *
+        read; /* of the first text, if attention is to be drawn: what the model read last, at most its context */
+    size_t n_read, context;
     uint64_t generated;
     double seconds; /* that generating took, the first tokens of each text left out */
 };
@@ -68,6 +72,16 @@ static int print(const struct writer *writer, const char *text)
     return failure(writer->options, "cannot write the text: %s", strerror(errno));
 }
 
+/* Notes what the model reads, for draw_attention(). */
+static void note_read(struct writer *writer, uint64_t sample, int32_t id)
+{
+    if (!writer->read || sample > 0)
+        return;
+    if (writer->n_read == writer->context)
+        memmove(writer->read, writer->read + 1, --writer->n_read * sizeof *writer->read);
+    writer->read[writer->n_read++] = id;
+}
+
 static int write_sample(struct writer *writer, uint64_t sample, uint64_t tokens)
 {
     const char *prompt = options_string(writer->options, "prompt");
@@ -76,6 +90,8 @@ static int write_sample(struct writer *writer, uint64_t sample, uint64_t tokens)
                                                      writer->prompt_count, sample) != QN_OK)
         return fail_library(writer);
     double began = INFINITY;
+    for (size_t i = 0; i < writer->prompt_count; i++)
+        note_read(writer, sample, writer->prompt[i]);
     for (uint64_t i = 0; i < tokens && status == EXIT_SUCCESS; i++) {
         int32_t token = qn_generator_next(writer->generator);
         if (token < 0)
@@ -84,6 +100,7 @@ static int write_sample(struct writer *writer, uint64_t sample, uint64_t tokens)
             began = seconds_now();
         else if (i > 1)
             writer->generated++;
+        note_read(writer, sample, token);
         if (token == writer->end_of_text)
             break;
         const char *text = qn_decoder_next(writer->decoder, token);
@@ -112,6 +129,92 @@ static int write_samples(struct writer *writer)
     return status;
 }
 
+/* ---- Attention ---- */
+
+static int prepare_attention(struct writer *writer)
+{
+    const struct options *options = writer->options;
+    const struct qn_lm_config *config = qn_lm_config(writer->model.lm);
+    int64_t block = options_integer(options, "attention-block");
+    if (!options_given(options, "attention"))
+        return EXIT_SUCCESS;
+    if (config->architecture == QN_RECURRENT)
+        return failure(options, "--attention: recurrent models have none");
+    if (block > (int64_t)config->n_layer)
+        return failure(options, "--attention-block %lld: the model has %zu blocks",
+                       (long long)block, config->n_layer);
+    writer->context = config->n_positions;
+    writer->read = calloc(writer->context, sizeof *writer->read);
+    return writer->read ? EXIT_SUCCESS : failure(options, "out of memory");
+}
+
+/* Weights (H, T, T) of a block, of what was read. */
+static int find_weights(const struct writer *writer, size_t block, float *weights)
+{
+    qn_graph *graph = qn_graph_new(writer->model.qn);
+    qn_node *tokens = qn_input(graph, "tokens", QN_I32, QN_SHAPE(1, writer->n_read)), *found = NULL;
+    qn_lm_logits(
+        writer->model.lm, tokens,
+        (struct qn_lm_forward){.attention = &found, .attention_block = block, .last_only = true});
+    qn_plan *plan = qn_plan_new(graph, &found, 1);
+    int status = plan ? qn_set(plan, tokens, writer->read) : QN_ERROR_INVALID;
+    if (status == QN_OK)
+        status = qn_run(plan);
+    if (status == QN_OK)
+        status = qn_get(plan, found, weights);
+    qn_plan_free(plan);
+    qn_graph_free(graph);
+    return status;
+}
+
+/* Of the last tokens only, moved to the front: (H, shown, shown). */
+static void crop(float *weights, size_t heads, size_t all, size_t shown)
+{
+    for (size_t i = 0; i < heads * shown; i++) {
+        size_t row = i / shown * all + all - shown + i % shown;
+        memmove(weights + i * shown, weights + row * all + all - shown, shown * sizeof *weights);
+    }
+}
+
+static int draw_attention(const struct writer *writer)
+{
+    enum { SHOWN = 64 };
+    const struct options *options = writer->options;
+    const struct qn_lm_config *config = qn_lm_config(writer->model.lm);
+    const char *path = options_string(options, "attention");
+    size_t all = writer->n_read, shown = all < SHOWN ? all : SHOWN;
+    size_t block = options_given(options, "attention-block")
+                       ? (size_t)options_integer(options, "attention-block")
+                       : config->n_layer;
+    float *weights = calloc(config->n_head, all * all * sizeof *weights);
+    if (!weights)
+        return failure(options, "out of memory");
+    int status = EXIT_SUCCESS;
+    if (find_weights(writer, block - 1, weights) != QN_OK) {
+        status = fail_library(writer);
+    } else {
+        char title[64];
+        const int32_t *ids = writer->read + all - shown;
+        snprintf(title, sizeof title, "attention of block %zu", block);
+        crop(weights, config->n_head, all, shown);
+        const struct heatmap map = {
+            .title = title,
+            .weights = weights,
+            .count = config->n_head,
+            .rows = shown,
+            .columns = shown,
+            .row_tokenizer = writer->model.tokenizer,
+            .column_tokenizer = writer->model.tokenizer,
+            .row_ids = ids,
+            .column_ids = ids,
+            .is_mean = strcmp(options_string(options, "attention-heads"), "mean") == 0};
+        if (!heatmap_write(&map, path))
+            status = failure(options, "cannot write %s: %s", path, strerror(errno));
+    }
+    free(weights);
+    return status;
+}
+
 /* ---- The command ---- */
 
 static int prepare(struct writer *writer)
@@ -120,6 +223,8 @@ static int prepare(struct writer *writer)
     int status = model_open(&writer->model, options);
     if (status == EXIT_SUCCESS)
         status = read_prompt(writer);
+    if (status == EXIT_SUCCESS)
+        status = prepare_attention(writer);
     if (status != EXIT_SUCCESS)
         return status;
     struct qn_generation generation = {
@@ -152,11 +257,14 @@ int command_generate(const struct options *options)
     int status = prepare(&writer);
     if (status == EXIT_SUCCESS)
         status = write_samples(&writer);
+    if (status == EXIT_SUCCESS && writer.read)
+        status = draw_attention(&writer);
     if (status == EXIT_SUCCESS)
         say_speed(&writer);
     qn_generator_free(writer.generator);
     qn_decoder_free(writer.decoder);
     free(writer.prompt);
+    free(writer.read);
     model_close(&writer.model);
     return status;
 }

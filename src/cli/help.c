@@ -6,7 +6,7 @@
 #include <ctype.h>
 #include <string.h>
 
-enum { SCREEN_WIDTH = 80, HELP_COLUMN = 30 };
+enum { SCREEN_WIDTH = 80, HELP_COLUMN = 31 };
 
 struct variable {
     const char *name, *help;
@@ -137,7 +137,6 @@ void print_map(FILE *file)
             print_entry(file, commands[i].name, commands[i].operand, commands[i].summary);
     }
     fputs("\nStart with:\n"
-          "  quern devices\n"
           "  quern train gpt --data text.txt --out run --time 2m\n"
           "  quern generate run\n"
           "\n`quern COMMAND --help` has all options, with examples.\n",

@@ -7,7 +7,7 @@
 
 #include <quern/seq2seq.h>
 
-#include "cli/learner.h"
+#include "cli/train/learner.h"
 #include "cli/model.h"
 
 /* FOLDER/NAME; NULL and a message without memory.  free() it. */
@@ -36,22 +36,17 @@ static int check_checkpoint(const char *folder, const struct options *options, q
     char message[RUN_MESSAGE];
     struct run run;
     struct learner learner = {0};
-    qn_tokenizer *tokenizer = NULL;
     if (!run_load(&run, folder, message))
         return failure(options, "%s", message);
     int status = EXIT_SUCCESS;
-    tokenizer = qn_tokenizer_load(qn, folder);
-    if (tokenizer) {
-        struct qn_lm_config config =
-            learner_config(&run.settings, qn_tokenizer_vocabulary(tokenizer),
-                           qn_tokenizer_begin(tokenizer), qn_tokenizer_end(tokenizer));
-        if (!learner_resume(&learner, qn, &config, &run, folder, false, message))
-            status = failure(options, "%s", message);
-    } else {
+    struct corpus corpus = {.tokenizer = qn_tokenizer_load(qn, folder)};
+    const struct subject subject = {.settings = &run.settings, .corpus = &corpus};
+    if (!corpus.tokenizer)
         status = failure(options, "%s", qn_error(qn));
-    }
+    else if (!learner_resume(&learner, qn, &subject, &run, folder, message))
+        status = failure(options, "%s", message);
     learner_release(&learner);
-    qn_tokenizer_free(tokenizer);
+    corpus_release(&corpus);
     run_release(&run);
     return status;
 }
@@ -70,6 +65,21 @@ static int check_model(const char *folder, const struct options *options, qn_con
     }
     qn_lm_free(model.lm);
     qn_tokenizer_free(model.tokenizer);
+    return status;
+}
+
+static int check_classifier(const char *folder, const struct options *options, qn_context *qn)
+{
+    qn_classifier *classifier = qn_classifier_load(qn, folder);
+    qn_tokenizer *tokenizer = classifier ? qn_tokenizer_load(qn, folder) : NULL;
+    int status = EXIT_SUCCESS;
+    if (!tokenizer)
+        status = failure(options, "%s", qn_error(qn));
+    else
+        status = model_check_vocabulary(folder, tokenizer,
+                                        qn_classifier_config(classifier)->vocab_size, options);
+    qn_tokenizer_free(tokenizer);
+    qn_classifier_free(classifier);
     return status;
 }
 
@@ -97,10 +107,18 @@ static int check_folder(const char *folder, bool is_of_run, const struct options
 {
     bool is_checkpoint = is_of_run || has_file(folder, "training.json", options) ||
                          has_file(folder, "optimizer.safetensors", options);
-    return is_checkpoint               ? check_checkpoint(folder, options, qn)
-           : qn_is_bert(qn, folder)    ? check_encoder(folder, options, qn)
-           : qn_is_seq2seq(qn, folder) ? check_seq2seq(folder, options, qn)
-                                       : check_model(folder, options, qn);
+    if (is_checkpoint)
+        return check_checkpoint(folder, options, qn);
+    switch (qn_model_kind(qn, folder)) {
+    case QN_MODEL_BERT:
+        return check_encoder(folder, options, qn);
+    case QN_MODEL_CLASSIFIER:
+        return check_classifier(folder, options, qn);
+    case QN_MODEL_SEQ2SEQ:
+        return check_seq2seq(folder, options, qn);
+    default:
+        return check_model(folder, options, qn);
+    }
 }
 
 /* Whether a path is a link, and if so, what it leads to. */

@@ -4,6 +4,18 @@
 #include <signal.h>
 #include <stdlib.h>
 
+int model_check_vocabulary(const char *folder, const qn_tokenizer *tokenizer, size_t vocabulary,
+                           const struct options *options)
+{
+    size_t known = qn_tokenizer_vocabulary(tokenizer);
+    if (known <= vocabulary)
+        return EXIT_SUCCESS;
+    return failure(options,
+                   "%s: the tokenizer has %zu tokens, the model only %zu: they do not belong "
+                   "together",
+                   folder, known, vocabulary);
+}
+
 int model_load(struct model *model, const char *folder, const struct options *options)
 {
     model->tokenizer = qn_tokenizer_load(model->qn, folder);
@@ -11,14 +23,8 @@ int model_load(struct model *model, const char *folder, const struct options *op
         model->lm = qn_lm_load(model->qn, folder);
     if (!model->lm)
         return failure(options, "%s", qn_error(model->qn));
-    size_t known = qn_tokenizer_vocabulary(model->tokenizer);
-    size_t expected = qn_lm_config(model->lm)->vocab_size;
-    if (known > expected)
-        return failure(options,
-                       "%s: the tokenizer has %zu tokens, the model only %zu: they do not belong "
-                       "together",
-                       folder, known, expected);
-    return EXIT_SUCCESS;
+    return model_check_vocabulary(folder, model->tokenizer, qn_lm_config(model->lm)->vocab_size,
+                                  options);
 }
 
 int model_open(struct model *model, const struct options *options)

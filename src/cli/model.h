@@ -12,6 +12,10 @@ struct model {
     qn_tokenizer *tokenizer;
 };
 
+/* Whether a tokenizer's ids are all in a model's vocabulary.  An exit status. */
+int model_check_vocabulary(const char *folder, const qn_tokenizer *tokenizer, size_t vocabulary,
+                           const struct options *options);
+
 /* Loads the model of a folder on model->qn, with its tokenizer.  An exit status. */
 int model_load(struct model *model, const char *folder, const struct options *options);
 

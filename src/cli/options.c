@@ -222,10 +222,9 @@ static bool is_whole(double number)
            fabs(number) <= 9007199254740992.0; /* 2^53: exact in a double */
 }
 
-/* Whether `text` is one of the words of "auto|clblast|own".  A placeholder with capitals allows
- * anything. */
-static bool is_allowed(const char *placeholder, const char *text)
+bool option_allows_word(const struct option *option, const char *text)
 {
+    const char *placeholder = option->placeholder;
     size_t length = strlen(text);
     if (!strchr(placeholder, '|'))
         return true;
@@ -304,7 +303,7 @@ static bool read_value(const struct parser *parser, const struct option *option,
     case OPTION_STRING:
     case OPTION_STRINGS:
         is_number = false;
-        if (!is_allowed(option->placeholder, text))
+        if (!option_allows_word(option, text))
             expected = option->placeholder;
         break;
     case OPTION_HEADING:

@@ -179,8 +179,10 @@ static void compose(struct line *line, const struct report *report)
     else
         add_part(line, "step %" PRIu64 " %3.0f%%", report->step, floor(100 * report->share));
     add_part(line, "loss %.3f", report->loss);
-    if (!isnan(report->valid_loss))
-        add_part(line, "val %.3f, %.1f%% right", report->valid_loss, 100 * report->valid_accuracy);
+    if (!isnan(report->valid.loss))
+        add_part(line, "val %.3f, %.1f%% right", report->valid.loss, 100 * report->valid.accuracy);
+    if (isfinite(report->valid.bleu))
+        add_part(line, "BLEU %.2f", report->valid.bleu);
     add_part(line, "lr %s", real_text(number, report->learning_rate));
     add_part(line, "norm %s", real_text(number, report->gradient_norm));
     if (report->skipped)

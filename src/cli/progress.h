@@ -11,11 +11,19 @@ struct progress {
     double shown_at;   /* seconds, of seconds_now() */
 };
 
+/* What was measured on data that is held out; NAN: it was not. */
+struct validation {
+    double loss, accuracy; /* of tokens, or of labels */
+    double bleu;           /* of translations, 0 to 100 */
+};
+#define NO_VALIDATION ((struct validation){NAN, NAN, NAN})
+
 /* A step, and how far it has come. */
 struct report {
-    uint64_t step, steps;                    /* steps 0: how many there will be is not known */
-    double share;                            /* done, from 0 to 1 */
-    double loss, valid_loss, valid_accuracy; /* NAN: not measured yet */
+    uint64_t step, steps; /* steps 0: how many there will be is not known */
+    double share;         /* done, from 0 to 1 */
+    double loss;
+    struct validation valid;
     double learning_rate, gradient_norm;
     double tokens_per_second; /* NAN: not known */
     size_t memory;            /* of the device, bytes */

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "cli/corpus.h"
+#include "cli/train/corpus.h"
 #include "text/stream.h"
 #include "text/tokenizer.h"
 

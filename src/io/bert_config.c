@@ -158,12 +158,6 @@ static void read_config(struct fields *fields, struct qn_bert_config *config)
         expect_word(fields, "problem_type", "single_label_classification");
 }
 
-static bool is_bert(const json_t *json)
-{
-    const char *type = json_string_value(json_object_get(json, "model_type"));
-    return type && strcmp(type, "bert") == 0;
-}
-
 int qn_bert_config_read(qn_context *context, const char *path, struct qn_bert_config *config)
 {
     if (!context || !path || !config)
@@ -173,7 +167,7 @@ int qn_bert_config_read(qn_context *context, const char *path, struct qn_bert_co
         return QN_ERROR_FORMAT;
     struct fields fields = fields_of(context, path, json);
     expect_word(&fields, "model_type", "bert");
-    if (!is_bert(json) && !fields.failed)
+    if (config_kind(json) != QN_MODEL_BERT && !fields.failed)
         fields_fail(&fields, "model_type", "missing; expected \"bert\"");
     if (!fields.failed)
         read_config(&fields, config);
@@ -181,31 +175,7 @@ int qn_bert_config_read(qn_context *context, const char *path, struct qn_bert_co
     return fields.failed ? QN_ERROR_FORMAT : qn_bert_config_check(context, path, config);
 }
 
-bool qn_is_bert(qn_context *context, const char *folder)
-{
-    char *type = context ? config_model_type(context, folder) : NULL;
-    bool found = type && strcmp(type, "bert") == 0;
-    free(type);
-    return found;
-}
-
 /* ---- Writing ---- */
-
-/* Programs of Hugging Face count the labels by their names.  NULL: out of memory. */
-static json_t *labels_json(size_t count)
-{
-    json_t *names = json_object();
-    for (size_t i = 0; names && i < count; i++) {
-        char number[24], name[32];
-        snprintf(number, sizeof number, "%zu", i);
-        snprintf(name, sizeof name, "LABEL_%zu", i);
-        if (json_object_set_new(names, number, json_string(name)) != 0) {
-            json_decref(names);
-            return NULL;
-        }
-    }
-    return names;
-}
 
 int qn_bert_config_write(qn_context *context, const char *path, const struct qn_bert_config *config)
 {
@@ -236,7 +206,7 @@ int qn_bert_config_write(qn_context *context, const char *path, const struct qn_
         "pad_token_id", config_id_or_null(config->pad_token_id));
     /* clang-format on */
     if (has_labels(config->head) &&
-        json_object_set_new(json, "id2label", labels_json(config->n_labels)) != 0) {
+        json_object_set_new(json, "id2label", config_labels(config->n_labels, NULL, NULL)) != 0) {
         json_decref(json);
         json = NULL;
     }

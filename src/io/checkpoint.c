@@ -20,7 +20,7 @@
 
 /* What other programs look for in a model's folder; a checkpoint need not have all. */
 static const char *const model_files[] = {"model.safetensors", "config.json", "tokenizer.json",
-                                          "tokenizer_config.json"};
+                                          "tokenizer_config.json", "target_tokenizer.json"};
 enum { MODEL_FILES = sizeof model_files / sizeof *model_files, STEP_NAME = 40 };
 
 static const uint64_t NO_STEP = UINT64_MAX;
@@ -31,8 +31,11 @@ struct qn_checkpoints {
     int descriptor;  /* of the folder: paths below are relative to it, and it carries the lock */
     uint64_t latest; /* NO_STEP: there is none */
     uint64_t best;
-    uint64_t begun; /* being written */
-    char *path;     /* last one given to the caller */
+    uint64_t begun;  /* being written */
+    size_t kept;     /* of the last ones */
+    uint64_t *steps; /* while old ones are looked for: all there are */
+    size_t n_steps, capacity;
+    char *path; /* last one given to the caller */
 };
 
 /* ---- Names ---- */
@@ -168,19 +171,53 @@ static void restore_moved(qn_checkpoints *checkpoints, const char *name)
         renameat(checkpoints->descriptor, name, checkpoints->descriptor, whole);
 }
 
-/* Removes folders that are not whole, links that are not in place, and checkpoints that nothing
- * names. */
+/* Removes folders that are not whole or not linked yet, and links that are not in place. */
 static void remove_leftover(qn_checkpoints *checkpoints, const char *name)
 {
-    uint64_t step = step_of_name(name, "");
-    bool is_old = step != NO_STEP && step != checkpoints->latest && step != checkpoints->best;
-    uint64_t unfinished = step_of_name(name, ".tmp");
-    bool is_left = is_old || (unfinished != NO_STEP && unfinished != checkpoints->begun) ||
+    uint64_t step = step_of_name(name, ""), unfinished = step_of_name(name, ".tmp");
+    bool is_newer = step != NO_STEP && step > checkpoints->latest && step != checkpoints->best;
+    bool is_left = is_newer || (unfinished != NO_STEP && unfinished != checkpoints->begun) ||
                    step_of_name(name, ".old") != NO_STEP;
     if (is_left && count_files(checkpoints->descriptor, name) >= 0)
         remove_step(checkpoints->descriptor, name);
     if (strcmp(name, "link.tmp") == 0)
         unlinkat(checkpoints->descriptor, name, 0);
+}
+
+static void note_step(qn_checkpoints *checkpoints, const char *name)
+{
+    uint64_t step = step_of_name(name, "");
+    if (step == NO_STEP || count_files(checkpoints->descriptor, name) < 0)
+        return;
+    uint64_t *steps = context_grow(checkpoints->context, checkpoints->steps, checkpoints->n_steps,
+                                   &checkpoints->capacity, sizeof *steps);
+    if (!steps)
+        return;
+    checkpoints->steps = steps;
+    checkpoints->steps[checkpoints->n_steps++] = step;
+}
+
+static int later_first(const void *a_, const void *b_)
+{
+    const uint64_t *a = a_, *b = b_;
+    return (*a < *b) - (*a > *b);
+}
+
+/* Removes checkpoints that nothing names, but for the last ones. */
+static bool remove_old(qn_checkpoints *checkpoints)
+{
+    checkpoints->n_steps = 0;
+    if (!visit_entries(checkpoints, note_step))
+        return false;
+    if (checkpoints->n_steps > 0)
+        qsort(checkpoints->steps, checkpoints->n_steps, sizeof *checkpoints->steps, later_first);
+    for (size_t i = checkpoints->kept; i < checkpoints->n_steps; i++) {
+        char name[STEP_NAME];
+        uint64_t step = checkpoints->steps[i];
+        if (step != checkpoints->latest && step != checkpoints->best)
+            remove_step(checkpoints->descriptor, step_name(name, step, ""));
+    }
+    return true;
 }
 
 /* Makes `link` name `target`, in one step: there is always an old or a new one. */
@@ -346,6 +383,7 @@ void qn_checkpoints_close(qn_checkpoints *checkpoints)
     qn_checkpoints_abandon(checkpoints);
     if (checkpoints->descriptor >= 0)
         close(checkpoints->descriptor);
+    free(checkpoints->steps);
     free(checkpoints->path);
     free(checkpoints->folder);
     free(checkpoints);
@@ -479,9 +517,15 @@ int qn_checkpoints_commit(qn_checkpoints *checkpoints, bool is_best)
         status = link_latest(checkpoints, step);
     if (status == QN_OK && (is_best || checkpoints->best == NO_STEP))
         status = link_best(checkpoints, step);
-    if (status == QN_OK && !visit_entries(checkpoints, remove_leftover))
+    if (status == QN_OK && !remove_old(checkpoints))
         status = QN_ERROR_FILE;
     return status;
+}
+
+void qn_checkpoints_keep(qn_checkpoints *checkpoints, size_t count)
+{
+    if (checkpoints)
+        checkpoints->kept = count;
 }
 
 int qn_checkpoints_set_best(qn_checkpoints *checkpoints, uint64_t step)

@@ -6,6 +6,29 @@
 
 #include "io/file.h"
 
+enum qn_model_kind config_kind(const json_t *json)
+{
+    static const char *const recurrent[] = {"rnn", "lstm", "gru"};
+    const char *type = json_string_value(json_object_get(json, "model_type"));
+    if (type && strcmp(type, "bert") == 0)
+        return QN_MODEL_BERT;
+    for (size_t i = 0; type && i < sizeof recurrent / sizeof *recurrent; i++)
+        if (strcmp(type, recurrent[i]) == 0 && json_object_get(json, "id2label"))
+            return QN_MODEL_CLASSIFIER;
+    return seq2seq_family(type) ? QN_MODEL_SEQ2SEQ : QN_MODEL_LM;
+}
+
+enum qn_model_kind qn_model_kind(qn_context *context, const char *folder)
+{
+    char *path = context ? path_join(context, folder, "config.json") : NULL;
+    json_error_t error;
+    json_t *json = path ? json_load_file(path, JSON_REJECT_DUPLICATES, &error) : NULL;
+    enum qn_model_kind kind = config_kind(json);
+    json_decref(json);
+    free(path);
+    return kind;
+}
+
 int config_check_sizes(qn_context *context, const char *where, const struct size_bounds *sizes,
                        size_t count)
 {
@@ -53,18 +76,6 @@ void config_refuse_switches(struct fields *fields, const struct config_switch *s
         if (fields_bool_or(fields, switches[i].key, switches[i].supported) != switches[i].supported)
             fields_fail(fields, switches[i].key, "only %s is supported",
                         switches[i].supported ? "true" : "false");
-}
-
-char *config_model_type(qn_context *context, const char *folder)
-{
-    char *path = path_join(context, folder, "config.json");
-    json_error_t error;
-    json_t *json = path ? json_load_file(path, JSON_REJECT_DUPLICATES, &error) : NULL;
-    const char *type = json_string_value(json_object_get(json, "model_type"));
-    char *copy = type ? strdup(type) : NULL;
-    json_decref(json);
-    free(path);
-    return copy;
 }
 
 size_t config_word(struct fields *fields, const char *key, const char *const *words, size_t count,
@@ -139,4 +150,21 @@ json_t *config_id_or_null(int32_t id)
 json_t *config_size_or_null(size_t size)
 {
     return size ? json_integer((json_int_t)size) : json_null();
+}
+
+json_t *config_labels(size_t count, const char *(*name)(const void *labels, size_t label),
+                      const void *labels)
+{
+    json_t *names = json_object();
+    for (size_t i = 0; names && i < count; i++) {
+        char number[24], numbered[32];
+        snprintf(number, sizeof number, "%zu", i);
+        snprintf(numbered, sizeof numbered, "LABEL_%zu", i);
+        if (json_object_set_new(names, number, json_string(name ? name(labels, i) : numbered)) !=
+            0) {
+            json_decref(names);
+            return NULL;
+        }
+    }
+    return names;
 }

@@ -8,6 +8,8 @@
 
 enum { MAX_CONFIG_BYTES = 1 << 20, MAX_SIZE = 1 << 24 };
 
+enum qn_model_kind config_kind(const json_t *json);
+
 /* Whether each size is within its bounds; else an error that begins with `where`. */
 struct size_bounds {
     const char *name;
@@ -38,12 +40,20 @@ int32_t config_token_id(struct fields *fields, const char *key);
 json_t *config_id_or_null(int32_t id);
 json_t *config_size_or_null(size_t size);
 
+/* "id2label", by which programs of Hugging Face know labels and count them: {"0": NAME, ...}, or LABEL_0, ... without names.  NULL: out of memory. */
+json_t *config_labels(size_t count, const char *(*name)(const void *labels, size_t label),
+                      const void *labels);
+
 /* Of a decoder: the sizes that its configuration leaves open, filled in. */
 struct gpt_sizes {
     size_t heads, kv_heads, head; /* H, G, D */
     size_t inner;
 };
 struct gpt_sizes gpt_sizes(const struct qn_lm_config *config);
+
+/* The kind of recurrent layers: "model_type" and, of an "rnn", "nonlinearity". */
+enum qn_cell cell_read(struct fields *fields);
+void cell_add(json_t *json, enum qn_cell cell);
 
 /* Of recurrent models: their parameters, their checks, their keys. */
 double recurrent_count_parameters(const struct qn_lm_config *config);
@@ -80,9 +90,6 @@ json_t *seq2seq_add_own(json_t *json, const struct qn_seq2seq_config *config);
 int transformer_config_check(qn_context *context, const char *where,
                              const struct qn_seq2seq_config *config);
 double transformer_count_layers(const struct qn_seq2seq_config *config);
-
-/* The model_type that the config.json of a folder says; NULL if it says none, or cannot be read.  free() it. */
-char *config_model_type(qn_context *context, const char *folder);
 
 /* One of the words of a table, whose place in it is returned. */
 size_t config_word(struct fields *fields, const char *key, const char *const *words, size_t count,

@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include "io/config.h"
-#include "io/fields.h"
 #include "io/file.h"
 
 enum { MAX_JSON = 1 << 28, AMOUNT = 32 };
@@ -72,6 +71,9 @@ static int inspect_safetensors(qn_context *context, const char *path, bool lists
 
 /* ---- JSON ---- */
 
+static const char *const cells[] = {
+    [QN_RNN_TANH] = "rnn", [QN_RNN_RELU] = "rnn (relu)", [QN_LSTM] = "lstm", [QN_GRU] = "gru"};
+
 static int inspect_config(qn_context *context, const char *path, FILE *out)
 {
     struct qn_lm_config config;
@@ -79,8 +81,6 @@ static int inspect_config(qn_context *context, const char *path, FILE *out)
     int status = qn_lm_config_read(context, path, &config);
     if (status != QN_OK)
         return status;
-    static const char *const cells[] = {
-        [QN_RNN_TANH] = "rnn", [QN_RNN_RELU] = "rnn (relu)", [QN_LSTM] = "lstm", [QN_GRU] = "gru"};
     char layers[2 * AMOUNT] = "";
     const char *name = config.architecture == QN_LLAMA ? "llama" : "gpt2";
     if (config.architecture == QN_RECURRENT) {
@@ -116,6 +116,29 @@ static int inspect_bert_config(qn_context *context, const char *path, FILE *out)
             path, labels, heads[config.head], config.n_layer, config.n_head, config.width,
             config.n_positions, config.vocab_size,
             amount(parameters, (double)qn_bert_config_parameters(&config), ""));
+    return QN_OK;
+}
+
+static int inspect_classifier_config(qn_context *context, const char *path, FILE *out)
+{
+    enum { SHOWN = 16 };
+    struct qn_classifier_config config;
+    char parameters[AMOUNT], quoted[QUOTED];
+    qn_labels *labels = qn_classifier_config_read(context, path, &config);
+    if (!labels)
+        return QN_ERROR_FORMAT;
+    fprintf(out,
+            "%s: %s for labels of texts, %zu layers, %zu units%s, width %zu, vocabulary %zu: %s "
+            "parameters\n",
+            path, cells[config.cell], config.n_layer, config.hidden_size,
+            config.is_bidirectional ? " in both directions" : "", config.embedding_size,
+            config.vocab_size,
+            amount(parameters, (double)qn_classifier_config_parameters(&config), ""));
+    fprintf(out, "%s: %zu labels:", path, config.n_labels);
+    for (size_t i = 0; i < size_min(config.n_labels, SHOWN); i++)
+        fprintf(out, " %s", quote_string(quoted, qn_labels_name(labels, i)));
+    fprintf(out, config.n_labels > SHOWN ? " ...\n" : "\n");
+    qn_labels_free(labels);
     return QN_OK;
 }
 
@@ -205,13 +228,20 @@ static int inspect_json(qn_context *context, const char *path, FILE *out)
                         json_object_get(json_object_get(json, "model"), "vocab") != NULL;
     if (!is_config && !is_tokenizer)
         inspect_object(path, json, out);
-    bool is_bert = type && strcmp(type, "bert") == 0, is_seq2seq = seq2seq_family(type) != NULL;
+    enum qn_model_kind kind = config_kind(json);
     json_decref(json);
-    return is_bert        ? inspect_bert_config(context, path, out)
-           : is_seq2seq   ? inspect_seq2seq_config(context, path, out)
-           : is_config    ? inspect_config(context, path, out)
-           : is_tokenizer ? inspect_tokenizer(context, path, out)
-                          : QN_OK;
+    if (!is_config)
+        return is_tokenizer ? inspect_tokenizer(context, path, out) : QN_OK;
+    switch (kind) {
+    case QN_MODEL_BERT:
+        return inspect_bert_config(context, path, out);
+    case QN_MODEL_CLASSIFIER:
+        return inspect_classifier_config(context, path, out);
+    case QN_MODEL_SEQ2SEQ:
+        return inspect_seq2seq_config(context, path, out);
+    default:
+        return inspect_config(context, path, out);
+    }
 }
 
 /* ---- Files and folders ---- */

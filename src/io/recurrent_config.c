@@ -47,21 +47,40 @@ int recurrent_config_check(qn_context *context, const char *where,
                : status;
 }
 
+enum qn_cell cell_read(struct fields *fields)
+{
+    const char *type = fields_string(fields, "model_type"), *name;
+    char quoted[QUOTED];
+    if (type && strcmp(type, "lstm") == 0)
+        return QN_LSTM;
+    if (type && strcmp(type, "gru") == 0)
+        return QN_GRU;
+    if (type && strcmp(type, "rnn") != 0)
+        fields_fail(fields, "model_type", "expected \"rnn\", \"lstm\" or \"gru\", found %s",
+                    quote_string(quoted, type));
+    name = fields_string_or(fields, "nonlinearity", "tanh");
+    bool is_relu = strcmp(name, "relu") == 0;
+    if (!is_relu && strcmp(name, "tanh") != 0)
+        fields_fail(fields, "nonlinearity", "expected \"tanh\" or \"relu\", found %s",
+                    quote_string(quoted, name));
+    return is_relu ? QN_RNN_RELU : QN_RNN_TANH;
+}
+
+void cell_add(json_t *json, enum qn_cell cell)
+{
+    bool is_rnn = cell == QN_RNN_TANH || cell == QN_RNN_RELU;
+    json_object_set_new(json, "model_type", json_string(cells[cell]));
+    if (is_rnn)
+        json_object_set_new(json, "nonlinearity",
+                            json_string(cell == QN_RNN_RELU ? "relu" : "tanh"));
+}
+
 void recurrent_config_read(struct fields *fields, struct qn_lm_config *config)
 {
-    const char *type = fields_string(fields, "model_type");
-    *config = (struct qn_lm_config){.architecture = QN_RECURRENT, .cell = QN_RNN_TANH};
-    if (type && strcmp(type, "rnn") == 0) {
-        const char *name = fields_string_or(fields, "nonlinearity", "tanh");
-        bool is_relu = strcmp(name, "relu") == 0;
-        char quoted[QUOTED];
-        if (!is_relu && strcmp(name, "tanh") != 0)
-            fields_fail(fields, "nonlinearity", "expected \"tanh\" or \"relu\", found %s",
-                        quote_string(quoted, name));
-        config->cell = is_relu ? QN_RNN_RELU : QN_RNN_TANH;
-    } else {
-        config->cell = type && strcmp(type, "lstm") == 0 ? QN_LSTM : QN_GRU;
-    }
+    *config = (struct qn_lm_config){.architecture = QN_RECURRENT, .cell = cell_read(fields)};
+    if (json_object_get(fields->object, "id2label"))
+        fields_fail(fields, "id2label",
+                    "the model is a classifier, not a language model: use `quern predict`");
     config->vocab_size = (size_t)fields_integer(fields, "vocab_size", 1, MAX_SIZE);
     config->n_positions = (size_t)fields_integer(fields, "context_length", 1, MAX_SIZE);
     config->n_embd = (size_t)fields_integer(fields, "embedding_size", 1, MAX_SIZE);
@@ -76,8 +95,7 @@ void recurrent_config_read(struct fields *fields, struct qn_lm_config *config)
 json_t *recurrent_config_json(const struct qn_lm_config *config)
 {
     /* clang-format off */
-    json_t *json = json_pack("{s:s, s:I, s:I, s:I, s:I, s:f, s:I, s:b, s:o, s:o}",
-        "model_type", cells[config->cell],
+    json_t *json = json_pack("{s:I, s:I, s:I, s:I, s:f, s:I, s:b, s:o, s:o}",
         "vocab_size", (json_int_t)config->vocab_size,
         "embedding_size", (json_int_t)config->n_embd,
         "hidden_size", (json_int_t)config->hidden_size,
@@ -88,9 +106,7 @@ json_t *recurrent_config_json(const struct qn_lm_config *config)
         "bos_token_id", config_id_or_null(config->bos_token_id),
         "eos_token_id", config_id_or_null(config->eos_token_id));
     /* clang-format on */
-    bool is_rnn = config->cell == QN_RNN_TANH || config->cell == QN_RNN_RELU;
-    if (json && is_rnn)
-        json_object_set_new(json, "nonlinearity",
-                            json_string(config->cell == QN_RNN_RELU ? "relu" : "tanh"));
+    if (json)
+        cell_add(json, config->cell);
     return json;
 }

@@ -301,11 +301,3 @@ int qn_seq2seq_config_write(qn_context *context, const char *path,
     json_decref(json);
     return status;
 }
-
-bool qn_is_seq2seq(qn_context *context, const char *folder)
-{
-    char *type = context ? config_model_type(context, folder) : NULL;
-    bool found = seq2seq_family(type) != NULL;
-    free(type);
-    return found;
-}

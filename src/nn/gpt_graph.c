@@ -44,6 +44,8 @@ static qn_node *attention(const struct forward *forward, qn_node *x, size_t laye
         parts[1] = qn_write(cache->keys[layer], parts[1], 1, position);
         parts[2] = qn_write(cache->values[layer], parts[2], 1, position);
     }
+    if (forward->options->attention && forward->options->attention_block == layer)
+        *forward->options->attention = attention_weights(parts[0], parts[1], true, NULL);
     qn_node *y = qn_attention(parts[0], parts[1], parts[2],
                               (struct qn_attention){.is_causal = true, .position = position});
     y = qn_reshape(y, QN_SHAPE(forward->rows, forward->length, gpt->sizes.heads * gpt->sizes.head));

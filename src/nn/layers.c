@@ -1,6 +1,8 @@
 /* Layers that models share. */
 #include "nn/layers.h"
 
+#include <math.h>
+
 #include <string.h>
 
 #include "graph/graph.h"
@@ -60,6 +62,12 @@ bool name_ends_with(const char *name, const char *end)
 {
     size_t length = strlen(name), end_length = strlen(end);
     return length >= end_length && strcmp(name + length - end_length, end) == 0;
+}
+
+int fill_by_fan(qn_tensor *tensor, size_t fan, uint64_t seed)
+{
+    double bound = 1 / sqrt((double)fan);
+    return qn_fill_uniform(tensor, -bound, bound, seed);
 }
 
 int initialise_parameter(qn_tensor *tensor, double deviation, uint64_t seed)
@@ -166,4 +174,36 @@ qn_node *apply_activation(qn_node *x, enum qn_activation activation)
         break;
     }
     return x;
+}
+
+/* 0 where a query sees a key, else what makes its weight 0: (Tq, Tk), or (B, 1, 1, Tk). */
+static qn_node *hidden_keys(qn_node *scores, bool is_causal, qn_node *lengths)
+{
+    const double nothing = -1e30;
+    qn_graph *graph = scores->graph;
+    qn_shape shape = qn_node_shape(scores);
+    size_t queries = shape.size[2], keys = shape.size[3];
+    qn_node *key = qn_range(graph, keys), *sees = NULL;
+    if (is_causal)
+        sees = qn_less_equal(key, qn_reshape(qn_range(graph, queries), QN_SHAPE(queries, 1)));
+    else if (lengths)
+        sees = qn_less(key, qn_reshape(lengths, QN_SHAPE(shape.size[0], 1, 1, 1)));
+    return sees ? qn_where(sees, qn_constant(graph, 0), qn_constant(graph, nothing)) : NULL;
+}
+
+qn_node *attention_weights(qn_node *q, qn_node *k, bool is_causal, qn_node *lengths)
+{
+    if (!q || !k)
+        return NULL;
+    qn_shape of_q = qn_node_shape(q), of_k = qn_node_shape(k);
+    size_t rows = of_q.size[0], queries = of_q.size[1], heads = of_q.size[2], size = of_q.size[3],
+           keys = of_k.size[1], groups = of_k.size[2];
+    /* Neighbouring heads share keys: their queries are rows of one product. */
+    q = qn_reshape(qn_transpose(q, 1, 2), QN_SHAPE(rows, groups, heads / groups * queries, size));
+    qn_node *scores =
+        qn_matmul_with(q, qn_transpose(k, 1, 2), (struct qn_matmul){.transpose_b = true});
+    scores = qn_scale(qn_cast(scores, QN_F32), 1 / sqrt((double)size));
+    scores = qn_reshape(scores, QN_SHAPE(rows, heads, queries, keys));
+    qn_node *hidden = scores ? hidden_keys(scores, is_causal, lengths) : NULL;
+    return qn_softmax(hidden ? qn_add(scores, hidden) : scores, -1);
 }

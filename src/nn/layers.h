@@ -37,6 +37,9 @@ bool name_ends_with(const char *name, const char *end);
 /* Biases 0, weights of norms 1, all others normal of this deviation. */
 int initialise_parameter(qn_tensor *tensor, double deviation, uint64_t seed);
 
+/* Uniform between -fan^-1/2 and fan^-1/2, as PyTorch initialises linear and recurrent layers. */
+int fill_by_fan(qn_tensor *tensor, size_t fan, uint64_t seed);
+
 /* Whether tokens are rows that the model's context holds; else an error that begins with `model`. */
 bool are_rows(const qn_node *tokens, const char *model, size_t n_positions);
 
@@ -63,6 +66,11 @@ qn_node *linear_loss(qn_node *x, const struct linear *linear, qn_node *targets,
                      struct qn_cross_entropy options, size_t rows);
 qn_node *apply_norm(qn_node *x, const struct norm *norm, double epsilon);
 qn_node *apply_dropout(qn_node *x, double p, struct dropout *dropout);
+
+/* What attention weighs keys by, which kernels of attention never store: q (B, Tq, H, D), k (B, Tk, G, D) -> (B, H, Tq, Tk).  Causal, or of rows
+ * of so many keys, if `lengths` is not NULL. */
+qn_node *attention_weights(qn_node *q, qn_node *k, bool is_causal, qn_node *lengths);
+
 qn_node *apply_activation(qn_node *x, enum qn_activation activation);
 
 #endif

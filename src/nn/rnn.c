@@ -74,18 +74,12 @@ void qn_rnn_free(qn_rnn *rnn)
     free(rnn);
 }
 
-static int fill_uniform(qn_tensor *tensor, size_t fan, uint64_t seed)
-{
-    double bound = 1 / sqrt((double)fan);
-    return qn_fill_uniform(tensor, -bound, bound, seed);
-}
-
 int qn_rnn_initialise(qn_rnn *rnn, uint64_t seed)
 {
     int status = QN_OK;
     for (size_t i = 0; i < rnn->config.layers * directions_of(rnn); i++)
         for (size_t j = 0; status == QN_OK && j < PARAMETERS; j++)
-            status = fill_uniform(rnn->parts[i].parameters[j], rnn->config.units, seed);
+            status = fill_by_fan(rnn->parts[i].parameters[j], rnn->config.units, seed);
     return status;
 }
 
@@ -186,8 +180,8 @@ int recurrent_initialise(qn_lm *lm, uint64_t seed)
     if (status == QN_OK)
         status = qn_rnn_initialise(lm->rnn, seed);
     if (status == QN_OK && lm->head.weight != lm->tokens)
-        status = fill_uniform(lm->head.weight, units, seed);
-    return status == QN_OK ? fill_uniform(lm->head.bias, units, seed) : status;
+        status = fill_by_fan(lm->head.weight, units, seed);
+    return status == QN_OK ? fill_by_fan(lm->head.bias, units, seed) : status;
 }
 
 /* States of the cache, `parts` halves of which number `part` is wanted. */

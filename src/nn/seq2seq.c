@@ -162,15 +162,6 @@ qn_node *seq2seq_head(const qn_seq2seq *model, qn_node *x)
     return qn_named(apply_linear(x, &model->head), "logits");
 }
 
-qn_node *hide_padding(qn_node *scores, qn_node *lengths)
-{
-    if (!scores || !lengths)
-        return scores;
-    qn_shape shape = qn_node_shape(scores);
-    qn_node *positions = qn_range(scores->graph, shape.size[shape.rank - 1]);
-    return qn_where(qn_less(positions, lengths), scores, qn_constant(scores->graph, -1e30));
-}
-
 qn_node *from_places(qn_graph *graph, qn_tensor *tensor, qn_node *table, size_t count)
 {
     size_t places = qn_shape_count(qn_tensor_shape(tensor)) / count;

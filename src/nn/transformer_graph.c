@@ -18,8 +18,10 @@ struct rows {
     const char *name;          /* of a block, as PyTorch has it */
     qn_node *tokens, *lengths; /* (B, T), (B) */
     bool is_decoder;
-    qn_node *memory, *memory_lengths; /* of a decoder: of the source, (B, Ts, C) and (B); or */
-    const struct decoder_step *step;  /* it goes on with what a cache has */
+    qn_node *memory, *memory_lengths; /* of a decoder: of the source, (B, Ts, C) and (B), */
+    qn_node **weights;                /* and for what it makes of that, if it is asked for; or */
+    size_t weights_block;
+    const struct decoder_step *step; /* it goes on with what a cache has */
     const struct seq2seq_cache *cache;
 };
 
@@ -83,15 +85,11 @@ static qn_node *mean_weights(const struct rows *rows, qn_node *q, qn_tensor *key
 {
     const struct decoder_step *step = rows->step;
     qn_shape shape = qn_tensor_shape(keys);
-    size_t heads = shape.size[2], size = shape.size[3], sources = step->sources,
+    size_t heads = shape.size[2], size = shape.size[3],
            length = qn_node_shape(step->source_table).size[1];
     qn_node *k = from_places(step->tokens->graph, keys, step->source_table, heads * size);
-    k = qn_transpose(qn_reshape(k, QN_SHAPE(sources, length, heads, size)), 1, 2);
-    qn_node *scores =
-        qn_matmul_with(qn_transpose(q, 1, 2), k, (struct qn_matmul){.transpose_b = true});
-    scores = qn_scale(scores, 1 / sqrt((double)size)); /* (sources, H, beams, Ts) */
-    scores = hide_padding(scores, qn_reshape(step->lengths, QN_SHAPE(sources, 1, 1, 1)));
-    return qn_mean(qn_softmax(scores, -1), QN_AXIS(1));
+    k = qn_reshape(k, QN_SHAPE(step->sources, length, heads, size));
+    return qn_mean(attention_weights(q, k, false, step->lengths), QN_AXIS(1));
 }
 
 /* The rows of a source are queries of its keys. */
@@ -119,6 +117,8 @@ static qn_node *cross_attention(const struct rows *rows, qn_node *x, size_t numb
         y = attend_to_cache(rows, parts[0], number);
     } else {
         project(rows->memory, layer, rows->side->heads, 1, 2, parts + 1);
+        if (rows->weights && rows->weights_block == number)
+            *rows->weights = attention_weights(parts[0], parts[1], false, rows->memory_lengths);
         y = qn_attention(parts[0], parts[1], parts[2],
                          (struct qn_attention){.lengths = rows->memory_lengths});
     }
@@ -220,7 +220,9 @@ qn_node *transformer_hidden(const qn_seq2seq *model, const struct qn_seq2seq_inp
                           .lengths = input->target_lengths,
                           .is_decoder = true,
                           .memory = apply_side(&forward, &source),
-                          .memory_lengths = input->source_lengths};
+                          .memory_lengths = input->source_lengths,
+                          .weights = options->attention,
+                          .weights_block = options->attention_block};
     return target.memory ? apply_side(&forward, &target) : NULL;
 }
 

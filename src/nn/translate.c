@@ -411,11 +411,12 @@ static void move_rows(qn_translator *translator, const struct batch *batch, size
     }
 }
 
-/* How many places in the batch are left to so many sources that run: halves, so that few plans serve all. */
+/* How many places in the batch are left to so many sources that run: halves, so that few plans serve all; and more than one, of which other
+ * kernels would be made. */
 static size_t places_for(const struct batch *batch, size_t n_running)
 {
     size_t places = batch->sources;
-    while (places > 1 && divide_up(places, 2) >= n_running)
+    while (places > 2 && divide_up(places, 2) >= n_running)
         places = divide_up(places, 2);
     return places;
 }

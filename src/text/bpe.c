@@ -144,6 +144,19 @@ struct bpe *bpe_new(qn_context *context, const struct bpe_units *units, struct m
     return NULL;
 }
 
+struct bpe *bpe_copy(qn_context *context, const struct bpe *bpe,
+                     const struct character *characters)
+{
+    struct merge *merges = context_alloc(context, bpe->n_merges, sizeof *merges);
+    if (!merges)
+        return NULL;
+    memcpy(merges, bpe->merges, bpe->n_merges * sizeof *merges);
+    struct bpe_units units = bpe->units;
+    if (units.characters)
+        units.characters = characters;
+    return bpe_new(context, &units, merges, bpe->n_merges);
+}
+
 void bpe_free(struct bpe *bpe)
 {
     if (!bpe)

@@ -26,6 +26,10 @@ struct bpe *bpe_new(qn_context *context, const struct bpe_units *units, struct m
                     size_t count);
 void bpe_free(struct bpe *bpe);
 
+/* The same, with nothing in common, for characters that are equal. */
+struct bpe *bpe_copy(qn_context *context, const struct bpe *bpe,
+                     const struct character *characters);
+
 const struct merge *bpe_merges(const struct bpe *bpe, size_t *count);
 
 /* Appends the ids of a word, which must be UTF-8. */

@@ -234,6 +234,41 @@ bool tokenizer_finish(qn_tokenizer *tokenizer)
     return tokenizer->splitter != NULL;
 }
 
+static bool copy_tokens(qn_tokenizer *copy, const qn_tokenizer *tokenizer)
+{
+    for (size_t i = 0; i < tokenizer->vocabulary; i++) {
+        const struct token *token = &tokenizer->tokens[i];
+        int32_t id = (int32_t)i;
+        if (!token->is_known)
+            continue;
+        if (!tokenizer_add(copy, id, token_bytes(tokenizer, id), token->length, token->is_special))
+            return false;
+        copy->tokens[i].is_byte = token->is_byte;
+    }
+    return tokenizer_finish(copy);
+}
+
+qn_tokenizer *tokenizer_copy(const qn_tokenizer *tokenizer, qn_context *context)
+{
+    qn_tokenizer *copy =
+        tokenizer_new(context, tokenizer->kind, tokenizer->splitting, tokenizer->vocabulary);
+    if (!copy)
+        return NULL;
+    copy->unknown = tokenizer->unknown;
+    copy->falls_back = tokenizer->falls_back;
+    copy->n_cleaning = tokenizer->n_cleaning;
+    memcpy(copy->cleaning, tokenizer->cleaning, sizeof copy->cleaning);
+    bool is_good = copy_tokens(copy, tokenizer);
+    if (is_good && tokenizer->bpe) {
+        copy->bpe = bpe_copy(context, tokenizer->bpe, copy->characters);
+        is_good = copy->bpe != NULL;
+    }
+    if (is_good)
+        return copy;
+    qn_tokenizer_free(copy);
+    return NULL;
+}
+
 qn_tokenizer *qn_tokenizer_char(qn_context *context, const char *text, size_t bytes)
 {
     if (!context || !text ||

@@ -69,6 +69,9 @@ bool tokenizer_add(qn_tokenizer *tokenizer, int32_t id, const char *bytes, size_
                    bool is_special);
 bool tokenizer_finish(qn_tokenizer *tokenizer);
 
+/* The same tokenizer, with nothing in common: for a thread, since encoding fills a cache and keeps errors in the context. */
+qn_tokenizer *tokenizer_copy(const qn_tokenizer *tokenizer, qn_context *context);
+
 /* Appends the ids of a piece of a text; places in messages are those in the piece. */
 bool tokenizer_encode(qn_tokenizer *tokenizer, const char *name, const char *text, size_t bytes,
                       struct piece_ends ends, struct ids *ids);

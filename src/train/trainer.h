@@ -13,6 +13,19 @@ struct state {
     qn_tensor *passed;  /* i32: steps since it was last changed; NULL: none */
 };
 
+/* What a plan that updates reports of a step: roots of it. */
+struct reported {
+    qn_node *loss, *norm, *rate, *skipped;
+    qn_node *scale; /* NULL: there is none */
+};
+
+/* What a trainer runs: the pass of a loss, or the update behind the passes of a step. */
+struct part {
+    qn_graph *graph;
+    qn_plan *plan;
+    struct reported reported; /* nothing of a pass that only adds up gradients */
+};
+
 struct qn_trainer {
     qn_context *context;
     qn_store *parameters;
@@ -22,22 +35,38 @@ struct qn_trainer {
     size_t n_kept;
     qn_store *average; /* or, while they are exchanged, the parameters; NULL: there is none */
     bool is_swapped;
-    qn_graph *swap_graph;
-    qn_plan *swap;
-    qn_store *sum; /* of gradients, while accumulating; else NULL */
+    struct part swap; /* exchanges the parameters and their average */
+    qn_store *sum;    /* of gradients, while accumulating; else NULL */
     qn_tensor *loss_sum;
     struct qn_training options;
     struct state state;
-    qn_graph *graph, *update_graph; /* the second one only while accumulating */
-    qn_plan *pass, *update;         /* the same */
-    qn_tensor *carried;             /* the caller's; NULL: none */
-    qn_node *carry;                 /* what it becomes */
-    qn_node *key;
-    qn_node *loss, *norm, *rate, *skipped, *scale; /* roots of the plan that updates */
-    uint64_t passes;                               /* started */
-    uint64_t first_step,
-        first_run; /* steps done before those passes, and runs of the plan that updates */
+    qn_graph *graph;    /* of the loss that is minimised next; NULL: nobody asked for it yet */
+    qn_tensor *carried; /* the caller's; NULL: none */
+    qn_node *carry;     /* what it becomes, of the loss that is minimised next */
+    struct part *losses;
+    size_t n_losses, capacity, selected;
+    struct part update;  /* while accumulating; else nothing */
+    uint64_t passes;     /* started */
+    uint64_t first_step; /* steps done before those passes */
+    struct {
+        size_t loss;
+        uint64_t run;      /* of the plan that updated */
+    } steps[QN_RING_RUNS]; /* step number s in place s % QN_RING_RUNS */
 };
+
+/* Roots of a plan, as many as there are. */
+struct roots {
+    qn_context *context;
+    qn_node **nodes;
+    size_t count, capacity;
+};
+void roots_add(struct roots *roots, qn_node *node);
+
+/* What the optimizer keeps of the parameters; and nodes that update them, with their averages: gradients[i] belongs to buffer i of those
+ * that are trained. */
+void trainer_keep(qn_trainer *trainer);
+void trainer_update(qn_trainer *trainer, qn_node *const *gradients, struct qn_update numbers,
+                    struct roots *roots);
 
 /* Forgets what the passes of a step added up. */
 int trainer_clear_sums(qn_trainer *trainer);

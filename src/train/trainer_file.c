@@ -159,7 +159,6 @@ int qn_trainer_load(qn_trainer *trainer, const char *path)
     if (status == QN_OK && steps < 0)
         status = context_fail(trainer->context, QN_ERROR_FORMAT, "%s: step is %d", path, steps);
     trainer->first_step = status == QN_OK ? (uint64_t)steps : 0;
-    trainer->first_run = trainer->update ? qn_runs(trainer->update) : 0;
     trainer->passes = 0;
     if (status == QN_OK && trainer->context->device)
         status = trainer_clear_sums(trainer);

@@ -1,7 +1,8 @@
 /* The readers: safetensors, training.json, config.json, tokenizer.json and merges.txt, files of
- * tokens, of answers and of tags; and text that tokenizers learn from. */
+ * tokens, of answers, of tags and of examples; and text that tokenizers learn from. */
 #include "targets.h"
 
+#include <quern/data.h>
 #include <quern/io.h>
 #include <quern/text.h>
 
@@ -12,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "cli/run.h"
+#include "cli/train/run.h"
 #include "cli/score/score.h"
 #include "device/context.h"
 #include "io/fields.h"
@@ -154,7 +155,7 @@ static bool read_training(const uint8_t *data, size_t bytes)
     }
     must(run_save(&run, at.folder, "a device", message));
     must(run_load(&same, at.folder, message));
-    must(run.step == same.step && run.n_data == same.n_data && run.stale == same.stale);
+    must(run.step == same.step && run.data.count == same.data.count && run.stale == same.stale);
     run_release(&same);
     run_release(&run);
     return true;
@@ -171,6 +172,24 @@ static bool read_bert_config(const char *path)
     must(qn_bert_config_read(at.qn, path, &same) == QN_OK);
     must(same.head == config.head && same.width == config.width &&
          same.n_labels == config.n_labels);
+    return true;
+}
+
+static bool read_classifier_config(const char *path)
+{
+    struct qn_classifier_config config, same;
+    qn_labels *labels = qn_classifier_config_read(at.qn, path, &config);
+    if (!accepted(labels != NULL))
+        return false;
+    must(qn_classifier_config_check(at.qn, path, &config) == QN_OK);
+    qn_classifier_config_parameters(&config);
+    must(qn_classifier_config_write(at.qn, path, &config, labels) == QN_OK);
+    qn_labels *again = qn_classifier_config_read(at.qn, path, &same);
+    must(again && !qn_classifier_config_difference(&config, &same));
+    for (size_t i = 0; i < config.n_labels; i++)
+        must(strcmp(qn_labels_name(labels, i), qn_labels_name(again, i)) == 0);
+    qn_labels_free(labels);
+    qn_labels_free(again);
     return true;
 }
 
@@ -191,9 +210,12 @@ static bool read_config(const uint8_t *data, size_t bytes)
 {
     struct qn_lm_config config, same;
     const char *path = write_bytes("config.json", data, bytes);
-    if (qn_is_bert(at.qn, at.folder))
+    enum qn_model_kind kind = qn_model_kind(at.qn, at.folder);
+    if (kind == QN_MODEL_BERT)
         return read_bert_config(path);
-    if (qn_is_seq2seq(at.qn, at.folder))
+    if (kind == QN_MODEL_CLASSIFIER)
+        return read_classifier_config(path);
+    if (kind == QN_MODEL_SEQ2SEQ)
         return read_seq2seq_config(path);
     if (!accepted(qn_lm_config_read(at.qn, path, &config) == QN_OK))
         return false;
@@ -374,13 +396,126 @@ static bool learn(const uint8_t *data, size_t bytes)
     return true;
 }
 
+/* ---- Data sets ---- */
+
+/* What the first two bytes say: the format, and how batches are made. */
+struct data_options {
+    enum qn_record_format format;
+    bool is_strict, has_labels, is_shuffled, by_rows, cuts;
+    size_t shapes;
+};
+
+static void report_damage(void *user, const char *message)
+{
+    must(*message != '\0');
+    (*(size_t *)user)++;
+}
+
+/* Of parallel lines the second file is the second half. */
+static qn_records *open_records(const struct data_options *options, const uint8_t *data,
+                                size_t bytes, size_t *reported)
+{
+    static const char *const fields[][2] = {
+        [QN_TSV] = {"1", "2"}, [QN_JSONL] = {"a", "b"}, [QN_COLUMNS] = {"1", "3"}};
+    bool is_parallel = options->format == QN_LINES;
+    size_t first = is_parallel ? bytes / 2 : bytes;
+    const char *const paths[] = {write_bytes("file", data, first),
+                                 write_bytes("again", data + first, bytes - first)};
+    return qn_records_open(at.qn, &(struct qn_record_options){.format = options->format,
+                                                              .paths = paths,
+                                                              .n_paths = is_parallel ? 2 : 1,
+                                                              .fields = fields[options->format],
+                                                              .n_fields = 2,
+                                                              .is_strict = options->is_strict,
+                                                              .report = report_damage,
+                                                              .user = reported});
+}
+
+static void read_batch(qn_batches *batches, uint64_t number, size_t count)
+{
+    struct qn_batch batch;
+    must(qn_batches_next(batches, &batch) == QN_OK && batch.number == number);
+    struct qn_batch_shape shape = qn_batches_shape(batches, batch.shape);
+    must(batch.examples > 0 && batch.examples <= shape.rows);
+    for (size_t row = 0; row < shape.rows; row++)
+        for (size_t field = 0; field < 2; field++) {
+            size_t length = (size_t)batch.lengths[field][row];
+            must(row < batch.examples ? length > 0 && length <= shape.length[field] : length == 0);
+            for (size_t i = 0; i < shape.length[field]; i++)
+                must((batch.ids[field][row * shape.length[field] + i] == -1) == (i >= length));
+        }
+    for (size_t row = 0; row < batch.examples; row++)
+        must(batch.records[row] < count);
+}
+
+static void use_batches(qn_batches *batches, size_t count)
+{
+    size_t per_epoch = qn_batches_per_epoch(batches);
+    must(qn_batches_examples(batches) + qn_batches_skipped(batches) == count && per_epoch > 0);
+    for (uint64_t number = 0; number < per_epoch && number < 8; number++)
+        read_batch(batches, number, count);
+    must(qn_batches_seek(batches, 3 * per_epoch - 1) == QN_OK);
+    read_batch(batches, 3 * per_epoch - 1, count);
+}
+
+static void make_batches(const struct data_options *options, qn_records *records)
+{
+    qn_tokenizer *tokenizer = qn_tokenizer_byte(at.qn);
+    qn_labels *labels = options->has_labels ? qn_labels_of_words(records, 1, SIZE_MAX) : NULL;
+    const struct qn_batch_field fields[] = {
+        {"text", tokenizer, NULL, true, 1, 2, -1, options->cuts ? 20 : 0, options->cuts},
+        {"labels", labels ? NULL : tokenizer, labels, true, -1, -1, -1, 50, false}};
+    qn_batches *batches =
+        qn_batches_new(records, &(struct qn_batch_options){.fields = fields,
+                                                           .n_fields = 2,
+                                                           .tokens = options->by_rows ? 0 : 100,
+                                                           .rows = options->by_rows ? 3 : 0,
+                                                           .shapes = options->shapes,
+                                                           .is_shuffled = options->is_shuffled,
+                                                           .seed = 1});
+    if (accepted(batches != NULL))
+        use_batches(batches, qn_records_count(records));
+    qn_batches_free(batches);
+    qn_labels_free(labels);
+    qn_tokenizer_free(tokenizer);
+}
+
+static bool read_data(const uint8_t *data, size_t bytes)
+{
+    if (bytes < 2)
+        return false;
+    const struct data_options options = {.format = (enum qn_record_format)(data[0] % 4),
+                                         .is_strict = data[0] & 4,
+                                         .has_labels = data[0] & 8,
+                                         .is_shuffled = data[0] & 16,
+                                         .by_rows = data[0] & 32,
+                                         .cuts = data[0] & 64,
+                                         .shapes = data[1] % 64};
+    size_t reported = 0;
+    qn_records *records = open_records(&options, data + 2, bytes - 2, &reported);
+    if (!accepted(records != NULL))
+        return false;
+    size_t count = qn_records_count(records);
+    must(count > 0 && reported == qn_records_skipped(records));
+    for (size_t i = 0; i < count; i++) {
+        struct qn_field_text fields[QN_MAX_FIELDS];
+        must(qn_records_read(records, i, fields) == QN_OK && *qn_records_place(records, i));
+        for (size_t field = 0; field < 2; field++)
+            must(fields[field].bytes > 0 && strlen(fields[field].text) == fields[field].bytes);
+    }
+    make_batches(&options, records);
+    qn_records_close(records);
+    return true;
+}
+
 const struct fuzz_target fuzz_targets[] = {{"safetensors", read_safetensors},
                                            {"training", read_training},
                                            {"config", read_config},
                                            {"tokenizer", read_tokenizer},
                                            {"tokens", read_tokens},
                                            {"learn", learn},
-                                           {"score", read_scored}};
+                                           {"score", read_scored},
+                                           {"data", read_data}};
 const size_t fuzz_target_count = sizeof fuzz_targets / sizeof *fuzz_targets;
 
 const struct fuzz_target *fuzz_target_named(const char *name)

@@ -5,7 +5,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "cli/learner.h"
+#include "cli/train/learner.h"
+#include "cli/train/lm.h"
 
 struct recipe {
     const char *name;
@@ -70,17 +71,17 @@ static void make_tokens(int32_t *tokens, size_t begin, size_t count, size_t voca
 
 /* A learner of one batch: each step learns it better. */
 struct lesson {
+    struct settings settings;
     struct learner learner;
     size_t steps; /* taken */
 };
 
 static bool lesson_set(struct lesson *lesson, qn_context *qn, const struct recipe *recipe)
 {
-    struct settings settings = settings_of(recipe);
-    struct qn_lm_config config = learner_config(&settings, recipe->vocabulary, -1, -1);
-    qn_lm *lm = qn_lm_new(qn, &config);
-    if (!lm || learner_make(&lesson->learner, qn, lm, &settings, false) != QN_OK ||
-        qn_lm_initialise(lm, settings.seed) != QN_OK)
+    lesson->settings = settings_of(recipe);
+    const struct subject subject = {.settings = &lesson->settings,
+                                    .vocabulary = recipe->vocabulary};
+    if (learner_make(&lesson->learner, qn, &subject) != QN_OK)
         return false;
     size_t count = recipe->batch * recipe->context;
     make_tokens(lesson->learner.input_ids, 0, count, recipe->vocabulary);
@@ -102,8 +103,8 @@ static double step(struct lesson *lesson, double *loss)
     struct learner *learner = &lesson->learner;
     qn_plan *plan = qn_trainer_plan(learner->trainer);
     struct qn_step report;
-    if (qn_set(plan, learner->inputs, learner->input_ids) != QN_OK ||
-        qn_set(plan, learner->targets, learner->target_ids) != QN_OK ||
+    if (qn_set(plan, learner->losses->inputs, learner->input_ids) != QN_OK ||
+        qn_set(plan, learner->losses->targets, learner->target_ids) != QN_OK ||
         qn_trainer_pass(learner->trainer) != QN_OK ||
         qn_trainer_report(learner->trainer, qn_trainer_steps(learner->trainer), true, &report) !=
             QN_OK)
@@ -156,7 +157,7 @@ static bool take_steps(struct lesson *lesson, struct row *row, double seconds)
 static double flops_of_step(const struct recipe *recipe)
 {
     struct settings settings = settings_of(recipe);
-    struct qn_lm_config config = learner_config(&settings, recipe->vocabulary, -1, -1);
+    struct qn_lm_config config = lm_config_of(&settings, recipe->vocabulary, NULL);
     double tokens = (double)(recipe->batch * recipe->context);
     double parameters =
         (double)qn_lm_config_parameters(&config) - (double)(recipe->context * recipe->width);
@@ -345,7 +346,7 @@ static void time_generation(struct bench *bench, struct row *row, double seconds
 {
     struct settings settings = settings_of(&recipes[0]);
     settings.context = POSITIONS;
-    struct qn_lm_config config = learner_config(&settings, recipes[0].vocabulary, -1, -1);
+    struct qn_lm_config config = lm_config_of(&settings, recipes[0].vocabulary, NULL);
     qn_lm *lm = qn_lm_new(bench->qn, &config);
     bool is_good = lm && make_lively(lm);
     qn_generator *generator = is_good ? qn_generator_new(lm, (struct qn_generation){0}) : NULL;

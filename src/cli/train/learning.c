@@ -1,0 +1,87 @@
+/* Files of examples, and tokenizers learnt from them. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/train/examples.h"
+
+void report_skipped(void *user, const char *message)
+{
+    (void)user;
+    fprintf(stderr, "skipped     %s\n", message);
+}
+
+int examples_sources(const char *const *paths, size_t count, struct sources *of_run,
+                     const char *option, const struct options *options)
+{
+    struct sources sources;
+    const char *cure = of_run->count ? "; if it was moved, name it anew" : "";
+    int status = sources_make(&sources, count, options);
+    for (size_t i = 0; i < count && status == EXIT_SUCCESS; i++)
+        status = sources_read(&sources, paths[i], cure, options);
+    if (status == EXIT_SUCCESS)
+        status = sources_check(&sources, of_run, option, options);
+    if (status == EXIT_SUCCESS)
+        sources_keep(of_run, &sources);
+    sources_release(&sources);
+    return status;
+}
+
+static int count_words(qn_word_counter *counter, const struct learning *learning)
+{
+    int status = QN_OK;
+    for (size_t i = 0; status == QN_OK && i < qn_records_count(learning->records); i++) {
+        struct qn_field_text fields[QN_MAX_FIELDS];
+        status = qn_records_read(learning->records, i, fields);
+        for (size_t j = 0; status == QN_OK && j < QN_MAX_FIELDS; j++)
+            if (learning->fields >> j & 1)
+                status = qn_word_counter_add(counter, qn_records_place(learning->records, i),
+                                             fields[j].text, fields[j].bytes);
+    }
+    return status;
+}
+
+/* What is read later may have other characters and words. */
+static qn_tokenizer *learn(const struct learning *learning, qn_context *qn)
+{
+    static const char *const unknown[] = {"<unk>"};
+    bool has_characters = strcmp(learning->named, "char") == 0;
+    struct qn_vocabulary vocabulary = {.splitting = has_characters ? QN_SPLIT_CHARACTERS
+                                                    : strcmp(learning->named, "word") == 0
+                                                        ? QN_SPLIT_PUNCTUATION
+                                                        : learning->splitting,
+                                       .size = learning->size,
+                                       .min_frequency = USUAL_MIN_FREQUENCY};
+    vocabulary.specials = usual_specials(vocabulary.splitting, &vocabulary.n_specials);
+    if (has_characters) {
+        vocabulary.specials = unknown;
+        vocabulary.n_specials = 1;
+    }
+    qn_word_counter *counter = qn_word_counter_new(qn, &vocabulary);
+    qn_tokenizer *tokenizer =
+        counter && count_words(counter, learning) == QN_OK ? qn_word_counter_finish(counter) : NULL;
+    qn_word_counter_free(counter);
+    return tokenizer;
+}
+
+qn_tokenizer *examples_tokenizer(const struct learning *learning, const char *file,
+                                 const struct options *options, qn_context *qn)
+{
+    static const char *const learnt[] = {"char", "word", "bpe"};
+    const char *named = learning->named;
+    bool is_learnt = false;
+    for (size_t i = 0; i < sizeof learnt / sizeof *learnt; i++)
+        is_learnt = is_learnt || strcmp(named, learnt[i]) == 0;
+    qn_tokenizer *tokenizer;
+    if (file)
+        tokenizer = qn_tokenizer_load(qn, file);
+    else if (is_learnt)
+        tokenizer = learn(learning, qn);
+    else
+        tokenizer =
+            strcmp(named, "byte") == 0 ? qn_tokenizer_byte(qn) : qn_tokenizer_load(qn, named);
+    if (!tokenizer)
+        failure(
+            options, "%s%s",
+            file || is_learnt ? "" : "--tokenizer takes char|byte|word|bpe|PATH: ", qn_error(qn));
+    return tokenizer;
+}

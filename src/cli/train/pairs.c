@@ -1,0 +1,173 @@
+/* The pairs of an encoder-decoder: two files, line by line. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/train/examples.h"
+
+/* The fields of a record. */
+enum { SOURCE, TARGET, SIDES };
+
+/* The file of a second tokenizer in the folder of a model. */
+static const char target_name[] = "target_tokenizer.json";
+
+static char *path_in(const char *folder, const char *name)
+{
+    size_t bytes = strlen(folder) + strlen(name) + 2;
+    char *path = malloc(bytes);
+    if (path)
+        snprintf(path, bytes, "%s/%s", folder, name);
+    return path;
+}
+
+/* ---- Files ---- */
+
+static qn_records *open_records(const char *const *paths, const struct settings *settings,
+                                double fraction, bool held_out, const struct options *options,
+                                qn_context *qn)
+{
+    qn_records *records = qn_records_open(
+        qn, &(struct qn_record_options){.format = QN_LINES,
+                                        .paths = paths,
+                                        .n_paths = SIDES,
+                                        .is_strict = strcmp(settings->damaged, "stop") == 0,
+                                        .held_out = fraction,
+                                        .wants_held_out = held_out,
+                                        .seed = settings->seed,
+                                        .report = held_out ? NULL : report_skipped});
+    if (!records)
+        failure(options, "%s", qn_error(qn));
+    return records;
+}
+
+/* What two options name, else the files of the run that goes on.  False: there are none. */
+static bool find_paths(const char *paths[SIDES], const char *const names[SIDES],
+                       const struct sources *of_run, const struct options *options)
+{
+    for (size_t i = 0; i < SIDES; i++) {
+        paths[i] = options_string(options, names[i]);
+        if (!paths[i] && of_run->count == SIDES)
+            paths[i] = of_run->at[i].path;
+    }
+    return paths[SOURCE] && paths[TARGET];
+}
+
+static int read_files(struct corpus *corpus, struct run *run, const struct options *options,
+                      qn_context *qn)
+{
+    static const char *const data[SIDES] = {"source", "target"}, *const valid[SIDES] = {
+                                                                     "valid-source",
+                                                                     "valid-target"};
+    const char *paths[SIDES], *valid_paths[SIDES];
+    find_paths(paths, data, &run->data, options);
+    bool has_files = find_paths(valid_paths, valid, &run->valid, options);
+    double fraction = has_files ? 0 : run->settings.valid_fraction;
+    if (!has_files && (valid_paths[SOURCE] || valid_paths[TARGET]))
+        return failure(options, "--valid-source and --valid-target belong together");
+    if (run->document && has_files && run->valid.count == 0)
+        return failure(options,
+                       "--valid-source: the run holds out a part of its data, and keeps to it");
+    int status = examples_sources(paths, SIDES, &run->data, "source", options);
+    if (status == EXIT_SUCCESS && has_files)
+        status = examples_sources(valid_paths, SIDES, &run->valid, "valid-source", options);
+    if (status != EXIT_SUCCESS)
+        return status;
+    corpus->train_records = open_records(paths, &run->settings, fraction, false, options, qn);
+    if (corpus->train_records && has_files)
+        corpus->valid_records = open_records(valid_paths, &run->settings, 0, false, options, qn);
+    else if (corpus->train_records && fraction > 0)
+        corpus->valid_records = open_records(paths, &run->settings, fraction, true, options, qn);
+    bool needs_valid = has_files || fraction > 0;
+    return corpus->train_records && (!needs_valid || corpus->valid_records) ? EXIT_SUCCESS
+                                                                            : EXIT_FAILED;
+}
+
+/* ---- Tokenizers ---- */
+
+/* A decoder begins with one token and ends with another. */
+static int check_ends(const qn_tokenizer *tokenizer, const struct options *options)
+{
+    if (qn_tokenizer_begin(tokenizer) >= 0 && qn_tokenizer_end(tokenizer) >= 0)
+        return EXIT_SUCCESS;
+    return failure(options,
+                   "the tokenizer has no tokens that begin and end a text: expected <bos> and "
+                   "<eos>, <s> and </s>, or <|endoftext|>; make one with `quern tokenize train`");
+}
+
+static int make_tokenizers(struct corpus *corpus, const struct settings *settings,
+                           const char *folder, const struct options *options, qn_context *qn)
+{
+    bool is_joint = strcmp(settings->vocabularies, "joint") == 0;
+    struct learning learning = {.named = settings->tokenizer,
+                                .records = corpus->train_records,
+                                .fields = is_joint ? 1 << SOURCE | 1 << TARGET : 1 << SOURCE,
+                                .splitting = QN_SPLIT_MARK,
+                                .size = settings->vocabulary};
+    corpus->tokenizer = examples_tokenizer(&learning, folder, options, qn);
+    if (corpus->tokenizer && !is_joint) {
+        char *file = folder ? path_in(folder, target_name) : NULL;
+        learning.fields = 1 << TARGET;
+        corpus->target_tokenizer = examples_tokenizer(&learning, file, options, qn);
+        free(file);
+    }
+    if (!corpus->tokenizer || (!is_joint && !corpus->target_tokenizer))
+        return EXIT_FAILED;
+    int status = check_ends(corpus->tokenizer, options);
+    return status == EXIT_SUCCESS && !is_joint ? check_ends(corpus->target_tokenizer, options)
+                                               : status;
+}
+
+int corpus_save_tokenizers(const struct corpus *corpus, const char *folder)
+{
+    int status = qn_tokenizer_save(corpus->tokenizer, folder);
+    if (status != QN_OK || !corpus->target_tokenizer)
+        return status;
+    char *file = path_in(folder, target_name);
+    status = file ? qn_tokenizer_save(corpus->target_tokenizer, file) : QN_ERROR_MEMORY;
+    free(file);
+    return status;
+}
+
+/* ---- Batches ---- */
+
+/* Sources end in the end token; targets begin with the start token, too. */
+static qn_batches *make_batches(qn_records *records, const struct corpus *corpus,
+                                const struct settings *settings, bool is_shuffled)
+{
+    qn_tokenizer *source = corpus->tokenizer;
+    qn_tokenizer *target = corpus->target_tokenizer ? corpus->target_tokenizer : source;
+    const struct qn_batch_field fields[SIDES] = {[SOURCE] = {.name = "source",
+                                                             .tokenizer = source,
+                                                             .is_sequence = true,
+                                                             .begin = -1,
+                                                             .end = qn_tokenizer_end(source),
+                                                             .most = settings->most_tokens},
+                                                 [TARGET] = {.name = "target",
+                                                             .tokenizer = target,
+                                                             .is_sequence = true,
+                                                             .begin = qn_tokenizer_begin(target),
+                                                             .end = qn_tokenizer_end(target),
+                                                             .most = settings->most_tokens}};
+    return qn_batches_new(records, &(struct qn_batch_options){.fields = fields,
+                                                              .n_fields = SIDES,
+                                                              .tokens = settings->batch,
+                                                              .is_shuffled = is_shuffled,
+                                                              .seed = settings->seed});
+}
+
+int pairs_read(struct corpus *corpus, struct run *run, const struct options *options,
+               qn_context *qn, const char *folder)
+{
+    const struct settings *settings = &run->settings;
+    *corpus = (struct corpus){0};
+    int status = read_files(corpus, run, options, qn);
+    if (status == EXIT_SUCCESS)
+        status = make_tokenizers(corpus, settings, folder, options, qn);
+    if (status != EXIT_SUCCESS)
+        return status;
+    corpus->train_batches = make_batches(corpus->train_records, corpus, settings, true);
+    if (corpus->train_batches && corpus->valid_records)
+        corpus->valid_batches = make_batches(corpus->valid_records, corpus, settings, false);
+    return corpus->train_batches && (!corpus->valid_records || corpus->valid_batches)
+               ? EXIT_SUCCESS
+               : failure(options, "%s", qn_error(qn));
+}
