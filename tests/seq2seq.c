@@ -211,10 +211,12 @@ static double train(const qn_seq2seq *model, struct qn_seq2seq_forward forward, 
 {
     struct qn_training options = {.schedule = {.kind = QN_CONSTANT, .rate = 0.01},
                                   .optimizer = qn_optimizer_defaults(QN_ADAMW),
+                                  .loss_scale = forward.type == QN_F16 ? 1024 : 0,
                                   .seed = 7};
     struct qn_step report = {.loss = -1};
     qn_trainer *trainer = qn_trainer_new(qn_seq2seq_parameters(model), &options);
     struct batch batch = batch_new(qn_trainer_graph(trainer), SOURCES, LENGTH, TARGET);
+    forward.loss_scale = qn_trainer_loss_scale(trainer);
     if (has_dropout)
         forward.dropout_key = qn_trainer_key(trainer);
     qn_node *loss = qn_seq2seq_loss(model, input_of(&batch), batch.targets, forward);
@@ -249,6 +251,7 @@ static void test_training(const struct subject *subject, qn_seq2seq *model)
     } ways[] = {
         {"f32", {0}, false},
         {"bf16", {.type = QN_BF16}, false},
+        {"f16, logits in chunks", {.type = QN_F16, .loss_rows = 4}, false},
         {"dropout and smoothing", {.label_smoothing = 0.05F}, true},
     };
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
