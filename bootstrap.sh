@@ -3,6 +3,8 @@
 #
 #   ./bootstrap.sh         installs what is missing and builds build/quern
 #   ./bootstrap.sh demo    then trains a small GPT for two minutes, and lets it write
+#   ./bootstrap.sh demo translate
+#                          trains an English-German Transformer for five minutes instead, on descriptions of Debian's packages
 #   ./bootstrap.sh check   then runs all tests
 #   ./bootstrap.sh check-drivers
 #                          then runs tests on Intel's runtime and on Rusticl too, on devices that pretend to
@@ -41,7 +43,7 @@ libraries='OpenCL clblast jansson libpcre2-8 libutf8proc'
 
 usage()
 {
-    sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,13s/^# \{0,1\}//p' "$0" >&2
     exit 2
 }
 
@@ -237,6 +239,43 @@ demo()
     echo "   build/quern train gpt --out $run --resume --time 10m"
 }
 
+demo_translate()
+{
+    data=build/descriptions
+    run=build/demo-translate
+    log_file=$run/log.jsonl
+
+    command -v apt-get >/dev/null || die "the texts come from the package lists of Debian, which there are none of here"
+    if [ ! -s "$data/train.de" ]; then
+        say "Fetching descriptions of Debian's packages, in English and German:"
+        tools/debian-descriptions.sh "$data"
+    fi
+    echo "   $(wc -l <"$data/train.en") pairs to train on, $(wc -l <"$data/test.en") to test"
+
+    say "Training a small Transformer to translate them, for five minutes:"
+    rm -rf "$run"
+    show build/quern train transformer --source "$data/train.en" --target "$data/train.de" \
+        --valid-source "$data/valid.en" --valid-target "$data/valid.de" --out "$run" --layers 2 --width 128 --inner 256 \
+        --warmup 400 --eval-every 400 --time 5m
+
+    say "What it makes of descriptions that it never saw:"
+    build/quern translate "$run" --data "$data/test.en" --attention "$run/attention.svg" >"$run/found.de"
+    show build/quern score bleu --reference "$data/test.de" "$run/found.de"
+    paste "$data/test.en" "$data/test.de" "$run/found.de" | head -n 8 |
+        awk -F '\t' '{ printf "\n   %s\n   right: %s\n   found: %s\n", $1, $2, $3 }'
+
+    say "What happened"
+    logged_values valid_bleu | awk '
+        NR == 1 || $1 > best { best = $1 }
+        END { if (NR) printf "   BLEU             %.1f at best, while training\n", best }'
+    echo "   model folder     $run  (a MarianMTModel of Hugging Face)"
+    echo "   attention        $run/attention.svg, of the first line"
+    echo "Many descriptions are alike, so that BLEU is higher than text of other kinds would have."
+    echo "Go on with:"
+    echo "   echo 'shared library for fast images' | build/quern translate $run"
+    echo "   build/quern train transformer --out $run --resume --time 30m"
+}
+
 # ---- The tests ----
 
 check()
@@ -278,9 +317,8 @@ check_drivers()
 # ---- All together ----
 
 cd "$(dirname "$0")"
-[ $# -le 1 ] || usage
-case ${1-} in
-'' | demo | check | check-drivers) ;;
+case $* in
+'' | demo | 'demo translate' | check | check-drivers) ;;
 *) usage ;;
 esac
 
@@ -288,8 +326,9 @@ cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 mkdir -p build
 need "$packages"
 build
-case ${1-} in
+case $* in
 demo) demo ;;
+'demo translate') demo_translate ;;
 check) check ;;
 check-drivers) check_drivers ;;
 *) echo "Built: build/quern  (try: build/quern devices, or ./bootstrap.sh demo)" ;;

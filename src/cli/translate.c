@@ -266,8 +266,8 @@ static bool write_ids(const struct qn_translation *found)
 static bool write_text(const struct job *job, const struct qn_translation *found)
 {
     char *text = target_text(&job->texts, found);
-    if (text)
-        fputs(text, stdout);
+    for (char *c = text; c && *c; c++)
+        putchar(*c == '\n' ? ' ' : *c); /* a line each */
     free(text);
     return text;
 }
