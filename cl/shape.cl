@@ -23,13 +23,16 @@ kernel void zero(global ELEMENT *out, ulong offset, ulong count)
 }
 
 /* State[..., at + i, ...] = x[..., i, ...]: `outer` blocks of `length` runs of `inner` elements into blocks of `size` runs.
- * `at` is clamped so that the slice fits. */
+ * `at` is clamped so that the slice fits.  A work-item has a chunk of a block. */
 kernel void write_slice(global ELEMENT *restrict state, global const ELEMENT *restrict x,
                         global const int *at, ulong outer, ulong length, ulong inner, ulong size)
 {
     ulong begin = (ulong)clamp((long)at[0], 0L, (long)(size - length));
-    for (ulong item = get_global_id(0); item < outer * length * inner; item += get_global_size(0)) {
-        ulong block = item / (length * inner), rest = item % (length * inner);
-        state[(block * size + begin) * inner + rest] = x[item];
+    ulong width = length * inner, chunks = (width + FLAT_CHUNK - 1) / FLAT_CHUNK;
+    for (ulong item = get_global_id(0); item < outer * chunks; item += get_global_size(0)) {
+        ulong block = item / chunks, first = item % chunks * FLAT_CHUNK;
+        global ELEMENT *to = state + (block * size + begin) * inner;
+        for (ulong i = first; i < min(first + FLAT_CHUNK, width); i++)
+            to[i] = x[block * width + i];
     }
 }

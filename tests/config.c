@@ -402,6 +402,7 @@ static void test_seq2seq(void)
     }
 
     static const struct refusal cases[] = {
+        {"{" MARIAN ",\"tie_word_embeddings\":false}", "needs tie_word_embeddings"},
         {"{" MARIAN ",\"normalize_before\":true}", "normalize_before: only false is supported"},
         {"{" MARIAN ",\"decoder_vocab_size\":96}", "vocabularies have 95 and 96 tokens"},
         {"{" MARIAN ",\"pad_token_id\":95}", "pad_token_id 95 is not in the vocabulary of 95"},

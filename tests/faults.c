@@ -474,7 +474,7 @@ static const struct campaign {
     {"data", "allocations for examples", FAULT_MEMORY, scenario_data, 1, false},
     {"memory", "allocations", FAULT_MEMORY, scenario_run, 5, false},
     {"calls", "calls of OpenCL", FAULT_CALL, scenario_run, 7, false},
-    {"translate", "allocations while translating", FAULT_MEMORY, scenario_translated, 7, false},
+    {"translate", "allocations while translating", FAULT_MEMORY, scenario_translated, 3, false},
     {"translate-calls", "calls of OpenCL while translating", FAULT_CALL, scenario_translated, 13,
      false},
     {"profile", "calls of OpenCL of a profiled run", FAULT_CALL, scenario_profiled, 11, false},

@@ -211,10 +211,12 @@ static double train(const qn_seq2seq *model, struct qn_seq2seq_forward forward, 
 {
     struct qn_training options = {.schedule = {.kind = QN_CONSTANT, .rate = 0.01},
                                   .optimizer = qn_optimizer_defaults(QN_ADAMW),
+                                  .loss_scale = forward.type == QN_F16 ? 1024 : 0,
                                   .seed = 7};
     struct qn_step report = {.loss = -1};
     qn_trainer *trainer = qn_trainer_new(qn_seq2seq_parameters(model), &options);
     struct batch batch = batch_new(qn_trainer_graph(trainer), SOURCES, LENGTH, TARGET);
+    forward.loss_scale = qn_trainer_loss_scale(trainer);
     if (has_dropout)
         forward.dropout_key = qn_trainer_key(trainer);
     qn_node *loss = qn_seq2seq_loss(model, input_of(&batch), batch.targets, forward);
@@ -249,6 +251,7 @@ static void test_training(const struct subject *subject, qn_seq2seq *model)
     } ways[] = {
         {"f32", {0}, false},
         {"bf16", {.type = QN_BF16}, false},
+        {"f16, logits in chunks", {.type = QN_F16, .loss_rows = 4}, false},
         {"dropout and smoothing", {.label_smoothing = 0.05F}, true},
     };
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
@@ -256,6 +259,11 @@ static void test_training(const struct subject *subject, qn_seq2seq *model)
         ok(loss >= 0 && loss < 1, "%s learns three pairs by heart, %s: loss %.3f", subject->name,
            ways[i].name, loss);
     }
+    double whole = train_anew(model, (struct qn_seq2seq_forward){0}, false, 5),
+           parts = train_anew(model, (struct qn_seq2seq_forward){.loss_rows = 4}, false, 5);
+    /* Sums over rows are split elsewhere. */
+    ok(whole > 0 && fabs(whole - parts) < 1e-5 * whole,
+       "%s: logits in chunks: losses differ by %.1e", subject->name, fabs(whole - parts));
     struct qn_seq2seq_forward own = {.scheduled_sampling = 0.25F},
                               none = {.scheduled_sampling = 1e-30F};
     if (is_transformer(model)) {
@@ -391,6 +399,45 @@ static void test_scores(const struct subject *subject, const qn_seq2seq *model,
     qn_translator_free(single);
 }
 
+/* A seed draws the same again, another one something else; at temperature 0 all draw what is greatest. */
+static void test_drawing(const struct subject *subject, const qn_seq2seq *model)
+{
+    enum { COUNT = SOURCES * BEAMS };
+    struct qn_decoding options = {
+        .beams = BEAMS, .max_length = 12, .draws = true, .sample = {.temperature = 1}, .seed = 1};
+    struct qn_translation first[COUNT], again[COUNT], other[COUNT], greedy[SOURCES];
+    qn_translator *translators[3];
+    bool is_whole = translate(model, &options, 16, &translators[0], first) &&
+                    translate(model, &options, 16, &translators[1], again);
+    options.seed = 2;
+    is_whole = is_whole && translate(model, &options, 16, &translators[2], other);
+    if (!is_whole)
+        bail_out("%s does not draw", subject->name);
+    size_t same = 0, as_other = 0;
+    double worst = 0;
+    for (size_t i = 0; i < COUNT; i++) {
+        same += are_equal(&first[i], &again[i]);
+        as_other += are_equal(&first[i], &other[i]);
+        worst = fmax(worst, fabs(score_of(model, i / BEAMS, &first[i]) - first[i].score));
+    }
+    ok(same == COUNT && as_other < COUNT && worst < 2e-5,
+       "%s draws: %zu of %d again, %zu by another seed, scores err by %.1e", subject->name, same,
+       COUNT, as_other, worst);
+    for (size_t i = 0; i < 3; i++)
+        qn_translator_free(translators[i]);
+    options.sample.temperature = 0;
+    is_whole =
+        translate(model, &options, 16, &translators[0], first) &&
+        translate(model, &(struct qn_decoding){.max_length = 12}, 16, &translators[1], greedy);
+    if (!is_whole)
+        bail_out("%s does not draw", subject->name);
+    for (size_t i = same = 0; i < COUNT; i++)
+        same += are_equal(&first[i], &greedy[i / BEAMS]);
+    ok(same == COUNT, "%s draws the greatest at temperature 0", subject->name);
+    qn_translator_free(translators[0]);
+    qn_translator_free(translators[1]);
+}
+
 static void refuses(const qn_seq2seq *model, struct qn_decoding options, const int32_t *source,
                     size_t length, const char *message)
 {
@@ -412,6 +459,7 @@ static void test_translations(const struct subject *subject, const qn_seq2seq *m
     covering.coverage_penalty = 0.3;
     covering.keep_attention = true;
     test_scores(subject, model, plain, "beams");
+    test_drawing(subject, model);
     test_scores(subject, model, strict, "at least 6 tokens, no pair twice");
     if (has_attention)
         test_scores(subject, model, covering, "coverage");

@@ -154,6 +154,7 @@ struct qn_cross_entropy {
     qn_node *
         gradient_scale; /* qn_linear_cross_entropy(): an f32 number by which the gradients that are computed with the loss are
                               * multiplied as long as they are stored, so that f16 can hold them; NULL: 1 */
+    qn_node *bias;      /* qn_linear_cross_entropy(): (V), added to the logits; NULL: none */
 };
 
 /* -log softmax(logits)[target], or with smoothing (1 - e) (that) + e/V sum_c -log softmax(logits)[c]: logits (..., V),
@@ -161,7 +162,7 @@ struct qn_cross_entropy {
 qn_node *qn_cross_entropy(qn_node *logits, qn_node *targets);
 qn_node *qn_cross_entropy_with(qn_node *logits, qn_node *targets, struct qn_cross_entropy options);
 
-/* qn_cross_entropy_with(x weight^T, ...), for x (..., C) and weight (V, C), with the logits of at most
+/* qn_cross_entropy_with(x weight^T + bias, ...), for x (..., C) and weight (V, C), with the logits of at most
  * `chunk_rows` rows in memory at a time (0: of all).  In chunks the gradients are computed with the
  * loss, wanted or not. */
 qn_node *qn_linear_cross_entropy(qn_node *x, qn_node *weight, qn_node *targets,
@@ -208,7 +209,8 @@ struct qn_attention {
     qn_node *
         position; /* i32 (1), is_causal only: the position of the first query among the keys; NULL: Tk - Tq, that is
                         * the last query sees the last key.  For caches that are not full yet.  No gradient then. */
-    qn_node *table; /* i32 (B, Tk): where the keys of a row are: k and v are (1, S, G, D), all rows', and key j of row b is number
+    qn_node *
+        table; /* i32 (B, Tk): where the keys of a row are: k and v are (1, S, G, D), all rows', and key j of row b is number
                      * table[b, j] of them, so that keys are shared, and rows put in another order, without a copy; NULL: each row
                      * has its own.  Numbers beyond S are those of the nearest.  For few queries.  No gradient then. */
     size_t window; /* is_causal only: a query sees so many keys, its own included; 0: all */

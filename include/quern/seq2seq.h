@@ -56,7 +56,9 @@ struct qn_seq2seq_forward {
     /* Recurrent, with a dropout_key: the probability with which a decoder reads what it would have said itself instead of the
      * target's token (Bengio et al., 2015); 0: teacher forcing.  Tokens are then read one by one. */
     float scheduled_sampling;
-    bool checkpoint; /* Transformers: as for decoders */
+    qn_node *loss_scale; /* qn_seq2seq_loss(): as for qn_cross_entropy.gradient_scale */
+    size_t loss_rows;    /* qn_seq2seq_loss(): as for decoders */
+    bool checkpoint;     /* Transformers: as for decoders */
     /* Transformers: this is set to the weights (B, H, Tt, Ts) that the decoder's block number `attention_block` gives what the encoder
      * made of the source. */
     qn_node **attention;
@@ -87,6 +89,11 @@ struct qn_decoding {
     size_t no_repeat_ngram; /* n: no n tokens follow each other twice; 0: they may */
     bool ignore_eos;        /* the end is a token like others: all go on to max_length */
     bool keep_attention;
+    /* Draws instead of searching: `beams` hypotheses of each source, that know nothing of each other.  What is drawn depends on the
+     * sources that are translated together. */
+    bool draws;
+    struct qn_sample sample;
+    uint64_t seed;
 };
 
 struct qn_translation {

@@ -102,6 +102,8 @@ static void add_argument(struct qn_launch *launch, const struct argument *argume
 /* A variant that takes strides is told the offset of its input; the others get a buffer that begins there. */
 static void add_input(struct qn_launch *launch, qn_node *node, enum qn_strides strides)
 {
+    if (launch->status != QN_OK)
+        return; /* what is fused has no memory of its own, and failed to say so */
     const struct qn_layout *layout = &value_of(launch->plan, node, 0)->layout;
     struct argument argument = {.kind = ARGUMENT_SLOT, .slot = value_slot(launch->plan, node)};
     argument.size = argument.slot->bytes;

@@ -86,7 +86,8 @@ static void record_write(struct qn_launch *launch, const qn_node *node)
     qn_launch_ulong(launch, part->size[write->axis]);
     qn_launch_ulong(launch, inner);
     qn_launch_ulong(launch, whole->size[write->axis]);
-    qn_launch_items(launch, qn_shape_count(*part));
+    qn_launch_items(launch, outer * divide_up(part->size[write->axis] * inner,
+                                              flat_chunk(qn_launch_caps(launch))));
 }
 
 static const struct qn_variant write_variants[] = {{.name = "copy", .record = record_write}};

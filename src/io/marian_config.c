@@ -64,6 +64,12 @@ static int check(qn_context *context, const char *where, const struct qn_seq2seq
                             "%s: Marian has its norms behind, and sinusoidal positions of which "
                             "all sines come first: the model \"transformer\" has a choice there",
                             where);
+    /* transformers ties the embeddings of both sides only with the head: it would look for three. */
+    if (config->shares_embeddings && !config->ties_head)
+        return context_fail(context, QN_ERROR_INVALID,
+                            "%s: share_encoder_decoder_embeddings needs tie_word_embeddings: "
+                            "without it nothing is shared",
+                            where);
     return transformer_config_check(context, where, config);
 }
 

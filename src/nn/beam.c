@@ -46,7 +46,7 @@ bool beam_init(struct beam *beam, qn_context *context, const struct qn_decoding 
                           .source = source,
                           .most = most,
                           .end = end,
-                          .n_running = 1};
+                          .n_running = options->draws ? width : 1};
     return hypotheses_new(beam, context, &beam->running, width) &&
            hypotheses_new(beam, context, &beam->next, width) &&
            hypotheses_new(beam, context, &beam->finished, width + 1);
@@ -123,6 +123,41 @@ static bool is_over(const struct beam *beam)
                beam->finished[beam->width - 1].score;
 }
 
+/* What runs now is what was to come next. */
+static void go_on(struct beam *beam, size_t n_next)
+{
+    struct hypothesis *swap = beam->running;
+    beam->running = beam->next;
+    beam->next = swap;
+    beam->n_running = n_next;
+}
+
+/* Adds a token to a hypothesis; whether that goes on, as number n_next. */
+static bool continues(struct beam *beam, const struct candidates *candidates, size_t parent,
+                      double sum, int32_t token, size_t n_next)
+{
+    bool ends = token == beam->end || beam->length == beam->most;
+    const float *attention =
+        candidates->attention ? candidates->attention + parent * candidates->row : NULL;
+    extend(beam, &beam->running[parent],
+           ends ? &beam->finished[beam->n_finished] : &beam->next[n_next], sum, token, attention);
+    if (ends)
+        finish(beam);
+    return !ends;
+}
+
+void beam_draw(struct beam *beam, const struct candidates *candidates, size_t *parents)
+{
+    size_t n_next = 0;
+    beam->length++;
+    for (size_t i = 0; i < beam->n_running; i++)
+        if (continues(beam, candidates, i, (double)candidates->scores[i], candidates->indices[i],
+                      n_next))
+            parents[n_next++] = i;
+    go_on(beam, n_next);
+    beam->is_done = n_next == 0;
+}
+
 void beam_advance(struct beam *beam, const struct candidates *candidates, size_t *parents)
 {
     size_t n_next = 0;
@@ -136,18 +171,10 @@ void beam_advance(struct beam *beam, const struct candidates *candidates, size_t
         bool ends = token == beam->end || beam->length == beam->most;
         if (ends && i >= beam->width)
             continue;
-        extend(beam, &beam->running[parent],
-               ends ? &beam->finished[beam->n_finished] : &beam->next[n_next], sum, token,
-               candidates->attention ? candidates->attention + parent * candidates->row : NULL);
-        if (ends)
-            finish(beam);
-        else
+        if (continues(beam, candidates, parent, sum, token, n_next))
             parents[n_next++] = parent;
     }
-    struct hypothesis *swap = beam->running;
-    beam->running = beam->next;
-    beam->next = swap;
-    beam->n_running = n_next;
+    go_on(beam, n_next);
     beam->is_done = is_over(beam);
 }
 

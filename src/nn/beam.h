@@ -28,7 +28,7 @@ struct beam {
     struct hypothesis *running, *next, *finished; /* finished: best first */
 };
 
-/* An empty hypothesis runs.  False if there is no memory. */
+/* An empty hypothesis runs; or, if they draw, as many as there may be.  False if there is no memory. */
 bool beam_init(struct beam *beam, qn_context *context, const struct qn_decoding *options,
                size_t source, size_t most, int32_t end);
 void beam_release(struct beam *beam);
@@ -45,6 +45,9 @@ struct candidates {
 
 /* Makes a step; parents[i] is which of the hypotheses became the i-th of those that run now. */
 void beam_advance(struct beam *beam, const struct candidates *candidates, size_t *parents);
+
+/* The same where each hypothesis has drawn its own token: candidate i continues hypothesis i, and its index is the token. */
+void beam_draw(struct beam *beam, const struct candidates *candidates, size_t *parents);
 
 /* Sets to 1 what may not follow hypothesis i, since an n-gram would be there twice. */
 void beam_forbid(const struct beam *beam, size_t i, float *forbidden, float value);

@@ -124,6 +124,18 @@ qn_node *apply_linear(qn_node *x, const struct linear *linear)
     return name_by_weight(y, linear->weight);
 }
 
+qn_node *linear_loss(qn_node *x, const struct linear *linear, qn_node *targets,
+                     struct qn_cross_entropy options, size_t rows)
+{
+    enum { MOST_BYTES = 1 << 28 };
+    size_t width = qn_tensor_shape(linear->weight).size[0];
+    if (rows == 0)
+        rows = size_max(MOST_BYTES / (width * sizeof(float)), 1);
+    if (linear->bias)
+        options.bias = parameter_beside(x, linear->bias);
+    return qn_linear_cross_entropy(x, parameter_beside(x, linear->weight), targets, options, rows);
+}
+
 qn_node *apply_linear_part(qn_node *x, const struct linear *linear, size_t begin, size_t end)
 {
     if (begin == 0 && end == qn_tensor_shape(linear->weight).size[0])

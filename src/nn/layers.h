@@ -60,6 +60,10 @@ qn_node *parameter_beside(const qn_node *x, qn_tensor *tensor);
 qn_node *apply_linear(qn_node *x, const struct linear *linear);
 /* Only outputs `begin` to `end` - 1, of a weight (out, in) and a bias. */
 qn_node *apply_linear_part(qn_node *x, const struct linear *linear, size_t begin, size_t end);
+/* The mean cross-entropy of what a weight (out, in) makes of x, which is in memory for so many rows of x at a time; 0: for as many as
+ * 256 MiB hold. */
+qn_node *linear_loss(qn_node *x, const struct linear *linear, qn_node *targets,
+                     struct qn_cross_entropy options, size_t rows);
 qn_node *apply_norm(qn_node *x, const struct norm *norm, double epsilon);
 qn_node *apply_dropout(qn_node *x, double p, struct dropout *dropout);
 

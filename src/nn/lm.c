@@ -174,17 +174,13 @@ qn_node *qn_lm_logits(const qn_lm *lm, qn_node *tokens, struct qn_lm_forward opt
 qn_node *qn_lm_loss(const qn_lm *lm, qn_node *tokens, qn_node *targets,
                     struct qn_lm_forward options)
 {
-    enum { MOST_BYTES = 1 << 28 };
     qn_node *x = last_hidden(lm, tokens, &options);
     if (!x)
         return NULL;
     if (lm->rnn)
         targets = qn_transpose(targets, 0, 1);
-    if (lm->head.bias) /* the logits of all tokens at once */
-        return qn_cross_entropy(apply_head(lm, x), targets);
-    size_t rows = MOST_BYTES / (lm->config.vocab_size * sizeof(float));
-    return qn_linear_cross_entropy(
-        x, parameter_beside(x, lm->head.weight), targets,
+    return linear_loss(
+        x, &lm->head, targets,
         (struct qn_cross_entropy){.ignore_index = QN_IGNORE, .gradient_scale = options.loss_scale},
-        options.loss_rows ? options.loss_rows : size_max(rows, 1));
+        options.loss_rows);
 }

@@ -129,6 +129,17 @@ struct recurrent_memory recurrent_encode(const qn_seq2seq *model, qn_node *sourc
 
 /* ---- Attention ---- */
 
+/* Scores beyond a row's length hidden: (B, n, Ts). */
+static qn_node *hide_padding(qn_node *scores, qn_node *lengths)
+{
+    if (!scores || !lengths)
+        return scores;
+    qn_shape shape = qn_node_shape(scores);
+    qn_node *positions = qn_range(scores->graph, shape.size[2]);
+    qn_node *is_there = qn_less(positions, qn_reshape(lengths, QN_SHAPE(shape.size[0], 1, 1)));
+    return qn_where(is_there, scores, qn_constant(scores->graph, -1e30));
+}
+
 /* v . tanh(Q s + K e) of states s (B, n, H). */
 static qn_node *additive_scores(const qn_seq2seq *model, qn_node *states, qn_node *keys)
 {
@@ -165,10 +176,7 @@ static qn_node *attend(const qn_seq2seq *model, qn_node *states,
         model->config.attention == QN_ADDITIVE
             ? additive_scores(model, queries, memory->keys)
             : qn_matmul_with(queries, memory->keys, (struct qn_matmul){.transpose_b = true});
-    qn_node *lengths = memory->lengths;
-    if (lengths)
-        lengths = qn_reshape(lengths, QN_SHAPE(qn_node_shape(lengths).size[0], 1, 1));
-    qn_node *probabilities = qn_softmax(hide_padding(scores, lengths), -1);
+    qn_node *probabilities = qn_softmax(hide_padding(scores, memory->lengths), -1);
     if (weights)
         *weights = probabilities;
     qn_node *context = qn_named(qn_matmul(probabilities, memory->encoded), "attention");

@@ -159,17 +159,7 @@ static bool is_input(const qn_seq2seq *model, const struct qn_seq2seq_input *inp
 
 qn_node *seq2seq_head(const qn_seq2seq *model, qn_node *x)
 {
-    qn_node *logits = apply_linear(x, &model->head);
-    return model->final_bias ? qn_add(logits, parameter_beside(logits, model->final_bias)) : logits;
-}
-
-qn_node *hide_padding(qn_node *scores, qn_node *lengths)
-{
-    if (!scores || !lengths)
-        return scores;
-    qn_shape shape = qn_node_shape(scores);
-    qn_node *positions = qn_range(scores->graph, shape.size[shape.rank - 1]);
-    return qn_where(qn_less(positions, lengths), scores, qn_constant(scores->graph, -1e30));
+    return qn_named(apply_linear(x, &model->head), "logits");
 }
 
 qn_node *from_places(qn_graph *graph, qn_tensor *tensor, qn_node *table, size_t count)
@@ -178,9 +168,9 @@ qn_node *from_places(qn_graph *graph, qn_tensor *tensor, qn_node *table, size_t 
     return qn_embedding(qn_reshape(qn_leaf(graph, tensor), QN_SHAPE(places, count)), table);
 }
 
-/* Of recurrent models (Tt, B, V), else (B, Tt, V). */
-static qn_node *logits_of(const qn_seq2seq *model, const struct qn_seq2seq_input *input,
-                          const struct qn_seq2seq_forward *options)
+/* What the head reads. */
+static qn_node *hidden(const qn_seq2seq *model, const struct qn_seq2seq_input *input,
+                       const struct qn_seq2seq_forward *options)
 {
     if (!model || !is_input(model, input))
         return NULL;
@@ -190,25 +180,29 @@ static qn_node *logits_of(const qn_seq2seq *model, const struct qn_seq2seq_input
                      "dropout, which must be given");
         return NULL;
     }
-    qn_node *x = kind_of(model)->hidden(model, input, options);
-    return x ? qn_named(seq2seq_head(model, x), "logits") : NULL;
+    return kind_of(model)->hidden(model, input, options);
 }
 
 qn_node *qn_seq2seq_logits(const qn_seq2seq *model, struct qn_seq2seq_input input,
                            struct qn_seq2seq_forward options)
 {
-    qn_node *logits = logits_of(model, &input, &options);
-    return logits && is_recurrent(model) ? qn_transpose(logits, 0, 1) : logits;
+    qn_node *x = hidden(model, &input, &options);
+    if (x && is_recurrent(model))
+        x = qn_transpose(x, 0, 1);
+    return x ? seq2seq_head(model, x) : NULL;
 }
 
 qn_node *qn_seq2seq_loss(const qn_seq2seq *model, struct qn_seq2seq_input input, qn_node *targets,
                          struct qn_seq2seq_forward options)
 {
-    qn_node *logits = logits_of(model, &input, &options);
-    if (logits && is_recurrent(model))
+    qn_node *x = hidden(model, &input, &options);
+    if (!x)
+        return NULL;
+    if (is_recurrent(model))
         targets = qn_transpose(targets, 0, 1);
-    return qn_cross_entropy_with(
-        logits, targets,
-        (struct qn_cross_entropy){.ignore_index = QN_IGNORE,
-                                  .label_smoothing = options.label_smoothing});
+    return linear_loss(x, &model->head, targets,
+                       (struct qn_cross_entropy){.ignore_index = QN_IGNORE,
+                                                 .label_smoothing = options.label_smoothing,
+                                                 .gradient_scale = options.loss_scale},
+                       options.loss_rows);
 }

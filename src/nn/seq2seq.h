@@ -42,8 +42,8 @@ struct qn_seq2seq {
     qn_context *context;
     struct qn_seq2seq_config config;
     qn_store *store;
-    struct linear head;    /* weight (V, C); that of the target's embedding where they are tied */
-    qn_tensor *final_bias; /* Marian's, frozen: (1, V) */
+    struct linear
+        head; /* weight (V, C); that of the target's embedding where they are tied; Marian's bias is frozen, and (1, V) */
     struct transformer_side encoder, decoder;
     struct recurrent_sides recurrent;
 };
@@ -128,9 +128,6 @@ void seq2seq_add_head(qn_seq2seq *model, const char *name, size_t width, qn_tens
 
 /* Logits of what the head reads. */
 qn_node *seq2seq_head(const qn_seq2seq *model, qn_node *x);
-
-/* Scores (..., Ts) with those beyond a row's length hidden; `lengths` broadcasts to them; NULL: none are. */
-qn_node *hide_padding(qn_node *scores, qn_node *lengths);
 
 /* What the cache has of sources (1, places, ...) by a table (B, Ts): (B, Ts, count). */
 qn_node *from_places(qn_graph *graph, qn_tensor *tensor, qn_node *table, size_t count);

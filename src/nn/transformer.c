@@ -50,8 +50,8 @@ static void marian_ends(qn_seq2seq *model)
     model->head.weight =
         config->ties_head ? model->decoder.tokens
                           : add_embedding(store, "", "lm_head", config->target_vocab_size, width);
-    model->final_bias = qn_store_add(store, "final_logits_bias", QN_F32,
-                                     QN_SHAPE(1, config->target_vocab_size), QN_FROZEN);
+    model->head.bias = qn_store_add(store, "final_logits_bias", QN_F32,
+                                    QN_SHAPE(1, config->target_vocab_size), QN_FROZEN);
 }
 
 /* ---- torch.nn.Transformer ---- */
@@ -161,7 +161,7 @@ int transformer_initialise(qn_seq2seq *model, uint64_t seed)
     for (size_t i = 0; status == QN_OK && i < qn_store_count(model->store); i++) {
         qn_tensor *tensor = qn_store_tensor(model->store, i);
         bool is_bias =
-            tensor == model->final_bias || name_ends_with(qn_tensor_name(tensor), "in_proj_bias");
+            tensor == model->head.bias || name_ends_with(qn_tensor_name(tensor), "in_proj_bias");
         if (is_bias)
             status = qn_fill(tensor, 0);
         else if (tensor == model->encoder.tokens || tensor == model->decoder.tokens ||

@@ -85,15 +85,11 @@ static qn_node *mean_weights(const struct rows *rows, qn_node *q, qn_tensor *key
 {
     const struct decoder_step *step = rows->step;
     qn_shape shape = qn_tensor_shape(keys);
-    size_t heads = shape.size[2], size = shape.size[3], sources = step->sources,
+    size_t heads = shape.size[2], size = shape.size[3],
            length = qn_node_shape(step->source_table).size[1];
     qn_node *k = from_places(step->tokens->graph, keys, step->source_table, heads * size);
-    k = qn_transpose(qn_reshape(k, QN_SHAPE(sources, length, heads, size)), 1, 2);
-    qn_node *scores =
-        qn_matmul_with(qn_transpose(q, 1, 2), k, (struct qn_matmul){.transpose_b = true});
-    scores = qn_scale(scores, 1 / sqrt((double)size)); /* (sources, H, beams, Ts) */
-    scores = hide_padding(scores, qn_reshape(step->lengths, QN_SHAPE(sources, 1, 1, 1)));
-    return qn_mean(qn_softmax(scores, -1), QN_AXIS(1));
+    k = qn_reshape(k, QN_SHAPE(step->sources, length, heads, size));
+    return qn_mean(attention_weights(q, k, false, step->lengths), QN_AXIS(1));
 }
 
 /* The rows of a source are queries of its keys. */

@@ -19,6 +19,7 @@ struct work {
     qn_plan *plan;
     qn_node *source, *lengths;                                           /* inputs of both */
     qn_node *tokens, *source_table, *table, *place, *position, *parents; /* of a step */
+    qn_node *key;                                                        /* of a step that draws */
     qn_node *sums, *end,
         *forbidden; /* f32 (R, 1), (1), (R, V): what is added to logarithms of probabilities */
     qn_node *scores, *indices, *weights; /* results */
@@ -33,6 +34,7 @@ struct qn_translator {
     size_t layers, places, source_places; /* what there is room for */
     struct work works[PLANS];
     uint64_t clock;
+    int32_t drawn;         /* steps of this call */
     struct beam *beams_of; /* of the last call */
     size_t n_beams;
     /* Of a step, row by row. */
@@ -67,7 +69,7 @@ static void work_free(struct work *work)
 
 static int finish_work(struct work *work, qn_context *context, qn_node **roots, size_t count)
 {
-    work->plan = context->status == QN_OK ? qn_plan_new(work->graph, roots, count) : NULL;
+    work->plan = qn_plan_new(work->graph, roots, count);
     if (work->plan)
         return QN_OK;
     work_free(work);
@@ -83,8 +85,8 @@ static int make_reader(const qn_translator *translator, struct work *work)
     work->lengths = qn_input(graph, "lengths", QN_I32, QN_SHAPE(rows));
     qn_node **roots =
         graph ? graph_alloc(graph, (2 * translator->layers + 4) * sizeof *roots) : NULL;
-    if (!roots)
-        return QN_ERROR_MEMORY;
+    if (!roots || model->context->status != QN_OK)
+        return model->context->status;
     size_t count = (is_recurrent(translator) ? recurrent_remember : transformer_remember)(
         model, &translator->cache, work->source, work->lengths, roots);
     return finish_work(work, model->context, roots, count);
@@ -112,6 +114,24 @@ static qn_node *candidate_sums(const qn_translator *translator, struct work *wor
     return qn_reshape(sums, QN_SHAPE(work->sources, translator->beams * vocabulary));
 }
 
+/* The best candidates of each source. */
+static void choose(const qn_translator *translator, struct work *work, qn_node *sums)
+{
+    work->scores = qn_top_k(sums, translator->candidates);
+    work->indices = work->scores ? qn_output(work->scores, 1) : NULL;
+}
+
+/* A token for each hypothesis. */
+static void draw(const qn_translator *translator, struct work *work, qn_node *sums)
+{
+    size_t vocabulary = translator->model->config.target_vocab_size,
+           rows = work->sources * translator->beams;
+    work->key = qn_input(work->graph, "key", QN_I32, QN_SHAPE(2));
+    sums = qn_reshape(sums, QN_SHAPE(rows, vocabulary));
+    work->indices = qn_sample(sums, work->key, translator->options.sample);
+    work->scores = qn_sum(qn_mul(qn_one_hot(work->indices, vocabulary), sums), QN_AXIS(1));
+}
+
 static int make_step(const qn_translator *translator, struct work *work)
 {
     const qn_seq2seq *model = translator->model;
@@ -125,7 +145,7 @@ static int make_step(const qn_translator *translator, struct work *work)
     work->place = qn_input(graph, "place", QN_I32, QN_SHAPE(1));
     work->position = qn_input(graph, "position", QN_I32, QN_SHAPE(1));
     work->parents = qn_input(graph, "parents", QN_I32, QN_SHAPE(rows));
-    if (!work->parents)
+    if (model->context->status != QN_OK)
         return model->context->status;
     struct decoder_step step = {.sources = sources,
                                 .beams = translator->beams,
@@ -140,8 +160,11 @@ static int make_step(const qn_translator *translator, struct work *work)
                                     needs_weights(&translator->options) ? &work->weights : NULL};
     qn_node *x = (is_recurrent(translator) ? recurrent_step
                                            : transformer_step)(model, &translator->cache, &step);
-    work->scores = qn_top_k(candidate_sums(translator, work, x), translator->candidates);
-    work->indices = work->scores ? qn_output(work->scores, 1) : NULL;
+    qn_node *sums = candidate_sums(translator, work, x);
+    if (translator->options.draws)
+        draw(translator, work, sums);
+    else
+        choose(translator, work, sums);
     qn_node *roots[5] = {work->scores, work->indices};
     size_t count = 2;
     if (work->weights)
@@ -340,6 +363,8 @@ static int run_step(qn_translator *translator, const struct batch *batch)
     int32_t position = (int32_t)batch->position,
             place = (int32_t)(batch->position * translator->most_rows * translator->beams);
     float end = batch->position < translator->options.min_length ? 2 * (float)NO_CANDIDATE : 0;
+    const uint64_t seed = translator->options.seed;
+    const int32_t key[2] = {(int32_t)(uint32_t)(seed ^ seed >> 32), translator->drawn++};
     for (size_t row = 0; row < batch->sources * translator->beams; row++)
         translator->table[row * batch->target_length + batch->position] = place + (int32_t)row;
     fill_rows(translator, batch);
@@ -353,6 +378,7 @@ static int run_step(qn_translator *translator, const struct batch *batch)
         {work->table, translator->table},
         {work->place, &place},
         {work->position, &position},
+        {work->key, key},
         {work->parents, translator->parents},
         {work->sums, translator->sums},
         {work->end, &end},
@@ -432,7 +458,8 @@ static bool advance(qn_translator *translator, struct batch *batch)
         if (needs_weights(&translator->options))
             candidates.attention = translator->weights + i * beams * batch->source_length;
         if (!batch->beams[i]->is_done)
-            beam_advance(batch->beams[i], &candidates, translator->next + i * beams);
+            (translator->options.draws ? beam_draw : beam_advance)(batch->beams[i], &candidates,
+                                                                   translator->next + i * beams);
     }
     batch->position++;
     return close_ranks(translator, batch);
@@ -610,6 +637,7 @@ int qn_translate(qn_translator *translator, const int32_t *const *sources, const
     if (!translator || !sources || !lengths || !results)
         return QN_ERROR_INVALID;
     free_beams(translator);
+    translator->drawn = 0;
     if (count == 0)
         return QN_OK;
     struct order *order = context_alloc(context_of(translator), count, sizeof *order);
@@ -658,13 +686,14 @@ qn_translator *qn_translator_new(const qn_seq2seq *model, const struct qn_decodi
     if (!translator)
         return NULL;
     size_t beams = size_max(options->beams, 1), layers = model->config.decoder_layers;
-    *translator =
-        (qn_translator){.model = model,
-                        .options = *options,
-                        .most_rows = rows,
-                        .beams = beams,
-                        .candidates = size_min(2 * beams, beams * model->config.target_vocab_size),
-                        .layers = layers};
+    *translator = (qn_translator){
+        .model = model,
+        .options = *options,
+        .most_rows = rows,
+        .beams = beams,
+        .candidates =
+            options->draws ? beams : size_min(2 * beams, beams * model->config.target_vocab_size),
+        .layers = layers};
     qn_tensor ***const arrays[] = {&translator->cache.keys, &translator->cache.values,
                                    &translator->cache.source_keys,
                                    &translator->cache.source_values};

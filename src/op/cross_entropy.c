@@ -195,19 +195,38 @@ static bool view_attached(const qn_node *node, int output, const struct qn_layou
     return true;
 }
 
+struct attached_attributes {
+    size_t count;
+};
+
 static void gradient_attached(qn_node *node, qn_node *const *d_out, qn_node **d_in)
 {
-    qn_node *factor = node->n_inputs > 5 ? qn_div(d_out[0], node->inputs[5]) : d_out[0];
-    d_in[1] = qn_mul(node->inputs[3], factor);
-    d_in[2] = qn_mul(node->inputs[4], factor);
+    size_t count = ((const struct attached_attributes *)node->attributes)->count,
+           scale = 2 * count + 1;
+    qn_node *factor = node->n_inputs > scale ? qn_div(d_out[0], node->inputs[scale]) : d_out[0];
+    for (size_t i = 1; i <= count; i++)
+        d_in[i] = qn_mul(node->inputs[count + i], factor);
 }
 
-/* A loss, two that it depends on, its gradients with respect to them, and perhaps by what these were multiplied: the loss. */
+/* A loss, `count` that it depends on, its gradients with respect to them, and perhaps by what these were multiplied: the loss. */
 static const struct qn_op attached_op = {.name = "gradients_attached",
                                          .outputs = 1,
+                                         .attributes = sizeof(struct attached_attributes),
                                          .infer = infer_attached,
                                          .view = view_attached,
                                          .gradient = gradient_attached};
+
+static void gradient_stopped(qn_node *node, qn_node *const *d_out, qn_node **d_in)
+{
+    (void)node, (void)d_out, (void)d_in;
+}
+
+/* A value that nothing is derived through: x may depend on the weight, as it does where that is the embedding, too. */
+static const struct qn_op stopped_op = {.name = "gradient_stopped",
+                                        .outputs = 1,
+                                        .infer = infer_attached,
+                                        .view = view_attached,
+                                        .gradient = gradient_stopped};
 
 /* What a row's loss counts: 1 over the number of targets that count. */
 static qn_node *share_of_row(qn_node *targets, int32_t ignored)
@@ -216,43 +235,56 @@ static qn_node *share_of_row(qn_node *targets, int32_t ignored)
     return qn_reciprocal(qn_sum(qn_not_equal(targets, none), QN_ALL));
 }
 
+/* x weight^T + bias. */
+static qn_node *linear_logits(qn_node *x, qn_node *weight, qn_node *bias)
+{
+    qn_node *y = qn_matmul_with(x, weight, (struct qn_matmul){.transpose_b = true});
+    return bias ? qn_add(y, bias) : y;
+}
+
 qn_node *qn_linear_cross_entropy(qn_node *x, qn_node *weight, qn_node *targets,
                                  struct qn_cross_entropy options, size_t chunk_rows)
 {
-    struct qn_matmul transposed = {.transpose_b = true};
     if (!x || !weight || !targets)
         return NULL;
     qn_shape shape = qn_node_shape(x);
     size_t width = shape.rank ? shape.size[shape.rank - 1] : 1,
            rows = qn_shape_count(shape) / width;
     if (chunk_rows == 0 || rows <= chunk_rows || qn_shape_count(qn_node_shape(targets)) != rows)
-        return qn_cross_entropy_with(qn_matmul_with(x, weight, transposed), targets, options);
+        return qn_cross_entropy_with(linear_logits(x, weight, options.bias), targets, options);
 
     size_t chunks = divide_up(rows, chunk_rows);
     qn_node **d_parts = context_alloc(x->graph->context, chunks, sizeof *d_parts);
-    qn_node *flat = qn_reshape(x, QN_SHAPE(rows, width)),
+    qn_node *flat = qn_reshape(qn_node_new(&stopped_op, NULL, &x, 1), QN_SHAPE(rows, width)),
             *all = qn_reshape(targets, QN_SHAPE(rows));
     qn_node *share = options.sum ? NULL : share_of_row(all, options.ignore_index);
-    qn_node *loss = NULL, *d_weight = NULL;
+    qn_node *loss = NULL, *d_weight = NULL, *d_bias = NULL;
+    size_t count = options.bias ? 3 : 2;
     struct qn_cross_entropy summed = options;
     summed.sum = true;
     for (size_t i = 0; d_parts && i < chunks; i++) {
         size_t begin = i * chunk_rows, end = size_min(begin + chunk_rows, rows);
-        qn_node *part = qn_slice(flat, 0, begin, end), *of[] = {part, weight}, *d[2];
-        qn_node *one = qn_cross_entropy_with(qn_matmul_with(part, weight, transposed),
+        qn_node *part = qn_slice(flat, 0, begin, end), *of[] = {part, weight, options.bias}, *d[3];
+        qn_node *one = qn_cross_entropy_with(linear_logits(part, weight, options.bias),
                                              qn_slice(all, 0, begin, end), summed);
         if (share)
             one = qn_mul(one, share);
-        if (qn_gradients(one, options.gradient_scale, of, 2, d) != QN_OK)
+        if (qn_gradients(one, options.gradient_scale, of, count, d) != QN_OK)
             break;
         loss = i ? qn_add(loss, one) : one;
         d_weight = i ? qn_add(d_weight, d[1]) : d[1];
+        if (options.bias)
+            d_bias = i ? qn_add(d_bias, d[2]) : d[2];
         d_parts[i] = d[0];
     }
     qn_node *d_x = d_parts ? qn_reshape(qn_concat(d_parts, chunks, 0), shape) : NULL;
     free(d_parts);
-    qn_node *inputs[] = {loss, x, weight, d_x, d_weight, options.gradient_scale};
-    return qn_node_new(&attached_op, NULL, inputs, options.gradient_scale ? 6 : 5);
+    qn_node *inputs[] = {loss, x, weight, d_x, d_weight, options.gradient_scale},
+            *with_bias[] = {loss, x,        weight, options.bias,
+                            d_x,  d_weight, d_bias, options.gradient_scale};
+    return qn_node_new(&attached_op, &(struct attached_attributes){count},
+                       options.bias ? with_bias : inputs,
+                       2 * count + 1 + (options.gradient_scale != NULL));
 }
 
 /* ---- Correct: logits, targets -> 1 or 0 by row ---- */

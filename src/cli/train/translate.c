@@ -144,6 +144,7 @@ static int add_loss(struct learner *learner, struct qn_batch_shape shape, struct
     struct qn_seq2seq_forward forward = {.type = type_of(settings),
                                          .label_smoothing = (float)settings->label_smoothing,
                                          .scheduled_sampling = (float)settings->sampling,
+                                         .loss_scale = qn_trainer_loss_scale(trainer),
                                          .checkpoint = settings->checkpoint};
     if (settings->dropout > 0 || settings->sampling > 0)
         forward.dropout_key = qn_trainer_key(trainer);
