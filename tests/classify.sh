@@ -75,12 +75,27 @@ skips_damaged()
         mentions err.tmp 'bad.tsv:2: ' && mentions err.tmp 'bad.tsv:403: '
 }
 
+# Labels that only what is held out has, if they were not learnt from all of the data.
+learns_rare_labels()
+{
+    { cat train.tsv && for i in 1 2 3 4 5 6 7 8 9; do printf 'rare%s\ta cat %s\n' $i $i; done; } >rare.tsv
+    # shellcheck disable=SC2086
+    runs 0 train classify --data rare.tsv --valid-fraction 0.5 --out rare --steps 2 --quiet $tiny && runs 0 inspect rare && mentions out.tmp ' 11 labels'
+}
+leaves_lines()
+{
+    { sed -n 1p test.txt && echo && sed -n '2,3p' test.txt && printf '\377\n'; } >holes.txt && runs 0 predict lstm --data holes.txt --damaged skip &&
+        cut -c 1 out.tmp | tr '\n' . >found.tmp && { sed -n 1p lines.tmp && echo && sed -n '2,3p' lines.tmp && echo; } | cut -c 1 | tr '\n' . | cmp - found.tmp &&
+        mentions err.tmp 'holes.txt:2: ' && mentions err.tmp 'holes.txt:5: '
+}
 check "texts are made" make_data
 check "an LSTM learns which word comes last" learns lstm last
 check "a GRU does, by the mean" learns gru mean
 check "it is scored, with the majority beside it" says_scores
 check "lines of standard input are labelled" labels_lines
 check "as those of a file, in other batches, and of a pipe" labels_alike
+check "what is skipped leaves its line" leaves_lines
+check "labels are those of all the data" learns_rare_labels
 check "with probabilities, and as JSON" has_probabilities
 check "resuming within an epoch gives the same bits" resumes
 check "with accumulation, too" accumulates
@@ -93,6 +108,9 @@ grep '^up' train.tsv >ups.tsv
 printf 'a cat\n\na dog\n' >empty.txt
 cp -r lstm other
 sed 's/"lstm"/"gpt2"/; s/id2label/labels/' lstm/best/config.json >config.tmp && rm other/best/config.json && mv config.tmp other/best/config.json
+printf '{"label": "a\\tb", "text": "x"}\n{"label": "c", "text": "x"}\n' >tab.jsonl
+mkfifo pipe.tsv
+cp -r lstm damaged && rm damaged/best/config.json && echo '{' >damaged/best/config.json
 new='train classify --out no --steps 2'
 # shellcheck disable=SC2086
 {
@@ -103,6 +121,9 @@ new='train classify --out no --steps 2'
     check "one label for all" refuses 'all records have the label "up"' $new --data ups.tsv
     check "a model of another kind" usage_error '--nonlinearity means nothing to --model lstm' $new --data train.tsv --nonlinearity relu
     check "predict wants a classifier" refuses 'is no classifier' predict other
+    check "a label with a tab" refuses 'has a tab' $new --data tab.jsonl --valid-fraction 0
+    check "a pipe" refuses 'is no regular file' $new --data pipe.tsv
+    check "a damaged folder" refuses 'not JSON' predict damaged
     check "generate refuses one" refuses 'quern predict' generate lstm
     check "lines have no labels" refuses 'plain lines have no labels' predict lstm --data test.txt --score
     check "an empty line has no label" refuses 'empty.txt:2: an empty line' predict lstm --data empty.txt

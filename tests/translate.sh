@@ -81,7 +81,20 @@ draws()
         grep -q '&lt;eos>' mean.svg && runs 0 translate seq2seq --data some.txt --quiet --attention one.svg && grep -q '<title>' one.svg &&
         refuses 'the decoder has 1 blocks' translate transformer --data some.txt --attention no --attention-block 2
 }
+# Tokens that are parts of characters, of a model that knows nothing yet.
+takes_bytes()
+{
+    sed 's/cat/K\xc3\xa4tzchen \xe2\x82\xac/; s/dog/H\xc3\xbcndchen/' target.txt >umlauts.txt && "$quern" tokenize train --data umlauts.txt --vocab 262 --out bytes --quiet &&
+        runs 0 train transformer $pairs --target umlauts.txt --tokenizer bytes --layers 1 --heads 2 --inner 24 --steps 4 --eval-every 2 --out byte-level &&
+        runs 0 translate byte-level --data some.txt --beam 60 --n-best 60 --max-length 4 --quiet && [ "$(wc -l <out.tmp)" = 300 ] && iconv -f utf-8 -t utf-8 out.tmp >/dev/null
+}
+takes_characters()
+{
+    runs 0 train seq2seq $pairs --tokenizer char --units 16 --steps 2 --max-tokens 200 --out characters && runs 0 translate characters --data some.txt --quiet
+}
 check "ids of tokens" takes_ids
+check "tokens of bytes" takes_bytes
+check "characters" takes_characters
 check "attention is drawn" draws
 check "the mean of checkpoints that are kept" averages
 check "more translations than hypotheses" usage_error '--n-best 3 is more than the --beam 2' translate transformer --n-best 3 --beam 2
