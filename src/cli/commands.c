@@ -76,7 +76,7 @@ static const char *const devices_examples[] = {
         "validate on FILE instead of a part of --data"},
 #define WATCHING_OPTIONS \
     {OPTION_SIZE, 0, "eval-batches", "N", "20", 1, MOST_WHOLE, .help = "batches a validation"},
-#define BATCH "windows of text"
+#define BATCH "windows of text a pass"
 #define BATCH_SIZE "12"
 #define DRAWN "the tokens of the training data"
 #define STEPS "2000"
@@ -162,7 +162,7 @@ static const struct option train_classify_options[] = {
     {OPTION_STRING, 0, "pooling", "last|mean|max", "mean", .help = \
         "what the label is found from: the states at the end, the mean of those at all tokens, or the largest of each number"},
 #define WATCHING_OPTIONS
-#define BATCH "texts"
+#define BATCH "texts a pass"
 #define BATCH_SIZE "32"
 #define DRAWN "all records"
 #define STEPS NULL
@@ -199,7 +199,7 @@ static const struct option train_classify_options[] = {
     {OPTION_STRING, 0, "vocabularies", "joint|separate", "joint", .help = "one tokenizer for both sides, or one for each"}, \
     {OPTION_SIZE, 0, "max-tokens", "N", "128", 2, 1e6, .help = "pairs with a longer side are left out"},
 #define WATCHING_OPTIONS
-#define BATCH "rows times the longest text of either side at most, in tokens, but at least one pair,"
+#define BATCH "tokens a pass at most, counted as rows times the longest text of either side; at least one pair"
 #define BATCH_SIZE "1600"
 #define DRAWN "all pairs"
 #define DROPOUT "0.15"
