@@ -20,30 +20,18 @@ intel-gpu-training       class=gpu,$floor training.t
 intel-gpu-models         class=gpu,$floor golden_models.t
 intel-gpu-checkpoints    class=gpu,$floor checkpoints.t
 intel-floor-golden       $floor golden.t
-intel-floor-training     $floor training.t
 intel-golden             - golden.t
 intel-models             - golden_models.t
 intel-recurrent          - golden_rnn.t
 intel-seq2seq            - golden_seq2seq.t
-<<<<<<< HEAD
-intel-classifier         - classifier.t
-=======
-intel-translations       - seq2seq.t
->>>>>>> trans
+intel-gpu-classifier     class=gpu,$floor classifier.t
+intel-gpu-translations   class=gpu,$floor seq2seq.t
 intel-training           - training.t
 intel-checkpoints        - checkpoints.t
 intel-device             - device.t
-pocl-gpu-golden          class=gpu,$floor golden.t
-pocl-gpu-training        class=gpu,$floor training.t
 pocl-gpu-models          class=gpu,$floor golden_models.t
 pocl-gpu-recurrent       class=gpu,$floor golden_rnn.t
 pocl-gpu-seq2seq         class=gpu,$floor golden_seq2seq.t
-<<<<<<< HEAD
-pocl-gpu-classifier      class=gpu,$floor classifier.t
-=======
-pocl-gpu-translations    class=gpu,$floor seq2seq.t
->>>>>>> trans
-pocl-floor-golden        $floor golden.t
 pocl-floor-rows          $floor quern check --op rows
 sanitized-training       - training.t
 sanitized-memory         - faults.t memory
@@ -53,7 +41,6 @@ sanitized-graph          - graph.t
 sanitized-plans          - plans.t
 sanitized-io             - io.t
 sanitized-text           - text.t
-sanitized-data           - data.t
 sanitized-batches        - batches.t
 sanitized-tokenizers     - tokenizers.t
 sanitized-config         - config.t
