@@ -223,11 +223,14 @@ static void test_parallel(void)
            strstr(qn_records_place(records, 2), "/a:5") && !qn_records_place(records, 3) &&
            qn_records_line(records, 1) == 4 && qn_records_line(records, 3) == 0,
        "places of records");
-    is_int((long long)qn_records_bytes(records), 8 + 12, "bytes of both files");
-    uint64_t hash = qn_records_hash(records);
+    ok(qn_records_bytes(records, 0) == 8 && qn_records_bytes(records, 1) == 12 &&
+           qn_records_bytes(records, 2) == 0,
+       "bytes of both files");
+    uint64_t hash = qn_records_hash(records, 0), other = qn_records_hash(records, 1);
     qn_records_close(records);
     records = open_lines("a\nb\n\nd\nf", "A\r\nB\xFF\nC\nD\nE\n");
-    ok(records && qn_records_hash(records) != hash, "the hash tells the contents");
+    ok(records && qn_records_hash(records, 0) != hash && qn_records_hash(records, 1) == other,
+       "the hash tells the contents");
     struct qn_field_text fields[QN_MAX_FIELDS];
     ok(qn_records_read(records, 3, fields) < 0 && says("record 3 of 3"),
        "a record that is not there");
@@ -262,35 +265,65 @@ static void fill(char *text, size_t bytes, char letter)
     text[bytes] = '\n';
 }
 
-/* Both sides together are all of it. */
+static void mark(qn_records *records, bool seen[], size_t *twice)
+{
+    for (size_t i = 0; i < qn_records_count(records); i++) {
+        struct qn_field_text fields[QN_MAX_FIELDS];
+        size_t line = qn_records_line(records, i) - 1;
+        bool is_read = qn_records_read(records, i, fields) == QN_OK &&
+                       strtoul(fields[0].text, NULL, 10) == line;
+        *twice += !is_read || seen[line];
+        seen[line] = true;
+    }
+}
+
+/* Both sides together are all of it, in files one after the other or side by side. */
 static void test_held_out(void)
 {
     static char text[1000 * 5 + 1];
-    static bool seen[1000];
-    size_t counts[2] = {0, 0}, twice = 0;
     for (size_t i = 0; i < 1000; i++)
         sprintf(text + 5 * i, "%04zu\n", i);
-    const char *path = write_text("f", text);
-    struct qn_record_options options = {.paths = &path, .n_paths = 1, .held_out = 0.1, .seed = 1};
-    for (int side = 0; side < 2; side++) {
-        options.wants_held_out = side;
-        qn_records *records = open_records(options, true);
-        counts[side] = qn_records_count(records);
-        for (size_t i = 0; i < counts[side]; i++) {
-            size_t line = qn_records_line(records, i) - 1;
-            twice += seen[line];
-            seen[line] = true;
-        }
+    const char *const paths[] = {write_text("f", text), write_text("g", text)};
+    struct qn_record_options options = {.paths = paths, .n_paths = 2};
+    for (int is_parallel = 0; is_parallel < 2; is_parallel++) {
+        bool seen[1000] = {false};
+        size_t twice = 0;
+        options.format = is_parallel ? QN_LINES : QN_TSV;
+        options.fields = (const char *const[]){"1"};
+        options.n_fields = 1;
+        options.n_paths = is_parallel ? 2 : 1;
+        qn_records *records = open_records(options, true),
+                   *held_out = qn_records_hold_out(records, 0.1, 1);
+        size_t count = qn_records_count(held_out);
+        mark(records, seen, &twice);
+        mark(held_out, seen, &twice);
+        /* Five standard deviations of 1,000 draws: 47. */
+        ok(count + qn_records_count(records) == 1000 && twice == 0 && count > 53 && count < 147,
+           "%zu of 1,000 records are held out, and none is on both sides", count);
+        ok(qn_records_hash(held_out, 0) == qn_records_hash(records, 0) &&
+               strstr(qn_records_place(held_out, 0), "/f:"),
+           "they are of the same file");
         qn_records_close(records);
+        ok(qn_records_read(held_out, count - 1, (struct qn_field_text[QN_MAX_FIELDS]){{0}}) ==
+               QN_OK,
+           "and read when the others are closed");
+        qn_records_close(held_out);
     }
-    /* Five standard deviations of 1,000 draws: 47. */
-    ok(counts[0] + counts[1] == 1000 && twice == 0 && counts[1] > 53 && counts[1] < 147,
-       "%zu of 1,000 records are held out, and none is on both sides", counts[1]);
-    options.held_out = 1;
-    options.wants_held_out = false;
-    ok(!open_records(options, true) &&
-           says("/f: all 1000 good records are held out: hold out another share than 1"),
-       "all of them are held out");
+    options.format = QN_TSV;
+    options.n_paths = 2;
+    qn_records *records = open_records(options, true),
+               *held_out = qn_records_hold_out(records, 0.5, 2);
+    size_t first = 0;
+    for (size_t i = 0; i < qn_records_count(held_out); i++)
+        first += strstr(qn_records_place(held_out, i), "/f:") != NULL;
+    ok(qn_records_count(records) + qn_records_count(held_out) == 2000 && first > 400 && first < 600,
+       "of two files half of each, %zu of the first", first);
+    qn_records_close(held_out);
+    ok(!qn_records_hold_out(records, 0, 1) &&
+           says("/f: none of 2000 good records is held out: hold out another share than 0") &&
+           !qn_records_hold_out(records, 1, 1) && says("/f: all of 2000 good records are held out"),
+       "none or all of them are held out");
+    qn_records_close(records);
 }
 
 /* Lines around the largest that a record may have. */

@@ -47,10 +47,6 @@ struct qn_record_options {
      *
      * Messages begin with FILE:LINE: and do not end in a line end. */
     bool is_strict;
-    /* A share of the good records, drawn by `seed`, is held out: the others are the records, or only those if `wants_held_out`. */
-    double held_out;
-    bool wants_held_out;
-    uint64_t seed;
     void (*report)(void *user, const char *message);
     void *user;
 };
@@ -63,10 +59,14 @@ typedef struct qn_records qn_records;
 qn_records *qn_records_open(qn_context *context, const struct qn_record_options *options);
 void qn_records_close(qn_records *records);
 
+/* Moves a share of the records, drawn by `seed`, into a data set of their own, to be closed like the other.  NULL, and an error, if there
+ * are none on one side; without memory the records are only good to be closed then. */
+qn_records *qn_records_hold_out(qn_records *records, double share, uint64_t seed);
+
 size_t qn_records_count(const qn_records *records);
 size_t qn_records_skipped(const qn_records *records); /* damaged ones */
-size_t qn_records_bytes(const qn_records *records);   /* of the files */
-uint64_t qn_records_hash(const qn_records *records);  /* of the contents of the files, in their order */
+size_t qn_records_bytes(const qn_records *records, size_t file);  /* of one of the files, from 0 */
+uint64_t qn_records_hash(const qn_records *records, size_t file); /* FNV-1a, 64 bits, of its contents */
 
 /* The fields of a record, from 0: texts with a NUL behind, borrowed until the next call for these records. */
 struct qn_field_text {

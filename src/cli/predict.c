@@ -99,22 +99,20 @@ static int check_fields(const struct options *options, enum qn_record_format for
     return EXIT_SUCCESS;
 }
 
-static qn_records *records_of(struct predictor *predictor, enum qn_record_format format,
-                              const char *path, const char *name)
+/* `name`: what messages call the file. */
+static qn_records *open_records(struct predictor *predictor, const char *path, const char *name)
 {
     const struct options *options = predictor->options;
-    bool has_labels = options_flag(options, "score");
-    const char *fields[] = {labelled_field(options_string(options, "text"), format, 0),
-                            labelled_field(options_string(options, "label"), format, 1)};
-    struct qn_record_options reading = {.format = format,
-                                        .paths = &path,
-                                        .n_paths = 1,
-                                        .names = &name,
-                                        .fields = fields,
-                                        .n_fields = has_labels ? 2 : 1,
-                                        .report = report_skipped,
-                                        .user = &predictor->is_silent};
+    const struct labelled_fields named = {options_string(options, "format"),
+                                          options_string(options, "text"),
+                                          options_string(options, "label")};
+    const char *fields[LABELLED_FIELDS];
+    struct qn_record_options reading = labelled_options(&named, &path, 1, fields);
+    predictor->format = reading.format = (enum qn_record_format)labelled_format(named.format, name);
+    reading.names = &name;
+    reading.n_fields = options_flag(options, "score") ? LABELLED_FIELDS : 1;
     reading.is_strict = strcmp(options_string(options, "damaged"), "stop") == 0;
+    reading.report = report_skipped;
     return qn_records_open(predictor->qn, &reading);
 }
 
@@ -132,8 +130,7 @@ static int read_data(struct predictor *predictor)
     if (status != EXIT_SUCCESS || (!data && descriptor < 0))
         return EXIT_FAILED;
     snprintf(path, sizeof path, "/proc/self/fd/%d", descriptor);
-    predictor->format = format;
-    predictor->records = records_of(predictor, format, data ? data : path, name);
+    predictor->records = open_records(predictor, data ? data : path, name);
     if (descriptor >= 0)
         close(descriptor);
     if (predictor->records)

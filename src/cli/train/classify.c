@@ -113,7 +113,6 @@ static int add_losses(struct learner *learner)
     size_t count = corpus->train_batches ? qn_batches_shapes(corpus->train_batches) : 1;
     learner->losses = context_alloc(learner->qn, count, sizeof *learner->losses);
     int status = learner->losses ? QN_OK : QN_ERROR_MEMORY;
-    learner->n_losses = count;
     if (!corpus->train_batches && status == QN_OK) /* only the files are checked */
         return add_loss(learner, 1, 1, learner->losses);
     for (size_t i = 0; status == QN_OK && i < count; i++) {
@@ -153,23 +152,15 @@ static int evaluate(struct learner *learner, struct validation *found)
     return status;
 }
 
-static uint64_t passes(const struct subject *subject, uint64_t epochs)
-{
-    return epochs * qn_batches_per_epoch(subject->corpus->train_batches);
-}
-
 /* ---- What the user is told ---- */
 
-static void describe(const struct subject *subject, const struct learner *learner,
-                     struct progress *progress)
+static void describe(const struct subject *subject, struct progress *progress)
 {
-    (void)learner;
     const struct settings *settings = subject->settings;
     const struct corpus *corpus = subject->corpus;
     const qn_batches *batches = corpus->train_batches, *valid = corpus->valid_batches;
     struct qn_classifier_config config = config_of(subject);
     char number[NUMBER_TEXT], held_out[NUMBER_TEXT];
-    size_t tokens = qn_batches_tokens(batches), padding = qn_batches_padding(batches);
     progress_say(
         progress, "model",
         "%s parameters: %s, %" PRIu64 " layers, %" PRIu64 " units%s, width %" PRIu64 ", %zu labels",
@@ -181,17 +172,12 @@ static void describe(const struct subject *subject, const struct learner *learne
                  count_text(number, qn_batches_examples(batches)),
                  count_text(held_out, valid ? qn_batches_examples(valid) : 0), config.vocab_size,
                  qn_tokenizer_kind(corpus->tokenizer));
-    if (qn_batches_skipped(batches))
-        progress_say(progress, "skipped", "%s damaged records",
-                     count_text(number, qn_batches_skipped(batches)));
-    progress_say(progress, "epoch",
-                 "%zu batches of %" PRIu64 " texts in %zu shapes, %.1f%% padding",
-                 qn_batches_per_epoch(batches), settings->batch, qn_batches_shapes(batches),
-                 100 * (double)padding / (double)(tokens + padding));
+    describe_epoch(subject, "texts", "texts", progress);
 }
 
 const struct learner_kind classifier_kind = {
     .use = "predict",
+    .read = labelled_read,
     .check = check,
     .new_model = new_model,
     .load_model = load_model,
@@ -203,6 +189,6 @@ const struct learner_kind classifier_kind = {
     .set_batch = set_batch,
     .evaluate = evaluate,
     .release = release,
-    .passes = passes,
+    .passes = learner_epochs,
     .describe = describe,
 };

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "cli/train/sources.h"
+#include "text/words.h"
 
 /* One text, and the files it is made of. */
 struct text {
@@ -44,7 +45,7 @@ static int append_file(struct text *text, const char *path, const char *cure,
     if (!bytes)
         return failure(options, "%s%s", qn_error(qn), cure);
     int status =
-        sources_note(&text->sources, path, count, hash_bytes(HASH_START, bytes, count), options);
+        sources_note(&text->sources, path, count, hash_bytes(HASH_BEGIN, bytes, count), options);
     if (status != EXIT_SUCCESS) {
         free(bytes);
         return status;

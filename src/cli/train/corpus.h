@@ -19,7 +19,6 @@ struct corpus {
     qn_labels *labels;
     qn_records *train_records, *valid_records;
     qn_batches *train_batches, *valid_batches;
-    bool is_silent; /* about records that are skipped */
 };
 
 /* Reads the files that the command line names, or those of the run that goes on, which must be as
@@ -38,10 +37,18 @@ int corpus_save_tokenizers(const struct corpus *corpus, const char *folder);
 /* Whether anything is held out. */
 bool corpus_validates(const struct corpus *corpus);
 
-/* The format of a file of examples, by its name or what --format says; -1: there is none of that name.  And where text (0) and label (1)
- * stand, unless the user says it. */
+/* What --format, --text and --label say; NULL: nothing. */
+struct labelled_fields {
+    const char *format, *text, *label;
+};
+
+/* The format of a file, by what is said or by its name; and options to read such files by, with the text as field 0 and the label as
+ * field 1, whose names are kept in `fields`. */
+enum { LABELLED_FIELDS = 2 };
 int labelled_format(const char *named, const char *path);
-const char *labelled_field(const char *named, enum qn_record_format format, size_t field);
+struct qn_record_options labelled_options(const struct labelled_fields *named,
+                                          const char *const *paths, size_t count,
+                                          const char *fields[LABELLED_FIELDS]);
 
 /* Texts, cut to so many tokens, with their labels (or NULL), in batches as the options say. */
 qn_batches *labelled_batches(qn_records *records, qn_tokenizer *tokenizer, const qn_labels *labels,

@@ -6,24 +6,46 @@
 
 void report_skipped(void *user, const char *message)
 {
-    if (!*(const bool *)user)
-        fprintf(stderr, "skipped     %s\n", message);
+    (void)user;
+    fprintf(stderr, "skipped     %s\n", message);
 }
 
-int examples_sources(const char *const *paths, size_t count, struct sources *of_run,
-                     const char *option, const struct options *options)
+qn_records *examples_open(qn_context *qn, struct qn_record_options options, const char *damaged,
+                          struct sources *of_run, const char *option,
+                          const struct options *command_line)
 {
     struct sources sources;
-    const char *cure = of_run->count ? "; if it was moved, name it anew" : "";
-    int status = sources_make(&sources, count, options);
-    for (size_t i = 0; i < count && status == EXIT_SUCCESS; i++)
-        status = sources_read(&sources, paths[i], cure, options);
+    options.is_strict = strcmp(damaged, "stop") == 0;
+    options.report = report_skipped;
+    qn_records *records = qn_records_open(qn, &options);
+    if (!records) {
+        failure(command_line, "%s%s", qn_error(qn),
+                of_run->count ? "; if it was moved, name it anew" : "");
+        return NULL;
+    }
+    int status = sources_make(&sources, options.n_paths, command_line);
+    for (size_t i = 0; i < options.n_paths && status == EXIT_SUCCESS; i++)
+        status = sources_note(&sources, options.paths[i], qn_records_bytes(records, i),
+                              qn_records_hash(records, i), command_line);
     if (status == EXIT_SUCCESS)
-        status = sources_check(&sources, of_run, option, options);
+        status = sources_check(&sources, of_run, option, command_line);
     if (status == EXIT_SUCCESS)
         sources_keep(of_run, &sources);
     sources_release(&sources);
-    return status;
+    if (status == EXIT_SUCCESS)
+        return records;
+    qn_records_close(records);
+    return NULL;
+}
+
+int examples_hold_out(struct corpus *corpus, const struct settings *settings,
+                      const struct options *options, qn_context *qn)
+{
+    if (corpus->valid_records || settings->valid_fraction == 0)
+        return EXIT_SUCCESS;
+    corpus->valid_records =
+        qn_records_hold_out(corpus->train_records, settings->valid_fraction, settings->seed);
+    return corpus->valid_records ? EXIT_SUCCESS : failure(options, "%s", qn_error(qn));
 }
 
 static int count_words(qn_word_counter *counter, const struct learning *learning)

@@ -5,12 +5,18 @@
 #include "cli/train/corpus.h"
 #include "cli/train/sources.h"
 
-/* As qn_record_options.report: "skipped     FILE:LINE: ..." on stderr, unless *user, a bool, is true. */
+/* As qn_record_options.report: "skipped     FILE:LINE: ..." on stderr. */
 void report_skipped(void *user, const char *message);
 
-/* Notes files as they are now, which must be as they were when the run began.  An exit status. */
-int examples_sources(const char *const *paths, size_t count, struct sources *of_run,
-                     const char *option, const struct options *options);
+/* Opens records as --damaged says, and notes their files, which must be as they were when the run began.  `option` has named them.  NULL: a
+ * message was printed. */
+qn_records *examples_open(qn_context *qn, struct qn_record_options options, const char *damaged,
+                          struct sources *of_run, const char *option,
+                          const struct options *command_line);
+
+/* What is validated on, if that is no data of its own: --valid-fraction of the records to train on.  An exit status. */
+int examples_hold_out(struct corpus *corpus, const struct settings *settings,
+                      const struct options *options, qn_context *qn);
 
 /* What --tokenizer names, to be learnt from fields of records, or not. */
 struct learning {

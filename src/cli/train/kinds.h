@@ -7,6 +7,10 @@
 struct learner_kind {
     const char *use; /* the command for such models */
 
+    /* The data: see corpus.h. */
+    int (*read)(struct corpus *corpus, struct run *run, const struct options *options,
+                qn_context *qn, const char *folder);
+
     int (*check)(qn_context *qn, const struct subject *subject);
 
     /* The model, of zeros; or from a folder: false and a message if it is another than the subject's. */
@@ -26,8 +30,7 @@ struct learner_kind {
     void (*release)(struct learner *learner);
 
     uint64_t (*passes)(const struct subject *subject, uint64_t epochs);
-    void (*describe)(const struct subject *subject, const struct learner *learner,
-                     struct progress *progress);
+    void (*describe)(const struct subject *subject, struct progress *progress);
 };
 
 extern const struct learner_kind lm_kind, classifier_kind, translator_kind;
@@ -37,7 +40,10 @@ qn_node *learner_input(const struct learner *learner, const char *name, qn_shape
 enum qn_type type_of(const struct settings *settings);
 enum qn_cell cell_of(const char *name, const char *nonlinearity);
 
-/* The batch of examples of a pass, whose loss is selected. */
+/* Of examples: passes in so many epochs, what is said of an epoch, and the batch of a pass, whose loss is selected. */
+uint64_t learner_epochs(const struct subject *subject, uint64_t epochs);
+void describe_epoch(const struct subject *subject, const char *examples, const char *counted,
+                    struct progress *progress);
 int learner_next_batch(struct learner *learner, uint64_t step, uint64_t pass,
                        struct qn_batch *batch, uint64_t *tokens);
 

@@ -7,7 +7,7 @@
 #include "io/file.h"
 
 /* The fields of a record. */
-enum { TEXT, LABEL, FIELDS };
+enum { TEXT, LABEL };
 
 /* ---- Files ---- */
 
@@ -16,61 +16,42 @@ int labelled_format(const char *named, const char *path)
     return named ? qn_record_format_named(named) : (int)qn_record_format_of(path);
 }
 
-const char *labelled_field(const char *named, enum qn_record_format format, size_t field)
+/* Where a field stands, unless the user says it. */
+static const char *field_of(const char *named, enum qn_record_format format, size_t field)
 {
-    static const char *const columns[FIELDS] = {"2", "1"}, *const keys[FIELDS] = {"text", "label"};
+    static const char *const columns[LABELLED_FIELDS] = {"2", "1"}, *const keys[LABELLED_FIELDS] = {
+                                                                        "text", "label"};
     return named ? named : format == QN_JSONL ? keys[field] : columns[field];
 }
 
-/* `held_out`: of records of which a fraction is, only those. */
-static qn_records *open_records(struct corpus *corpus, qn_context *qn, const char *const *paths,
-                                size_t count, const struct settings *settings, double fraction,
-                                bool held_out)
+struct qn_record_options labelled_options(const struct labelled_fields *named,
+                                          const char *const *paths, size_t count,
+                                          const char *fields[LABELLED_FIELDS])
 {
-    enum qn_record_format format =
-        (enum qn_record_format)labelled_format(settings->format, paths[0]);
-    const char *fields[FIELDS] = {labelled_field(settings->text, format, TEXT),
-                                  labelled_field(settings->label, format, LABEL)};
-    struct qn_record_options options = {.format = format,
-                                        .paths = paths,
-                                        .n_paths = count,
-                                        .fields = fields,
-                                        .n_fields = FIELDS,
-                                        .is_strict = strcmp(settings->damaged, "stop") == 0,
-                                        .held_out = fraction,
-                                        .wants_held_out = held_out,
-                                        .seed = settings->seed,
-                                        .report = report_skipped,
-                                        .user = &corpus->is_silent};
-    corpus->is_silent = held_out; /* they were told about with the others */
-    qn_records *records = qn_records_open(qn, &options);
-    corpus->is_silent = false;
-    return records;
+    enum qn_record_format format = (enum qn_record_format)labelled_format(named->format, paths[0]);
+    fields[TEXT] = field_of(named->text, format, TEXT);
+    fields[LABEL] = field_of(named->label, format, LABEL);
+    return (struct qn_record_options){.format = format,
+                                      .paths = paths,
+                                      .n_paths = count,
+                                      .fields = fields,
+                                      .n_fields = LABELLED_FIELDS};
 }
 
-/* The share of the data that is held out. */
-static double fraction_of(const struct run *run, const struct options *options)
+static qn_records *open_records(qn_context *qn, const char *const *paths, size_t count,
+                                const struct settings *settings, struct sources *of_run,
+                                const char *option, const struct options *options)
 {
-    bool has_file = options_string(options, "valid") || run->valid.count > 0;
-    return has_file ? 0 : run->settings.valid_fraction;
-}
-
-static int open_data(struct corpus *corpus, const char *const *paths, size_t count,
-                     const struct run *run, const struct options *options, qn_context *qn)
-{
-    double fraction = fraction_of(run, options);
-    if (labelled_format(run->settings.format, paths[0]) == QN_LINES)
-        return failure(options,
-                       "%s: plain lines have no labels: give records of a text and its label, and "
-                       "--format tsv, jsonl or columns, if the file's name does not say it",
-                       paths[0]);
-    corpus->train_records = open_records(corpus, qn, paths, count, &run->settings, fraction, false);
-    if (corpus->train_records && fraction > 0)
-        corpus->valid_records =
-            open_records(corpus, qn, paths, count, &run->settings, fraction, true);
-    return corpus->train_records && (fraction == 0 || corpus->valid_records)
-               ? EXIT_SUCCESS
-               : failure(options, "%s", qn_error(qn));
+    const char *fields[LABELLED_FIELDS];
+    const struct labelled_fields named = {settings->format, settings->text, settings->label};
+    struct qn_record_options records = labelled_options(&named, paths, count, fields);
+    if (records.format != QN_LINES)
+        return examples_open(qn, records, settings->damaged, of_run, option, options);
+    failure(options,
+            "%s: plain lines have no labels: give records of a text and its label, and --format "
+            "tsv, jsonl or columns, if the file's name does not say it",
+            paths[0]);
+    return NULL;
 }
 
 static int read_data(struct corpus *corpus, struct run *run, const struct options *options,
@@ -78,17 +59,15 @@ static int read_data(struct corpus *corpus, struct run *run, const struct option
 {
     size_t count;
     const char **paths = source_paths(run, options, &count);
-    int status = EXIT_SUCCESS;
     if (!paths)
-        status = failure(options, "out of memory");
-    else if (count > MAX_SOURCES)
-        status = failure(options, "--data takes at most %d files", MAX_SOURCES);
+        return failure(options, "out of memory");
+    if (count > MAX_SOURCES)
+        failure(options, "--data takes at most %d files", MAX_SOURCES);
     else
-        status = examples_sources(paths, count, &run->data, "data", options);
-    if (status == EXIT_SUCCESS)
-        status = open_data(corpus, paths, count, run, options, qn);
+        corpus->train_records =
+            open_records(qn, paths, count, &run->settings, &run->data, "data", options);
     free(paths);
-    return status;
+    return corpus->train_records ? EXIT_SUCCESS : EXIT_FAILED;
 }
 
 static int read_valid(struct corpus *corpus, struct run *run, const struct options *options,
@@ -100,11 +79,9 @@ static int read_valid(struct corpus *corpus, struct run *run, const struct optio
         return failure(options, "--valid: the run holds out a part of its data, and keeps to it");
     if (!path)
         return EXIT_SUCCESS;
-    int status = examples_sources(&path, 1, &run->valid, "valid", options);
-    if (status != EXIT_SUCCESS)
-        return status;
-    corpus->valid_records = open_records(corpus, qn, &path, 1, &run->settings, 0, false);
-    return corpus->valid_records ? EXIT_SUCCESS : failure(options, "%s", qn_error(qn));
+    corpus->valid_records =
+        open_records(qn, &path, 1, &run->settings, &run->valid, "valid", options);
+    return corpus->valid_records ? EXIT_SUCCESS : EXIT_FAILED;
 }
 
 /* ---- Tokenizer and labels ---- */
@@ -121,27 +98,6 @@ static int make_tokenizer(struct corpus *corpus, const char *named, const char *
     return corpus->tokenizer ? EXIT_SUCCESS : EXIT_FAILED;
 }
 
-static int compare_names(const void *a, const void *b)
-{
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-static qn_labels *join_labels(const qn_labels *a, const qn_labels *b, qn_context *qn)
-{
-    size_t count = 0;
-    const char **names = calloc(qn_labels_count(a) + qn_labels_count(b), sizeof *names);
-    for (size_t i = 0; names && i < qn_labels_count(a); i++)
-        names[count++] = qn_labels_name(a, i);
-    for (size_t i = 0; names && i < qn_labels_count(b); i++)
-        if (qn_labels_find(a, qn_labels_name(b, i)) < 0)
-            names[count++] = qn_labels_name(b, i);
-    if (names)
-        qsort(names, count, sizeof *names, compare_names);
-    qn_labels *all = names ? qn_labels_new(qn, names, count) : NULL;
-    free(names);
-    return all;
-}
-
 /* Labels are printed in lines and columns. */
 static int check_labels(const qn_labels *labels, const struct options *options)
 {
@@ -156,17 +112,10 @@ static int check_labels(const qn_labels *labels, const struct options *options)
     return EXIT_SUCCESS;
 }
 
-/* Of all the data, what is held out of it included; a file to validate on must have no others. */
-static int make_labels(struct corpus *corpus, const struct run *run, const struct options *options,
-                       qn_context *qn)
+/* Before anything is held out; a file to validate on must have no others. */
+static int make_labels(struct corpus *corpus, const struct options *options, qn_context *qn)
 {
-    qn_labels *trained = qn_labels_of(corpus->train_records, LABEL, MOST_LABELS), *held_out = NULL;
-    if (trained && fraction_of(run, options) > 0)
-        held_out = qn_labels_of(corpus->valid_records, LABEL, MOST_LABELS);
-    corpus->labels = held_out ? join_labels(trained, held_out, qn) : trained;
-    if (held_out)
-        qn_labels_free(trained);
-    qn_labels_free(held_out);
+    corpus->labels = qn_labels_of(corpus->train_records, LABEL, MOST_LABELS);
     return corpus->labels
                ? check_labels(corpus->labels, options)
                : failure(options, "%s; is the label in another field? See --label", qn_error(qn));
@@ -177,21 +126,21 @@ static int make_labels(struct corpus *corpus, const struct run *run, const struc
 qn_batches *labelled_batches(qn_records *records, qn_tokenizer *tokenizer, const qn_labels *labels,
                              struct qn_batch_options options, size_t most)
 {
-    const struct qn_batch_field fields[FIELDS] = {[TEXT] = {.name = "text",
-                                                            .tokenizer = tokenizer,
-                                                            .is_sequence = true,
-                                                            .begin = -1,
-                                                            .end = -1,
-                                                            .most = most,
-                                                            .cuts = true},
-                                                  [LABEL] = {.name = "label",
-                                                             .labels = labels,
-                                                             .begin = -1,
-                                                             .end = -1,
-                                                             .pad = QN_IGNORE,
-                                                             .most = 1}};
+    const struct qn_batch_field fields[LABELLED_FIELDS] = {[TEXT] = {.name = "text",
+                                                                     .tokenizer = tokenizer,
+                                                                     .is_sequence = true,
+                                                                     .begin = -1,
+                                                                     .end = -1,
+                                                                     .most = most,
+                                                                     .cuts = true},
+                                                           [LABEL] = {.name = "label",
+                                                                      .labels = labels,
+                                                                      .begin = -1,
+                                                                      .end = -1,
+                                                                      .pad = QN_IGNORE,
+                                                                      .most = 1}};
     options.fields = fields;
-    options.n_fields = labels ? FIELDS : 1;
+    options.n_fields = labels ? LABELLED_FIELDS : 1;
     return qn_batches_new(records, &options);
 }
 
@@ -219,9 +168,11 @@ int labelled_read(struct corpus *corpus, struct run *run, const struct options *
     if (status == EXIT_SUCCESS)
         status = read_valid(corpus, run, options, qn);
     if (status == EXIT_SUCCESS)
-        status = make_tokenizer(corpus, run->settings.tokenizer, folder, options, qn);
+        status = make_labels(corpus, options, qn);
     if (status == EXIT_SUCCESS)
-        status = make_labels(corpus, run, options, qn);
+        status = examples_hold_out(corpus, &run->settings, options, qn);
+    if (status == EXIT_SUCCESS)
+        status = make_tokenizer(corpus, run->settings.tokenizer, folder, options, qn);
     if (status == EXIT_SUCCESS)
         status = make_batches(corpus, &run->settings, options, qn);
     return status;

@@ -84,10 +84,16 @@ const char *learner_use(const struct settings *settings)
     return kind_of(&(struct subject){.settings = settings})->use;
 }
 
-void learner_describe(const struct subject *subject, const struct learner *learner,
-                      struct progress *progress)
+void learner_describe(const struct subject *subject, struct progress *progress)
 {
-    kind_of(subject)->describe(subject, learner, progress);
+    kind_of(subject)->describe(subject, progress);
+}
+
+int learner_read(struct corpus *corpus, struct run *run, const struct options *options,
+                 qn_context *qn, const char *folder)
+{
+    const struct subject subject = {.settings = &run->settings};
+    return kind_of(&subject)->read(corpus, run, options, qn, folder);
 }
 
 /* ---- Making ---- */
@@ -174,7 +180,6 @@ static void free_trainer(struct learner *learner)
     free(learner->losses);
     learner->trainer = NULL;
     learner->losses = NULL;
-    learner->n_losses = 0;
 }
 
 int learner_restart(struct learner *learner)
@@ -196,6 +201,25 @@ void learner_release(struct learner *learner)
 }
 
 /* ---- Passes, validations, checkpoints ---- */
+
+uint64_t learner_epochs(const struct subject *subject, uint64_t epochs)
+{
+    return epochs * qn_batches_per_epoch(subject->corpus->train_batches);
+}
+
+void describe_epoch(const struct subject *subject, const char *examples, const char *counted,
+                    struct progress *progress)
+{
+    const qn_batches *batches = subject->corpus->train_batches;
+    char number[NUMBER_TEXT];
+    size_t tokens = qn_batches_tokens(batches), padding = qn_batches_padding(batches);
+    if (qn_batches_skipped(batches))
+        progress_say(progress, "skipped", "%s %s that are damaged or too long",
+                     count_text(number, qn_batches_skipped(batches)), examples);
+    progress_say(progress, "epoch", "%zu batches of %" PRIu64 " %s in %zu shapes, %.1f%% padding",
+                 qn_batches_per_epoch(batches), subject->settings->batch, counted,
+                 qn_batches_shapes(batches), 100 * (double)padding / (double)(tokens + padding));
+}
 
 int learner_next_batch(struct learner *learner, uint64_t step, uint64_t pass,
                        struct qn_batch *batch, uint64_t *tokens)

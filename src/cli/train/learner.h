@@ -40,7 +40,6 @@ struct learner {
         qn_node *inputs, *targets;         /* (rows, length) and the same, or (rows) */
         qn_node *lengths, *target_lengths; /* (rows), or NULL */
     } * losses;
-    size_t n_losses;
     int32_t *input_ids, *target_ids;
 };
 
@@ -74,8 +73,11 @@ int learner_save(const struct learner *learner, const char *folder);
 uint64_t learner_steps(const struct subject *subject, uint64_t epochs);
 
 /* Says what the model and its data are. */
-void learner_describe(const struct subject *subject, const struct learner *learner,
-                      struct progress *progress);
+void learner_describe(const struct subject *subject, struct progress *progress);
+
+/* Reads the data that such models are trained on: see corpus_read(). */
+int learner_read(struct corpus *corpus, struct run *run, const struct options *options,
+                 qn_context *qn, const char *folder);
 
 /* The command that uses such models: "generate". */
 const char *learner_use(const struct settings *settings);

@@ -145,7 +145,6 @@ static int add_losses(struct learner *learner)
     learner->losses = context_alloc(learner->qn, 1, sizeof *learner->losses);
     if (!learner->losses)
         return QN_ERROR_MEMORY;
-    learner->n_losses = 1;
     *learner->losses = (struct loss_inputs){.inputs = learner_input(learner, "inputs", shape),
                                             .targets = learner_input(learner, "targets", shape)};
     struct qn_lm_forward forward = {.type = type_of(settings),
@@ -229,10 +228,8 @@ static const char *sizes_text(char *text, size_t bytes, const struct settings *s
     return text;
 }
 
-static void describe(const struct subject *subject, const struct learner *learner,
-                     struct progress *progress)
+static void describe(const struct subject *subject, struct progress *progress)
 {
-    (void)learner;
     const struct settings *settings = subject->settings;
     const struct corpus *corpus = subject->corpus;
     struct qn_lm_config config = config_of(subject);
@@ -263,6 +260,7 @@ static void describe(const struct subject *subject, const struct learner *learne
 
 const struct learner_kind lm_kind = {
     .use = "generate",
+    .read = corpus_read,
     .check = check,
     .new_model = new_model,
     .load_model = load_model,

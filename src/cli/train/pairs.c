@@ -21,27 +21,6 @@ static char *path_in(const char *folder, const char *name)
 
 /* ---- Files ---- */
 
-static qn_records *open_records(struct corpus *corpus, const char *const *paths,
-                                const struct settings *settings, double fraction, bool held_out,
-                                const struct options *options, qn_context *qn)
-{
-    corpus->is_silent = held_out; /* they were told about with the others */
-    qn_records *records = qn_records_open(
-        qn, &(struct qn_record_options){.format = QN_LINES,
-                                        .paths = paths,
-                                        .n_paths = SIDES,
-                                        .is_strict = strcmp(settings->damaged, "stop") == 0,
-                                        .held_out = fraction,
-                                        .wants_held_out = held_out,
-                                        .seed = settings->seed,
-                                        .report = report_skipped,
-                                        .user = &corpus->is_silent});
-    corpus->is_silent = false;
-    if (!records)
-        failure(options, "%s", qn_error(qn));
-    return records;
-}
-
 /* What two options name, else the files of the run that goes on.  False: there are none. */
 static bool find_paths(const char *paths[SIDES], const char *const names[SIDES],
                        const struct sources *of_run, const struct options *options)
@@ -63,28 +42,20 @@ static int read_files(struct corpus *corpus, struct run *run, const struct optio
     const char *paths[SIDES], *valid_paths[SIDES];
     find_paths(paths, data, &run->data, options);
     bool has_files = find_paths(valid_paths, valid, &run->valid, options);
-    double fraction = has_files ? 0 : run->settings.valid_fraction;
     if (!has_files && (valid_paths[SOURCE] || valid_paths[TARGET]))
         return failure(options, "--valid-source and --valid-target belong together");
     if (run->document && has_files && run->valid.count == 0)
         return failure(options,
                        "--valid-source: the run holds out a part of its data, and keeps to it");
-    int status = examples_sources(paths, SIDES, &run->data, "source", options);
-    if (status == EXIT_SUCCESS && has_files)
-        status = examples_sources(valid_paths, SIDES, &run->valid, "valid-source", options);
-    if (status != EXIT_SUCCESS)
-        return status;
+    struct qn_record_options pairs = {.format = QN_LINES, .paths = paths, .n_paths = SIDES};
     corpus->train_records =
-        open_records(corpus, paths, &run->settings, fraction, false, options, qn);
+        examples_open(qn, pairs, run->settings.damaged, &run->data, data[SOURCE], options);
+    pairs.paths = valid_paths;
     if (corpus->train_records && has_files)
         corpus->valid_records =
-            open_records(corpus, valid_paths, &run->settings, 0, false, options, qn);
-    else if (corpus->train_records && fraction > 0)
-        corpus->valid_records =
-            open_records(corpus, paths, &run->settings, fraction, true, options, qn);
-    bool needs_valid = has_files || fraction > 0;
-    return corpus->train_records && (!needs_valid || corpus->valid_records) ? EXIT_SUCCESS
-                                                                            : EXIT_FAILED;
+            examples_open(qn, pairs, run->settings.damaged, &run->valid, valid[SOURCE], options);
+    return corpus->train_records && (!has_files || corpus->valid_records) ? EXIT_SUCCESS
+                                                                          : EXIT_FAILED;
 }
 
 /* ---- Tokenizers ---- */
@@ -167,6 +138,8 @@ int pairs_read(struct corpus *corpus, struct run *run, const struct options *opt
     const struct settings *settings = &run->settings;
     *corpus = (struct corpus){0};
     int status = read_files(corpus, run, options, qn);
+    if (status == EXIT_SUCCESS)
+        status = examples_hold_out(corpus, settings, options, qn);
     if (status == EXIT_SUCCESS)
         status = make_tokenizers(corpus, settings, folder, options, qn);
     if (status != EXIT_SUCCESS)

@@ -200,7 +200,7 @@ static void say_model(struct session *session)
 {
     const struct subject subject = subject_of(session);
     progress_say(&session->progress, "device", "%s", qn_device_name(session->qn));
-    learner_describe(&subject, &session->learner, &session->progress);
+    learner_describe(&subject, &session->progress);
 }
 
 static void say_memory(struct session *session, const struct needs *needs)
@@ -267,12 +267,7 @@ static int make_learner(struct session *session, const struct subject *subject)
 
 static int read_corpus(struct session *session, const char *folder)
 {
-    enum family family = session->run.settings.family;
-    int (*read)(struct corpus *, struct run *, const struct options *, qn_context *, const char *) =
-        family == FAMILY_CLASSIFY ? labelled_read
-        : reads_pairs(family)     ? pairs_read
-                                  : corpus_read;
-    return read(&session->corpus, &session->run, session->options, session->files, folder);
+    return learner_read(&session->corpus, &session->run, session->options, session->files, folder);
 }
 
 /* A new run: nothing is written before it is known that it can be. */

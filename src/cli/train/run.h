@@ -69,7 +69,8 @@ struct settings {
 struct source {
     char *path; /* absolute */
     size_t bytes;
-    uint64_t hash; /* of its contents */
+    uint64_t
+        hash; /* FNV-1a of its contents: tells a file that was edited, not one that was forged */
 };
 
 enum { MAX_SOURCES = 4096 };

@@ -1,17 +1,8 @@
 /* The files that a run reads, and whether they are still the same. */
 #include "cli/train/sources.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-
-uint64_t hash_bytes(uint64_t hash, const char *bytes, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        hash = (hash ^ (unsigned char)bytes[i]) * 0x100000001B3u;
-    return hash;
-}
 
 /* Absolute, so that a run can go on from another folder. */
 static char *absolute_path(const char *path)
@@ -53,33 +44,6 @@ int sources_note(struct sources *sources, const char *path, size_t bytes, uint64
     json_decref(name);
     return is_utf8 ? EXIT_SUCCESS
                    : failure(options, "%s: the names of data files must be UTF-8", path);
-}
-
-int sources_read(struct sources *sources, const char *path, const char *cure,
-                 const struct options *options)
-{
-    enum { BLOCK = 1 << 16 };
-    struct stat found;
-    char *block = malloc(BLOCK);
-    if (stat(path, &found) == 0 && !S_ISREG(found.st_mode)) {
-        free(block);
-        return failure(options, "%s is no regular file, which is read again and again%s", path,
-                       cure);
-    }
-    FILE *file = block ? fopen(path, "rbe") : NULL;
-    uint64_t hash = HASH_START;
-    size_t bytes = 0, count;
-    while (file && (count = fread(block, 1, BLOCK, file)) > 0) {
-        hash = hash_bytes(hash, block, count);
-        bytes += count;
-    }
-    bool is_read = file && !ferror(file);
-    int cause = errno;
-    if (file)
-        fclose(file);
-    free(block);
-    return is_read ? sources_note(sources, path, bytes, hash, options)
-                   : failure(options, "cannot read %s: %s%s", path, strerror(cause), cure);
 }
 
 const char **source_paths(const struct run *run, const struct options *options, size_t *count)

@@ -4,18 +4,12 @@
 
 #include "cli/train/run.h"
 
-/* FNV-1a, of 64 bits, goes on from a hash: tells a file that was edited, not one that was forged. */
-#define HASH_START 0xCBF29CE484222325u
-uint64_t hash_bytes(uint64_t hash, const char *bytes, size_t count);
-
 /* Room for so many files, of which there are none yet.  Exit statuses. */
 int sources_make(struct sources *sources, size_t count, const struct options *options);
 void sources_release(struct sources *sources);
 
-/* Adds a file that was read; or reads it for that.  `cure` ends the message of one that cannot be. */
+/* Adds a file that was read. */
 int sources_note(struct sources *sources, const char *path, size_t bytes, uint64_t hash,
-                 const struct options *options);
-int sources_read(struct sources *sources, const char *path, const char *cure,
                  const struct options *options);
 
 /* The paths of --data, else those of the run that goes on; free() the array. */

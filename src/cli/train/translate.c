@@ -159,7 +159,6 @@ static int add_losses(struct learner *learner)
     size_t count = batches ? qn_batches_shapes(batches) : 1;
     learner->losses = context_alloc(learner->qn, count, sizeof *learner->losses);
     int status = learner->losses ? QN_OK : QN_ERROR_MEMORY;
-    learner->n_losses = count;
     for (size_t i = 0; status == QN_OK && i < count; i++)
         status =
             add_loss(learner, batches ? qn_batches_shape(batches, i) : least, &learner->losses[i]);
@@ -209,23 +208,15 @@ static int evaluate(struct learner *learner, struct validation *found)
     return status;
 }
 
-static uint64_t passes(const struct subject *subject, uint64_t epochs)
-{
-    return epochs * qn_batches_per_epoch(subject->corpus->train_batches);
-}
-
 /* ---- What the user is told ---- */
 
-static void describe(const struct subject *subject, const struct learner *learner,
-                     struct progress *progress)
+static void describe(const struct subject *subject, struct progress *progress)
 {
-    (void)learner;
     const struct settings *settings = subject->settings;
     const struct corpus *corpus = subject->corpus;
     const qn_batches *batches = corpus->train_batches, *valid = corpus->valid_batches;
     struct qn_seq2seq_config config = config_of(subject);
     char number[NUMBER_TEXT], held_out[NUMBER_TEXT], sizes[4 * NUMBER_TEXT];
-    size_t tokens = qn_batches_tokens(batches), padding = qn_batches_padding(batches);
     if (settings->family == FAMILY_TRANSFORMER)
         snprintf(sizes, sizeof sizes, "%" PRIu64 " heads, %" PRIu64 " inside", settings->heads,
                  settings->inner);
@@ -242,17 +233,12 @@ static void describe(const struct subject *subject, const struct learner *learne
                  count_text(held_out, valid ? qn_batches_examples(valid) : 0),
                  config.source_vocab_size, config.target_vocab_size,
                  corpus->target_tokenizer ? "" : "joint ", qn_tokenizer_kind(corpus->tokenizer));
-    if (qn_batches_skipped(batches))
-        progress_say(progress, "skipped", "%s pairs that are damaged or too long",
-                     count_text(number, qn_batches_skipped(batches)));
-    progress_say(progress, "epoch",
-                 "%zu batches of up to %" PRIu64 " tokens in %zu shapes, %.1f%% padding",
-                 qn_batches_per_epoch(batches), settings->batch, qn_batches_shapes(batches),
-                 100 * (double)padding / (double)(tokens + padding));
+    describe_epoch(subject, "pairs", "tokens at most", progress);
 }
 
 const struct learner_kind translator_kind = {
     .use = "translate",
+    .read = pairs_read,
     .check = check,
     .new_model = new_model,
     .load_model = load_model,
@@ -264,6 +250,6 @@ const struct learner_kind translator_kind = {
     .set_batch = set_batch,
     .evaluate = evaluate,
     .release = release,
-    .passes = passes,
+    .passes = learner_epochs,
     .describe = describe,
 };

@@ -242,16 +242,6 @@ static int next_lines(struct reading *reading, struct record *record, size_t *en
     return QN_OK;
 }
 
-/* Whether the next good record is on the other side. */
-static bool is_left_out(qn_records *records)
-{
-    uint64_t number = records->seen++;
-    const uint32_t key[2] = {(uint32_t)(records->seed >> 32), (uint32_t)records->seed},
-                   counter[4] = {(uint32_t)number, (uint32_t)(number >> 32)};
-    bool is_held_out = philox(counter, key).word[0] < records->held_out * 0x1p32;
-    return is_held_out != records->wants_held_out;
-}
-
 /* A record of the lines that were read, if it is good. */
 static bool take_lines(struct reading *reading, struct record *record)
 {
@@ -274,8 +264,6 @@ static bool take_lines(struct reading *reading, struct record *record)
         records->skipped++;
         return records_skip(records, records->context, records->place, damage->text);
     }
-    if (is_left_out(records))
-        return true;
     for (size_t i = 0; i < reading->count; i++) {
         const struct scanned_line *line = &reading->lines[i];
         if (!add_record(records->context, &reading->sources[i], line->offset, line->bytes,
@@ -337,8 +325,7 @@ static bool index_files(qn_records *records, size_t first, size_t count)
     }
     bool is_good = read_to_end(&reading, record);
     for (size_t i = 0; i < count; i++) {
-        records->hash =
-            hash_bytes(records->hash, &reading.scanners[i].hash, sizeof reading.scanners[i].hash);
+        reading.sources[i].hash = reading.scanners[i].hash;
         free(reading.scanners[i].buffer);
     }
     return is_good;
@@ -425,7 +412,6 @@ static bool set_fields(qn_records *records, const struct qn_record_options *opti
 
 static bool index_all(qn_records *records)
 {
-    records->hash = HASH_BEGIN;
     if (records->is_parallel && !index_files(records, 0, records->n_sources))
         return false;
     for (size_t i = 0; i < records->n_sources && !records->is_parallel; i++)
@@ -435,14 +421,6 @@ static bool index_all(qn_records *records)
         return false;
     if (records->count > 0)
         return true;
-    if (records->seen > 0) {
-        context_fail(records->context, QN_ERROR_INVALID,
-                     "%s: all %zu good records are %s: hold out another share than %g",
-                     records->sources[0].path, records->seen,
-                     records->wants_held_out ? "on the side that is not held out" : "held out",
-                     records->held_out);
-        return false;
-    }
     context_fail(records->context, QN_ERROR_FORMAT, "%s: no record is good, of %zu; the first: %s",
                  records->sources[0].path, records->skipped,
                  records->skipped ? records->first_damage : "there is none");
@@ -462,9 +440,6 @@ qn_records *qn_records_open(qn_context *context, const struct qn_record_options 
     records->format = &record_formats[options->format];
     records->is_parallel = options->format == QN_LINES;
     records->is_strict = options->is_strict;
-    records->held_out = options->held_out;
-    records->wants_held_out = options->wants_held_out;
-    records->seed = options->seed;
     records->report = options->report;
     records->user = options->user;
     if (set_fields(records, options) && open_sources(records, options) && index_all(records))
@@ -502,17 +477,116 @@ size_t qn_records_skipped(const qn_records *records)
     return records ? records->skipped : 0;
 }
 
-size_t qn_records_bytes(const qn_records *records)
+size_t qn_records_bytes(const qn_records *records, size_t file)
 {
-    uint64_t bytes = 0;
-    for (size_t i = 0; records && i < records->n_sources; i++)
-        bytes += records->sources[i].bytes;
-    return (size_t)bytes;
+    return records && file < records->n_sources ? (size_t)records->sources[file].bytes : 0;
 }
 
-uint64_t qn_records_hash(const qn_records *records)
+uint64_t qn_records_hash(const qn_records *records, size_t file)
 {
-    return records ? records->hash : 0;
+    return records && file < records->n_sources ? records->sources[file].hash : 0;
+}
+
+/* ---- Holding out ---- */
+
+static bool is_drawn(size_t record, double share, uint64_t seed)
+{
+    const uint32_t key[2] = {(uint32_t)(seed >> 32), (uint32_t)seed},
+                   counter[4] = {(uint32_t)record, (uint32_t)((uint64_t)record >> 32)};
+    return philox(counter, key).word[0] < share * 0x1p32;
+}
+
+/* A source of the same file without records. */
+static bool copy_source(qn_context *context, const struct source *from, struct source *to)
+{
+    *to = (struct source){
+        .descriptor = -1, .bytes = from->bytes, .modified = from->modified, .hash = from->hash};
+    to->path = text_format(context, "%s", from->path);
+    to->descriptor = to->path ? fcntl(from->descriptor, F_DUPFD_CLOEXEC, 0) : -1;
+    if (to->path && to->descriptor < 0)
+        context_fail(context, QN_ERROR_FILE, "cannot read %s: %s", from->path, strerror(errno));
+    return to->descriptor >= 0;
+}
+
+/* Moves what is drawn of a source's records, the first of which is number `first`, to another. */
+static bool split_source(qn_context *context, struct source *all, struct source *held_out,
+                         size_t first, double share, uint64_t seed)
+{
+    struct source rest = *all;
+    rest.spans = NULL;
+    rest.runs = NULL;
+    rest.count = rest.room = rest.n_runs = rest.run_room = 0;
+    bool is_good = true;
+    for (size_t i = 0; is_good && i < all->count; i++)
+        is_good = add_record(context, is_drawn(first + i, share, seed) ? held_out : &rest,
+                             all->spans[i] >> LENGTH_BITS, all->spans[i] & MOST_RECORD_BYTES,
+                             line_of(all, i));
+    free(all->spans);
+    free(all->runs);
+    *all = rest;
+    return is_good;
+}
+
+/* Numbers the records anew. */
+static void count_records(qn_records *records)
+{
+    records->count = 0;
+    for (size_t i = 0; i < records->n_sources; i++) {
+        struct source *source = &records->sources[i];
+        source->first = records->is_parallel ? 0 : records->count;
+        records->count = records->is_parallel ? source->count : records->count + source->count;
+    }
+}
+
+/* As the records are, but without any. */
+static qn_records *copy_empty(const qn_records *records)
+{
+    qn_context *context = records->context;
+    qn_records *copy = context_alloc(context, 1, sizeof *copy);
+    if (!copy)
+        return NULL;
+    *copy = (qn_records){.context = context,
+                         .format = records->format,
+                         .is_parallel = records->is_parallel,
+                         .n_fields = records->n_fields,
+                         .is_strict = records->is_strict,
+                         .report = records->report,
+                         .user = records->user,
+                         .record = {.context = context}};
+    memcpy(copy->columns, records->columns, sizeof copy->columns);
+    copy->sources = context_alloc(context, records->n_sources, sizeof *copy->sources);
+    bool is_good = copy->sources;
+    for (size_t i = 0; is_good && i < records->n_fields; i++)
+        is_good = (copy->fields[i] = text_format(context, "%s", records->fields[i]));
+    for (size_t i = 0; is_good && i < records->n_sources; i++)
+        is_good = copy_source(context, &records->sources[i], &copy->sources[copy->n_sources++]);
+    if (is_good)
+        return copy;
+    qn_records_close(copy);
+    return NULL;
+}
+
+qn_records *qn_records_hold_out(qn_records *records, double share, uint64_t seed)
+{
+    qn_records *held_out = records ? copy_empty(records) : NULL;
+    if (!held_out)
+        return NULL;
+    size_t all = records->count;
+    bool is_good = true;
+    for (size_t i = 0; is_good && i < records->n_sources; i++)
+        is_good = split_source(records->context, &records->sources[i], &held_out->sources[i],
+                               records->sources[i].first, share, seed);
+    count_records(records);
+    count_records(held_out);
+    if (is_good && records->count > 0 && held_out->count > 0)
+        return held_out;
+    if (is_good)
+        context_fail(records->context, QN_ERROR_INVALID,
+                     "%s: %s of %zu good records %s held out: hold out another share than %g",
+                     records->sources[0].path, records->count ? "none" : "all", all,
+                     records->count ? "is" : "are", share);
+    qn_records_close(held_out);
+    return NULL;
 }
 
 /* ---- Reading ---- */

@@ -23,6 +23,7 @@ struct source {
     int descriptor;
     uint64_t bytes;
     struct timespec modified;
+    uint64_t hash;   /* of all of it */
     size_t first;    /* its first record */
     uint64_t *spans; /* offset and length of each */
     size_t count, room;
@@ -77,11 +78,6 @@ struct qn_records {
     char *fields[QN_MAX_FIELDS];
     size_t columns[QN_MAX_FIELDS]; /* from 0 */
     size_t n_fields, count, skipped;
-    uint64_t hash;
-    size_t seen; /* good ones, held out or not */
-    double held_out;
-    bool wants_held_out;
-    uint64_t seed;
     bool is_strict;
     void (*report)(void *user, const char *message);
     void *user;
