@@ -241,6 +241,9 @@ int qn_seq2seq_config_write(qn_context *context, const char *path,
  * unless they are to be kept or hold more than the model's files, optimizer.safetensors and training.json. */
 typedef struct qn_checkpoints qn_checkpoints;
 
+/* The file in the folder of an encoder-decoder that has a tokenizer of its own for what it writes. */
+#define QN_TARGET_TOKENIZER "target_tokenizer.json"
+
 /* Makes the folder, or opens it again to go on with its run, and locks it against other processes.
  * Removes what a killed save left behind.  Fails if it holds a run and `resume` is false, or if it
  * holds none and `resume` is true. */
@@ -260,6 +263,9 @@ const char *qn_checkpoints_other(qn_checkpoints *checkpoints);
 const char *qn_checkpoints_begin(qn_checkpoints *checkpoints, uint64_t step);
 int qn_checkpoints_commit(qn_checkpoints *checkpoints, bool is_best);
 void qn_checkpoints_abandon(qn_checkpoints *checkpoints);
+
+/* The steps of a run's checkpoints, latest first; free() them. */
+int qn_checkpoint_steps(qn_context *context, const char *folder, uint64_t **steps, size_t *count);
 
 /* The last `count` checkpoints are kept, too, when others are removed. */
 void qn_checkpoints_keep(qn_checkpoints *checkpoints, size_t count);

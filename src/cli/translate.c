@@ -2,14 +2,16 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <quern/data.h>
 
 #include "cli/heatmap.h"
+#include "cli/lines.h"
 #include "cli/model.h"
 #include "cli/progress.h"
-#include "cli/score/score.h"
 #include "cli/translation.h"
+#include "io/file.h"
 
 /* Lines that are translated together, sorted by length: so many batches. */
 enum { BATCHES_AT_ONCE = 64 };
@@ -29,23 +31,15 @@ struct job {
 
 static int load_tokenizers(struct job *job, const char *folder)
 {
-    static const char name[] = "/target_tokenizer.json";
-    size_t bytes = strlen(folder) + sizeof name;
     const struct qn_seq2seq_config *config = qn_seq2seq_config(job->texts.model);
-    char *path = malloc(bytes);
     job->texts.source = job->texts.target = qn_tokenizer_load(job->qn, folder);
-    if (!path || !job->texts.source) {
-        free(path);
+    if (!job->texts.source)
         return failure(job->options, "%s; --ids translates ids without one", qn_error(job->qn));
-    }
-    snprintf(path, bytes, "%s%s", folder, name);
-    FILE *file = fopen(path, "rbe");
-    if (file) {
-        fclose(file);
+    char *path = path_join(job->qn, folder, QN_TARGET_TOKENIZER);
+    if (path && access(path, F_OK) == 0)
         job->texts.target = qn_tokenizer_load(job->qn, path);
-    }
     free(path);
-    if (!job->texts.target)
+    if (!path || !job->texts.target)
         return failure(job->options, "%s", qn_error(job->qn));
     int status =
         model_check_vocabulary(folder, job->texts.source, config->source_vocab_size, job->options);
@@ -368,7 +362,7 @@ int command_translate(const struct options *options)
     if (job.texts.target != job.texts.source)
         qn_tokenizer_free(job.texts.target);
     qn_tokenizer_free(job.texts.source);
-    qn_seq2seq_free((qn_seq2seq *)job.texts.model);
+    qn_seq2seq_free(job.texts.model);
     qn_close(job.qn);
     return status;
 }

@@ -24,7 +24,7 @@ int translation_measure(struct translation *translation, struct qn_evaluation *f
 
 /* An encoder-decoder with its tokenizers, and how it decodes. */
 struct text_translator {
-    const qn_seq2seq *model;
+    qn_seq2seq *model;
     qn_tokenizer *source, *target; /* may be the same */
     qn_translator *translator;
 };

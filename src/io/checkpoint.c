@@ -18,10 +18,9 @@
 
 #include "io/file.h"
 
-/* What other programs look for in a model's folder; a checkpoint need not have all. */
-static const char *const model_files[] = {"model.safetensors", "config.json", "tokenizer.json",
-                                          "tokenizer_config.json", "target_tokenizer.json"};
-enum { MODEL_FILES = sizeof model_files / sizeof *model_files, STEP_NAME = 40 };
+const char *const model_files[MODEL_FILES] = {"model.safetensors", "config.json", "tokenizer.json",
+                                              "tokenizer_config.json", QN_TARGET_TOKENIZER};
+enum { STEP_NAME = 40 };
 
 static const uint64_t NO_STEP = UINT64_MAX;
 
@@ -31,11 +30,9 @@ struct qn_checkpoints {
     int descriptor;  /* of the folder: paths below are relative to it, and it carries the lock */
     uint64_t latest; /* NO_STEP: there is none */
     uint64_t best;
-    uint64_t begun;  /* being written */
-    size_t kept;     /* of the last ones */
-    uint64_t *steps; /* while old ones are looked for: all there are */
-    size_t n_steps, capacity;
-    char *path; /* last one given to the caller */
+    uint64_t begun; /* being written */
+    size_t kept;    /* of the last ones */
+    char *path;     /* last one given to the caller */
 };
 
 /* ---- Names ---- */
@@ -184,40 +181,52 @@ static void remove_leftover(qn_checkpoints *checkpoints, const char *name)
         unlinkat(checkpoints->descriptor, name, 0);
 }
 
-static void note_step(qn_checkpoints *checkpoints, const char *name)
-{
-    uint64_t step = step_of_name(name, "");
-    if (step == NO_STEP || count_files(checkpoints->descriptor, name) < 0)
-        return;
-    uint64_t *steps = context_grow(checkpoints->context, checkpoints->steps, checkpoints->n_steps,
-                                   &checkpoints->capacity, sizeof *steps);
-    if (!steps)
-        return;
-    checkpoints->steps = steps;
-    checkpoints->steps[checkpoints->n_steps++] = step;
-}
-
 static int later_first(const void *a_, const void *b_)
 {
     const uint64_t *a = a_, *b = b_;
     return (*a < *b) - (*a > *b);
 }
 
-/* Removes checkpoints that nothing names, but for the last ones. */
-static bool remove_old(qn_checkpoints *checkpoints)
+int qn_checkpoint_steps(qn_context *context, const char *folder, uint64_t **steps, size_t *count)
 {
-    checkpoints->n_steps = 0;
-    if (!visit_entries(checkpoints, note_step))
-        return false;
-    if (checkpoints->n_steps > 0)
-        qsort(checkpoints->steps, checkpoints->n_steps, sizeof *checkpoints->steps, later_first);
-    for (size_t i = checkpoints->kept; i < checkpoints->n_steps; i++) {
-        char name[STEP_NAME];
-        uint64_t step = checkpoints->steps[i];
-        if (step != checkpoints->latest && step != checkpoints->best)
-            remove_step(checkpoints->descriptor, step_name(name, step, ""));
+    size_t capacity = 0;
+    uint64_t *grown = NULL;
+    *steps = NULL;
+    *count = 0;
+    DIR *entries = opendir(folder);
+    if (!entries)
+        return context_fail(context, QN_ERROR_FILE, "cannot read %s: %s", folder, strerror(errno));
+    for (struct dirent *entry; (entry = readdir(entries));) {
+        uint64_t step = step_of_name(entry->d_name, "");
+        if (step == NO_STEP || count_files(dirfd(entries), entry->d_name) <= 0)
+            continue;
+        grown = context_grow(context, *steps, *count, &capacity, sizeof *grown);
+        if (!grown)
+            break;
+        *steps = grown;
+        grown[(*count)++] = step;
     }
-    return true;
+    closedir(entries);
+    if (*count > 0 && !grown)
+        return QN_ERROR_MEMORY;
+    if (*count > 0)
+        qsort(*steps, *count, sizeof **steps, later_first);
+    return QN_OK;
+}
+
+/* Removes checkpoints that nothing names, but for the last ones. */
+static int remove_old(const qn_checkpoints *checkpoints)
+{
+    uint64_t *steps;
+    size_t count;
+    int status = qn_checkpoint_steps(checkpoints->context, checkpoints->folder, &steps, &count);
+    for (size_t i = checkpoints->kept; status == QN_OK && i < count; i++) {
+        char name[STEP_NAME];
+        if (steps[i] != checkpoints->latest && steps[i] != checkpoints->best)
+            remove_step(checkpoints->descriptor, step_name(name, steps[i], ""));
+    }
+    free(steps);
+    return status;
 }
 
 /* Makes `link` name `target`, in one step: there is always an old or a new one. */
@@ -383,7 +392,6 @@ void qn_checkpoints_close(qn_checkpoints *checkpoints)
     qn_checkpoints_abandon(checkpoints);
     if (checkpoints->descriptor >= 0)
         close(checkpoints->descriptor);
-    free(checkpoints->steps);
     free(checkpoints->path);
     free(checkpoints->folder);
     free(checkpoints);
@@ -517,9 +525,7 @@ int qn_checkpoints_commit(qn_checkpoints *checkpoints, bool is_best)
         status = link_latest(checkpoints, step);
     if (status == QN_OK && (is_best || checkpoints->best == NO_STEP))
         status = link_best(checkpoints, step);
-    if (status == QN_OK && !remove_old(checkpoints))
-        status = QN_ERROR_FILE;
-    return status;
+    return status == QN_OK ? remove_old(checkpoints) : status;
 }
 
 void qn_checkpoints_keep(qn_checkpoints *checkpoints, size_t count)

@@ -25,6 +25,10 @@ void file_discard(struct file_writer *writer);
 /* Makes the entries of a folder last through a loss of power. */
 int folder_sync(qn_context *context, const char *path);
 
+/* What other programs look for in a model's folder, the weights first; a folder need not have all. */
+enum { MODEL_FILES = 5 };
+extern const char *const model_files[MODEL_FILES];
+
 /* "folder/name"; free() it.  NULL and an error without memory. */
 char *path_join(qn_context *context, const char *folder, const char *name);
 

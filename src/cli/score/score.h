@@ -7,20 +7,9 @@
 #include <quern/score.h>
 
 #include "cli/cli.h"
+#include "cli/lines.h"
 
 /* ---- Files of lines ---- */
-
-struct lines {
-    const char *name; /* for messages */
-    char *text;
-    char **at; /* without white space at their ends */
-    size_t count;
-};
-
-/* Reads a file, or stdin for NULL, as UTF-8.  False and an error of the context if there is none,
- * or nothing in it. */
-bool lines_read(struct lines *lines, qn_context *qn, const char *path);
-void lines_release(struct lines *lines);
 
 /* Whether two files have the same number of lines; else an error. */
 bool lines_match(qn_context *qn, const struct lines *hypotheses, const struct lines *reference);

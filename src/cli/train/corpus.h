@@ -32,7 +32,7 @@ int pairs_read(struct corpus *corpus, struct run *run, const struct options *opt
                qn_context *qn, const char *tokenizer);
 void corpus_release(struct corpus *corpus);
 
-int corpus_save_tokenizers(const struct corpus *corpus, const char *folder);
+int corpus_save_tokenizers(const struct corpus *corpus, qn_context *qn, const char *folder);
 
 /* Whether anything is held out. */
 bool corpus_validates(const struct corpus *corpus);

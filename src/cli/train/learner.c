@@ -255,7 +255,8 @@ int learner_evaluate(struct learner *learner, struct validation *found)
 int learner_save(const struct learner *learner, const char *folder)
 {
     int status = kind_of(&learner->subject)->save(learner, folder);
-    return status == QN_OK ? corpus_save_tokenizers(learner->subject.corpus, folder) : status;
+    return status == QN_OK ? corpus_save_tokenizers(learner->subject.corpus, learner->qn, folder)
+                           : status;
 }
 
 /* ---- Memory ---- */

@@ -2,22 +2,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <quern/io.h>
+
 #include "cli/train/examples.h"
+#include "io/file.h"
 
 /* The fields of a record. */
 enum { SOURCE, TARGET, SIDES };
-
-/* The file of a second tokenizer in the folder of a model. */
-static const char target_name[] = "target_tokenizer.json";
-
-static char *path_in(const char *folder, const char *name)
-{
-    size_t bytes = strlen(folder) + strlen(name) + 2;
-    char *path = malloc(bytes);
-    if (path)
-        snprintf(path, bytes, "%s/%s", folder, name);
-    return path;
-}
 
 /* ---- Files ---- */
 
@@ -82,7 +73,7 @@ static int make_tokenizers(struct corpus *corpus, const struct settings *setting
                                 .has_ends = true};
     corpus->tokenizer = examples_tokenizer(&learning, folder, options, qn);
     if (corpus->tokenizer && !is_joint) {
-        char *file = folder ? path_in(folder, target_name) : NULL;
+        char *file = folder ? path_join(qn, folder, QN_TARGET_TOKENIZER) : NULL;
         learning.fields = 1 << TARGET;
         corpus->target_tokenizer = examples_tokenizer(&learning, file, options, qn);
         free(file);
@@ -94,12 +85,12 @@ static int make_tokenizers(struct corpus *corpus, const struct settings *setting
                                                : status;
 }
 
-int corpus_save_tokenizers(const struct corpus *corpus, const char *folder)
+int corpus_save_tokenizers(const struct corpus *corpus, qn_context *qn, const char *folder)
 {
     int status = qn_tokenizer_save(corpus->tokenizer, folder);
     if (status != QN_OK || !corpus->target_tokenizer)
         return status;
-    char *file = path_in(folder, target_name);
+    char *file = path_join(qn, folder, QN_TARGET_TOKENIZER);
     status = file ? qn_tokenizer_save(corpus->target_tokenizer, file) : QN_ERROR_MEMORY;
     free(file);
     return status;
