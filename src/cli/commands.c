@@ -66,35 +66,10 @@ static const char *const devices_examples[] = {
 
 /* ---- Language models ---- */
 
-#define DATA_OPTIONS \
-    {OPTION_STRINGS, 0, "data", "FILE...", .required = true, .unless = "resume", .help = \
-        "plain UTF-8 text to train on; several files, of one --data or of several, are joined; or a file of `quern tokenize encode`"}, \
-    {OPTION_STRING, 0, "tokenizer", "char|byte|word|bpe|PATH", "char", .help = \
-        "one token a character, one a byte, 8,000 words or byte pairs learnt from the data, or what `quern tokenize train` made: " \
-        "a folder with a tokenizer.json, or with GPT-2's vocab.json and merges.txt"}, \
-    {OPTION_STRING, 0, "valid", "FILE", .excludes = "valid-fraction", .help = \
-        "validate on FILE instead of a part of --data"},
-#define WATCHING_OPTIONS \
-    {OPTION_SIZE, 0, "eval-batches", "N", "20", 1, MOST_WHOLE, .help = "batches a validation"},
-#define BATCH "windows of text a pass"
-#define BATCH_SIZE "12"
-#define DRAWN "the tokens of the training data"
-#define STEPS "2000"
-#define EPOCHS NULL
-#define DROPOUT "0"
-
-/* Of all but encoder-decoders. */
-#define SCHEDULE "cosine"
-#define LEARNING_RATE "1e-3"
-#define WARMUP "100"
-#define WEIGHT_DECAY "0.1"
-#define BETA2 "0.99"
-#define EVAL_EVERY "250"
-
 static const struct option train_gpt_options[] = {
 #define MODEL_OPTIONS DECODER_OPTIONS
 #define TRAINING_OPTIONS CHECKPOINT_OPTION
-#include "cli/train/options.inc"
+#include "cli/train/options_lm.inc"
 };
 
 static const struct option train_llama_options[] = {
@@ -105,32 +80,23 @@ static const struct option train_llama_options[] = {
         "base of the frequencies by which positions turn queries and keys"}, \
     EMBEDDINGS_OPTION
 #define TRAINING_OPTIONS CHECKPOINT_OPTION
-#include "cli/train/options.inc"
+#include "cli/train/options_lm.inc"
 };
 
 static const struct option train_rnn_options[] = {
 #define MODEL_OPTIONS RECURRENT_OPTIONS \
     {OPTION_STRING, 0, "nonlinearity", "tanh|relu", "tanh", .help = "of the state"},
 #define TRAINING_OPTIONS
-#include "cli/train/options.inc"
+#include "cli/train/options_lm.inc"
 };
 
 static const struct option train_gated_options[] = {
 #define MODEL_OPTIONS RECURRENT_OPTIONS
 #define TRAINING_OPTIONS
-#include "cli/train/options.inc"
+#include "cli/train/options_lm.inc"
 };
 
 /* ---- Classifiers ---- */
-
-#undef DATA_OPTIONS
-#undef WATCHING_OPTIONS
-#undef BATCH
-#undef BATCH_SIZE
-#undef DRAWN
-#undef STEPS
-#undef EPOCHS
-#undef DROPOUT
 
 /* Where text and label stand, for `predict`, too. */
 #define EXAMPLE_OPTIONS(label_help) \
@@ -168,47 +134,18 @@ static const struct option train_classify_options[] = {
 #define STEPS NULL
 #define EPOCHS "10"
 #define DROPOUT "0.5"
+#define SCHEDULE "cosine"
+#define LEARNING_RATE "1e-3"
+#define WARMUP "100"
+#define WEIGHT_DECAY "0.1"
+#define BETA2 "0.99"
+#define EVAL_EVERY "250"
 #define TRAINING_OPTIONS
 #include "cli/train/options.inc"
 };
 
 /* ---- Encoder-decoders ---- */
 
-#undef DATA_OPTIONS
-#undef WATCHING_OPTIONS
-#undef BATCH
-#undef BATCH_SIZE
-#undef DRAWN
-#undef DROPOUT
-#undef SCHEDULE
-#undef LEARNING_RATE
-#undef WARMUP
-#undef WEIGHT_DECAY
-#undef BETA2
-#undef EVAL_EVERY
-#define DATA_OPTIONS \
-    {OPTION_STRING, 0, "source", "FILE", .required = true, .unless = "resume", .help = "texts to read, one a line"}, \
-    {OPTION_STRING, 0, "target", "FILE", .required = true, .unless = "resume", .help = "what they become: line by line of --source"}, \
-    {OPTION_STRING, 0, "valid-source", "FILE", .excludes = "valid-fraction", .help = "validate on these pairs instead of a part of the data,"}, \
-    {OPTION_STRING, 0, "valid-target", "FILE", .excludes = "valid-fraction", .help = "and the other side of them"}, \
-    {OPTION_STRING, 0, "damaged", "stop|skip", "stop", .help = \
-        "what to do about a pair of which a line is empty or damaged: stop, or tell about it and leave it out"}, \
-    {OPTION_STRING, 0, "tokenizer", "bpe|word|char|PATH", "bpe", .help = \
-        "byte pairs or words learnt from the data, characters, or what `quern tokenize train` made: with tokens that begin and end a text"}, \
-    {OPTION_SIZE, 0, "vocab", "N", "6000", 1, 1 << 24, .help = "tokens that are learnt at most"}, \
-    {OPTION_STRING, 0, "vocabularies", "joint|separate", "joint", .help = "one tokenizer for both sides, or one for each"}, \
-    {OPTION_SIZE, 0, "max-tokens", "N", "128", 2, 1e6, .help = "pairs with a longer side are left out"},
-#define WATCHING_OPTIONS
-#define BATCH "tokens a pass at most, counted as rows times the longest text of either side; at least one pair"
-#define BATCH_SIZE "1600"
-#define DRAWN "all pairs"
-#define DROPOUT "0.15"
-#define SCHEDULE "inverse-sqrt"
-#define LEARNING_RATE "2e-3"
-#define WARMUP "800"
-#define WEIGHT_DECAY "0"
-#define BETA2 "0.98"
-#define EVAL_EVERY "500"
 #define SMOOTHING_OPTION \
     {OPTION_REAL, 0, "label-smoothing", "P", "0.1", 0, 1, .below_most = true, .help = \
         "share of the probability that the loss wants spread over all tokens"},
@@ -228,7 +165,7 @@ static const struct option train_seq2seq_options[] = {
     SMOOTHING_OPTION \
     {OPTION_REAL, 0, "scheduled-sampling", "P", "0", 0, 1, .below_most = true, .help = \
         "how often the decoder reads what it would have said itself instead of the right token; slow"},
-#include "cli/train/options.inc"
+#include "cli/train/options_pairs.inc"
 };
 
 static const struct option train_transformer_options[] = {
@@ -244,7 +181,7 @@ static const struct option train_transformer_options[] = {
 #define TRAINING_OPTIONS \
     SMOOTHING_OPTION \
     CHECKPOINT_OPTION
-#include "cli/train/options.inc"
+#include "cli/train/options_pairs.inc"
 };
 
 static const char *const train_gpt_examples[] = {
