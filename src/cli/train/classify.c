@@ -90,9 +90,10 @@ static void release(struct learner *learner)
 
 /* ---- Plans ---- */
 
-static int add_loss(struct learner *learner, size_t rows, size_t length, struct loss_inputs *loss)
+static int add_loss(struct learner *learner, struct qn_batch_shape shape, struct loss_inputs *loss)
 {
     const struct settings *settings = learner->subject.settings;
+    size_t rows = shape.rows, length = shape.length[0];
     *loss = (struct loss_inputs){
         .inputs = learner_input(learner, "tokens", QN_SHAPE(rows, length)),
         .targets = learner_input(learner, "labels", QN_SHAPE(rows)),
@@ -109,17 +110,8 @@ static int add_loss(struct learner *learner, size_t rows, size_t length, struct 
 
 static int add_losses(struct learner *learner)
 {
-    const struct corpus *corpus = learner->subject.corpus;
-    size_t count = corpus->train_batches ? qn_batches_shapes(corpus->train_batches) : 1;
-    learner->losses = context_alloc(learner->qn, count, sizeof *learner->losses);
-    int status = learner->losses ? QN_OK : QN_ERROR_MEMORY;
-    if (!corpus->train_batches && status == QN_OK) /* only the files are checked */
-        return add_loss(learner, 1, 1, learner->losses);
-    for (size_t i = 0; status == QN_OK && i < count; i++) {
-        struct qn_batch_shape shape = qn_batches_shape(corpus->train_batches, i);
-        status = add_loss(learner, shape.rows, shape.length[0], &learner->losses[i]);
-    }
-    return status;
+    const struct qn_batch_shape least = {.rows = 1, .length = {1, 1}};
+    return learner_add_losses(learner, add_loss, least);
 }
 
 static int add_validation(struct learner *learner)

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "cli/train/examples.h"
+#include "device/context.h"
 
 void report_skipped(void *user, const char *message)
 {
@@ -20,7 +21,8 @@ qn_records *examples_open(qn_context *qn, struct qn_record_options options, cons
     qn_records *records = qn_records_open(qn, &options);
     if (!records) {
         failure(command_line, "%s%s", qn_error(qn),
-                of_run->count ? "; if it was moved, name it anew" : "");
+                of_run->count && qn->status == QN_ERROR_FILE ? "; if it was moved, name it anew"
+                                                             : "");
         return NULL;
     }
     int status = sources_make(&sources, options.n_paths, command_line);

@@ -40,6 +40,12 @@ qn_node *learner_input(const struct learner *learner, const char *name, qn_shape
 enum qn_type type_of(const struct settings *settings);
 enum qn_cell cell_of(const char *name, const char *nonlinearity);
 
+/* Of examples: a loss for each shape of batches, or, where only files are checked, for the least. */
+typedef int loss_of_shape(struct learner *learner, struct qn_batch_shape shape,
+                          struct loss_inputs *loss);
+int learner_add_losses(struct learner *learner, loss_of_shape *add_loss,
+                       struct qn_batch_shape least);
+
 /* Of examples: passes in so many epochs, what is said of an epoch, and the batch of a pass, whose loss is selected. */
 uint64_t learner_epochs(const struct subject *subject, uint64_t epochs);
 void describe_epoch(const struct subject *subject, const char *examples, const char *counted,

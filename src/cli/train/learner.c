@@ -202,6 +202,19 @@ void learner_release(struct learner *learner)
 
 /* ---- Passes, validations, checkpoints ---- */
 
+int learner_add_losses(struct learner *learner, loss_of_shape *add_loss,
+                       struct qn_batch_shape least)
+{
+    const qn_batches *batches = learner->subject.corpus->train_batches;
+    size_t count = batches ? qn_batches_shapes(batches) : 1;
+    learner->losses = context_alloc(learner->qn, count, sizeof *learner->losses);
+    int status = learner->losses ? QN_OK : QN_ERROR_MEMORY;
+    for (size_t i = 0; status == QN_OK && i < count; i++)
+        status =
+            add_loss(learner, batches ? qn_batches_shape(batches, i) : least, &learner->losses[i]);
+    return status;
+}
+
 uint64_t learner_epochs(const struct subject *subject, uint64_t epochs)
 {
     return epochs * qn_batches_per_epoch(subject->corpus->train_batches);

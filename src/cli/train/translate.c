@@ -154,15 +154,8 @@ static int add_loss(struct learner *learner, struct qn_batch_shape shape, struct
 
 static int add_losses(struct learner *learner)
 {
-    const qn_batches *batches = learner->subject.corpus->train_batches;
-    const struct qn_batch_shape least = {.rows = 1, .length = {1, 2}}; /* only files are checked */
-    size_t count = batches ? qn_batches_shapes(batches) : 1;
-    learner->losses = context_alloc(learner->qn, count, sizeof *learner->losses);
-    int status = learner->losses ? QN_OK : QN_ERROR_MEMORY;
-    for (size_t i = 0; status == QN_OK && i < count; i++)
-        status =
-            add_loss(learner, batches ? qn_batches_shape(batches, i) : least, &learner->losses[i]);
-    return status;
+    const struct qn_batch_shape least = {.rows = 1, .length = {1, 2}};
+    return learner_add_losses(learner, add_loss, least);
 }
 
 static int add_validation(struct learner *learner)
