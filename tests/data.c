@@ -283,14 +283,14 @@ static void test_held_out(void)
     static char text[1000 * 5 + 1];
     for (size_t i = 0; i < 1000; i++)
         sprintf(text + 5 * i, "%04zu\n", i);
-    const char *const paths[] = {write_text("f", text), write_text("g", text)};
-    struct qn_record_options options = {.paths = paths, .n_paths = 2};
+    const char *const paths[] = {write_text("f", text), write_text("g", text)}, *const fields[] = {
+                                                                                    "1"};
+    struct qn_record_options options = {
+        .paths = paths, .n_paths = 2, .fields = fields, .n_fields = 1};
     for (int is_parallel = 0; is_parallel < 2; is_parallel++) {
         bool seen[1000] = {false};
         size_t twice = 0;
         options.format = is_parallel ? QN_LINES : QN_TSV;
-        options.fields = (const char *const[]){"1"};
-        options.n_fields = 1;
         options.n_paths = is_parallel ? 2 : 1;
         qn_records *records = open_records(options, true),
                    *held_out = qn_records_hold_out(records, 0.1, 1);
