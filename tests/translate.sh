@@ -21,7 +21,7 @@ translates()
 check "pairs are made" make_pairs
 check "a Transformer is resumed within an epoch" translates transformer --heads 2 --inner 24
 check "it is a Marian" mentions out.tmp 'marian'
-check "a recurrent one is, with a tokenizer for each side" translates seq2seq --units 16 --vocabularies separate --model gru
+check "a recurrent one is, with a tokenizer for each side" translates seq2seq --units 16 --target-tokenizer word --model gru
 check "which are both there" [ -e seq2seq/best/target_tokenizer.json ]
 # PoCL keeps what it compiles in files.
 compiles_once()
@@ -47,6 +47,8 @@ uneven()
     refuses 'has 400 lines, but short.txt has 399' train transformer $pairs --out no --target short.txt
 }
 check "sides of different length" uneven
+# shellcheck disable=SC2086
+check "a tokenizer of the target that is none" refuses -- '--target-tokenizer takes char|byte|word|bpe|PATH: ' train transformer $pairs --out no --target-tokenizer words
 translates_lines()
 {
     runs 0 translate transformer --data source.txt --beam 3 && [ "$(wc -l <out.tmp)" = 400 ] && mentions err.tmp 'beam 3' &&

@@ -177,7 +177,7 @@ static const struct option train_transformer_options[] = {
     {OPTION_STRING, 0, "positions", "sinusoidal|learned", "sinusoidal", .help = "how tokens know where they stand"}, \
     {OPTION_STRING, 0, "activation", "relu|gelu|swish", "relu", .help = "of the perceptron"}, \
     {OPTION_STRING, 0, "embeddings", "tied|untied", "tied", .help = \
-        "whether source, target and head share an embedding (with --vocabularies separate: target and head)"},
+        "whether source, target and head share an embedding (with two tokenizers: target and head)"},
 #define TRAINING_OPTIONS \
     SMOOTHING_OPTION \
     CHECKPOINT_OPTION

@@ -103,9 +103,9 @@ qn_tokenizer *examples_tokenizer(const struct learning *learning, const char *pa
     else
         tokenizer =
             strcmp(named, "byte") == 0 ? qn_tokenizer_byte(qn) : qn_tokenizer_load(qn, named);
-    if (!tokenizer)
-        failure(
-            options, "%s%s",
-            path || is_learnt ? "" : "--tokenizer takes char|byte|word|bpe|PATH: ", qn_error(qn));
+    if (!tokenizer && (path || is_learnt))
+        failure(options, "%s", qn_error(qn));
+    else if (!tokenizer)
+        failure(options, "--%s takes char|byte|word|bpe|PATH: %s", learning->option, qn_error(qn));
     return tokenizer;
 }

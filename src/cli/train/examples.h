@@ -18,8 +18,9 @@ qn_records *examples_open(qn_context *qn, struct qn_record_options options, cons
 int examples_hold_out(struct corpus *corpus, const struct settings *settings,
                       const struct options *options, qn_context *qn);
 
-/* What --tokenizer names, to be learnt from fields of records, or not. */
+/* What an option names, to be learnt from fields of records, or not. */
 struct learning {
+    const char *option;
     const char *named; /* "char", "byte", "word", "bpe" or a path */
     qn_records *records;
     unsigned fields;             /* bit i: field i */

@@ -89,7 +89,8 @@ static int read_valid(struct corpus *corpus, struct run *run, const struct optio
 static int make_tokenizer(struct corpus *corpus, const char *named, const char *folder,
                           const struct options *options, qn_context *qn)
 {
-    const struct learning learning = {.named = named,
+    const struct learning learning = {.option = "tokenizer",
+                                      .named = named,
                                       .records = corpus->train_records,
                                       .fields = 1 << TEXT,
                                       .splitting = QN_SPLIT_PATTERN,

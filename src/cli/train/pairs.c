@@ -64,8 +64,9 @@ static int check_ends(const qn_tokenizer *tokenizer, const struct options *optio
 static int make_tokenizers(struct corpus *corpus, const struct settings *settings,
                            const char *folder, const struct options *options, qn_context *qn)
 {
-    bool is_joint = strcmp(settings->vocabularies, "joint") == 0;
-    struct learning learning = {.named = settings->tokenizer,
+    bool is_joint = strcmp(settings->target_tokenizer, "joint") == 0;
+    struct learning learning = {.option = "tokenizer",
+                                .named = settings->tokenizer,
                                 .records = corpus->train_records,
                                 .fields = is_joint ? 1 << SOURCE | 1 << TARGET : 1 << SOURCE,
                                 .splitting = QN_SPLIT_MARK,
@@ -74,6 +75,8 @@ static int make_tokenizers(struct corpus *corpus, const struct settings *setting
     corpus->tokenizer = examples_tokenizer(&learning, folder, options, qn);
     if (corpus->tokenizer && !is_joint) {
         char *file = folder ? path_join(qn, folder, QN_TARGET_TOKENIZER) : NULL;
+        learning.option = "target-tokenizer";
+        learning.named = settings->target_tokenizer;
         learning.fields = 1 << TARGET;
         corpus->target_tokenizer = examples_tokenizer(&learning, file, options, qn);
         free(file);

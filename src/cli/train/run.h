@@ -39,7 +39,7 @@ struct settings {
     const char *format, *text, *label; /* of its data; NULL: not given */
     const char *damaged;               /* of examples: "stop" or "skip" */
     uint64_t most_tokens;              /* of a text */
-    const char *vocabularies;          /* of pairs: "joint" or "separate"; and the next ones */
+    const char *target_tokenizer;      /* of pairs, "joint": the source's; and the next ones */
     uint64_t vocabulary;
     double label_smoothing;
     const char *attention, *bridge; /* of seq2seq; and the next one */

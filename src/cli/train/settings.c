@@ -60,7 +60,7 @@ static const struct setting {
     OF(OF_CLASSIFIER, "label", TEXT_OR_NULL, label),
     OF(OF_EXAMPLES, "damaged", TEXT, damaged),
     OF(OF_EXAMPLES, "max-tokens", WHOLE, most_tokens),
-    OF(OF_PAIRS, "vocabularies", TEXT, vocabularies),
+    OF(OF_PAIRS, "target-tokenizer", TEXT, target_tokenizer),
     OF(OF_PAIRS, "vocab", WHOLE, vocabulary),
     OF(OF_PAIRS, "label-smoothing", REAL, label_smoothing),
     OF(OF_SEQ2SEQ, "attention", TEXT, attention),

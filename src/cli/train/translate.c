@@ -56,7 +56,7 @@ static struct qn_seq2seq_config config_of(const struct subject *subject)
 {
     const struct settings *settings = subject->settings;
     const struct corpus *corpus = subject->corpus;
-    bool is_joint = strcmp(settings->vocabularies, "joint") == 0;
+    bool is_joint = strcmp(settings->target_tokenizer, "joint") == 0;
     struct qn_seq2seq_config config = {
         .source_vocab_size = subject->vocabulary,
         .target_vocab_size = subject->vocabulary,
