@@ -252,20 +252,6 @@ check "JSON without infinity" prints_valid_json
 
 # ---- Stopping and going on ----
 
-# Waits until a command succeeds.
-wait_for()
-{
-    for _ in $(seq 300); do
-        "$@" 2>/dev/null && return
-        sleep 0.1
-    done
-    echo "waited in vain: $*"
-    return 1
-}
-has_lines()
-{
-    [ "$(wc -l <"$1")" -ge "$2" ]
-}
 goes_on_exactly()
 {
     rm -rf one two

@@ -22,6 +22,21 @@ skip()
     echo "ok $run # SKIP $1"
 }
 
+# Waits until a command succeeds, half a minute at most.
+wait_for()
+{
+    for _ in $(seq 300); do
+        "$@" 2>/dev/null && return
+        sleep 0.1
+    done
+    echo "waited in vain: $*"
+    return 1
+}
+has_lines()
+{
+    [ "$(wc -l <"$1")" -ge "$2" ]
+}
+
 done_testing()
 {
     echo "1..$run"

@@ -23,6 +23,24 @@ check "a Transformer is resumed within an epoch" translates transformer --heads 
 check "it is a Marian" mentions out.tmp 'marian'
 check "a recurrent one is, with a tokenizer for each side" translates seq2seq --units 16 --target-tokenizer word --model gru
 check "which are both there" [ -e seq2seq/best/target_tokenizer.json ]
+# With an epoch of some 50 steps, and a kill between two checkpoints.
+goes_on_exactly()
+{
+    # shellcheck disable=SC2086
+    set -- train transformer $pairs --layers 1 --heads 2 --inner 24 --steps 150 --eval-every 20
+    runs 0 "$@" --out whole || return 1
+    "$quern" "$@" --out killed &
+    process=$!
+    for lines in 31 93; do
+        wait_for has_lines killed/log.jsonl "$lines" || return 1
+        kill -9 "$process"
+        wait "$process" 2>/dev/null
+        "$quern" train transformer --out killed --resume --quiet &
+        process=$!
+    done
+    wait "$process" && same_latest whole killed && cmp whole/model.safetensors killed/model.safetensors
+}
+check "killed twice within an epoch: the bytes of a run never stopped" goes_on_exactly
 # PoCL keeps what it compiles in files.
 compiles_once()
 {
@@ -48,7 +66,7 @@ uneven()
 }
 check "sides of different length" uneven
 # shellcheck disable=SC2086
-check "a tokenizer of the target that is none" refuses -- '--target-tokenizer takes char|byte|word|bpe|PATH: ' train transformer $pairs --out no --target-tokenizer words
+check "a tokenizer of the target that is none" refuses '--target-tokenizer takes char|byte|word|bpe|PATH: ' train transformer $pairs --out no --target-tokenizer words
 translates_lines()
 {
     runs 0 translate transformer --data source.txt --beam 3 && [ "$(wc -l <out.tmp)" = 400 ] && mentions err.tmp 'beam 3' &&
@@ -75,6 +93,18 @@ averages()
 }
 check "lines are translated, in order, empty ones too" translates_lines
 check "several translations of each, with scores" gives_several
+# At temperature 0 the likeliest is drawn; a seed, said or not, gives the same again, another one another text.
+draws_texts()
+{
+    runs 0 translate transformer --data some.txt --beam 1 --quiet && cp out.tmp greedy.tmp &&
+        runs 0 translate transformer --data some.txt --sample --temperature 0 --quiet && cmp out.tmp greedy.tmp &&
+        runs 0 translate transformer --data some.txt --sample --n-best 2 --temperature 1 && cp out.tmp drawn.tmp && [ "$(wc -l <out.tmp)" = 10 ] &&
+        mentions err.tmp 'drawn, temperature 1, top 40, top 0.95 of the probability' &&
+        runs 0 translate transformer --data some.txt --sample --n-best 2 --temperature 1 --seed 1337 --quiet && cmp out.tmp drawn.tmp &&
+        runs 0 translate transformer --data some.txt --sample --n-best 2 --temperature 1 --seed 1 --quiet && ! cmp -s out.tmp drawn.tmp &&
+        usage_error '--sample and --beam exclude each other' translate transformer --sample --beam 2
+}
+check "texts are drawn" draws_texts
 # Maps of one picture, whatever is drawn in them.
 draws()
 {
@@ -95,6 +125,24 @@ takes_characters()
     runs 0 train seq2seq $pairs --tokenizer char --units 16 --steps 2 --max-tokens 200 --out characters && runs 0 translate characters --data some.txt --quiet
 }
 check "ids of tokens" takes_ids
+# What transformers gave for a Marian of its own: golden/models/marian/generate.json.
+is_exact()
+{
+    printf '21 21 46 8\n51 76 58 60 81 55 62\n44 26 31 55 7 43 19 30 20 84 55\n' >sources.ids
+    runs 0 translate "$marian" --data sources.ids --ids --beam 4 --max-length 24 --scores --quiet &&
+        printf '%s\t85 40 78\n' -0.671623 -0.433603 -0.531908 | diff - out.tmp &&
+        runs 0 translate "$marian" --data sources.ids --ids --beam 4 --max-length 24 --scores --quiet --length-penalty 2 && diff - out.tmp <<END
+-0.058176	6 16 38 85 30 39 6 16 38 85 30 30 39 74 67 22 22 5 5 5 5 5 5 5
+-0.045651	85 40 93 25 15 15 42 22 5 85 40 25 15 42 22 5 85 40 5 85 40 5 85 40
+-0.062411	6 16 38 85 30 39 74 67 22 5 5 6 16 38 85 22 22 5 5 5 5 5 85 40
+END
+}
+marian=${QUERN_SHARED-$SRCDIR/../shared}/golden/models/marian
+if [ -d "$marian" ]; then
+    check "a Marian of Hugging Face gives what transformers gave" is_exact
+else
+    skip "a Marian of Hugging Face is not there: \$QUERN_SHARED is the folder that has golden/models/marian"
+fi
 check "tokens of bytes" takes_bytes
 check "characters" takes_characters
 check "attention is drawn" draws

@@ -241,6 +241,14 @@ static const char *const train_gru_examples[] = RECURRENT_EXAMPLES("gru");
     {OPTION_INTEGER, 0, "attention-block", "N", NULL, 1, 100000, .help = "of the decoder's block number N (default: the last)"}, \
     {OPTION_STRING, 0, "attention-heads", "each|mean", "each", .help = "a map for each head, or one of their mean"},
 
+/* How a token is drawn: see sampling_of(). */
+#define SAMPLING_OPTIONS \
+    {OPTION_REAL, 0, "temperature", "R", "0.8", 0, 1e3, .help = "below 1: rather the likely tokens; 0: always the likeliest"}, \
+    {OPTION_INTEGER, 0, "top-k", "N", "40", 0, 1e9, .help = "choose among the N likeliest tokens only; 0: all"}, \
+    {OPTION_REAL, 0, "top-p", "P", "0.95", 0, 1, .above_least = true, .help = \
+        "choose among the likeliest tokens that make up P only; 1: all"}, \
+    {OPTION_INTEGER, 's', "seed", "N", "1337", 0, MOST_WHOLE, .help = "the same seed gives the same text"},
+
 static const struct option generate_options[] = {
     HEADING("Text"),
     {OPTION_STRING, 'p', "prompt", "TEXT", .help =
@@ -250,14 +258,7 @@ static const struct option generate_options[] = {
     ATTENTION_OPTIONS("what the last 64 tokens of the first text see of each other")
 
     HEADING("Sampling"),
-    {OPTION_REAL, 0, "temperature", "R", "0.8", 0, 1e3, .help =
-        "below 1: rather the likely tokens; 0: always the likeliest"},
-    {OPTION_INTEGER, 0, "top-k", "N", "40", 0, 1e9, .help =
-        "choose among the N likeliest tokens only; 0: all"},
-    {OPTION_REAL, 0, "top-p", "P", "0.95", 0, 1, .above_least = true, .help =
-        "choose among the likeliest tokens that make up P only; 1: all"},
-    {OPTION_INTEGER, 's', "seed", "N", "1337", 0, MOST_WHOLE, .help =
-        "the same seed gives the same text"},
+    SAMPLING_OPTIONS
 
     HEADING("Device and configuration"),
     {OPTION_FLAG, 'q', "quiet", .help = "print the text only, nothing on stderr"},
@@ -309,6 +310,10 @@ static const struct option translate_options[] = {
     {OPTION_INTEGER, 0, "max-length", "N", NULL, 1, 1e6, .help = "tokens at most (default: 32 more than twice the source's)"},
     {OPTION_INTEGER, 0, "no-repeat-ngram", "N", "0", 0, 1000, .help = "never the same N tokens twice; 0: they may be"},
 
+    HEADING("Sampling"),
+    {OPTION_FLAG, 0, "sample", .excludes = "beam", .help = "draw --n-best texts of each line instead of searching"},
+    SAMPLING_OPTIONS
+
     HEADING("What is printed"),
     {OPTION_INTEGER, 0, "n-best", "N", "1", 1, 256, .help = "so many translations of each text, best first, a line each"},
     {OPTION_FLAG, 0, "scores", .help = "before each its score, and a tab"},
@@ -324,6 +329,7 @@ static const char *const translate_examples[] = {
     "quern translate run <test.en >test.found", "lines in, lines out, in their order",
     "quern translate run --beam 1 --batch 1 <test.en", "greedy, one by one",
     "quern translate run --n-best 3 --scores <test.en", "three translations of each line",
+    "quern translate run --sample --n-best 3 --temperature 1 <test.en", "three that are drawn",
     NULL,
 };
 
@@ -624,7 +630,7 @@ const struct command commands[] = {
     {
         "translate", NULL, "DIR",
         "translate lines with a trained encoder-decoder",
-        "Writes what an encoder-decoder makes of each line, in their order, by beam search.  What the search is like is printed on "
+        "Writes what an encoder-decoder makes of each line, in their order, by beam search, or as it is drawn.  What the search is like is printed on "
         "stderr, since scores such as BLEU move with it.",
         translate_options, LENGTH(translate_options), command_translate, translate_examples, NULL,
     },

@@ -228,14 +228,9 @@ static int prepare(struct writer *writer)
     if (status != EXIT_SUCCESS)
         return status;
     struct qn_generation generation = {
-        .sample = {.temperature = (float)options_real(options, "temperature"),
-                   .top_k = (size_t)options_integer(options, "top-k"),
-                   .top_p = (float)options_real(options, "top-p")},
+        .sample = sampling_of(options, qn_lm_config(writer->model.lm)->vocab_size),
         .seed = (uint64_t)options_integer(options, "seed"),
     };
-    size_t vocabulary = qn_lm_config(writer->model.lm)->vocab_size;
-    if (generation.sample.top_k >= vocabulary)
-        generation.sample.top_k = 0; /* all */
     writer->end_of_text = qn_lm_config(writer->model.lm)->eos_token_id;
     writer->decoder = qn_decoder_new(writer->model.tokenizer);
     writer->generator = qn_generator_new(writer->model.lm, generation);

@@ -43,6 +43,14 @@ char *model_find(qn_context *qn, enum qn_model_kind kind, const char *expected,
     return NULL;
 }
 
+struct qn_sample sampling_of(const struct options *options, size_t vocabulary)
+{
+    size_t top_k = (size_t)options_integer(options, "top-k");
+    return (struct qn_sample){.temperature = (float)options_real(options, "temperature"),
+                              .top_k = top_k < vocabulary ? top_k : 0 /* all */,
+                              .top_p = (float)options_real(options, "top-p")};
+}
+
 int model_load(struct model *model, const char *folder, const struct options *options)
 {
     model->tokenizer = qn_tokenizer_load(model->qn, folder);

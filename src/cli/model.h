@@ -21,6 +21,9 @@ int model_check_vocabulary(const char *folder, const qn_tokenizer *tokenizer, si
 char *model_find(qn_context *qn, enum qn_model_kind kind, const char *expected,
                  const struct options *options);
 
+/* How tokens are to be drawn from so many. */
+struct qn_sample sampling_of(const struct options *options, size_t vocabulary);
+
 /* Loads the model of a folder on model->qn, with its tokenizer.  An exit status. */
 int model_load(struct model *model, const char *folder, const struct options *options);
 

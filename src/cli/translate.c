@@ -53,6 +53,9 @@ static struct qn_decoding decoding_of(const struct job *job)
     const struct options *options = job->options;
     return (struct qn_decoding){
         .beams = job->beams,
+        .draws = options_flag(options, "sample"),
+        .sample = sampling_of(options, qn_seq2seq_config(job->texts.model)->target_vocab_size),
+        .seed = (uint64_t)options_integer(options, "seed"),
         .length_penalty = options_real(options, "length-penalty"),
         .coverage_penalty = options_real(options, "coverage-penalty"),
         .early_stopping = options_flag(options, "early-stopping"),
@@ -114,8 +117,13 @@ static void say_decoding(const struct job *job)
     if (options_flag(options, "quiet"))
         return;
     fprintf(stderr, "device      %s\n", qn_device_name(job->qn));
-    fprintf(stderr, "decoding    beam %zu, length penalty %g, coverage penalty %g", job->beams,
-            options_real(options, "length-penalty"), options_real(options, "coverage-penalty"));
+    if (options_flag(options, "sample"))
+        fprintf(stderr, "decoding    drawn, temperature %g, top %lld, top %g of the probability",
+                options_real(options, "temperature"), (long long)options_integer(options, "top-k"),
+                options_real(options, "top-p"));
+    else
+        fprintf(stderr, "decoding    beam %zu, length penalty %g, coverage penalty %g", job->beams,
+                options_real(options, "length-penalty"), options_real(options, "coverage-penalty"));
     if (options_given(options, "min-length"))
         fprintf(stderr, ", at least %lld tokens",
                 (long long)options_integer(options, "min-length"));
@@ -341,8 +349,9 @@ static int translate_lines(struct job *job)
 int command_translate(const struct options *options)
 {
     struct job job = {.options = options, .reads_ids = options_flag(options, "ids")};
-    job.beams = (size_t)options_integer(options, "beam");
     job.n_best = (size_t)options_integer(options, "n-best");
+    job.beams =
+        options_flag(options, "sample") ? job.n_best : (size_t)options_integer(options, "beam");
     if (job.n_best > job.beams)
         return usage_error(options, "--n-best %zu is more than the --beam %zu hypotheses there are",
                            job.n_best, job.beams);
