@@ -52,6 +52,13 @@ survives_deaths()
         mentions out.tmp '^not ok 1 - softmax: the driver ended the process: signal 11 ' &&
         mentions out.tmp '^ok [0-9]* - layer_norm ' && ! grep '^not ok [0-9]* - layer_norm' out.tmp
 }
+# A source of its own for each set of macros; and a folder that is not there is told.
+is_dumped()
+{
+    mkdir sources
+    QUERN_DUMP_CL=sources exits 0 --op softmax --dtype f32 && grep -q 'kernel void softmax(' sources/softmax-*.cl &&
+        QUERN_DUMP_CL=nowhere exits 1 --op softmax --dtype f32 && mentions out.tmp '^# QUERN_DUMP_CL: cannot write nowhere/.*: No such file'
+}
 is_listed()
 {
     exits 0 --list && mentions out.tmp '^rows softmax$' && mentions out.tmp '^matmul matmul_ta$' || return 1
@@ -73,6 +80,7 @@ no_device()
 check "rows that are right" passes
 check "several rows" has_both
 check "gradients only" only_gradients
+check "sources for another compiler" is_dumped
 check "a row that is wrong, with all that a vendor needs" is_reported
 check "a kernel that does not compile loses no other row" loses_no_others
 if "$quern" devices | grep -A3 '^\*' | grep -q 'class *CPU'; then

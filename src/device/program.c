@@ -320,6 +320,49 @@ static char *short_log(qn_context *context, cl_program program)
     return log;
 }
 
+static void append_instance(struct text *text, const struct instance *instance)
+{
+    char suffix[SUFFIX_LENGTH + 1];
+    suffix_of(instance->id, suffix);
+    text_append_source(text, instance->file, instance->text, instance->defines, suffix);
+}
+
+/* Writes an instance as a program of its own to the folder QUERN_DUMP_CL, for a compiler that is not the driver's: its file and its
+ * macros, as comments, and all of the text. */
+static int dump_instance(qn_context *context, const struct instance *instance)
+{
+    const char *folder = getenv("QUERN_DUMP_CL");
+    if (!folder || !*folder)
+        return QN_OK;
+    char path[PATH_MAX], suffix[SUFFIX_LENGTH + 1];
+    suffix_of(instance->id, suffix);
+    int length = snprintf(path, sizeof path, "%s/%.*s-%s.cl", folder,
+                          (int)strcspn(instance->file, "."), instance->file, suffix);
+    if (length < 0 || (size_t)length >= sizeof path)
+        return context_fail(context, QN_ERROR_FILE, "QUERN_DUMP_CL: the path is too long");
+    struct text text = {0};
+    text_append(&text, "// %s\n", instance->file);
+    for (const char *line = instance->defines; *line;) {
+        size_t bytes = strcspn(line, "\n");
+        text_append(&text, "// %.*s\n", (int)bytes, line);
+        line += bytes + (line[bytes] == '\n');
+    }
+    text_append(&text, "%s", context->device->programs->prelude);
+    append_instance(&text, instance);
+    FILE *stream = text.failed ? NULL : fopen(path, "wbe");
+    bool is_written = stream && fwrite(text.bytes, 1, text.length, stream) == text.length;
+    if (stream && fclose(stream) != 0)
+        is_written = false;
+    int status = QN_OK;
+    if (text.failed)
+        status = context_fail(context, QN_ERROR_MEMORY, "out of memory");
+    else if (!is_written)
+        status = context_fail(context, QN_ERROR_FILE, "QUERN_DUMP_CL: cannot write %s: %s", path,
+                              strerror(errno));
+    free(text.bytes);
+    return status;
+}
+
 /* Compiles the instances as one program.  NULL on failure: *code says why, and *log what the
  * compiler said, if it said anything. */
 static cl_program compile(qn_context *context, const struct instance *const *instances,
@@ -328,12 +371,8 @@ static cl_program compile(qn_context *context, const struct instance *const *ins
     const struct device *device = context->device;
     struct text text = {0};
     text_append(&text, "%s", device->programs->prelude);
-    for (size_t i = 0; i < count; i++) {
-        char suffix[SUFFIX_LENGTH + 1];
-        suffix_of(instances[i]->id, suffix);
-        text_append_source(&text, instances[i]->file, instances[i]->text, instances[i]->defines,
-                           suffix);
-    }
+    for (size_t i = 0; i < count; i++)
+        append_instance(&text, instances[i]);
     cl_program program = NULL;
     if (text.failed)
         *code = CL_OUT_OF_HOST_MEMORY;
@@ -452,15 +491,19 @@ static int provide(qn_context *context, const struct instance *instances, size_t
     if (!missing)
         return QN_ERROR_MEMORY;
     size_t n_missing = 0;
-    for (size_t i = 0; i < count; i++) {
+    int status = QN_OK;
+    for (size_t i = 0; status == QN_OK && i < count; i++) {
         bool is_listed = false;
         for (size_t j = 0; j < n_missing && !is_listed; j++)
             is_listed = digest_equal(missing[j]->id, instances[i].id);
-        if (!is_listed && !find_program(cache, instances[i].id) &&
-            !load_program(context, instances[i].id))
+        if (is_listed || find_program(cache, instances[i].id))
+            continue;
+        status = dump_instance(context, &instances[i]);
+        if (!load_program(context, instances[i].id))
             missing[n_missing++] = &instances[i];
     }
-    int status = n_missing ? build_program(context, missing, n_missing) : QN_OK;
+    if (status == QN_OK && n_missing)
+        status = build_program(context, missing, n_missing);
     free(missing);
     return status;
 }
