@@ -363,7 +363,27 @@ inline void __attribute__((overloadable)) store4(float4 v, global f16 *p)
 
 /* Of a vector at the end of a row `count` lanes are read, the others are `fill`; `count` lanes are written.  Of a whole row
  * lanes i to i + FLOAT_WIDTH - 1; those behind its end are `fill`. */
-#define PARTS_OF(type)                                                                             \
+#if FLOAT_WIDTH == 4 /* no array, which compilers for GPUs would put into memory */
+#define PART_OF(type)                                                                              \
+    inline floatv __attribute__((overloadable))                                                    \
+    load_part(global const type *p, uint count, float fill)                                        \
+    {                                                                                              \
+        return (floatv)(count > 0 ? load(p) : fill, count > 1 ? load(p + 1) : fill,                \
+                        count > 2 ? load(p + 2) : fill, count > 3 ? load(p + 3) : fill);           \
+    }                                                                                              \
+    inline void __attribute__((overloadable)) store_part(floatv v, global type *p, uint count)     \
+    {                                                                                              \
+        if (count > 0)                                                                             \
+            store(v.s0, p);                                                                        \
+        if (count > 1)                                                                             \
+            store(v.s1, p + 1);                                                                    \
+        if (count > 2)                                                                             \
+            store(v.s2, p + 2);                                                                    \
+        if (count > 3)                                                                             \
+            store(v.s3, p + 3);                                                                    \
+    }
+#else
+#define PART_OF(type)                                                                              \
     inline floatv __attribute__((overloadable))                                                    \
     load_part(global const type *p, uint count, float fill)                                        \
     {                                                                                              \
@@ -378,7 +398,11 @@ inline void __attribute__((overloadable)) store4(float4 v, global f16 *p)
         storev(v, 0, lane);                                                                        \
         for (uint i = 0; i < count; i++)                                                           \
             store(lane[i], p + i);                                                                 \
-    }                                                                                              \
+    }
+#endif
+
+#define PARTS_OF(type)                                                                             \
+    PART_OF(type)                                                                                  \
     inline floatv __attribute__((overloadable))                                                    \
     load_row(global const type *row, ulong i, ulong width, float fill)                             \
     {                                                                                              \

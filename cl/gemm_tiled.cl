@@ -50,20 +50,23 @@
 #define FUSED_ARGUMENTS
 #endif
 
-enum { FOUR = FLOAT_WIDTH > 4 ? FLOAT_WIDTH : 4 };
-
 /* What comes after the product, and the edge, for up to four numbers of a row of n. */
 inline void finish(float4 sum, global Y *restrict y, ulong n, ulong row, uint column,
                    FUSED_PARAMETERS uint end)
 {
-    float sums[FOUR];
-    vstore4(sum, 0, sums);
     end = min(end, column + 4);
+#if FLOAT_WIDTH == 4
+    FUSED(sum, row, column, end);
+    store_row(sum, y + row * n, column, end);
+#else
+    float sums[FLOAT_WIDTH > 4 ? FLOAT_WIDTH : 4];
+    vstore4(sum, 0, sums);
     for (uint i = 0; column + i < end; i += FLOAT_WIDTH) {
         floatv v = loadv(0, sums + i);
         FUSED(v, row, column + i, end);
         store_row(v, y + row * n, column + i, end);
     }
+#endif
 }
 
 kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void
