@@ -64,16 +64,16 @@ static int check_ends(const qn_tokenizer *tokenizer, const struct options *optio
 static int make_tokenizers(struct corpus *corpus, const struct settings *settings,
                            const char *folder, const struct options *options, qn_context *qn)
 {
-    bool is_joint = strcmp(settings->target_tokenizer, "joint") == 0;
+    bool has_one = shares_tokenizer(settings);
     struct learning learning = {.option = "tokenizer",
                                 .named = settings->tokenizer,
                                 .records = corpus->train_records,
-                                .fields = is_joint ? 1 << SOURCE | 1 << TARGET : 1 << SOURCE,
+                                .fields = has_one ? 1 << SOURCE | 1 << TARGET : 1 << SOURCE,
                                 .splitting = QN_SPLIT_MARK,
                                 .size = settings->vocabulary,
                                 .has_ends = true};
     corpus->tokenizer = examples_tokenizer(&learning, folder, options, qn);
-    if (corpus->tokenizer && !is_joint) {
+    if (corpus->tokenizer && !has_one) {
         char *file = folder ? path_join(qn, folder, QN_TARGET_TOKENIZER) : NULL;
         learning.option = "target-tokenizer";
         learning.named = settings->target_tokenizer;
@@ -81,11 +81,11 @@ static int make_tokenizers(struct corpus *corpus, const struct settings *setting
         corpus->target_tokenizer = examples_tokenizer(&learning, file, options, qn);
         free(file);
     }
-    if (!corpus->tokenizer || (!is_joint && !corpus->target_tokenizer))
+    if (!corpus->tokenizer || (!has_one && !corpus->target_tokenizer))
         return EXIT_FAILED;
     int status = check_ends(corpus->tokenizer, options);
-    return status == EXIT_SUCCESS && !is_joint ? check_ends(corpus->target_tokenizer, options)
-                                               : status;
+    return status == EXIT_SUCCESS && !has_one ? check_ends(corpus->target_tokenizer, options)
+                                              : status;
 }
 
 int corpus_save_tokenizers(const struct corpus *corpus, qn_context *qn, const char *folder)

@@ -101,6 +101,7 @@ enum family family_named(const char *name);
 bool is_recurrent(enum family family); /* and a language model */
 bool reads_pairs(enum family family);
 bool carries_state(const struct settings *settings); /* of recurrent layers, from batch to batch */
+bool shares_tokenizer(const struct settings *settings); /* of pairs: both sides have one */
 
 /* The names that --dtype, --optimizer and --schedule take; false: it is none. */
 bool type_named(const char *name, enum qn_type *type);

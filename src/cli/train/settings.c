@@ -236,6 +236,11 @@ bool carries_state(const struct settings *settings)
     return settings->state && strcmp(settings->state, "carry") == 0;
 }
 
+bool shares_tokenizer(const struct settings *settings)
+{
+    return strcmp(settings->target_tokenizer, "joint") == 0;
+}
+
 bool optimizer_named(const char *name, enum qn_optimizer_kind *kind)
 {
     size_t found = find_name(name, optimizers, OPTIMIZERS);

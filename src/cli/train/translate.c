@@ -56,7 +56,6 @@ static struct qn_seq2seq_config config_of(const struct subject *subject)
 {
     const struct settings *settings = subject->settings;
     const struct corpus *corpus = subject->corpus;
-    bool is_joint = strcmp(settings->target_tokenizer, "joint") == 0;
     struct qn_seq2seq_config config = {
         .source_vocab_size = subject->vocabulary,
         .target_vocab_size = subject->vocabulary,
@@ -65,7 +64,7 @@ static struct qn_seq2seq_config config_of(const struct subject *subject)
         .encoder_layers = settings->layers,
         .decoder_layers = settings->layers,
         .dropout = settings->dropout,
-        .shares_embeddings = is_joint && strcmp(settings->embeddings, "tied") == 0,
+        .shares_embeddings = shares_tokenizer(settings) && strcmp(settings->embeddings, "tied") == 0,
         .ties_head = strcmp(settings->embeddings, "tied") == 0,
         .pad_token_id = -1,
         .eos_token_id = -1,
