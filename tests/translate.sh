@@ -102,6 +102,7 @@ draws_texts()
         mentions err.tmp 'drawn, temperature 1, top 40, top 0.95 of the probability' &&
         runs 0 translate transformer --data some.txt --sample --n-best 2 --temperature 1 --seed 1337 --quiet && cmp out.tmp drawn.tmp &&
         runs 0 translate transformer --data some.txt --sample --n-best 2 --temperature 1 --seed 1 --quiet && ! cmp -s out.tmp drawn.tmp &&
+        usage_error '--seed is for what is drawn' translate transformer --seed 1 &&
         usage_error '--sample and --beam exclude each other' translate transformer --sample --beam 2
 }
 check "texts are drawn" draws_texts

@@ -355,6 +355,11 @@ int command_translate(const struct options *options)
     if (job.n_best > job.beams)
         return usage_error(options, "--n-best %zu is more than the --beam %zu hypotheses there are",
                            job.n_best, job.beams);
+    static const char *const of_draws[] = {"temperature", "top-k", "top-p", "seed"};
+    for (size_t i = 0; i < sizeof of_draws / sizeof *of_draws; i++)
+        if (options_given(options, of_draws[i]) && !options_flag(options, "sample"))
+            return usage_error(options, "--%s is for what is drawn: give --sample, too",
+                               of_draws[i]);
     if (options_given(options, "max-length") &&
         options_integer(options, "min-length") >= options_integer(options, "max-length"))
         return usage_error(options,
