@@ -283,8 +283,8 @@ static void test_held_out(void)
     static char text[1000 * 5 + 1];
     for (size_t i = 0; i < 1000; i++)
         sprintf(text + 5 * i, "%04zu\n", i);
-    const char *const paths[] = {write_text("f", text), write_text("g", text)}, *const fields[] = {
-                                                                                    "1"};
+    const char *const paths[] = {write_text("f", text), write_text("g", text)};
+    const char *const fields[] = {"1"};
     struct qn_record_options options = {
         .paths = paths, .n_paths = 2, .fields = fields, .n_fields = 1};
     for (int is_parallel = 0; is_parallel < 2; is_parallel++) {

@@ -499,7 +499,7 @@ static int provide(qn_context *context, const struct instance *instances, size_t
         if (is_listed || find_program(cache, instances[i].id))
             continue;
         status = dump_instance(context, &instances[i]);
-        if (!load_program(context, instances[i].id))
+        if (status == QN_OK && !load_program(context, instances[i].id))
             missing[n_missing++] = &instances[i];
     }
     if (status == QN_OK && n_missing)
