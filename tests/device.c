@@ -95,7 +95,8 @@ static void test_caps(void)
         {"float_width=3", "1, 4, 8"},     {"float_width=32", "1, 4, 8"},
         {"alignment=24", "power of two"}, {"local_memory=0", "above 0"},
         {"local_memory=-1", "above 0"},   {"max_work_group=64k", "above 0"},
-        {"=1", "no capability"},          {"global_memory=99999999999999999999", "above 0"},
+        {"=1", "no capability"},          {"matrix=wmma", "none, avx512_bf16 or amx"},
+        {"matrix=", "none, avx512_bf16"}, {"global_memory=99999999999999999999", "above 0"},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         qn_context *context = open_or_bail("none");
@@ -118,6 +119,11 @@ static void test_caps(void)
     is_int(caps_override(context, &caps, "class=cpu,float_width=1"), 0, "a width of its own");
     is_int((long long)caps.float_width, 1, "is kept");
     is_int(caps_override(context, &caps, ""), 0, "no words");
+    caps.matrix = QN_AMX;
+    is_int(caps_override(context, &caps, "matrix=avx512_bf16"), 0, "lesser instructions");
+    is_int((long long)caps.matrix, QN_AVX512_BF16, "are taken");
+    is_int(caps_override(context, &caps, "matrix=amx"), 0, "those that a device lacks");
+    is_int((long long)caps.matrix, QN_AVX512_BF16, "it does not get");
     qn_close(context);
 }
 

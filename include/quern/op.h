@@ -27,6 +27,13 @@ enum qn_gemm {
     QN_GEMM_CLBLAST
 }; /* who multiplies matrices: see qn_options.gemm */
 
+/* Instructions that multiply matrices of bfloat16 with sums in f32: none; AVX512-BF16, or AMX, of x86. */
+enum qn_matrix {
+    QN_NO_MATRIX,
+    QN_AVX512_BF16,
+    QN_AMX
+};
+
 struct qn_caps {
     enum qn_class device_class; /* the shape of kernels that suits it */
     bool is_cpu;                /* by what its driver says it is */
@@ -36,6 +43,7 @@ struct qn_caps {
     size_t alignment;   /* of sub-buffers, bytes */
     size_t float_width; /* native vector width in floats */
     bool fp16, fp64, subgroups;
+    enum qn_matrix matrix; /* those that a first product was right with */
     bool clblast; /* may be used, and is there */
     enum qn_gemm gemm;
 };

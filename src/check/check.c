@@ -29,15 +29,17 @@ struct tap *tap = &tap_here;
 /* What the device is told to be, so that one device runs most variants. */
 static const struct pretence {
     const char *caps;
-    enum pretended rows;
+    unsigned rows;  /* bits: enum pretended */
     unsigned types; /* bit i: enum qn_type i */
 } pretences[] = {
     {"", ALL, 1 << QN_F32 | 1 << QN_F16 | 1 << QN_BF16},
     {"float_width=1", ELEMENTWISE, 1 << QN_F32 | 1 << QN_F16},
     {"float_width=16", ELEMENTWISE, 1 << QN_F32 | 1 << QN_BF16},
     /* The least that a GPU may have. */
-    {"class=gpu,local_memory=32768,max_work_group=64,fp16=0,subgroups=0", VARIANTS,
+    {"class=gpu,local_memory=32768,max_work_group=64,fp16=0,subgroups=0", VARIANTS | PRODUCTS,
      1 << QN_F32 | 1 << QN_BF16},
+    {"matrix=avx512_bf16,local_memory=32768", PRODUCTS, 1 << QN_BF16},
+    {"matrix=none", PRODUCTS, 1 << QN_BF16},
 };
 
 /* ---- All tables ---- */
@@ -135,7 +137,7 @@ static bool run_here(const struct progress *progress, qn_context *context)
     const struct pretence *pretence = &pretences[progress->pretence];
     const struct table *table = table_at(progress->table);
     bool has_type = pretence->types & progress->options->types & 1u << progress->type;
-    if (!has_type || (pretence->rows != ALL && pretence->rows != table->kind))
+    if (!has_type || !(pretence->rows & table->kind))
         return true;
     bool is_whole = progress->row == WHOLE;
     return run_group(context, progress->options, (enum qn_type)progress->type,
@@ -155,7 +157,8 @@ static int run_pretence(void *user)
         snprintf(progress->device, sizeof progress->device, "%s", qn_device_name(context));
     }
     bool is_native = context->caps.device_class == progress->native.device_class &&
-                     context->caps.float_width == progress->native.float_width;
+                     context->caps.float_width == progress->native.float_width &&
+                     context->caps.matrix == progress->native.matrix;
     bool is_well = true;
     if (progress->pretence > 0 && is_native)
         progress->type = QN_TYPES;

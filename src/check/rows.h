@@ -43,9 +43,10 @@ struct table {
     const struct row *rows;
     size_t count;
     enum pretended {
-        ALL,
-        ELEMENTWISE,
-        VARIANTS
+        ELEMENTWISE = 1,
+        VARIANTS = 2,
+        PRODUCTS = 4,
+        ALL = 7
     } kind; /* which pretences run it, besides the first */
 };
 #define TABLE(rows, kind)                                                                          \

@@ -483,7 +483,7 @@ static const struct row rows_of_adamw[] = {
 /* clang-format on */
 
 const struct table heavy_tables[] = {
-    TABLE(rows_of_matmul, VARIANTS),
+    TABLE(rows_of_matmul, PRODUCTS),
     TABLE(rows_of_attention, VARIANTS),
     TABLE(rows_of_rows, VARIANTS),
     TABLE(rows_of_adamw, VARIANTS),

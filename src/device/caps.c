@@ -234,6 +234,7 @@ void caps_query(struct device_info *info)
         .fp64 = has_extension(list, "cl_khr_fp64"),
         .subgroups = has_extension(list, "cl_khr_subgroups") ||
                      has_extension(list, "cl_intel_subgroups") || has_subgroups(info),
+        .matrix = info->type & CL_DEVICE_TYPE_CPU ? host_matrix() : QN_NO_MATRIX,
         .clblast = CLBLAST_BUILT_IN,
     };
     free(extensions);
@@ -257,12 +258,12 @@ struct qn_caps caps_none(void)
 
 /* ---- QUERN_CAPS ---- */
 
-enum field_kind { FIELD_CLASS, FIELD_SIZE, FIELD_POWER, FIELD_WIDTH, FIELD_BOOL };
+enum field_kind { FIELD_CLASS, FIELD_SIZE, FIELD_POWER, FIELD_WIDTH, FIELD_BOOL, FIELD_MATRIX };
 
 static const char *const values_of[] = {
     [FIELD_CLASS] = "cpu or gpu",     [FIELD_SIZE] = "a whole number above 0",
     [FIELD_POWER] = "a power of two", [FIELD_WIDTH] = "1, 4, 8 or 16",
-    [FIELD_BOOL] = "0 or 1",
+    [FIELD_BOOL] = "0 or 1",          [FIELD_MATRIX] = "none, avx512_bf16 or amx",
 };
 
 static const struct field {
@@ -282,6 +283,7 @@ static const struct field {
     {"fp16", FIELD_BOOL, offsetof(struct qn_caps, fp16)},
     {"fp64", FIELD_BOOL, offsetof(struct qn_caps, fp64)},
     {"subgroups", FIELD_BOOL, offsetof(struct qn_caps, subgroups)},
+    {"matrix", FIELD_MATRIX, offsetof(struct qn_caps, matrix)},
     {"clblast", FIELD_BOOL, offsetof(struct qn_caps, clblast)},
 };
 enum { FIELDS = sizeof fields / sizeof *fields };
@@ -305,6 +307,26 @@ static int unknown_word(qn_context *context, const char *word, size_t length)
                         known);
 }
 
+static const char *const matrix_names[] = {
+    [QN_NO_MATRIX] = "none", [QN_AVX512_BF16] = "avx512_bf16", [QN_AMX] = "amx"};
+
+const char *matrix_name(enum qn_matrix matrix)
+{
+    return matrix_names[matrix];
+}
+
+/* No more than is there: what it lacks a device cannot pretend to compute. */
+static bool set_matrix(enum qn_matrix *place, const char *value)
+{
+    for (enum qn_matrix most = QN_NO_MATRIX; most <= QN_AMX; most++)
+        if (strcmp(value, matrix_names[most]) == 0) {
+            if (*place > most)
+                *place = most;
+            return true;
+        }
+    return false;
+}
+
 /* Stores the value if it is one of its kind. */
 static bool set_field(struct qn_caps *caps, const struct field *field, const char *value)
 {
@@ -315,6 +337,8 @@ static bool set_field(struct qn_caps *caps, const struct field *field, const cha
         *(enum qn_class *)place = *value == 'c' ? QN_CPU : QN_GPU;
         return true;
     }
+    if (field->kind == FIELD_MATRIX)
+        return set_matrix(place, value);
     char *end;
     errno = 0;
     uintmax_t number = strtoumax(value, &end, 10);

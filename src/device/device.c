@@ -152,6 +152,8 @@ static int open_info(qn_context *context, const struct device_info *info, bool p
         status = context->status;
     if (status == QN_OK)
         status = device_probe(context);
+    if (status == QN_OK)
+        context->caps.matrix = device_matrix(context, info, context->caps.matrix);
     if (status != QN_OK) {
         device_close(device);
         context->device = NULL;

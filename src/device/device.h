@@ -8,6 +8,7 @@
                                              queue */
 #include <CL/cl.h>
 
+#include "device/cache.h"
 #include "device/context.h"
 
 struct program_cache;
@@ -56,9 +57,14 @@ void query_check(struct device_info *info, cl_device_info what, cl_int code);
 /* Those of a plain device that is not there: what plans are made for without one. */
 struct qn_caps caps_none(void);
 
+/* What the processor of this machine has, with Linux' leave to use it: for devices that are this processor. */
+enum qn_matrix host_matrix(void);
+const char *matrix_name(enum qn_matrix matrix); /* as QUERN_CAPS calls it */
+
 /* What QUERN_CAPS makes of `caps`; a negative status on a word that is none. */
 int caps_override(qn_context *context, struct qn_caps *caps, const char *words);
-int caps_pretend(qn_context *context, struct qn_caps *caps); /* of QUERN_CAPS itself, or qn_options.caps */
+int caps_pretend(qn_context *context,
+                 struct qn_caps *caps); /* of QUERN_CAPS itself, or qn_options.caps */
 
 /* ---- Errors ---- */
 
@@ -83,12 +89,6 @@ void device_buffer_free(qn_context *context, cl_mem buffer, size_t bytes);
 struct program_cache *program_cache_new(qn_context *context, const struct device_info *info);
 void program_cache_free(struct program_cache *cache);
 
-/* Builds, runs and checks a tiny kernel, unless the cache on disk knows that it went well.  0, or a
- * negative status and an error; device_probe_verdict() gives what was found the last time: "ok",
- * what went wrong, or "" if it was never tried. */
-int device_probe(qn_context *context);
-void device_probe_verdict(const struct device_info *info, char *verdict, size_t size);
-
 /* A kernel: function `name` of `source`, compiled with `defines` ("-D" style is not used: lines
  * "#define A 1\n" or ""). */
 struct kernel_key {
@@ -100,6 +100,22 @@ struct kernel_key {
  * disk is compiled as one program.  The caller releases them.  On failure there are none. */
 int device_kernels(qn_context *context, const struct kernel_key *keys, size_t count,
                    cl_kernel *kernels);
+
+/* What identifies a device and its driver. */
+struct digest digest_device(const struct device_info *info);
+
+/* ---- Probes: probe.c ---- */
+
+/* Builds, runs and checks a tiny kernel, unless the cache on disk knows that it went well.  0, or a
+ * negative status and an error; device_probe_verdict() gives what was found the last time: "ok",
+ * what went wrong, or "" if it was never tried. */
+int device_probe(qn_context *context);
+void device_probe_verdict(const struct device_info *info, char *verdict, size_t size);
+
+/* The best instructions up to `most` that a tiny product is right with; tried where the cache does not know.  Without a context
+ * nothing is tried, and what is not known is taken to work. */
+enum qn_matrix device_matrix(qn_context *context, const struct device_info *info,
+                             enum qn_matrix most);
 
 /* ---- The queue: queue.c ---- */
 

@@ -6,14 +6,12 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "cl_sources.h"
-#include "device/cache.h"
 #include "device/device.h"
 #include "device/source.h"
 
@@ -134,7 +132,7 @@ static char *make_prelude(qn_context *context, const struct qn_caps *caps)
     return NULL;
 }
 
-static struct digest digest_device(const struct device_info *info)
+struct digest digest_device(const struct device_info *info)
 {
     struct digest digest = digest_text(digest_start(), info->platform_name);
     digest = digest_text(digest, info->platform_version);
@@ -538,90 +536,5 @@ int device_kernels(qn_context *context, const struct kernel_key *keys, size_t co
         free(instances[i].replacement);
     free(instances);
     context->counters.build_seconds += seconds_now() - start;
-    return status;
-}
-
-/* ---- The probe ---- */
-
-static const struct qn_source probe_source = {
-    "probe.cl", "kernel void probe(global float *x, local float *shared)\n"
-                "{\n"
-                "    uint i = get_local_id(0), n = get_local_size(0);\n"
-                "    shared[i] = x[i] * x[i];\n"
-                "    barrier(CLK_LOCAL_MEM_FENCE);\n"
-                "    x[i] = shared[n - 1 - i] + sqrt(x[i]);\n"
-                "}\n"};
-
-/* Runs the kernel on one group of n numbers; n is at most PROBE_SIZE. */
-enum { PROBE_SIZE = 8 };
-
-static cl_int run_probe(cl_command_queue queue, cl_kernel kernel, cl_mem buffer, float *x, size_t n)
-{
-    cl_int code = clSetKernelArg(kernel, 0, sizeof buffer, &buffer);
-    if (code == CL_SUCCESS)
-        code = clSetKernelArg(kernel, 1, n * sizeof *x, NULL);
-    if (code == CL_SUCCESS)
-        code = clEnqueueWriteBuffer(queue, buffer, CL_TRUE, 0, n * sizeof *x, x, 0, NULL, NULL);
-    if (code == CL_SUCCESS)
-        code = clEnqueueNDRangeKernel(queue, kernel, 1, NULL, &n, &n, 0, NULL, NULL);
-    if (code == CL_SUCCESS)
-        code = clEnqueueReadBuffer(queue, buffer, CL_TRUE, 0, n * sizeof *x, x, 0, NULL, NULL);
-    return code;
-}
-
-static int check_probe(qn_context *context, cl_kernel kernel)
-{
-    const struct device *device = context->device;
-    size_t n = size_min(PROBE_SIZE, device->info.caps.max_work_group);
-    float x[PROBE_SIZE];
-    for (size_t i = 0; i < n; i++)
-        x[i] = (float)(i * i);
-    cl_int code;
-    cl_mem buffer = clCreateBuffer(device->cl, CL_MEM_READ_WRITE, sizeof x, NULL, &code);
-    if (buffer) {
-        code = run_probe(device->queue, kernel, buffer, x, n);
-        clReleaseMemObject(buffer);
-    }
-    int status = device_check(context, code, "running a first kernel");
-    for (size_t i = 0; i < n && status == QN_OK; i++) {
-        size_t mirrored = n - 1 - i;
-        float expected = (float)(mirrored * mirrored * mirrored * mirrored + i);
-        if (!(fabsf(x[i] - expected) < 0.01f)) /* a NaN is not right either */
-            status = context_fail(context, QN_ERROR_DEVICE, "a first kernel computed %g, not %g",
-                                  x[i], expected);
-    }
-    return status;
-}
-
-static struct digest probe_name(const struct device_info *info)
-{
-    return digest_text(digest_device(info), probe_source.text);
-}
-
-void device_probe_verdict(const struct device_info *info, char *verdict, size_t size)
-{
-    size_t bytes;
-    char *found = cache_read(CACHE_DEVICE, probe_name(info), &bytes);
-    snprintf(verdict, size, "%s", found ? found : "");
-    free(found);
-}
-
-int device_probe(qn_context *context)
-{
-    char verdict[8];
-    device_probe_verdict(&context->device->info, verdict, sizeof verdict);
-    if (strcmp(verdict, "ok") == 0)
-        return QN_OK;
-    struct qn_counters before = context->counters;
-    cl_kernel kernel;
-    int status =
-        device_kernels(context, &(struct kernel_key){&probe_source, "probe", ""}, 1, &kernel);
-    if (status == QN_OK) {
-        status = check_probe(context, kernel);
-        clReleaseKernel(kernel);
-    }
-    context->counters = before;
-    const char *found = status == QN_OK ? "ok" : context->error;
-    cache_write(CACHE_DEVICE, probe_name(&context->device->info), found, strlen(found));
     return status;
 }

@@ -1,4 +1,4 @@
-/* The provider for CPUs: sizes of tiles for cl/gemm_cpu.cl. */
+/* The providers for CPUs: sizes of tiles for cl/gemm_cpu.cl and cl/gemm_cpu_bf16.cl. */
 #include "cl_sources.h"
 #include "device/context.h"
 #include "gemm/gemm.h"
@@ -89,14 +89,14 @@ static void record_few_rows(struct qn_launch *launch, const struct gemm_problem 
                  tiles);
 }
 
-/* Cuts y into at least `least` tiles of at most `most_columns`, where it is large enough.  Each tile
+/* Cuts y into at least `least` tiles of at most so many rows and columns, where it is large enough.  Each tile
  * packs its rows of a and its columns of b: of all ways to cut, the one that packs least. */
-static void cut(const struct gemm_problem *p, struct panels panel, size_t most_columns,
-                size_t least, struct tiling *tiling)
+static void cut(const struct gemm_problem *p, struct panels panel, size_t most_rows,
+                size_t most_columns, size_t least, struct tiling *tiling)
 {
     size_t batch = gemm_batch_count(p), row_panels = divide_up(p->m, panel.rows),
            column_panels = divide_up(p->n, panel.columns), least_packed = SIZE_MAX;
-    size_t least_across = divide_up(p->n, most_columns), least_down = divide_up(p->m, ROW_TILE),
+    size_t least_across = divide_up(p->n, most_columns), least_down = divide_up(p->m, most_rows),
            most_down = size_max(least_down, size_min(row_panels, divide_up(least, batch)));
     for (size_t down = least_down; down <= most_down; down++) {
         size_t across = size_max(least_across, divide_up(divide_up(least, batch), down));
@@ -135,7 +135,7 @@ static void record_panels(struct qn_launch *launch, const struct gemm_problem *p
     size_t a_panel = panel.rows * k_block + panel.a_gap,
            b_panel = panel.columns * k_block + panel.b_gap;
 
-    cut(p, panel, size_min(COLUMN_TILE, half / b_panel * panel.columns),
+    cut(p, panel, ROW_TILE, size_min(COLUMN_TILE, half / b_panel * panel.columns),
         TILES * caps->compute_units, &tiling);
     tiling.k_block = k_block;
     tiling.row_part =
@@ -187,4 +187,72 @@ void gemm_cpu_pack(struct qn_launch *launch, const struct gemm_problem *p)
     qn_launch_ulong(launch, p->b_offset);
     qn_launch_uint(launch, k_block);
     qn_launch_items(launch, divide_up(p->k, k_block) * divide_up(p->n, panel.columns));
+}
+
+/* ---- Pairs of bfloat16 ---- */
+
+enum {
+    PAIRS_ROWS = 32,    /* of y and ... */
+    PAIRS_COLUMNS = 32, /* ... columns, in registers at once */
+    PAIRS_K_BLOCK = 512,
+    PAIRS_LANES = 16 /* columns of a panel of b, and words between panels and rows */
+};
+
+bool gemm_cpu_bf16_fits(const struct gemm_problem *p, const struct qn_caps *caps)
+{
+    return caps->device_class == QN_CPU && caps->float_width == 16 &&
+           caps->matrix != QN_NO_MATRIX && caps->local_memory >= LEAST_LOCAL_MEMORY &&
+           p->m > FEW_ROWS;
+}
+
+/* Bytes of local memory for a block of k of so many: a part of a, panels of b, sums. */
+struct pairs_memory {
+    size_t a, b, sums;
+};
+
+static struct pairs_memory pairs_memory(size_t rows, size_t columns, size_t k_block)
+{
+    return (struct pairs_memory){
+        PAIRS_ROWS * (k_block / 2 + PAIRS_LANES) * sizeof(uint32_t),
+        columns / PAIRS_LANES * (k_block / 2 + 1) * PAIRS_LANES * sizeof(uint32_t),
+        round_up(rows, PAIRS_ROWS) * (columns + PAIRS_LANES) * sizeof(float)};
+}
+
+static bool pairs_fit(const struct qn_caps *caps, size_t rows, size_t columns, size_t k_block)
+{
+    struct pairs_memory memory = pairs_memory(rows, columns, k_block);
+    return memory.a + memory.b + memory.sums <= caps->local_memory;
+}
+
+void gemm_cpu_bf16_record(struct qn_launch *launch, const struct gemm_problem *p)
+{
+    const struct qn_caps *caps = qn_launch_caps(launch);
+    size_t k_block = PAIRS_K_BLOCK, most_rows = ROW_TILE, most_columns = COLUMN_TILE;
+    while (!pairs_fit(caps, most_rows, most_columns, k_block)) {
+        if (most_rows > PAIRS_ROWS && most_rows >= most_columns)
+            most_rows /= 2;
+        else if (most_columns > PAIRS_COLUMNS)
+            most_columns /= 2;
+        else
+            k_block /= 2;
+    }
+    k_block = even_part(p->k, k_block, 2 * PAIRS_LANES);
+    struct tiling tiling = {0};
+    cut(p, (struct panels){.rows = PAIRS_ROWS, .columns = PAIRS_COLUMNS}, most_rows, most_columns,
+        TILES * caps->compute_units, &tiling);
+    struct pairs_memory memory = pairs_memory(tiling.rows, tiling.columns, k_block);
+
+    qn_launch_kernel(launch, &source_gemm_cpu_bf16, "gemm_cpu_bf16");
+    qn_launch_define(launch, "MATRIX_AMX", caps->matrix == QN_AMX);
+    gemm_launch_types(launch);
+    gemm_launch_arguments(launch, p);
+    qn_launch_uint(launch, tiling.rows);
+    qn_launch_uint(launch, tiling.columns);
+    qn_launch_uint(launch, k_block);
+    qn_launch_local(launch, memory.a);
+    qn_launch_local(launch, memory.b);
+    qn_launch_local(launch, memory.sums);
+    size_t tiles =
+        divide_up(p->m, tiling.rows) * divide_up(p->n, tiling.columns) * gemm_batch_count(p);
+    qn_launch_range(launch, (size_t[3]){size_min(tiles, QN_MAX_ITEMS)}, (size_t[3]){1});
 }

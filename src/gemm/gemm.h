@@ -31,6 +31,11 @@ size_t gemm_cpu_workspace(enum qn_type type,
                           size_t count); /* bytes, for so many results of a type */
 void gemm_cpu_record(struct qn_launch *launch, const struct gemm_problem *problem);
 
+/* The same for bfloat16 by instructions that multiply pairs of them (qn_caps.matrix), for more than few rows.
+ * cl/gemm_cpu_bf16.cl */
+bool gemm_cpu_bf16_fits(const struct gemm_problem *problem, const struct qn_caps *caps);
+void gemm_cpu_bf16_record(struct qn_launch *launch, const struct gemm_problem *problem);
+
 /* b (k x n), made ready once for many products: whether it pays for products of so many rows, the floats that it takes, and how it is
  * made. */
 bool gemm_cpu_packs(size_t rows);

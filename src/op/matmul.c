@@ -224,6 +224,16 @@ static void clblast_record(struct qn_launch *launch, const qn_node *node)
     record(launch, node, gemm_clblast_record);
 }
 
+static bool cpu_bf16_fits(const qn_node *node, const struct qn_caps *caps)
+{
+    return node->inputs[0]->outputs[0].type == QN_BF16 && has_matrix(node, caps) &&
+           fits(node, caps, gemm_cpu_bf16_fits);
+}
+static void cpu_bf16_record(struct qn_launch *launch, const qn_node *node)
+{
+    record(launch, node, gemm_cpu_bf16_record);
+}
+
 static bool cpu_fits(const qn_node *node, const struct qn_caps *caps)
 {
     return fits(node, caps, gemm_cpu_fits);
@@ -255,6 +265,12 @@ static const struct qn_variant variants[] = {
      .fits = clblast_fits,
      .strides = {QN_ROWS, QN_ROWS},
      .record = clblast_record},
+    {.name = "cpu_bf16",
+     .needs = "bfloat16, a CPU that multiplies pairs of them, and more than eight rows",
+     .fits = cpu_bf16_fits,
+     .strides = {QN_ROWS, QN_ROWS},
+     .epilogue = epilogue_rows,
+     .record = cpu_bf16_record},
     {.name = "cpu",
      .needs = "a CPU with vectors",
      .fits = cpu_fits,
@@ -373,7 +389,8 @@ static bool packs(const qn_node *node)
     return attributes->keep_b && !attributes->packed_columns && qn_in(node, 1)->rank == 2 &&
            y->size[y->rank - 1] <= UINT32_MAX &&
            gemm_cpu_packs(qn_shape_count(*y) / y->size[y->rank - 1]) &&
-           cpu_fits(node, &context->caps) && !clblast_fits(node, &context->caps) &&
+           cpu_fits(node, &context->caps) && !cpu_bf16_fits(node, &context->caps) &&
+           !clblast_fits(node, &context->caps) &&
            (!context->only_variant || strcmp(context->only_variant, "cpu") == 0);
 }
 

@@ -109,7 +109,7 @@ enum { COPY_PEAKS = 3 };
 
 /* The best of the device, as measured here; 0 where that failed. */
 struct peaks {
-    double fma_flops, gemm_flops;
+    double fma_flops, gemm_flops, gemm_bf16_flops;
     struct {
         double moved, rate; /* bytes, and bytes a second */
     } copies[COPY_PEAKS];
@@ -233,6 +233,7 @@ enum { FORWARD, BACKWARD }; /* variants of most kinds */
 enum { NN, NT, TN, TT };    /* variants of gemm: T where an operand is transposed */
 
 void check_gemm(struct check *check, struct operation *operation, const size_t *s, size_t variant);
+void check_gemm_bf16(struct check *, struct operation *, const size_t *s, size_t variant);
 void check_attention(struct check *, struct operation *, const size_t *s, size_t variant);
 void check_attention_decode(struct check *, struct operation *, const size_t *s, size_t variant);
 void check_layer_norm(struct check *, struct operation *, const size_t *s, size_t variant);

@@ -12,27 +12,35 @@ const double bench_dropout = 0.1;
 
 /* ---- Building; s[] are the sizes of the row ---- */
 
-static void build_product(struct operation *operation, const size_t *s, size_t variant, bool keep_b)
+/* Casts of operands are constant, and computed once; that of a result belongs to the product. */
+static void build_product(struct operation *operation, const size_t *s, size_t variant,
+                          enum qn_type type, bool keep_b)
 {
     bool transpose_a = variant == TN || variant == TT, transpose_b = variant == NT || variant == TT;
     qn_node *a =
         operation_normal(operation, transpose_a ? QN_SHAPE(s[2], s[0]) : QN_SHAPE(s[0], s[2]));
     qn_node *b =
         operation_normal(operation, transpose_b ? QN_SHAPE(s[1], s[2]) : QN_SHAPE(s[2], s[1]));
-    operation_result(operation, qn_matmul_with(a, b,
-                                               (struct qn_matmul){.transpose_a = transpose_a,
-                                                                  .transpose_b = transpose_b,
-                                                                  .keep_b = keep_b}));
+    qn_node *product = qn_matmul_with(qn_cast(a, type), qn_cast(b, type),
+                                      (struct qn_matmul){.transpose_a = transpose_a,
+                                                         .transpose_b = transpose_b,
+                                                         .keep_b = keep_b});
+    operation_result(operation, qn_cast(product, QN_F32));
 }
 
 static void build_gemm(struct operation *operation, const size_t *s, size_t variant) /* M, N, K */
 {
-    build_product(operation, s, variant, false);
+    build_product(operation, s, variant, QN_F32, false);
+}
+
+static void build_gemm_bf16(struct operation *operation, const size_t *s, size_t variant)
+{
+    build_product(operation, s, variant, QN_BF16, false);
 }
 
 static void build_gemm_kept(struct operation *operation, const size_t *s, size_t variant)
 {
-    build_product(operation, s, variant, true);
+    build_product(operation, s, variant, QN_F32, true);
 }
 
 static void build_attention(struct operation *operation, const size_t *s, size_t variant)
@@ -204,6 +212,8 @@ static double cost_add(const size_t *s, size_t variant)
 
 const struct kind kinds[] = {
     {"gemm", "gemm", 3, {"NN", "NT", "TN", "TT"}, FLOPS, build_gemm, check_gemm, cost_gemm},
+    {"gemm", "gemm_bf16", 3, {"NN", "NT", "TN", "TT"}, FLOPS, build_gemm_bf16, check_gemm_bf16,
+        cost_gemm},
     {"gemm", "gemm_kept", 3, {"NN", "NT"}, FLOPS, build_gemm_kept, check_gemm, cost_gemm},
     {"memory", "copy", 1, ONE, BYTES, build_copy, check_copy, cost_copy},
     {"memory", "add", 1, ONE, BYTES, build_add, check_add, cost_add},
@@ -244,6 +254,11 @@ static const struct {
     {"gemm", 2, {8, 50257, 768}},
     {"gemm_kept", 2, {16, 2304, 768}}, /* sixteen texts; and one from above */
     {"gemm_kept", 2, {49, 2048, 512}},
+    {"gemm_bf16", 4, {1024, 1024, 1024}},
+    {"gemm_bf16", 4, {2048, 2048, 2048}},
+    {"gemm_bf16", 4, {512, 2304, 768}},
+    {"gemm_bf16", 4, {512, 768, 3072}},
+    {"gemm_bf16", 2, {1, 3072, 768}},
     {"copy", 1, {65536}}, /* a quarter of a MiB: from a cache */
     {"copy", 1, {1048576}},
     {"copy", 1, {4194304}},

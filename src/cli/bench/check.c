@@ -4,6 +4,7 @@
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { SAMPLED = 200, SAMPLED_ROWS = 4 };
 
@@ -34,8 +35,10 @@ static size_t least(size_t a, size_t b)
 /* ---- gemm ---- */
 
 /* Rounding the K partial sums costs about half of epsilon times the sum of the magnitudes; 4 leaves
- * room for any order of adding up, and not for one missing product. */
-void check_gemm(struct check *check, struct operation *operation, const size_t *s, size_t variant)
+ * room for any order of adding up, and not for one missing product.  Numbers have their type's precision: `rounded` says what
+ * becomes of an operand, and `epsilon` is the result's. */
+static void check_product(struct check *check, struct operation *operation, const size_t *s,
+                          size_t variant, float (*rounded)(float), double epsilon)
 {
     const float *a = operand_values(operation, 0), *b = operand_values(operation, 1);
     const float *y = result_values(operation, 0);
@@ -45,13 +48,40 @@ void check_gemm(struct check *check, struct operation *operation, const size_t *
         size_t at = sampled(i, SAMPLED, m * n), row = at / n, column = at % n;
         double sum = 0, magnitude = 0;
         for (size_t k = 0; k < depth; k++) {
-            double product = (double)a[transpose_a ? k * m + row : row * depth + k] *
-                             b[transpose_b ? column * depth + k : k * n + column];
+            double product = (double)rounded(a[transpose_a ? k * m + row : row * depth + k]) *
+                             rounded(b[transpose_b ? column * depth + k : k * n + column]);
             sum += product;
             magnitude += fabs(product);
         }
-        check_number(check, "result", at, y[at], sum, 4 * FLT_EPSILON * magnitude);
+        check_number(check, "result", at, y[at], sum,
+                     4 * FLT_EPSILON * magnitude + epsilon * fabs(sum));
     }
+}
+
+static float as_it_is(float x)
+{
+    return x;
+}
+
+/* To the nearest, ties to even; of numbers that are finite. */
+static float rounded_to_bf16(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    bits = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000U;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+void check_gemm(struct check *check, struct operation *operation, const size_t *s, size_t variant)
+{
+    check_product(check, operation, s, variant, as_it_is, 0);
+}
+
+void check_gemm_bf16(struct check *check, struct operation *operation, const size_t *s,
+                     size_t variant)
+{
+    check_product(check, operation, s, variant, rounded_to_bf16, 1.0 / 256); /* half a unit */
 }
 
 /* ---- attention ---- */

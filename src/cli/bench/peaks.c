@@ -110,7 +110,8 @@ bool bench_peaks(struct bench *bench)
     static const size_t copy_floats[COPY_PEAKS] = {1 << 18, 1 << 22, 1 << 25}; /* 1 to 128 MiB */
     static const size_t gemm_sizes[] = {1024, 1024, 1024};
     bool is_good = bench_operation(bench, TABLE_PEAKS, &fma_kind, NULL, 0) &&
-                   bench_operation(bench, TABLE_PEAKS, kind_of("gemm"), gemm_sizes, NN);
+                   bench_operation(bench, TABLE_PEAKS, kind_of("gemm"), gemm_sizes, NN) &&
+                   bench_operation(bench, TABLE_PEAKS, kind_of("gemm_bf16"), gemm_sizes, NN);
     for (size_t i = 0; is_good && i < COPY_PEAKS; i++)
         is_good = bench_operation(bench, TABLE_PEAKS, kind_of("copy"), &copy_floats[i], 0);
     return is_good && bench_operation(bench, TABLE_PEAKS, &launch_kind, NULL, 0);
@@ -133,30 +134,36 @@ static double share_of_copy(const struct peaks *peaks, const struct row *row)
 }
 
 /* In the order in which bench_peaks makes them; the rate of a void row is 0. */
-static void read_peaks(struct peaks *peaks, const struct row *rows)
+static void read_peaks(struct peaks *peaks, const struct row *row)
 {
-    peaks->fma_flops = row_rate(&rows[0]);
-    peaks->gemm_flops = row_rate(&rows[1]);
-    for (size_t i = 0; i < COPY_PEAKS; i++) {
-        peaks->copies[i].moved = rows[2 + i].amount;
-        peaks->copies[i].rate = row_rate(&rows[2 + i]);
+    peaks->fma_flops = row_rate(row++);
+    peaks->gemm_flops = row_rate(row++);
+    peaks->gemm_bf16_flops = row_rate(row++);
+    for (size_t i = 0; i < COPY_PEAKS; i++, row++) {
+        peaks->copies[i].moved = row->amount;
+        peaks->copies[i].rate = row_rate(row);
     }
-    peaks->launch_s = rows[2 + COPY_PEAKS].timing.median.value;
+    peaks->launch_s = row->timing.median.value;
+}
+
+static double share_of_gemm(const struct peaks *peaks, const struct row *row)
+{
+    bool is_bf16 = row->kind == kind_of("gemm_bf16");
+    double peak = is_bf16 ? peaks->gemm_bf16_flops : peaks->gemm_flops;
+    double rate = row->unit == TOKENS ? row->model_flops / row->timing.median.value : row_rate(row);
+    return peak > 0 ? rate / peak : 0;
 }
 
 void set_peaks(struct bench *bench)
 {
-    const struct peaks *peaks = &bench->peaks;
     read_peaks(&bench->peaks, bench->rows);
     for (size_t i = 0; i < bench->n_rows; i++) {
         struct row *row = &bench->rows[i];
         if (*row->reason || row->table == TABLE_PEAKS)
             continue;
         if (row->unit == BYTES)
-            row->of_peak = share_of_copy(peaks, row);
-        else if (row->table != TABLE_GENERATION && peaks->gemm_flops > 0)
-            row->of_peak = (row->unit == TOKENS ? row->model_flops / row->timing.median.value
-                                                : row_rate(row)) /
-                           peaks->gemm_flops;
+            row->of_peak = share_of_copy(&bench->peaks, row);
+        else if (row->table != TABLE_GENERATION)
+            row->of_peak = share_of_gemm(&bench->peaks, row);
     }
 }

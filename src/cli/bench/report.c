@@ -109,8 +109,8 @@ static void print_notes(const struct bench *bench)
     size_t void_rows = 0;
     for (size_t i = 0; i < bench->n_rows; i++)
         void_rows += *bench->rows[i].reason != '\0';
-    printf("\nms: the median of %d rounds; ±: half of its 98%% interval.  of peak: of gemm "
-           "1024x1024x1024 for\nGFLOP/s, of the copy of a like size for GB/s; above 100%% it came "
+    printf("\nms: the median of %d rounds; ±: half of its 98%% interval.  of peak: of that of gemm "
+           "or gemm_bf16\nfor GFLOP/s, of the copy of a like size for GB/s; above 100%% it came "
            "from a cache.\n",
            ROUNDS);
     if (bench->against)
