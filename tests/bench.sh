@@ -127,6 +127,7 @@ check "once" test "$(grep -c '"copy/1000"' json.tmp)" = 1
 check "attention" exits 0 attention --shapes 1x2x33x16
 check "recurrent layers" exits 0 rnn --shapes 2x33x5x3
 check "a wrong gradient of a recurrent layer is void" voids_wrong_lstm
+check "a shape that seq2seq has not" usage_error '"64x25" is no shape of seq2seq: 64x24' seq2seq --shapes 64x25
 check "too many layers" usage_error 'is no shape of rnn: LAYERSxUNITSxLENGTHxBATCH' rnn --shapes 5x8x8x8
 check "rows of two sizes" exits 0 rows --shapes 9x70
 check "rows of three sizes, and of one" exits 0 rows --shapes 31x16x7,1001

@@ -515,7 +515,7 @@ static const struct option bench_options[] = {
     {OPTION_STRING, 0, "shapes", "LIST", .help =
         "sizes for the one group that is named instead of its own, such as 1024x1024x1024,64x64x64: "
         "M x N x K for gemm, elements for memory, rows x width for rows, batch x heads x context x "
-        "width of a head for attention, layers (four at most) x units x length x batch for rnn; of train and generate, those of their own rows that are "
+        "width of a head for attention, layers (four at most) x units x length x batch for rnn; of train, seq2seq and generate, those of their own rows that are "
         "wanted: batch x context, or tokens of the prompt"},
     {OPTION_DURATION, 0, "seconds", "TIME", "1", 0, 3600, .above_least = true, .help =
         "how long to sample each row, in ten rounds over all rows; each round takes one sample at "
@@ -710,7 +710,7 @@ const struct command commands[] = {
         "bench", NULL, "[GROUP]...",
         "measure the device, and Quern on it",
         "Measures the peaks of the device by kernels of Quern's own, then the groups named (gemm, "
-        "memory, rows, attention, rnn, train, generate; none: all), each row as a share of its peak.  "
+        "memory, rows, attention, rnn, train, seq2seq, generate; none: all), each row as a share of its peak.  "
         "Results are checked before they are timed: one that is wrong makes its row void, and the "
         "exit status 1.  `quern bench compare` compares two of its JSON files.",
         bench_options, LENGTH(bench_options), command_bench, bench_examples, NULL,

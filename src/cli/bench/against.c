@@ -18,6 +18,8 @@ static const struct {
     {"train/nanogpt-char/6L6H384-T256-B8", "nanogpt-char 6L6H384 T256 B8"},
     {"train/gpt2-124M/12L12H768-T64-B4", "gpt2-124M T64 B4"},
     {"train/gpt2-124M/12L12H768-T1024-B1", "gpt2-124M T1024 B1"},
+    {"seq2seq/lstm/2L512-T24-B64", "seq2seq V8000 B64 S24 T24"},
+    {"seq2seq/transformer/6L8H512-T24-B64", "transformer V8000 B64 S24 T24"},
 };
 
 /* What a number of a unit is in ours; 0: it is none of ours. */

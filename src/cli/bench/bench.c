@@ -52,9 +52,9 @@ struct row *bench_row(struct bench *bench, enum table table, const char *format,
 
 /* ---- The command ---- */
 
-enum { GROUPS = 7 };
+enum { GROUPS = 8 };
 static const char *const groups[GROUPS] = {"gemm", "memory", "rows",    "attention",
-                                           "rnn",  "train",  "generate"};
+                                           "rnn",  "train",  "seq2seq", "generate"};
 static const char *const shapes_of_groups[GROUPS] = {
     "MxNxK, sizes up to 2147483647",
     "N, up to 2147483647",
@@ -62,6 +62,7 @@ static const char *const shapes_of_groups[GROUPS] = {
     "BATCHxHEADSxCONTEXTxWIDTH, sizes up to 2147483647",
     "LAYERSxUNITSxLENGTHxBATCH, of at most 4 layers",
     "one of 12x64, 8x256, 4x64, 1x1024",
+    "64x24",
     "64 or 512",
 };
 

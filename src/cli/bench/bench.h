@@ -146,11 +146,14 @@ bool bench_peaks(struct bench *bench);
 /* Takes the device's peaks from rows that are timed, and gives each row its share of them. */
 void set_peaks(struct bench *bench);
 
-/* The rows of these groups: those of one shape (batch x context; tokens of the prompt), or all if
+/* Tokens `begin` and so on, the same on every machine. */
+void make_tokens(int32_t *tokens, size_t begin, size_t count, size_t vocabulary);
+
+/* The rows of these groups ("train" or "seq2seq", and "generate"): those of one shape (batch x context; tokens of the prompt), or all if
  * there are no sizes. */
-bool bench_train(struct bench *bench, const size_t *sizes, size_t count);
+bool bench_train(struct bench *bench, const char *group, const size_t *sizes, size_t count);
 bool bench_generate(struct bench *bench, const size_t *sizes, size_t count);
-bool train_has_shape(const size_t *sizes, size_t count);
+bool train_has_shape(const char *group, const size_t *sizes, size_t count);
 bool generate_has_shape(const size_t *sizes, size_t count);
 
 /* Frees the lesson that a row of training keeps. */

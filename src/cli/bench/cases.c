@@ -295,6 +295,11 @@ const size_t n_kinds = LENGTH(kinds);
 
 /* ---- Running them ---- */
 
+static bool is_training(const char *group)
+{
+    return strcmp(group, "train") == 0 || strcmp(group, "seq2seq") == 0;
+}
+
 static bool run_variants(struct bench *bench, const struct kind *kind, const size_t *sizes,
                          size_t most)
 {
@@ -306,8 +311,8 @@ static bool run_variants(struct bench *bench, const struct kind *kind, const siz
 
 bool bench_group(struct bench *bench, const char *group)
 {
-    if (strcmp(group, "train") == 0)
-        return bench_train(bench, NULL, 0);
+    if (is_training(group))
+        return bench_train(bench, group, NULL, 0);
     if (strcmp(group, "generate") == 0)
         return bench_generate(bench, NULL, 0);
     for (size_t i = 0; i < LENGTH(cases); i++)
@@ -342,8 +347,8 @@ static bool fits(const struct kind *kind, const char *group, size_t n_sizes)
 
 static bool has_shape(const char *group, const size_t *sizes, size_t count)
 {
-    if (strcmp(group, "train") == 0)
-        return train_has_shape(sizes, count);
+    if (is_training(group))
+        return train_has_shape(group, sizes, count);
     if (strcmp(group, "generate") == 0)
         return generate_has_shape(sizes, count);
     if (strcmp(group, "rnn") == 0 && sizes[0] > MOST_LAYERS)
@@ -367,8 +372,8 @@ bool shapes_are_good(const char *group, const char *shapes, char wrong[SIZES_TEX
 
 static bool run_shape(struct bench *bench, const char *group, const size_t *sizes, size_t count)
 {
-    if (strcmp(group, "train") == 0)
-        return bench_train(bench, sizes, count);
+    if (is_training(group))
+        return bench_train(bench, group, sizes, count);
     if (strcmp(group, "generate") == 0)
         return bench_generate(bench, sizes, count);
     for (size_t k = 0; k < n_kinds; k++)

@@ -1,29 +1,36 @@
-/* Whole steps of training, and generating, with models of the sizes that people train. */
+/* Whole steps of training, of models of the sizes that people train. */
 #include "cli/bench/bench.h"
 
-#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "cli/train/learner.h"
-#include "cli/train/lm.h"
+#include "cli/train/models.h"
 
 struct recipe {
-    const char *name;
+    const char *group, *name;
+    enum family family;
     size_t vocabulary, context, layers, heads, width, batch;
-    double losses[CHECKED_STEPS]; /* of the first steps */
+    size_t inner;                 /* of pairs: of a Transformer; units of an LSTM */
+    double learning_rate;         /* so low that rounding does not move the losses */
+    double losses[CHECKED_STEPS]; /* of the first steps, as PyTorch has them */
 };
 
 /* clang-format off */
 static const struct recipe recipes[] = {
-    {"nanogpt-char-cpu", 65, 64, 4, 4, 128, 12,
+    {"train", "nanogpt-char-cpu", FAMILY_GPT, 65, 64, 4, 4, 128, 12, 0, 1e-4,
         {4.20478, 4.13126, 4.06504, 4.00542, 3.94932, 3.89550, 3.84455, 3.79700}},
-    {"nanogpt-char", 65, 256, 6, 6, 384, 8,
+    {"train", "nanogpt-char", FAMILY_GPT, 65, 256, 6, 6, 384, 8, 0, 1e-4,
         {4.25869, 4.10980, 3.92719, 3.66147, 3.47729, 3.31506, 3.15562, 3.00148}},
-    {"gpt2-124M", 50257, 64, 12, 12, 768, 4,
+    {"train", "gpt2-124M", FAMILY_GPT, 50257, 64, 12, 12, 768, 4, 0, 1e-4,
         {10.99726, 9.54551, 8.34250, 7.71053, 6.13253, 5.57208, 5.15188, 4.14164}},
-    {"gpt2-124M", 50257, 1024, 12, 12, 768, 1,
+    {"train", "gpt2-124M", FAMILY_GPT, 50257, 1024, 12, 12, 768, 1, 0, 1e-4,
         {10.96195, 10.26453, 9.89160, 9.52248, 8.40619, 8.51139, 7.04849, 6.86616}},
+    {"seq2seq", "lstm", FAMILY_SEQ2SEQ, 8000, 24, 2, 1, 256, 64, 512, 1e-4,
+        {8.98846, 8.98655, 8.98462, 8.98262, 8.98054, 8.97834, 8.97598, 8.97343}},
+    {"seq2seq", "transformer", FAMILY_TRANSFORMER, 8000, 24, 6, 8, 512, 64, 2048, 1e-5,
+        {9.52961, 9.43560, 9.35591, 9.28959, 9.23170, 9.17824, 9.12731, 9.07738}},
 };
 /* clang-format on */
 
@@ -36,6 +43,19 @@ static const double loss_tolerance = 2e-3;
 static struct settings settings_of(const struct recipe *recipe)
 {
     return (struct settings){
+        .family = recipe->family,
+        .model = "lstm",
+        .direction = "forward",
+        .attention = "none",
+        .bridge = "none",
+        .units = recipe->inner,
+        .norm = "post",
+        .positions = "sinusoidal",
+        .activation = "relu",
+        .inner = recipe->inner,
+        .embeddings = "untied",
+        .target_tokenizer = "joint",
+        .most_tokens = recipe->context + 1,
         .layers = recipe->layers,
         .heads = recipe->heads,
         .width = recipe->width,
@@ -44,8 +64,8 @@ static struct settings settings_of(const struct recipe *recipe)
         .accumulate = 1,
         .steps = 1000,
         .schedule = "cosine",
-        .learning_rate = 1e-4,
-        .min_learning_rate = 1e-4,
+        .learning_rate = recipe->learning_rate,
+        .min_learning_rate = recipe->learning_rate,
         .optimizer = "adamw",
         .dtype = "f32",
         .weight_decay = 0.1,
@@ -56,8 +76,8 @@ static struct settings settings_of(const struct recipe *recipe)
     };
 }
 
-/* Tokens `begin` and so on, the same on every machine (Knuth's 64-bit linear congruential generator). */
-static void make_tokens(int32_t *tokens, size_t begin, size_t count, size_t vocabulary)
+/* Knuth's 64-bit linear congruential generator. */
+void make_tokens(int32_t *tokens, size_t begin, size_t count, size_t vocabulary)
 {
     uint64_t state = 1337;
     for (size_t i = 0; i < begin + count; i++) {
@@ -67,47 +87,86 @@ static void make_tokens(int32_t *tokens, size_t begin, size_t count, size_t voca
     }
 }
 
-/* ---- Training ---- */
+/* ---- A lesson ---- */
 
 /* A learner of one batch: each step learns it better. */
 struct lesson {
     struct settings settings;
+    struct qn_batch_shape shape; /* of pairs */
     struct learner learner;
-    size_t steps; /* taken */
+    int32_t *ids[2],
+        *lengths[2]; /* of pairs: of both sides; else of what is read and what follows */
+    size_t steps;    /* taken */
 };
 
+static bool is_of_pairs(const struct recipe *recipe)
+{
+    return reads_pairs(recipe->family);
+}
+
+/* Makes one side of the batch; `begin`: where its tokens are among all.  False if there is no memory. */
+static bool lesson_set_side(struct lesson *lesson, const struct recipe *recipe, size_t side,
+                            size_t begin, size_t length)
+{
+    size_t count = recipe->batch * length;
+    lesson->ids[side] = malloc(count * sizeof *lesson->ids[side]);
+    lesson->lengths[side] = malloc(recipe->batch * sizeof *lesson->lengths[side]);
+    if (!lesson->ids[side] || !lesson->lengths[side])
+        return false;
+    make_tokens(lesson->ids[side], begin, count, recipe->vocabulary);
+    for (size_t i = 0; i < recipe->batch; i++)
+        lesson->lengths[side][i] = (int32_t)length;
+    return true;
+}
+
+/* The second side of a language model is the first, a token later; a target has one more than is read of it. */
 static bool lesson_set(struct lesson *lesson, qn_context *qn, const struct recipe *recipe)
 {
+    size_t length = recipe->context, target = length + is_of_pairs(recipe);
     lesson->settings = settings_of(recipe);
-    const struct subject subject = {.settings = &lesson->settings,
-                                    .vocabulary = recipe->vocabulary};
-    if (learner_make(&lesson->learner, qn, &subject) != QN_OK)
-        return false;
-    size_t count = recipe->batch * recipe->context;
-    make_tokens(lesson->learner.input_ids, 0, count, recipe->vocabulary);
-    make_tokens(lesson->learner.target_ids, 1, count, recipe->vocabulary);
-    return true;
+    lesson->shape = (struct qn_batch_shape){.rows = recipe->batch, .length = {length, target}};
+    const struct subject subject = {
+        .settings = &lesson->settings, .vocabulary = recipe->vocabulary, .shape = &lesson->shape};
+    return learner_make(&lesson->learner, qn, &subject) == QN_OK &&
+           lesson_set_side(lesson, recipe, 0, 0, length) &&
+           lesson_set_side(lesson, recipe, 1, is_of_pairs(recipe) ? recipe->batch * length : 1,
+                           target);
 }
 
 static void lesson_free(struct lesson *lesson)
 {
-    if (lesson)
-        learner_release(&lesson->learner);
+    if (!lesson)
+        return;
+    learner_release(&lesson->learner);
+    for (size_t side = 0; side < 2; side++) {
+        free(lesson->ids[side]);
+        free(lesson->lengths[side]);
+    }
     free(lesson);
+}
+
+static int upload(struct lesson *lesson)
+{
+    qn_plan *plan = qn_trainer_plan(lesson->learner.trainer);
+    const struct loss_inputs *loss = lesson->learner.losses;
+    int status = qn_set(plan, loss->inputs, lesson->ids[0]);
+    if (status == QN_OK)
+        status = qn_set(plan, loss->targets, lesson->ids[1]);
+    if (status == QN_OK && loss->lengths)
+        status = qn_set(plan, loss->lengths, lesson->lengths[0]);
+    if (status == QN_OK && loss->target_lengths)
+        status = qn_set(plan, loss->target_lengths, lesson->lengths[1]);
+    return status;
 }
 
 /* A step as `quern train` makes it: batch up, loss back.  Its seconds; negative on failure. */
 static double step(struct lesson *lesson, double *loss)
 {
     double began = seconds_now();
-    struct learner *learner = &lesson->learner;
-    qn_plan *plan = qn_trainer_plan(learner->trainer);
+    qn_trainer *trainer = lesson->learner.trainer;
     struct qn_step report;
-    if (qn_set(plan, learner->losses->inputs, learner->input_ids) != QN_OK ||
-        qn_set(plan, learner->losses->targets, learner->target_ids) != QN_OK ||
-        qn_trainer_pass(learner->trainer) != QN_OK ||
-        qn_trainer_report(learner->trainer, qn_trainer_steps(learner->trainer), true, &report) !=
-            QN_OK)
+    if (upload(lesson) != QN_OK || qn_trainer_pass(trainer) != QN_OK ||
+        qn_trainer_report(trainer, qn_trainer_steps(trainer), true, &report) != QN_OK)
         return -1;
     *loss = report.loss;
     lesson->steps++;
@@ -151,18 +210,36 @@ static bool take_steps(struct lesson *lesson, struct row *row, double seconds)
     return true;
 }
 
-/* Of the matrix products of the model, forward and backward, none of them twice: 6 for each
- * parameter but those of positions (the head is that of the tokens, whose look-up is none), and
- * those of attention without its mask. */
-static double flops_of_step(const struct recipe *recipe)
+/* Parameters that are in matrix products, with every token that is read; of pairs with one of each side, which are as long. */
+static double multiplied_parameters(const struct recipe *recipe)
 {
     struct settings settings = settings_of(recipe);
-    struct qn_lm_config config = lm_config_of(&settings, recipe->vocabulary, NULL);
+    if (!is_of_pairs(recipe)) { /* the head is that of the tokens, whose look-up is none */
+        struct qn_lm_config config = lm_config_of(&settings, recipe->vocabulary, NULL);
+        return (double)qn_lm_config_parameters(&config) - (double)(recipe->context * recipe->width);
+    }
+    struct qn_seq2seq_config config = seq2seq_config_of(
+        &(struct subject){.settings = &settings, .vocabulary = recipe->vocabulary});
+    return (double)qn_seq2seq_config_parameters(&config) -
+           2.0 * (double)(recipe->vocabulary * recipe->width);
+}
+
+/* Of attention a token meets: a block's own; of a Transformer for pairs three, in an encoder's and a decoder's block. */
+static double attentions(const struct recipe *recipe)
+{
+    size_t of_layer = recipe->family == FAMILY_GPT           ? 1
+                      : recipe->family == FAMILY_TRANSFORMER ? 3
+                                                             : 0;
+    return (double)(of_layer * recipe->layers);
+}
+
+/* Of the matrix products of the model, forward and backward, none of them twice: 6 for each
+ * parameter, and those of attention without its mask. */
+static double flops_of_step(const struct recipe *recipe)
+{
     double tokens = (double)(recipe->batch * recipe->context);
-    double parameters =
-        (double)qn_lm_config_parameters(&config) - (double)(recipe->context * recipe->width);
-    return tokens * (6 * parameters +
-                     12 * (double)(recipe->layers * recipe->width) * (double)recipe->context);
+    return tokens * (6 * multiplied_parameters(recipe) +
+                     12 * attentions(recipe) * (double)recipe->width * (double)recipe->context);
 }
 
 static struct lesson *make_lesson(qn_context *qn, struct row *row)
@@ -208,11 +285,21 @@ void row_release(struct row *row)
     lesson_free(row->lesson);
 }
 
+/* "12L12H768": layers, heads, width; of an LSTM layers and units. */
+static void describe_sizes(const struct recipe *recipe, char text[SIZES_TEXT])
+{
+    if (recipe->family == FAMILY_SEQ2SEQ)
+        snprintf(text, SIZES_TEXT, "%zuL%zu", recipe->layers, recipe->inner);
+    else
+        snprintf(text, SIZES_TEXT, "%zuL%zuH%zu", recipe->layers, recipe->heads, recipe->width);
+}
+
 static bool bench_recipe(struct bench *bench, const struct recipe *recipe)
 {
-    struct row *row =
-        bench_row(bench, TABLE_TRAINING, "train/%s/%zuL%zuH%zu-T%zu-B%zu", recipe->name,
-                  recipe->layers, recipe->heads, recipe->width, recipe->context, recipe->batch);
+    char sizes[SIZES_TEXT];
+    describe_sizes(recipe, sizes);
+    struct row *row = bench_row(bench, TABLE_TRAINING, "%s/%s/%s-T%zu-B%zu", recipe->group,
+                                recipe->name, sizes, recipe->context, recipe->batch);
     if (!row)
         return false;
     row->round = time_training;
@@ -223,168 +310,26 @@ static bool bench_recipe(struct bench *bench, const struct recipe *recipe)
     return true;
 }
 
-/* Whether a recipe is one of batch x context; 0 sizes: any. */
-static bool has_shape(const struct recipe *recipe, const size_t *sizes, size_t count)
+/* Whether a recipe is one of the group, of batch x context; 0 sizes: any. */
+static bool has_shape(const struct recipe *recipe, const char *group, const size_t *sizes,
+                      size_t count)
 {
-    return count == 0 || (count == 2 && sizes[0] == recipe->batch && sizes[1] == recipe->context);
+    return strcmp(recipe->group, group) == 0 &&
+           (count == 0 || (count == 2 && sizes[0] == recipe->batch && sizes[1] == recipe->context));
 }
 
-bool train_has_shape(const size_t *sizes, size_t count)
+bool train_has_shape(const char *group, const size_t *sizes, size_t count)
 {
     for (size_t i = 0; i < RECIPES; i++)
-        if (has_shape(&recipes[i], sizes, count))
+        if (has_shape(&recipes[i], group, sizes, count))
             return true;
     return false;
 }
 
-bool bench_train(struct bench *bench, const size_t *sizes, size_t count)
+bool bench_train(struct bench *bench, const char *group, const size_t *sizes, size_t count)
 {
     for (size_t i = 0; i < RECIPES; i++)
-        if (has_shape(&recipes[i], sizes, count) && !bench_recipe(bench, &recipes[i]))
-            return false;
-    return true;
-}
-
-/* ---- Generating ---- */
-
-enum { POSITIONS = 1024, DRAWN = 32, MOST_PROMPT = 512 };
-static const double LIVELY = 0.2; /* deviation of the weights */
-
-/* A text: the prompt, then what was drawn. */
-struct text {
-    int32_t tokens[MOST_PROMPT + DRAWN + 1];
-    size_t prompt;
-};
-
-/* Reads the prompt, and draws: the likeliest tokens.  Seconds of a token after the first, before
- * which the prompt was read; negative on failure. */
-static double draw(qn_generator *generator, struct text *text)
-{
-    double began = 0;
-    if (qn_generator_start(generator, text->tokens, text->prompt, 0) != QN_OK)
-        return -1;
-    for (size_t i = 0; i <= DRAWN; i++) {
-        int32_t token = qn_generator_next(generator);
-        if (token < 0)
-            return -1;
-        text->tokens[text->prompt + i] = token;
-        if (i == 0)
-            began = seconds_now();
-    }
-    return (seconds_now() - began) / DRAWN;
-}
-
-/* Whether each token that was drawn is the likeliest, by logits of the whole text without a cache;
- * 1e-3 is for ties, as the two round differently. */
-static bool is_likeliest(const struct text *text, const float *logits, size_t vocabulary,
-                         struct row *row)
-{
-    for (size_t i = text->prompt; i < text->prompt + DRAWN; i++) {
-        const float *of = logits + (i - 1) * vocabulary;
-        for (size_t token = 0; token < vocabulary; token++) {
-            if (of[token] <= of[text->tokens[i]] + 1e-3f)
-                continue;
-            row_void(row, "token %zu is %" PRId32 ", but %zu is likelier", i, text->tokens[i],
-                     token);
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool check_text(qn_lm *lm, qn_context *qn, const struct text *text, struct row *row)
-{
-    size_t count = text->prompt + DRAWN, vocabulary = qn_lm_config(lm)->vocab_size;
-    float *values = malloc(count * vocabulary * sizeof *values);
-    qn_graph *graph = qn_graph_new(qn);
-    qn_node *tokens = qn_input(graph, "tokens", QN_I32, QN_SHAPE(1, count));
-    qn_node *logits = qn_lm_logits(lm, tokens, (struct qn_lm_forward){0});
-    qn_plan *plan = qn_plan_new(graph, &logits, 1);
-    bool is_good = values && plan && qn_set(plan, tokens, text->tokens) == QN_OK &&
-                   qn_run(plan) == QN_OK && qn_get(plan, logits, values) == QN_OK &&
-                   is_likeliest(text, values, vocabulary, row);
-    qn_plan_free(plan);
-    qn_graph_free(graph);
-    free(values);
-    return is_good;
-}
-
-/* The first text warms up and, in the first round, is checked. */
-static bool sample_texts(qn_context *qn, qn_lm *lm, qn_generator *generator, struct row *row,
-                         double seconds)
-{
-    struct text text = {.prompt = row->prompt};
-    make_tokens(text.tokens, 0, text.prompt, recipes[0].vocabulary);
-    if (draw(generator, &text) < 0)
-        return false;
-    if (row->timing.rounds == 0 && !check_text(lm, qn, &text, row))
-        return false;
-    for (double sampled = 0; timing_wants_more(&row->timing, sampled, seconds);) {
-        double found = draw(generator, &text);
-        if (found < 0 || !timing_add(&row->timing, found))
-            return false;
-        sampled += found * DRAWN;
-    }
-    return true;
-}
-
-/* Weights with which every part of the model moves the likeliest token; those that training begins with are so small that a
- * model says much the same without attention. */
-static bool make_lively(qn_lm *lm)
-{
-    qn_store *parameters = qn_lm_parameters(lm);
-    bool is_good = qn_lm_initialise(lm, 1337) == QN_OK;
-    for (size_t i = 0; is_good && i < qn_store_count(parameters); i++) {
-        qn_tensor *tensor = qn_store_tensor(parameters, i);
-        if (qn_tensor_shape(tensor).rank == 2)
-            is_good = qn_fill_normal(tensor, 0, LIVELY, i) == QN_OK;
-    }
-    return is_good;
-}
-
-static void time_generation(struct bench *bench, struct row *row, double seconds)
-{
-    struct settings settings = settings_of(&recipes[0]);
-    settings.context = POSITIONS;
-    struct qn_lm_config config = lm_config_of(&settings, recipes[0].vocabulary, NULL);
-    qn_lm *lm = qn_lm_new(bench->qn, &config);
-    bool is_good = lm && make_lively(lm);
-    qn_generator *generator = is_good ? qn_generator_new(lm, (struct qn_generation){0}) : NULL;
-    if (!generator || !sample_texts(bench->qn, lm, generator, row, seconds))
-        row_void(row, "%s", qn_error(bench->qn));
-    qn_generator_free(generator);
-    qn_lm_free(lm);
-}
-
-static bool bench_context(struct bench *bench, size_t prompt)
-{
-    const struct recipe *recipe = &recipes[0];
-    struct row *row = bench_row(bench, TABLE_GENERATION, "generate/%s/%zuL%zuH%zu-T%zu",
-                                recipe->name, recipe->layers, recipe->heads, recipe->width, prompt);
-    if (!row)
-        return false;
-    row->round = time_generation;
-    row->prompt = prompt;
-    row->unit = TOKENS;
-    row->amount = 1;
-    return true;
-}
-
-static const size_t prompts[] = {64, MOST_PROMPT};
-enum { PROMPTS = sizeof prompts / sizeof *prompts };
-
-bool generate_has_shape(const size_t *sizes, size_t count)
-{
-    for (size_t i = 0; i < PROMPTS; i++)
-        if (count == 1 && sizes[0] == prompts[i])
-            return true;
-    return false;
-}
-
-bool bench_generate(struct bench *bench, const size_t *sizes, size_t count)
-{
-    for (size_t i = 0; i < PROMPTS; i++)
-        if ((count == 0 || sizes[0] == prompts[i]) && !bench_context(bench, prompts[i]))
+        if (has_shape(&recipes[i], group, sizes, count) && !bench_recipe(bench, &recipes[i]))
             return false;
     return true;
 }

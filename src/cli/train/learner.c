@@ -205,8 +205,11 @@ void learner_release(struct learner *learner)
 int learner_add_losses(struct learner *learner, loss_of_shape *add_loss,
                        struct qn_batch_shape least)
 {
-    const qn_batches *batches = learner->subject.corpus->train_batches;
+    const struct subject *subject = &learner->subject;
+    const qn_batches *batches = subject->corpus ? subject->corpus->train_batches : NULL;
     size_t count = batches ? qn_batches_shapes(batches) : 1;
+    if (subject->shape)
+        least = *subject->shape;
     learner->losses = context_alloc(learner->qn, count, sizeof *learner->losses);
     int status = learner->losses ? QN_OK : QN_ERROR_MEMORY;
     for (size_t i = 0; status == QN_OK && i < count; i++)

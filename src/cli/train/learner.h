@@ -12,8 +12,9 @@
 /* What is learnt: a model as the settings say, and from what. */
 struct subject {
     const struct settings *settings;
-    const struct corpus *corpus; /* NULL: it has no data yet */
-    size_t vocabulary;           /* then */
+    const struct corpus *corpus;        /* NULL: it has no data yet */
+    size_t vocabulary;                  /* then */
+    const struct qn_batch_shape *shape; /* then, of the batches of pairs; NULL: the least */
 };
 
 struct learner {

@@ -1,5 +1,5 @@
 /* Language models in training: batches are windows of a text. */
-#include "cli/train/lm.h"
+#include "cli/train/models.h"
 
 #include <inttypes.h>
 #include <math.h>

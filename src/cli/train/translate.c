@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/train/kinds.h"
+#include "cli/train/models.h"
 #include "cli/translation.h"
 #include "device/context.h"
 
@@ -52,7 +53,7 @@ static void configure_recurrent(struct qn_seq2seq_config *config, const struct s
             config->attention = (enum qn_attention_score)i;
 }
 
-static struct qn_seq2seq_config config_of(const struct subject *subject)
+struct qn_seq2seq_config seq2seq_config_of(const struct subject *subject)
 {
     const struct settings *settings = subject->settings;
     const struct corpus *corpus = subject->corpus;
@@ -64,7 +65,8 @@ static struct qn_seq2seq_config config_of(const struct subject *subject)
         .encoder_layers = settings->layers,
         .decoder_layers = settings->layers,
         .dropout = settings->dropout,
-        .shares_embeddings = shares_tokenizer(settings) && strcmp(settings->embeddings, "tied") == 0,
+        .shares_embeddings =
+            shares_tokenizer(settings) && strcmp(settings->embeddings, "tied") == 0,
         .ties_head = strcmp(settings->embeddings, "tied") == 0,
         .pad_token_id = -1,
         .eos_token_id = -1,
@@ -86,19 +88,19 @@ static struct qn_seq2seq_config config_of(const struct subject *subject)
 
 static int check(qn_context *qn, const struct subject *subject)
 {
-    struct qn_seq2seq_config config = config_of(subject);
+    struct qn_seq2seq_config config = seq2seq_config_of(subject);
     return qn_seq2seq_config_check(qn, "the options", &config);
 }
 
 static bool new_model(struct learner *learner)
 {
-    struct qn_seq2seq_config config = config_of(&learner->subject);
+    struct qn_seq2seq_config config = seq2seq_config_of(&learner->subject);
     return (learner->seq2seq = qn_seq2seq_new(learner->qn, &config));
 }
 
 static bool load_model(struct learner *learner, const char *folder, char message[RUN_MESSAGE])
 {
-    struct qn_seq2seq_config config = config_of(&learner->subject);
+    struct qn_seq2seq_config config = seq2seq_config_of(&learner->subject);
     learner->seq2seq = qn_seq2seq_load(learner->qn, folder);
     const char *key =
         learner->seq2seq
@@ -207,7 +209,7 @@ static void describe(const struct subject *subject, struct progress *progress)
     const struct settings *settings = subject->settings;
     const struct corpus *corpus = subject->corpus;
     const qn_batches *batches = corpus->train_batches, *valid = corpus->valid_batches;
-    struct qn_seq2seq_config config = config_of(subject);
+    struct qn_seq2seq_config config = seq2seq_config_of(subject);
     char number[NUMBER_TEXT], held_out[NUMBER_TEXT], sizes[4 * NUMBER_TEXT];
     if (settings->family == FAMILY_TRANSFORMER)
         snprintf(sizes, sizeof sizes, "%" PRIu64 " heads, %" PRIu64 " inside", settings->heads,

@@ -1,11 +1,13 @@
-/* The language model that settings describe. */
-#ifndef QUERN_TRAIN_LM_H
-#define QUERN_TRAIN_LM_H
+/* The models that settings describe. */
+#ifndef QUERN_TRAIN_MODELS_H
+#define QUERN_TRAIN_MODELS_H
 
-#include "cli/train/run.h"
+#include "cli/train/learner.h"
 
 /* `tokenizer`: for the tokens that begin and end texts; NULL: it has none. */
 struct qn_lm_config lm_config_of(const struct settings *settings, size_t vocabulary,
                                  const qn_tokenizer *tokenizer);
+
+struct qn_seq2seq_config seq2seq_config_of(const struct subject *subject);
 
 #endif
