@@ -151,7 +151,8 @@ static const struct qn_source matrix_source = {
     "*shared)\n"
     "{\n"
     "    global uint *a = x, *b = x + 256, *y = x + 512;\n"
-    "#if MATRIX_AMX\n"
+    "#if !defined(__x86_64__)\n" /* compilers to SPIR may die of the assembler: nothing is right then */
+    "#elif MATRIX_AMX\n"
     "    uchar tiles[64] __attribute__((aligned(64)));\n"
     "    for (uint i = 0; i < 64; i++)\n"
     "        tiles[i] = i == 0 ? 1 : i >= 16 && i < 32 && i % 2 == 0 ? 64 : i >= 48 && i < 56 ? 16 "
