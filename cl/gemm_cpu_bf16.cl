@@ -10,8 +10,9 @@
  * A word holds two neighbours along k, the first in its lower half: a[i][k], a[i][k + 1] in a part of a, b[k][j], b[k + 1][j] in
  * a panel of b.  What lies beyond the edges is 0.
  *
- * The sums of a tile are floats in local memory until they are whole.  Both instructions add pair after pair, so that neither
- * blocks of k nor tiles change the numbers.  They take denormal numbers for 0.
+ * The sums of a tile are floats in local memory until they are whole.  An instruction of AMX adds 16 pairs to a sum, one of AVX512
+ * one pair: their numbers differ.  Blocks of k are whole multiples of both, so that neither they nor tiles change the numbers.
+ * Both take denormal numbers for 0.
  * (Intel: Architecture Instruction Set Extensions Programming Reference, TDPBF16PS and VDPBF16PS.) */
 
 #define ROWS 32

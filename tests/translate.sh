@@ -66,7 +66,7 @@ uneven()
 }
 check "sides of different length" uneven
 # shellcheck disable=SC2086
-check "a tokenizer of the target that is none" refuses '--target-tokenizer takes char|byte|word|bpe|PATH: ' train transformer $pairs --out no --target-tokenizer words
+check "a tokenizer of the target that is none" refuses '--target-tokenizer takes joint|char|word|bpe|PATH: ' train transformer $pairs --out no --target-tokenizer words
 translates_lines()
 {
     runs 0 translate transformer --data source.txt --beam 3 && [ "$(wc -l <out.tmp)" = 400 ] && mentions err.tmp 'beam 3' &&
@@ -114,6 +114,14 @@ draws()
         grep -q '&lt;eos>' mean.svg && runs 0 translate seq2seq --data some.txt --quiet --attention one.svg && grep -q '<title>' one.svg &&
         refuses 'the decoder has 1 blocks' translate transformer --data some.txt --attention no --attention-block 2
 }
+# A label is cut between characters, not in one.
+cuts_labels()
+{
+    sed 's/cat/abcdefghijk\xc3\xa4xyz/' source.txt >long.txt
+    # shellcheck disable=SC2086
+    runs 0 train seq2seq $pairs --source long.txt --tokenizer word --target-tokenizer word --units 16 --steps 2 --out words &&
+        grep -m 1 abcdefghijk long.txt | "$quern" translate words --quiet --attention long.svg >/dev/null && grep -q "$(printf '>abcdefghijk\303\244<')" long.svg
+}
 # Tokens that are parts of characters, of a model that knows nothing yet.
 takes_bytes()
 {
@@ -125,6 +133,7 @@ takes_characters()
 {
     runs 0 train seq2seq $pairs --tokenizer char --units 16 --steps 2 --max-tokens 200 --out characters && runs 0 translate characters --data some.txt --quiet
 }
+check "a long word on a map" cuts_labels
 check "ids of tokens" takes_ids
 # What transformers gave for a Marian of its own: golden/models/marian/generate.json.
 is_exact()

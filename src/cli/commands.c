@@ -316,7 +316,7 @@ static const struct option translate_options[] = {
 
     HEADING("What is printed"),
     {OPTION_INTEGER, 0, "n-best", "N", "1", 1, 256, .help = "so many translations of each text, best first, a line each"},
-    {OPTION_FLAG, 0, "scores", .help = "before each its score, and a tab"},
+    {OPTION_FLAG, 0, "scores", .help = "before each its score, and a tab; -inf before what is empty since there is no text, or no further hypothesis"},
     ATTENTION_OPTIONS("what the first line's translation sees of it")
     {OPTION_FLAG, 'q', "quiet", .help = "print nothing on stderr but errors"},
 

@@ -18,9 +18,11 @@ enum {
 /* Bytes of text inside XML; those that are no character are lost. */
 static void write_text(FILE *file, const char *text, size_t bytes)
 {
-    for (size_t i = 0, shown = 0; i < bytes && shown < SHOWN; i++) {
+    for (size_t i = 0, shown = 0; i < bytes; i++) {
         unsigned char byte = (unsigned char)text[i];
-        shown += (byte & 0xC0) != 0x80;
+        bool begins = (byte & 0xC0) != 0x80;
+        if (begins && shown++ == SHOWN)
+            break;
         if (byte == '<')
             fputs("&lt;", file);
         else if (byte == '&')

@@ -1,5 +1,6 @@
 /* quern translate: lines through an encoder-decoder. */
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -193,16 +194,17 @@ static int read_sources(struct job *job, struct chunk *chunk)
 static int translate_sources(struct job *job, struct chunk *chunk)
 {
     const int32_t **packed = malloc(chunk->count * sizeof *packed);
-    size_t *order = malloc(2 * chunk->count * sizeof *order), *lengths = order + chunk->count;
+    size_t *order = malloc(chunk->count * sizeof *order);
+    size_t *lengths = malloc(chunk->count * sizeof *lengths);
     struct qn_translation *found = calloc(chunk->count * job->beams, sizeof *found);
     size_t count = 0;
-    for (size_t i = 0; packed && order && i < chunk->count; i++)
+    for (size_t i = 0; packed && order && lengths && i < chunk->count; i++)
         if (chunk->ids[i] && chunk->lengths[i] > 0) {
             packed[count] = chunk->ids[i];
             lengths[count] = chunk->lengths[i];
             order[count++] = i;
         }
-    bool is_good = packed && order && found;
+    bool is_good = packed && order && lengths && found;
     if (!is_good)
         failure(job->options, "out of memory");
     else if (count > 0 &&
@@ -213,6 +215,7 @@ static int translate_sources(struct job *job, struct chunk *chunk)
                job->beams * sizeof *found);
     free(packed);
     free(order);
+    free(lengths);
     free(found);
     return is_good ? EXIT_SUCCESS : EXIT_FAILED;
 }
@@ -283,7 +286,7 @@ static int write_chunk(struct job *job, const struct chunk *chunk)
         for (size_t j = 0; j < job->n_best; j++) {
             const struct qn_translation *found = &chunk->found[i * job->beams + j];
             if (scores)
-                printf("%.6f\t", found->score);
+                printf("%.6f\t", found->count > 0 ? found->score : -INFINITY);
             if (found->count > 0 && !(job->reads_ids ? write_ids(found) : write_text(job, found)))
                 return failure(job->options, "%s", qn_error(job->qn));
             if (putchar('\n') == EOF)

@@ -49,7 +49,7 @@ void beam_advance(struct beam *beam, const struct candidates *candidates, size_t
 /* The same where each hypothesis has drawn its own token: candidate i continues hypothesis i, and its index is the token. */
 void beam_draw(struct beam *beam, const struct candidates *candidates, size_t *parents);
 
-/* Sets to 1 what may not follow hypothesis i, since an n-gram would be there twice. */
+/* Sets to `value` what may not follow hypothesis i, since an n-gram would be there twice. */
 void beam_forbid(const struct beam *beam, size_t i, float *forbidden, float value);
 
 #endif

@@ -138,7 +138,7 @@ static size_t places_for(const struct batch *batch, size_t n_running)
     return places;
 }
 
-/* Those that run come first, in their order; false if none does. */
+/* Makes places free of sources that are done; those that run keep their order.  False if none does. */
 static bool close_ranks(qn_translator *translator, struct batch *batch)
 {
     size_t n_running = 0;
@@ -355,7 +355,6 @@ int qn_translate(qn_translator *translator, const int32_t *const *sources, const
     if (!translator || !sources || !lengths || !results)
         return QN_ERROR_INVALID;
     free_beams(translator);
-    translator->drawn = 0;
     if (count == 0)
         return QN_OK;
     struct order *order = context_alloc(context_of(translator), count, sizeof *order);

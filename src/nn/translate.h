@@ -31,7 +31,7 @@ struct qn_translator {
     size_t layers, places, source_places; /* what there is room for */
     struct work works[PLANS];
     uint64_t clock;
-    int32_t drawn;         /* steps of this call */
+    int32_t drawn;         /* steps of all calls */
     struct beam *beams_of; /* of the last call */
     size_t n_beams;
     /* Of a step, row by row. */

@@ -106,6 +106,9 @@ qn_tokenizer *examples_tokenizer(const struct learning *learning, const char *pa
     if (!tokenizer && (path || is_learnt))
         failure(options, "%s", qn_error(qn));
     else if (!tokenizer)
-        failure(options, "--%s takes char|byte|word|bpe|PATH: %s", learning->option, qn_error(qn));
+        failure(options, "--%s takes %s|PATH: %s", learning->option,
+                strcmp(learning->option, "tokenizer") == 0 ? "char|byte|word|bpe"
+                                                           : "joint|char|word|bpe",
+                qn_error(qn));
     return tokenizer;
 }
