@@ -84,6 +84,12 @@ VECTOR_ACCESS(int, intv, 4)
 VECTOR_ACCESS(uint, uintv, 4)
 VECTOR_ACCESS(ushort, ushortv, 2)
 
+#ifdef POCL_DEVICE_ADDRESS_BITS /* its prefetch() does nothing */
+#define PREFETCH(p) __builtin_prefetch((const void *)(size_t)(p))
+#else
+#define PREFETCH(p) prefetch((global const float *)(p), 1) /* 16 bits have no overload everywhere */
+#endif
+
 /* Comparisons give a condition for SELECT: at a width above 1 an intv of 0 and -1. */
 #define LT(a, b) ((a) < (b))
 #define LE(a, b) ((a) <= (b))

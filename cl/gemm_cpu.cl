@@ -39,11 +39,6 @@
 #define A_PANEL(k_block) ((k_block)*ROWS + FLOAT_WIDTH)
 #define B_PANEL(k_block) ((k_block)*COLUMNS + 16)
 
-#ifdef POCL_DEVICE_ADDRESS_BITS /* its prefetch() does nothing */
-#define PREFETCH(p) __builtin_prefetch((const void *)(size_t)(p))
-#else
-#define PREFETCH(p) prefetch((global const float *)(p), 1) /* 16 bits have no overload everywhere */
-#endif
 #define ROWS_AHEAD 8
 #define CACHE_LINE (64 / sizeof(T))
 #define PACKED_COLUMNS (4 * COLUMNS) /* of b at once: long runs, and still near when used */

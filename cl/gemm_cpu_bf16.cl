@@ -25,15 +25,7 @@
 #define B_PANEL(pairs) ((pairs) * LANES_16 + LANES_16)
 #define ROWS_AHEAD 8
 
-#ifdef POCL_DEVICE_ADDRESS_BITS /* its prefetch() does nothing */
-#define PREFETCH(p) __builtin_prefetch((const void *)(size_t)(p))
-#else
-#define PREFETCH(p) prefetch(p, 1)
-#endif
-
-#ifdef FUSED
-#define IS_FUSED 1
-#else
+#ifndef FUSED
 #define FUSED(v, row, column, end)
 #define FUSED_PARAMETERS
 #define FUSED_ARGUMENTS

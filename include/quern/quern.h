@@ -152,7 +152,9 @@ struct qn_device {
     size_t global_memory, max_allocation, local_memory; /* bytes */
     size_t max_work_group;
     bool fp16, fp64, subgroups;
-    const char *matrix;  /* instructions that multiply bfloat16: "none", "avx512_bf16" or "amx" */
+    const char *
+        matrix; /* instructions that multiply bfloat16: "none", "avx512_bf16" or "amx"; until a device is first opened, those
+                          that its processor names */
     const char *quirks;  /* what Quern does differently on it, and why; or "" */
     const char *problem; /* why it cannot be used; or "" */
 };
