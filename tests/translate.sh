@@ -87,9 +87,9 @@ averages()
 {
     # shellcheck disable=SC2086
     runs 0 train seq2seq $pairs --units 16 --steps 9 --eval-every 2 --keep 3 --out kept && [ -d kept/step-6 ] && [ -d kept/step-9 ] &&
-        runs 0 average kept --last 3 --out mean --quiet && runs 0 translate mean --data some.txt --quiet && runs 0 inspect mean &&
+        mkdir mean.tmp && echo damaged >mean.tmp/config.json && runs 0 average kept --last 3 --out mean --quiet && [ ! -e mean.tmp ] && runs 0 translate mean --data some.txt --quiet && runs 0 inspect mean &&
         runs 0 average kept --last 1 --out one && cmp one/model.safetensors kept/step-9/model.safetensors &&
-        refuses 'train with --keep 6' average kept --last 6 --out no && refuses 'File exists' average kept --last 2 --out mean
+        refuses 'train with --keep 6' average kept --last 6 --out no && refuses 'exists' average kept --last 2 --out mean
 }
 check "lines are translated, in order, empty ones too" translates_lines
 check "several translations of each, with scores" gives_several
@@ -102,7 +102,8 @@ draws_texts()
         mentions err.tmp 'drawn, temperature 1, top 40, top 0.95 of the probability' &&
         runs 0 translate transformer --data some.txt --sample --n-best 2 --temperature 1 --seed 1337 --quiet && cmp out.tmp drawn.tmp &&
         runs 0 translate transformer --data some.txt --sample --n-best 2 --temperature 1 --seed 1 --quiet && ! cmp -s out.tmp drawn.tmp &&
-        usage_error '--seed is for what is drawn' translate transformer --seed 1 &&
+        usage_error '--seed says nothing without --sample' translate transformer --seed 1 &&
+        usage_error '--early-stopping and --sample exclude each other' translate transformer --sample --early-stopping &&
         usage_error '--sample and --beam exclude each other' translate transformer --sample --beam 2
 }
 check "texts are drawn" draws_texts
@@ -112,7 +113,27 @@ draws()
     runs 0 translate transformer --data some.txt --beam 2 --quiet --attention map.svg && [ "$(grep -c '>head [12]<' map.svg)" = 2 ] &&
         runs 0 translate transformer --data some.txt --quiet --attention mean.svg --attention-heads mean && [ "$(grep -c 'mean of 2 heads' mean.svg)" = 1 ] &&
         grep -q '&lt;eos>' mean.svg && runs 0 translate seq2seq --data some.txt --quiet --attention one.svg && grep -q '<title>' one.svg &&
-        refuses 'the decoder has 1 blocks' translate transformer --data some.txt --attention no --attention-block 2
+        refuses 'the decoder has 1 blocks' translate transformer --data some.txt --attention no --attention-block 2 &&
+        usage_error '--attention-heads says nothing without --attention' translate transformer --attention-heads mean
+}
+# Before anything is translated; and where there is nothing to draw, nothing is left.
+draws_nothing()
+{
+    refuses 'cannot write no/map.svg' translate transformer --data some.txt --attention no/map.svg && [ ! -s out.tmp ] &&
+        echo >blank.txt && runs 0 translate transformer --data blank.txt --attention nothing.svg && mentions err.tmp 'nothing.svg is not written' &&
+        [ "$(cat out.tmp)" = "" ] && [ "$(echo nothing.svg*)" = 'nothing.svg*' ]
+}
+# No lines give no lines.
+takes_nothing()
+{
+    : >nothing.txt && runs 0 translate transformer --data nothing.txt && [ ! -s out.tmp ] && mentions err.tmp 'translated  0 lines' &&
+        runs 0 translate transformer --data /dev/null --quiet && [ ! -s out.tmp ]
+}
+# When all tokens were said there is none left that may follow, though the end may not come yet.
+runs_out_of_tokens()
+{
+    head -3 source.txt >three.txt && runs 0 translate transformer --data three.txt --no-repeat-ngram 1 --min-length 39 --quiet &&
+        [ "$(grep -c '[a-z]' out.tmp)" = 3 ] && refuses 'tokens before the end are asked for' translate transformer --data three.txt --min-length 1000
 }
 # A label is cut between characters, not in one.
 cuts_labels()
@@ -147,17 +168,41 @@ is_exact()
 -0.062411	6 16 38 85 30 39 74 67 22 5 5 6 16 38 85 22 22 5 5 5 5 5 85 40
 END
 }
+# The same with the end forced where a text is as long as may be, by config.json; and with a token that is never said, by generation_config.json.
+heeds_generation_options()
+{
+    cp -r "$marian" forced && chmod -R u+w forced && rm forced/generation_config.json &&
+        sed -i 's/"forced_eos_token_id": null/"forced_eos_token_id": 78/' forced/config.json &&
+        runs 0 translate forced --data sources.ids --ids --beam 4 --max-length 24 --scores --quiet --length-penalty 2 && diff - out.tmp <<END || return 1
+-0.056669	6 16 38 85 30 39 6 16 38 85 30 30 39 74 67 22 22 5 5 5 5 5 5 78
+-0.044325	85 40 93 25 15 42 22 5 85 40 25 15 42 22 5 85 40 5 85 40 5 85 40 78
+-0.059398	6 16 38 85 30 39 74 67 22 5 5 6 16 38 85 22 22 5 5 5 5 5 85 78
+END
+    sed -i 's/"pad_token_id": 94/"pad_token_id": 85/' forced/config.json && echo '{"bad_words_ids": [[85]]}' >forced/generation_config.json &&
+        runs 0 translate forced --data sources.ids --ids --beam 4 --max-length 24 --scores --quiet && diff - out.tmp <<END || return 1
+-1.351917	6 16 38 40 5 6 16 38 16 38 40 5 5 5 5 5 5 5 5 5 5 6 16 38
+-1.762201	6 16 38 40 5 5 6 16 38 40 5 5 6 16 38 40 5 5 5 5 5 5 5 5
+-1.546784	6 16 38 40 5 5 6 16 38 16 38 40 5 5 5 5 5 5 5 5 5 6 16 38
+END
+    echo '{"bad_words_ids": [[85], [3, 4]]}' >forced/generation_config.json && refuses 'bad_words_ids: expected [[85]]' translate forced --data sources.ids --ids
+}
 marian=${QUERN_SHARED-$SRCDIR/../shared}/golden/models/marian
 if [ -d "$marian" ]; then
     check "a Marian of Hugging Face gives what transformers gave" is_exact
+    check "with an end that is forced, and a token that is forbidden" heeds_generation_options
 else
     skip "a Marian of Hugging Face is not there: \$QUERN_SHARED is the folder that has golden/models/marian"
 fi
 check "tokens of bytes" takes_bytes
 check "characters" takes_characters
 check "attention is drawn" draws
+check "attention that cannot be drawn" draws_nothing
+check "no lines" takes_nothing
+check "no token is left" runs_out_of_tokens
 check "the mean of checkpoints that are kept" averages
 check "more translations than hypotheses" usage_error '--n-best 3 is more than the --beam 2' translate transformer --n-best 3 --beam 2
+# shellcheck disable=SC2086
+check "patience without validation" refuses 'there is nothing to validate on' train transformer $pairs --layers 1 --out no --patience 2 --valid-fraction 0
 check "half of the files to validate on" refuses 'belong together' train seq2seq --source source.txt --target target.txt --out no --valid-source source.txt
 check "nothing was left behind" [ ! -e no ]
 done_testing

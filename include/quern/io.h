@@ -197,6 +197,9 @@ struct qn_seq2seq_config {
     int32_t pad_token_id;   /* -1: none */
     int32_t start_token_id; /* what a decoder reads first */
     int32_t eos_token_id;   /* -1: none */
+    bool
+        forces_end; /* what is as long as may be ends with eos_token_id, whatever its probability */
+    bool forbids_padding; /* pad_token_id, whose logit means nothing, is never written */
 
     /* Transformers' alone. */
     size_t encoder_heads, decoder_heads, encoder_inner, decoder_inner;
@@ -224,7 +227,7 @@ const char *qn_seq2seq_config_difference(const struct qn_seq2seq_config *a,
                                          const struct qn_seq2seq_config *b);
 
 /* With Hugging Face's keys of model_type "marian"; or with Quern's own of "transformer" and "seq2seq", which have no class there:
- * see src/io/transformer_config.c and src/io/seq2seq_config.c. */
+ * see src/io/transformer_config.c and src/io/seq2seq_config.c.  Of Marian, a generation_config.json beside it is read as well. */
 int qn_seq2seq_config_read(qn_context *context, const char *path, struct qn_seq2seq_config *config);
 int qn_seq2seq_config_write(qn_context *context, const char *path,
                             const struct qn_seq2seq_config *config);

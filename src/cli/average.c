@@ -159,22 +159,40 @@ static int write_file(struct mean *mean, const char *folder, size_t number)
     return status;
 }
 
-/* A folder that is whole, or none. */
-static int write_model(struct mean *mean, const char *folder)
+static void remove_files(const struct mean *mean, const char *folder)
 {
-    if (mkdir(folder, 0777) != 0)
-        return failure(mean->options, "cannot make the folder %s: %s", folder, strerror(errno));
-    int status = EXIT_SUCCESS;
-    for (size_t i = 0; status == EXIT_SUCCESS && i < MODEL_FILES; i++)
-        status = write_file(mean, folder, i);
-    for (size_t i = 0; status != EXIT_SUCCESS && i < MODEL_FILES; i++) {
+    for (size_t i = 0; i < MODEL_FILES; i++) {
         char *path = path_join(mean->qn, folder, model_files[i]);
         if (path)
             unlink(path);
         free(path);
     }
+    rmdir(folder);
+}
+
+/* A folder that is whole, or none: it has another name until then, under which one that was killed may have left files. */
+static int write_model(struct mean *mean, const char *folder)
+{
+    if (access(folder, F_OK) == 0)
+        return failure(mean->options, "%s exists: name a folder that does not", folder);
+    char *unfinished = text_format(mean->qn, "%s.tmp", folder);
+    if (!unfinished)
+        return fail_library(mean);
+    int status = EXIT_SUCCESS;
+    remove_files(mean, unfinished);
+    if (mkdir(unfinished, 0777) != 0)
+        status =
+            failure(mean->options, "cannot make the folder %s: %s", unfinished, strerror(errno));
+    for (size_t i = 0; status == EXIT_SUCCESS && i < MODEL_FILES; i++)
+        status = write_file(mean, unfinished, i);
+    if (status == EXIT_SUCCESS && folder_sync(mean->qn, unfinished) != QN_OK)
+        status = fail_library(mean);
+    if (status == EXIT_SUCCESS && rename(unfinished, folder) != 0)
+        status = failure(mean->options, "cannot rename %s to %s: %s", unfinished, folder,
+                         strerror(errno));
     if (status != EXIT_SUCCESS)
-        rmdir(folder);
+        remove_files(mean, unfinished);
+    free(unfinished);
     return status;
 }
 

@@ -98,6 +98,8 @@ struct option {
     const char *unless; /* the option that, given, makes this one not required */
     const char *
         excludes; /* the option that must not be given beside this one; of a file's and the command line's the latter stays */
+    const char *
+        needs; /* the option that this one is a part of: refused without it; what a file says of it is then left out */
     const char *help;
 };
 

@@ -238,16 +238,16 @@ static const char *const train_gru_examples[] = RECURRENT_EXAMPLES("gru");
 
 #define ATTENTION_OPTIONS(what) \
     {OPTION_STRING, 0, "attention", "FILE.svg", .help = "draw " what " as heat maps: a row for each token that was said"}, \
-    {OPTION_INTEGER, 0, "attention-block", "N", NULL, 1, 100000, .help = "of the decoder's block number N (default: the last)"}, \
-    {OPTION_STRING, 0, "attention-heads", "each|mean", "each", .help = "a map for each head, or one of their mean"},
+    {OPTION_INTEGER, 0, "attention-block", "N", NULL, 1, 100000, .needs = "attention", .help = "of the decoder's block number N (default: the last)"}, \
+    {OPTION_STRING, 0, "attention-heads", "each|mean", "each", .needs = "attention", .help = "a map for each head, or one of their mean"},
 
 /* How a token is drawn: see sampling_of(). */
-#define SAMPLING_OPTIONS \
-    {OPTION_REAL, 0, "temperature", "R", "0.8", 0, 1e3, .help = "below 1: rather the likely tokens; 0: always the likeliest"}, \
-    {OPTION_INTEGER, 0, "top-k", "N", "40", 0, 1e9, .help = "choose among the N likeliest tokens only; 0: all"}, \
-    {OPTION_REAL, 0, "top-p", "P", "0.95", 0, 1, .above_least = true, .help = \
+#define SAMPLING_OPTIONS(of, same_seed) \
+    {OPTION_REAL, 0, "temperature", "R", "0.8", 0, 1e3, .needs = of, .help = "below 1: rather the likely tokens; 0: always the likeliest"}, \
+    {OPTION_INTEGER, 0, "top-k", "N", "40", 0, 1e9, .needs = of, .help = "choose among the N likeliest tokens only; 0: all"}, \
+    {OPTION_REAL, 0, "top-p", "P", "0.95", 0, 1, .above_least = true, .needs = of, .help = \
         "choose among the likeliest tokens that make up P only; 1: all"}, \
-    {OPTION_INTEGER, 's', "seed", "N", "1337", 0, MOST_WHOLE, .help = "the same seed gives the same text"},
+    {OPTION_INTEGER, 's', "seed", "N", "1337", 0, MOST_WHOLE, .needs = of, .help = same_seed},
 
 static const struct option generate_options[] = {
     HEADING("Text"),
@@ -258,7 +258,7 @@ static const struct option generate_options[] = {
     ATTENTION_OPTIONS("what the last 64 tokens of the first text see of each other")
 
     HEADING("Sampling"),
-    SAMPLING_OPTIONS
+    SAMPLING_OPTIONS(NULL, "the same seed gives the same text")
 
     HEADING("Device and configuration"),
     {OPTION_FLAG, 'q', "quiet", .help = "print the text only, nothing on stderr"},
@@ -305,14 +305,14 @@ static const struct option translate_options[] = {
     {OPTION_REAL, 0, "length-penalty", "R", "1", -10, 10, .help =
         "the score of a text is the sum of its log-probabilities, divided by its length to the power of R"},
     {OPTION_REAL, 0, "coverage-penalty", "R", "0", 0, 100, .help = "how much it costs to leave parts of the source unread (Wu et al., 2016)"},
-    {OPTION_FLAG, 0, "early-stopping", .help = "stop as soon as N hypotheses have ended"},
+    {OPTION_FLAG, 0, "early-stopping", .excludes = "sample", .help = "stop as soon as N hypotheses have ended"},
     {OPTION_INTEGER, 0, "min-length", "N", "0", 0, 1e6, .help = "tokens before the end at least"},
     {OPTION_INTEGER, 0, "max-length", "N", NULL, 1, 1e6, .help = "tokens at most (default: 32 more than twice the source's)"},
     {OPTION_INTEGER, 0, "no-repeat-ngram", "N", "0", 0, 1000, .help = "never the same N tokens twice; 0: they may be"},
 
     HEADING("Sampling"),
     {OPTION_FLAG, 0, "sample", .excludes = "beam", .help = "draw --n-best texts of each line instead of searching"},
-    SAMPLING_OPTIONS
+    SAMPLING_OPTIONS("sample", "the same seed gives the same texts of the same lines in the same --batch")
 
     HEADING("What is printed"),
     {OPTION_INTEGER, 0, "n-best", "N", "1", 1, 256, .help = "so many translations of each text, best first, a line each"},

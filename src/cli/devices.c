@@ -1,4 +1,6 @@
 /* quern devices: every OpenCL device; if there is none, why, and what to install. */
+#include <string.h>
+
 #include "cli/cli.h"
 #include "cli/device_json.h"
 
@@ -36,9 +38,10 @@ static void print_device(const struct qn_device *device, bool is_chosen)
     print_bytes("        memory     ", device->global_memory, "");
     print_bytes(", at most ", device->max_allocation, " at once");
     print_bytes(", local ", device->local_memory, "\n");
-    printf("        features   fp16 %s, fp64 %s, sub-groups %s, matrices %s\n",
+    printf("        features   fp16 %s, fp64 %s, sub-groups %s, matrices %s%s\n",
            device->fp16 ? "yes" : "no", device->fp64 ? "yes" : "no",
-           device->subgroups ? "yes" : "no", device->matrix);
+           device->subgroups ? "yes" : "no", device->matrix,
+           strcmp(device->matrix, "none") == 0 ? "" : " (tried before first use)");
     if (*device->quirks)
         printf("        quirks     %s\n", device->quirks);
     printf("\n");

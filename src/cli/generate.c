@@ -20,6 +20,7 @@ struct writer {
     int32_t *
         read; /* of the first text, if attention is to be drawn: what the model read last, at most its context */
     size_t n_read, context;
+    struct file_writer drawing; /* of --attention */
     uint64_t generated;
     double seconds; /* that generating took, the first tokens of each text left out */
 };
@@ -145,7 +146,12 @@ static int prepare_attention(struct writer *writer)
                        (long long)block, config->n_layer);
     writer->context = config->n_positions;
     writer->read = calloc(writer->context, sizeof *writer->read);
-    return writer->read ? EXIT_SUCCESS : failure(options, "out of memory");
+    if (!writer->read)
+        return failure(options, "out of memory");
+    return file_create(&writer->drawing, writer->model.qn, options_string(options, "attention")) ==
+                   QN_OK
+               ? EXIT_SUCCESS
+               : fail_library(writer);
 }
 
 /* Weights (H, T, T) of a block, of what was read. */
@@ -176,12 +182,11 @@ static void crop(float *weights, size_t heads, size_t all, size_t shown)
     }
 }
 
-static int draw_attention(const struct writer *writer)
+static int draw_attention(struct writer *writer)
 {
     enum { SHOWN = 64 };
     const struct options *options = writer->options;
     const struct qn_lm_config *config = qn_lm_config(writer->model.lm);
-    const char *path = options_string(options, "attention");
     size_t all = writer->n_read, shown = all < SHOWN ? all : SHOWN;
     size_t block = options_given(options, "attention-block")
                        ? (size_t)options_integer(options, "attention-block")
@@ -208,8 +213,8 @@ static int draw_attention(const struct writer *writer)
             .row_ids = ids,
             .column_ids = ids,
             .is_mean = strcmp(options_string(options, "attention-heads"), "mean") == 0};
-        if (!heatmap_write(&map, path))
-            status = failure(options, "cannot write %s: %s", path, strerror(errno));
+        if (heatmap_write(&map, &writer->drawing) != QN_OK)
+            status = fail_library(writer);
     }
     free(weights);
     return status;
@@ -260,6 +265,8 @@ int command_generate(const struct options *options)
     qn_decoder_free(writer.decoder);
     free(writer.prompt);
     free(writer.read);
+    if (writer.drawing.path)
+        file_discard(&writer.drawing);
     model_close(&writer.model);
     return status;
 }

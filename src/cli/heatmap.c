@@ -125,17 +125,11 @@ static void write_maps(FILE *file, const struct heatmap *map, double *weights)
     }
 }
 
-bool heatmap_write(const struct heatmap *map, const char *path)
+static void write_all(FILE *file, const struct heatmap *map, double *weights)
 {
     size_t shown = map->is_mean ? 1 : map->count, across = shown < ACROSS ? shown : ACROSS;
     size_t width = across * (LABEL + map->columns * CELL + GAP) + GAP;
     size_t height = TITLE + (shown + ACROSS - 1) / ACROSS * (LABEL + map->rows * CELL + GAP);
-    double *weights = malloc(map->rows * map->columns * sizeof *weights);
-    FILE *file = weights ? fopen(path, "wbe") : NULL;
-    if (!file) {
-        free(weights);
-        return false;
-    }
     fprintf(file,
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %zu %zu\" width=\"%zu\" "
             "height=\"%zu\">\n<style>text{font:11px sans-serif;fill:#222}.head{font-weight:bold}"
@@ -146,7 +140,27 @@ bool heatmap_write(const struct heatmap *map, const char *path)
             width, height, width, height, map->title);
     write_maps(file, map, weights);
     fputs("</svg>\n", file);
+}
+
+int heatmap_write(const struct heatmap *map, struct file_writer *writer)
+{
+    char *text = NULL;
+    size_t bytes;
+    double *weights = malloc(map->rows * map->columns * sizeof *weights);
+    FILE *file = weights ? open_memstream(&text, &bytes) : NULL;
+    if (file)
+        write_all(file, map, weights);
+    bool is_whole = file && !ferror(file);
+    if (file && fclose(file) != 0)
+        is_whole = false;
+    int status = QN_OK;
+    if (is_whole) {
+        status = file_append(writer, text, bytes);
+    } else {
+        status = context_fail(writer->context, QN_ERROR_MEMORY, "out of memory for a heat map");
+        file_discard(writer);
+    }
     free(weights);
-    bool is_written = fflush(file) == 0 && !ferror(file);
-    return fclose(file) == 0 && is_written;
+    free(text);
+    return status == QN_OK ? file_commit(writer) : status;
 }

@@ -4,6 +4,8 @@
 
 #include <quern/text.h>
 
+#include "io/file.h"
+
 /* Maps of one size beside each other: `count` of them (rows, columns), weights from 0 to 1.  Row i is of token rows_ids[i], read by its
  * tokenizer, column j of column_ids[j]. */
 struct heatmap {
@@ -15,7 +17,7 @@ struct heatmap {
     bool is_mean; /* one map, the mean of all, instead of a map each */
 };
 
-/* False, and errno, if the file cannot be written. */
-bool heatmap_write(const struct heatmap *map, const char *path);
+/* Writes a file that was created, and commits it; an error of its context if that fails. */
+int heatmap_write(const struct heatmap *map, struct file_writer *writer);
 
 #endif

@@ -5,22 +5,27 @@
 #include <string.h>
 
 #include "device/context.h"
+#include "io/file.h"
 #include "text/score/pieces.h"
 
 static size_t count_lines(const char *text, size_t bytes)
 {
-    size_t count = text[bytes - 1] != '\n';
+    size_t count = bytes > 0 && text[bytes - 1] != '\n';
     for (size_t i = 0; i < bytes; i++)
         count += text[i] == '\n';
     return count;
 }
 
-bool lines_read(struct lines *lines, qn_context *qn, const char *path)
+bool lines_read(struct lines *lines, qn_context *qn, const char *path, bool may_be_empty)
 {
     size_t bytes;
-    const char *source = path ? path : "/dev/stdin";
     *lines = (struct lines){.name = path ? path : "stdin"};
-    lines->text = qn_text_read(qn, &source, 1, &bytes);
+    lines->text = file_read(qn, path ? path : "/dev/stdin", SIZE_MAX / 4, &bytes);
+    if (lines->text && bytes == 0) {
+        if (!may_be_empty)
+            context_fail(qn, QN_ERROR_FORMAT, "%s is empty", lines->name);
+        return may_be_empty;
+    }
     if (!lines->text || qn_text_check(qn, lines->name, lines->text, bytes, false) != QN_OK)
         return false;
     size_t count = count_lines(lines->text, bytes);

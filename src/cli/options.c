@@ -647,6 +647,16 @@ static bool choose_one(const struct parser *parser, size_t index)
     return drop(parser, mine < theirs ? index : other);
 }
 
+/* An option without the one that it is a part of. */
+static bool miss(const struct parser *parser, size_t index)
+{
+    const struct option *option = &parser->options->command->options[index];
+    if (parser->options->values[index].origin == FROM_LINE)
+        return fail(parser, "--%s says nothing without --%s: give that, too", option->name,
+                    option->needs);
+    return drop(parser, index);
+}
+
 static bool check_together(const struct parser *parser)
 {
     const struct options *options = parser->options;
@@ -664,6 +674,9 @@ static bool check_together(const struct parser *parser)
             return fail(parser, "--%s %s is missing", option->name, option->placeholder);
         if (option->excludes && is_given && is_wanted_name(options, option->excludes) &&
             !choose_one(parser, i))
+            return false;
+        if (option->needs && is_given && !is_wanted_name(options, option->needs) &&
+            !miss(parser, i))
             return false;
     }
     return true;

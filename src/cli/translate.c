@@ -25,7 +25,7 @@ struct job {
     bool reads_ids; /* lines are ids, and so is what is written */
     size_t beams, n_best;
     size_t tokens, cut;
-    bool is_drawn; /* what --attention asks for */
+    struct file_writer drawing; /* what --attention asks for: it has a path until it is drawn */
 };
 
 /* ---- The model ---- */
@@ -68,7 +68,7 @@ static struct qn_decoding decoding_of(const struct job *job)
     };
 }
 
-static int check_attention(const struct job *job)
+static int prepare_attention(struct job *job)
 {
     const struct qn_seq2seq_config *config = qn_seq2seq_config(job->texts.model);
     int64_t block = options_integer(job->options, "attention-block");
@@ -79,7 +79,9 @@ static int check_attention(const struct job *job)
     if (block > (int64_t)config->decoder_layers)
         return failure(job->options, "--attention-block %lld: the decoder has %zu blocks",
                        (long long)block, config->decoder_layers);
-    return EXIT_SUCCESS;
+    return file_create(&job->drawing, job->qn, options_string(job->options, "attention")) == QN_OK
+               ? EXIT_SUCCESS
+               : failure(job->options, "%s", qn_error(job->qn));
 }
 
 static int open_model(struct job *job)
@@ -102,7 +104,7 @@ static int open_model(struct job *job)
         status = load_tokenizers(job, folder);
     free(folder);
     if (status == EXIT_SUCCESS)
-        status = check_attention(job);
+        status = prepare_attention(job);
     if (status != EXIT_SUCCESS)
         return status;
     struct qn_decoding decoding = decoding_of(job);
@@ -115,6 +117,8 @@ static int open_model(struct job *job)
 static void say_decoding(const struct job *job)
 {
     const struct options *options = job->options;
+    size_t most = (size_t)options_integer(options, "max-length"),
+           positions = qn_seq2seq_config(job->texts.model)->n_positions;
     if (options_flag(options, "quiet"))
         return;
     fprintf(stderr, "device      %s\n", qn_device_name(job->qn));
@@ -129,9 +133,9 @@ static void say_decoding(const struct job *job)
         fprintf(stderr, ", at least %lld tokens",
                 (long long)options_integer(options, "min-length"));
     if (options_given(options, "max-length"))
-        fprintf(stderr, ", at most %lld tokens", (long long)options_integer(options, "max-length"));
+        fprintf(stderr, ", at most %zu tokens", most < positions ? most : positions);
     else
-        fprintf(stderr, ", at most 32 tokens more than twice the source's");
+        fprintf(stderr, ", at most 32 tokens more than twice the source's, and %zu", positions);
     if (options_given(options, "no-repeat-ngram"))
         fprintf(stderr, ", no %lld tokens twice",
                 (long long)options_integer(options, "no-repeat-ngram"));
@@ -226,7 +230,6 @@ static int translate_sources(struct job *job, struct chunk *chunk)
 static int draw_attention(struct job *job, const struct chunk *chunk)
 {
     const struct options *options = job->options;
-    const char *path = options_string(options, "attention");
     size_t i = 0, layers = qn_seq2seq_config(job->texts.model)->decoder_layers;
     size_t block = options_given(options, "attention-block")
                        ? (size_t)options_integer(options, "attention-block")
@@ -251,14 +254,9 @@ static int draw_attention(struct job *job, const struct chunk *chunk)
     float *weights = translation_weights(&job->texts, chunk->ids[i], chunk->lengths[i], found,
                                          block - 1, &map.count);
     map.weights = weights;
-    job->is_drawn = true;
-    int status = EXIT_SUCCESS;
-    if (!weights)
-        status = failure(options, "%s", qn_error(job->qn));
-    else if (!heatmap_write(&map, path))
-        status = failure(options, "cannot write %s: %s", path, strerror(errno));
+    bool is_drawn = weights && heatmap_write(&map, &job->drawing) == QN_OK;
     free(weights);
-    return status;
+    return is_drawn ? EXIT_SUCCESS : failure(options, "%s", qn_error(job->qn));
 }
 
 /* ---- Writing ---- */
@@ -312,7 +310,7 @@ static int translate_chunk(struct job *job, size_t first, size_t count)
         status = read_sources(job, &chunk);
     if (status == EXIT_SUCCESS)
         status = translate_sources(job, &chunk);
-    if (status == EXIT_SUCCESS && options_given(job->options, "attention") && !job->is_drawn)
+    if (status == EXIT_SUCCESS && job->drawing.path)
         status = draw_attention(job, &chunk);
     if (status == EXIT_SUCCESS)
         status = write_chunk(job, &chunk);
@@ -330,7 +328,7 @@ static int translate_lines(struct job *job)
     size_t at_once = BATCHES_AT_ONCE * (size_t)options_integer(options, "batch");
     double began = seconds_now();
     int status = EXIT_SUCCESS;
-    if (!lines_read(&job->lines, job->qn, options_string(options, "data")))
+    if (!lines_read(&job->lines, job->qn, options_string(options, "data"), true))
         return failure(options, "%s", qn_error(job->qn));
     for (size_t i = 0; status == EXIT_SUCCESS && i < job->lines.count; i += at_once) {
         size_t left = job->lines.count - i;
@@ -340,6 +338,8 @@ static int translate_lines(struct job *job)
         return status;
     char lines[NUMBER_TEXT], time[NUMBER_TEXT], rate[NUMBER_TEXT];
     double seconds = seconds_now() - began;
+    if (job->drawing.path)
+        fprintf(stderr, "note        no line has words: %s is not written\n", job->drawing.path);
     if (job->cut)
         fprintf(stderr, "note        %zu lines were cut to the %zu tokens that the model reads\n",
                 job->cut, qn_seq2seq_config(job->texts.model)->n_positions);
@@ -358,11 +358,6 @@ int command_translate(const struct options *options)
     if (job.n_best > job.beams)
         return usage_error(options, "--n-best %zu is more than the --beam %zu hypotheses there are",
                            job.n_best, job.beams);
-    static const char *const of_draws[] = {"temperature", "top-k", "top-p", "seed"};
-    for (size_t i = 0; i < sizeof of_draws / sizeof *of_draws; i++)
-        if (options_given(options, of_draws[i]) && !options_flag(options, "sample"))
-            return usage_error(options, "--%s is for what is drawn: give --sample, too",
-                               of_draws[i]);
     if (options_given(options, "max-length") &&
         options_integer(options, "min-length") >= options_integer(options, "max-length"))
         return usage_error(options,
@@ -374,6 +369,8 @@ int command_translate(const struct options *options)
         say_decoding(&job);
         status = translate_lines(&job);
     }
+    if (job.drawing.path)
+        file_discard(&job.drawing);
     lines_release(&job.lines);
     qn_translator_free(job.texts.translator);
     if (job.texts.target != job.texts.source)

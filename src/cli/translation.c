@@ -9,8 +9,6 @@
 
 #include "device/context.h"
 
-enum { SOURCE, TARGET };
-
 struct shape_plan {
     qn_graph *graph;
     struct pair_nodes pair;

@@ -4,6 +4,9 @@
 
 #include <quern/seq2seq.h>
 
+/* The fields of a pair. */
+enum { SOURCE, TARGET, SIDES };
+
 /* A batch of pairs: field 0 is what is read, field 1 what is said, from the start token to the end token. */
 struct pair_nodes {
     qn_node *source, *source_lengths, *target, *target_lengths; /* inputs */

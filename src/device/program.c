@@ -325,8 +325,8 @@ static void append_instance(struct text *text, const struct instance *instance)
     text_append_source(text, instance->file, instance->text, instance->defines, suffix);
 }
 
-/* Writes an instance as a program of its own to the folder QUERN_DUMP_CL, for a compiler that is not the driver's: its file and its
- * macros, as comments, and all of the text. */
+/* Writes an instance as a program of its own to the folder QUERN_DUMP_CL, for a compiler that is not the driver's.  What all instances
+ * have in common comes first, then a line that names the instance's file: those of one device may be put together behind the former. */
 static int dump_instance(qn_context *context, const struct instance *instance)
 {
     const char *folder = getenv("QUERN_DUMP_CL");
@@ -339,13 +339,7 @@ static int dump_instance(qn_context *context, const struct instance *instance)
     if (length < 0 || (size_t)length >= sizeof path)
         return context_fail(context, QN_ERROR_FILE, "QUERN_DUMP_CL: the path is too long");
     struct text text = {0};
-    text_append(&text, "// %s\n", instance->file);
-    for (const char *line = instance->defines; *line;) {
-        size_t bytes = strcspn(line, "\n");
-        text_append(&text, "// %.*s\n", (int)bytes, line);
-        line += bytes + (line[bytes] == '\n');
-    }
-    text_append(&text, "%s", context->device->programs->prelude);
+    text_append(&text, "%s\n//// %s\n", context->device->programs->prelude, instance->file);
     append_instance(&text, instance);
     FILE *stream = text.failed ? NULL : fopen(path, "wbe");
     bool is_written = stream && fwrite(text.bytes, 1, text.length, stream) == text.length;

@@ -77,6 +77,8 @@ struct seq2seq_family {
     int (*check)(qn_context *context, const char *where, const struct qn_seq2seq_config *config);
     void (*read)(struct fields *fields, struct qn_seq2seq_config *config);
     json_t *(*json)(const struct qn_seq2seq_config *config);
+    /* What a generation_config.json says beside it; NULL: there is none of the kind. */
+    void (*read_generation)(struct fields *fields, struct qn_seq2seq_config *config);
 };
 extern const struct seq2seq_family marian_family, transformer_family, recurrent_seq2seq_family;
 

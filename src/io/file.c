@@ -68,6 +68,14 @@ fail:
     return NULL;
 }
 
+/* Whether a device is one that comes to an end: a terminal, or /dev/null. */
+static bool ends(int descriptor, const struct stat *status)
+{
+    struct stat null;
+    return S_ISCHR(status->st_mode) && (isatty(descriptor) || (stat("/dev/null", &null) == 0 &&
+                                                               null.st_rdev == status->st_rdev));
+}
+
 char *file_read(qn_context *context, const char *path, size_t limit, size_t *bytes)
 {
     char *text = NULL;
@@ -75,7 +83,7 @@ char *file_read(qn_context *context, const char *path, size_t limit, size_t *byt
     int descriptor = open(path, O_RDONLY | O_CLOEXEC);
     if (descriptor < 0 || fstat(descriptor, &status) != 0)
         context_fail(context, QN_ERROR_FILE, "cannot read %s: %s", path, strerror(errno));
-    else if (!S_ISREG(status.st_mode) && !S_ISFIFO(status.st_mode))
+    else if (!S_ISREG(status.st_mode) && !S_ISFIFO(status.st_mode) && !ends(descriptor, &status))
         context_fail(context, QN_ERROR_FILE, "cannot read %s: it is %s, expected a file", path,
                      kind_of_file(status.st_mode));
     else

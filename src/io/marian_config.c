@@ -73,6 +73,39 @@ static int check(qn_context *context, const char *where, const struct qn_seq2seq
     return transformer_config_check(context, where, config);
 }
 
+/* "bad_words_ids": [[pad_token_id]], or nothing. */
+static void read_bad_words(struct fields *fields, struct qn_seq2seq_config *config)
+{
+    const json_t *words = fields_array_or_null(fields, "bad_words_ids"),
+                 *word = json_array_get(words, 0), *id = json_array_get(word, 0);
+    if (json_array_size(words) == 0)
+        return;
+    config->forbids_padding = json_array_size(words) == 1 && json_array_size(word) == 1 &&
+                              json_is_integer(id) && config->pad_token_id >= 0 &&
+                              json_integer_value(id) == config->pad_token_id;
+    if (!config->forbids_padding)
+        fields_fail(fields, "bad_words_ids",
+                    "expected [[%d]], the pad_token_id alone: no others are supported",
+                    config->pad_token_id);
+}
+
+static void read_forced_end(struct fields *fields, struct qn_seq2seq_config *config)
+{
+    int32_t forced = config_token_id(fields, "forced_eos_token_id");
+    config->forces_end = forced >= 0;
+    if (forced >= 0 && forced != config->eos_token_id)
+        fields_fail(fields, "forced_eos_token_id",
+                    "expected null or %d, the eos_token_id, found %d", config->eos_token_id,
+                    forced);
+}
+
+static void read_generation(struct fields *fields, struct qn_seq2seq_config *config)
+{
+    config->forbids_padding = false;
+    read_bad_words(fields, config);
+    read_forced_end(fields, config);
+}
+
 static void read(struct fields *fields, struct qn_seq2seq_config *config)
 {
     static const struct config_switch switches[] = {
@@ -105,14 +138,19 @@ static void read(struct fields *fields, struct qn_seq2seq_config *config)
         (int32_t)fields_integer(fields, "decoder_start_token_id", 0, INT32_MAX);
     config->eos_token_id = config_token_id(fields, "eos_token_id");
     config_refuse_switches(fields, switches, sizeof switches / sizeof *switches);
+    read_generation(fields, config);
+    if (!json_object_get(fields->object, "forced_eos_token_id"))
+        config->forces_end = config->eos_token_id == 0;
 }
 
 static json_t *json(const struct qn_seq2seq_config *config)
 {
+    json_t *bad_words =
+        config->forbids_padding ? json_pack("[[i]]", (int)config->pad_token_id) : json_null();
     /* clang-format off */
     return json_pack(
         "{s:s, s:[s], s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:f, s:f, s:f, s:b, s:b, s:b, "
-        "s:b, s:o, s:I, s:o, s:n, s:n}",
+        "s:b, s:o, s:I, s:o, s:n, s:o, s:o}",
         "model_type", marian_family.model_type,
         "architectures", "MarianMTModel",
         "torch_dtype", "float32",
@@ -138,8 +176,10 @@ static json_t *json(const struct qn_seq2seq_config *config)
         "decoder_start_token_id", (json_int_t)config->start_token_id,
         "eos_token_id", config_id_or_null(config->eos_token_id),
         "bos_token_id",
-        "forced_eos_token_id");
+        "forced_eos_token_id", config_id_or_null(config->forces_end ? config->eos_token_id : -1),
+        "bad_words_ids", bad_words);
     /* clang-format on */
 }
 
-const struct seq2seq_family marian_family = {"marian", parameters, check, read, json};
+const struct seq2seq_family marian_family = {"marian", parameters, check,
+                                             read,     json,       read_generation};

@@ -11,6 +11,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "io/file.h"
 
@@ -116,7 +117,7 @@ static json_t *recurrent_json(const struct qn_seq2seq_config *config)
 }
 
 const struct seq2seq_family recurrent_seq2seq_family = {
-    "seq2seq", recurrent_parameters, recurrent_check, recurrent_read, recurrent_json};
+    "seq2seq", recurrent_parameters, recurrent_check, recurrent_read, recurrent_json, NULL};
 
 /* ---- Keys that both of Quern's own kinds have ---- */
 
@@ -250,6 +251,8 @@ const char *qn_seq2seq_config_difference(const struct qn_seq2seq_config *a,
         {"pad_token_id", a->pad_token_id != b->pad_token_id},
         {"decoder_start_token_id", a->start_token_id != b->start_token_id},
         {"eos_token_id", a->eos_token_id != b->eos_token_id},
+        {"forced_eos_token_id", a->forces_end != b->forces_end},
+        {"bad_words_ids", a->forbids_padding != b->forbids_padding},
     };
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (keys[i].differs)
@@ -265,6 +268,28 @@ const struct seq2seq_family *seq2seq_family(const char *model_type)
         if (strcmp(families[i]->model_type, model_type) == 0)
             return families[i];
     return NULL;
+}
+
+/* From the generation_config.json beside config.json, if there is one: it then decides alone. */
+static int read_generation(qn_context *context, const char *config_path,
+                           const struct seq2seq_family *family, struct qn_seq2seq_config *config)
+{
+    const char *slash = strrchr(config_path, '/');
+    size_t folder = slash ? (size_t)(slash - config_path) + 1 : 0;
+    char *path = text_format(context, "%.*sgeneration_config.json", (int)folder, config_path);
+    if (!path)
+        return QN_ERROR_MEMORY;
+    int status = QN_OK;
+    if (access(path, F_OK) == 0) {
+        json_t *json = json_file_read(context, path, MAX_CONFIG_BYTES);
+        struct fields fields = fields_of(context, path, json);
+        if (json)
+            family->read_generation(&fields, config);
+        status = json && !fields.failed ? QN_OK : QN_ERROR_FORMAT;
+        json_decref(json);
+    }
+    free(path);
+    return status;
 }
 
 int qn_seq2seq_config_read(qn_context *context, const char *path, struct qn_seq2seq_config *config)
@@ -285,7 +310,10 @@ int qn_seq2seq_config_read(qn_context *context, const char *path, struct qn_seq2
     if (!fields.failed)
         family->read(&fields, config);
     json_decref(json);
-    return fields.failed ? QN_ERROR_FORMAT : qn_seq2seq_config_check(context, path, config);
+    int status = fields.failed ? QN_ERROR_FORMAT : QN_OK;
+    if (status == QN_OK && family->read_generation)
+        status = read_generation(context, path, family, config);
+    return status == QN_OK ? qn_seq2seq_config_check(context, path, config) : status;
 }
 
 int qn_seq2seq_config_write(qn_context *context, const char *path,

@@ -75,4 +75,5 @@ static json_t *json(const struct qn_seq2seq_config *config)
     return seq2seq_add_own(own, config);
 }
 
-const struct seq2seq_family transformer_family = {"transformer", parameters, check, read, json};
+const struct seq2seq_family transformer_family = {"transformer", parameters, check,
+                                                  read,          json,       NULL};

@@ -5,11 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool needs_attention(const struct qn_decoding *options)
-{
-    return options->keep_attention || options->coverage_penalty != 0;
-}
-
 static bool hypotheses_new(struct beam *beam, qn_context *context, struct hypothesis **all,
                            size_t count)
 {
@@ -19,7 +14,7 @@ static bool hypotheses_new(struct beam *beam, qn_context *context, struct hypoth
         one->tokens = context_alloc(context, beam->most, sizeof *one->tokens);
         if (!one->tokens)
             return false;
-        if (!needs_attention(beam->options))
+        if (!decoding_needs_attention(beam->options))
             continue;
         one->attention = context_alloc(context, beam->most * beam->source, sizeof(float));
         if (!one->attention)
@@ -37,19 +32,35 @@ static void hypotheses_free(struct hypothesis *all, size_t count)
     free(all);
 }
 
-bool beam_init(struct beam *beam, qn_context *context, const struct qn_decoding *options,
-               size_t source, size_t most, int32_t end)
+bool beam_init(struct beam *beam, qn_context *context)
 {
-    size_t width = size_max(options->beams, 1);
-    *beam = (struct beam){.options = options,
-                          .width = width,
-                          .source = source,
-                          .most = most,
-                          .end = end,
-                          .n_running = options->draws ? width : 1};
+    size_t width = beam->width = size_max(beam->options->beams, 1);
+    beam->n_running = beam->options->draws ? width : 1;
     return hypotheses_new(beam, context, &beam->running, width) &&
            hypotheses_new(beam, context, &beam->next, width) &&
            hypotheses_new(beam, context, &beam->finished, width + 1);
+}
+
+/* What memory there is for `bytes` of it; all of it if there is none for less. */
+static void *shrink(void *memory, size_t bytes)
+{
+    void *less = memory ? realloc(memory, size_max(bytes, 1)) : NULL;
+    return less ? less : memory;
+}
+
+void beam_settle(struct beam *beam)
+{
+    hypotheses_free(beam->running, beam->width);
+    hypotheses_free(beam->next, beam->width);
+    beam->running = beam->next = NULL;
+    for (size_t i = 0; i <= beam->width; i++) {
+        struct hypothesis *one = &beam->finished[i];
+        size_t count = i < beam->n_finished ? one->count : 0;
+        one->tokens = shrink(one->tokens, count * sizeof *one->tokens);
+        if (!beam->options->keep_attention)
+            count = 0;
+        one->attention = shrink(one->attention, count * beam->source * sizeof *one->attention);
+    }
 }
 
 void beam_release(struct beam *beam)
@@ -83,19 +94,25 @@ static double normalised(const struct beam *beam, double sum, size_t length)
 
 /* ---- A step ---- */
 
+static void copy(const struct beam *beam, const struct hypothesis *from, struct hypothesis *to)
+{
+    memcpy(to->tokens, from->tokens, from->count * sizeof *to->tokens);
+    to->count = from->count;
+    to->score = from->score;
+    if (to->attention)
+        memcpy(to->attention, from->attention, from->count * beam->source * sizeof *to->attention);
+}
+
 /* `to` becomes what a candidate makes of `from`. */
 static void extend(const struct beam *beam, const struct hypothesis *from, struct hypothesis *to,
                    double sum, int32_t token, const float *attention)
 {
-    memcpy(to->tokens, from->tokens, from->count * sizeof *to->tokens);
-    to->tokens[from->count] = token;
-    to->count = from->count + 1;
+    copy(beam, from, to);
+    if (to->attention)
+        memcpy(to->attention + from->count * beam->source, attention,
+               beam->source * sizeof *to->attention);
+    to->tokens[to->count++] = token;
     to->score = sum;
-    if (!to->attention)
-        return;
-    size_t rows = from->count * beam->source;
-    memcpy(to->attention, from->attention, rows * sizeof *to->attention);
-    memcpy(to->attention + rows, attention, beam->source * sizeof *to->attention);
 }
 
 /* The last of the places behind the best takes in the new one, which goes to where its score belongs. */
@@ -146,11 +163,22 @@ static bool continues(struct beam *beam, const struct candidates *candidates, si
     return !ends;
 }
 
+/* All that run end where they must, with a token that they had no choice about; false if they may go on. */
+static bool force_end(struct beam *beam, const struct candidates *candidates)
+{
+    if (!beam->forces_end || beam->length < beam->most)
+        return false;
+    for (size_t i = 0; i < beam->n_running; i++)
+        continues(beam, candidates, i, beam->running[i].score, beam->end, 0);
+    return true;
+}
+
 void beam_draw(struct beam *beam, const struct candidates *candidates, size_t *parents)
 {
     size_t n_next = 0;
     beam->length++;
-    for (size_t i = 0; i < beam->n_running; i++)
+    bool is_forced = force_end(beam, candidates);
+    for (size_t i = 0; !is_forced && i < beam->n_running; i++)
         if (continues(beam, candidates, i, (double)candidates->scores[i], candidates->indices[i],
                       n_next))
             parents[n_next++] = i;
@@ -158,11 +186,23 @@ void beam_draw(struct beam *beam, const struct candidates *candidates, size_t *p
     beam->is_done = n_next == 0;
 }
 
+/* Nothing may follow any of those that run: they end as they are. */
+static void end_as_they_are(struct beam *beam)
+{
+    for (size_t i = 0; i < beam->n_running && beam->running[i].count > 0; i++) {
+        copy(beam, &beam->running[i], &beam->finished[beam->n_finished]);
+        finish(beam);
+    }
+}
+
 void beam_advance(struct beam *beam, const struct candidates *candidates, size_t *parents)
 {
     size_t n_next = 0;
     beam->length++;
-    for (size_t i = 0; i < candidates->count && n_next < beam->width; i++) {
+    bool is_forced = force_end(beam, candidates);
+    if (!is_forced && (candidates->count == 0 || !((double)candidates->scores[0] > NO_CANDIDATE)))
+        end_as_they_are(beam);
+    for (size_t i = 0; !is_forced && i < candidates->count && n_next < beam->width; i++) {
         double sum = (double)candidates->scores[i];
         size_t index = (size_t)candidates->indices[i], parent = index / candidates->vocabulary;
         int32_t token = (int32_t)(index % candidates->vocabulary);

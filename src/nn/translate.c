@@ -67,6 +67,16 @@ static void fill_rows(qn_translator *translator, const struct batch *batch)
     }
 }
 
+static int check_scores(const qn_translator *translator, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (isnan(translator->scores[i]))
+            return context_fail(context_of(translator), QN_ERROR_INVALID,
+                                "translate: the model's logits are no numbers: its weights are too "
+                                "large, or damaged");
+    return QN_OK;
+}
+
 /* Runs a step; its results are in the translator's arrays. */
 static int run_step(qn_translator *translator, const struct batch *batch)
 {
@@ -78,7 +88,7 @@ static int run_step(qn_translator *translator, const struct batch *batch)
     if (!work)
         return context_of(translator)->status;
     int32_t position = (int32_t)batch->position,
-            place = (int32_t)(batch->position * translator->most_rows * translator->beams);
+            place = (int32_t)(batch->position * translator->stride * translator->beams);
     float end = batch->position < translator->options.min_length ? 2 * (float)NO_CANDIDATE : 0;
     const uint64_t seed = translator->options.seed;
     const int32_t key[2] = {(int32_t)(uint32_t)(seed ^ seed >> 32), translator->drawn++};
@@ -113,7 +123,8 @@ static int run_step(qn_translator *translator, const struct batch *batch)
         status = qn_get(work->plan, work->indices, translator->indices);
     if (status == QN_OK && work->weights)
         status = qn_get(work->plan, work->weights, translator->weights);
-    return status;
+    return status == QN_OK ? check_scores(translator, batch->sources * translator->candidates)
+                           : status;
 }
 
 /* What hypotheses that run now go on from: the places of their keys, and the rows of their states. */
@@ -172,7 +183,7 @@ static bool advance(qn_translator *translator, struct batch *batch)
                                         .count = count,
                                         .vocabulary = translator->model->config.target_vocab_size,
                                         .row = batch->source_length};
-        if (needs_weights(&translator->options))
+        if (decoding_needs_attention(&translator->options))
             candidates.attention = translator->weights + i * beams * batch->source_length;
         if (!batch->beams[i]->is_done)
             (translator->options.draws ? beam_draw : beam_advance)(batch->beams[i], &candidates,
@@ -203,7 +214,7 @@ static int make_arrays(qn_translator *translator, size_t source_length, size_t t
 {
     qn_context *context = context_of(translator);
     const struct qn_decoding *options = &translator->options;
-    size_t sources = translator->most_rows, rows = sources * translator->beams,
+    size_t sources = translator->stride, rows = sources * translator->beams,
            count = sources * translator->candidates;
     translator->tokens = context_alloc(context, rows, sizeof(int32_t));
     translator->parents = context_alloc(context, rows, sizeof(int32_t));
@@ -215,7 +226,7 @@ static int make_arrays(qn_translator *translator, size_t source_length, size_t t
     translator->old_table = context_alloc(context, rows * target_length, sizeof(int32_t));
     translator->scores = context_alloc(context, count, sizeof(float));
     translator->indices = context_alloc(context, count, sizeof(int32_t));
-    if (needs_weights(options))
+    if (decoding_needs_attention(options))
         translator->weights = context_alloc(context, rows * source_length, sizeof(float));
     if (options->no_repeat_ngram)
         translator->forbidden = context_alloc(
@@ -271,6 +282,8 @@ static int translate_batch(qn_translator *translator, const struct order *order,
     int status = batch.beams && batch.numbers && tokens && lengths ? QN_OK : QN_ERROR_MEMORY;
     for (size_t i = 0; status == QN_OK && i < count; i++) {
         batch.beams[i] = &translator->beams_of[order[i].number];
+        if (!beam_init(batch.beams[i], context))
+            status = QN_ERROR_MEMORY;
         batch.numbers[i] = i;
         tokens[i] = sources[order[i].number];
         lengths[i] = order[i].length;
@@ -279,15 +292,16 @@ static int translate_batch(qn_translator *translator, const struct order *order,
     batch.source_length = size_min(round_up(order[0].length, SOURCE_MULTIPLE), config->n_positions);
     batch.target_length = size_min(round_up(target, TARGET_MULTIPLE), config->n_positions);
     if (status == QN_OK)
-        status =
-            translator_make_room(translator, translator->most_rows * batch.source_length,
-                                 translator->most_rows * translator->beams * batch.target_length);
+        status = translator_make_room(translator, translator->stride * batch.source_length,
+                                      translator->stride * translator->beams * batch.target_length);
     if (status == QN_OK)
         status = make_arrays(translator, batch.source_length, batch.target_length);
     if (status == QN_OK)
         status = read_sources(translator, &batch, tokens, lengths);
     if (status == QN_OK)
         status = search(translator, &batch);
+    for (size_t i = 0; status == QN_OK && i < count; i++)
+        beam_settle(&translator->beams_of[order[i].number]);
     free_arrays(translator);
     free(batch.beams);
     free(batch.numbers);
@@ -307,13 +321,13 @@ static void free_beams(qn_translator *translator)
     translator->n_beams = 0;
 }
 
-/* A beam for each source; an error if one is no source of the model. */
+/* A beam for each source, without memory yet; an error if one is no source of the model. */
 static int make_beams(qn_translator *translator, const int32_t *const *sources,
                       const size_t *lengths, size_t count)
 {
     qn_context *context = context_of(translator);
     const struct qn_seq2seq_config *config = &translator->model->config;
-    int32_t end = translator->options.ignore_eos ? -1 : config->eos_token_id;
+    bool ignores_end = translator->options.ignore_eos;
     translator->beams_of = context_alloc(context, count, sizeof *translator->beams_of);
     for (size_t i = 0; translator->beams_of && i < count; i++) {
         if (lengths[i] == 0 || lengths[i] > config->n_positions)
@@ -326,10 +340,13 @@ static int make_beams(qn_translator *translator, const int32_t *const *sources,
                     context, QN_ERROR_INVALID,
                     "translate: token %d of source %zu is not in the model's vocabulary of %zu",
                     sources[i][j], i, config->source_vocab_size);
-        translator->n_beams++;
-        if (!beam_init(&translator->beams_of[i], context, &translator->options, lengths[i],
-                       most_tokens(translator, lengths[i]), end))
-            return QN_ERROR_MEMORY;
+        translator->beams_of[translator->n_beams++] = (struct beam){
+            .options = &translator->options,
+            .source = lengths[i],
+            .most = most_tokens(translator, lengths[i]),
+            .end = ignores_end ? -1 : config->eos_token_id,
+            .forces_end = config->forces_end && config->eos_token_id >= 0 && !ignores_end,
+        };
     }
     return translator->beams_of ? QN_OK : QN_ERROR_MEMORY;
 }
@@ -363,6 +380,7 @@ int qn_translate(qn_translator *translator, const int32_t *const *sources, const
         order[i] = (struct order){lengths[i], i};
     if (status == QN_OK)
         qsort(order, count, sizeof *order, compare_lengths);
+    translator->stride = size_max(translator->stride, size_min(count, translator->most_rows));
     for (size_t i = 0; status == QN_OK && i < count; i += translator->most_rows)
         status = translate_batch(translator, order + i, size_min(count - i, translator->most_rows),
                                  sources);
@@ -387,7 +405,12 @@ static int check_options(const qn_seq2seq *model, const struct qn_decoding *opti
             "translate: %zu beams for each of %zu sources at once, penalties %g and "
             "%g: expected at least one source, at most %d beams, and numbers",
             beams, rows, options->length_penalty, options->coverage_penalty, MOST_BEAMS);
-    if (needs_weights(options) && !has_attention)
+    if (options->min_length >= positions)
+        return context_fail(model->context, QN_ERROR_INVALID,
+                            "translate: %zu tokens before the end are asked for, but the model "
+                            "writes at most %zu with it",
+                            options->min_length, positions);
+    if (decoding_needs_attention(options) && !has_attention)
         return context_fail(model->context, QN_ERROR_INVALID,
                             "translate: the model has no attention, which is to be kept, or of "
                             "which a coverage penalty would tell");

@@ -26,6 +26,7 @@ struct qn_translator {
     const qn_seq2seq *model;
     struct qn_decoding options;
     size_t most_rows; /* sources at once */
+    size_t stride;    /* sources that there is room for: those of the largest batch so far */
     size_t beams, candidates;
     struct seq2seq_cache cache;
     size_t layers, places, source_places; /* what there is room for */
@@ -48,11 +49,6 @@ static inline qn_context *context_of(const qn_translator *translator)
 static inline bool is_recurrent(const qn_translator *translator)
 {
     return translator->model->config.architecture == QN_RECURRENT_SEQ2SEQ;
-}
-
-static inline bool needs_weights(const struct qn_decoding *options)
-{
-    return options->keep_attention || options->coverage_penalty != 0;
 }
 
 /* The plan for such sizes: the one that was not used for the longest time makes room for a new one.  NULL and an error. */

@@ -39,6 +39,12 @@ static int make_reader(const qn_translator *translator, struct work *work)
     return finish_work(work, model->context, roots, count);
 }
 
+/* (V): one at the token, else zero. */
+static qn_node *is_token(qn_graph *graph, int32_t token, size_t vocabulary)
+{
+    return qn_equal(qn_range(graph, vocabulary), qn_cast(qn_constant(graph, token), QN_I32));
+}
+
 /* Sums of the candidates (sources, beams V), for the hypotheses' sums and what is forbidden. */
 static qn_node *candidate_sums(const qn_translator *translator, struct work *work, qn_node *x)
 {
@@ -49,11 +55,13 @@ static qn_node *candidate_sums(const qn_translator *translator, struct work *wor
     work->sums = qn_input(work->graph, "sums", QN_F32, QN_SHAPE(rows, 1));
     qn_node *sums = qn_add(qn_log_softmax(logits, -1), work->sums);
     if (options->min_length > 0 && config->eos_token_id >= 0) {
-        qn_node *end = qn_cast(qn_constant(work->graph, config->eos_token_id), QN_I32);
-        qn_node *is_end = qn_equal(qn_range(work->graph, vocabulary), end);
         work->end = qn_input(work->graph, "end", QN_F32, QN_SHAPE(1));
-        sums = qn_add(sums, qn_mul(is_end, work->end));
+        sums = qn_add(sums,
+                      qn_mul(is_token(work->graph, config->eos_token_id, vocabulary), work->end));
     }
+    if (config->forbids_padding)
+        sums = qn_add(sums, qn_mul(is_token(work->graph, config->pad_token_id, vocabulary),
+                                   qn_constant(work->graph, 2 * NO_CANDIDATE)));
     if (options->no_repeat_ngram > 0) {
         work->forbidden = qn_input(work->graph, "forbidden", QN_F32, QN_SHAPE(rows, vocabulary));
         sums = qn_add(sums, work->forbidden);
@@ -94,17 +102,17 @@ static int make_step(const qn_translator *translator, struct work *work)
     work->parents = qn_input(graph, "parents", QN_I32, QN_SHAPE(rows));
     if (model->context->status != QN_OK)
         return model->context->status;
-    struct decoder_step step = {.sources = sources,
-                                .beams = translator->beams,
-                                .tokens = work->tokens,
-                                .source_table = work->source_table,
-                                .lengths = work->lengths,
-                                .table = work->table,
-                                .place = work->place,
-                                .position = work->position,
-                                .parents = work->parents,
-                                .weights =
-                                    needs_weights(&translator->options) ? &work->weights : NULL};
+    struct decoder_step step = {
+        .sources = sources,
+        .beams = translator->beams,
+        .tokens = work->tokens,
+        .source_table = work->source_table,
+        .lengths = work->lengths,
+        .table = work->table,
+        .place = work->place,
+        .position = work->position,
+        .parents = work->parents,
+        .weights = decoding_needs_attention(&translator->options) ? &work->weights : NULL};
     qn_node *x = (is_recurrent(translator) ? recurrent_step
                                            : transformer_step)(model, &translator->cache, &step);
     qn_node *sums = candidate_sums(translator, work, x);

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-
 #include "device/context.h"
 
 bool lines_match(qn_context *qn, const struct lines *hypotheses, const struct lines *reference)
@@ -24,11 +23,11 @@ bool comparison_read(struct comparison *comparison, const struct options *option
     *comparison = (struct comparison){.options = options, .qn = qn};
     comparison->references = context_alloc(qn, count, sizeof *comparison->references);
     const char *path = options_operands(options) > 1 ? options_operand_at(options, 1) : NULL;
-    if (!comparison->references || !lines_read(&comparison->hypotheses, qn, path))
+    if (!comparison->references || !lines_read(&comparison->hypotheses, qn, path, false))
         return false;
     for (size_t i = 0; i < count; i++) {
         struct lines *reference = &comparison->references[comparison->n_references++];
-        if (!lines_read(reference, qn, options_at(options, "reference", i)) ||
+        if (!lines_read(reference, qn, options_at(options, "reference", i), false) ||
             !lines_match(qn, &comparison->hypotheses, reference))
             return false;
     }

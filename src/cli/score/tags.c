@@ -173,8 +173,8 @@ bool spans_read(qn_spans *spans, qn_context *qn, const char *gold, const char *p
                 bool in_columns, bool strict)
 {
     struct reader reader = {.qn = qn, .spans = spans, .strict = strict};
-    bool is_good = lines_read(&reader.predicted, qn, predicted) &&
-                   lines_read(&reader.gold, qn, gold) &&
+    bool is_good = lines_read(&reader.predicted, qn, predicted, false) &&
+                   lines_read(&reader.gold, qn, gold, false) &&
                    lines_match(qn, &reader.predicted, &reader.gold) &&
                    (in_columns ? read_columns(&reader) : read_sequences(&reader));
     lines_release(&reader.gold);

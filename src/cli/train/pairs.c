@@ -5,10 +5,8 @@
 #include <quern/io.h>
 
 #include "cli/train/examples.h"
+#include "cli/translation.h"
 #include "io/file.h"
-
-/* The fields of a record. */
-enum { SOURCE, TARGET, SIDES };
 
 /* ---- Files ---- */
 

@@ -241,6 +241,17 @@ static bool computes_nothing(const struct session *session)
     return strcmp(qn_device_name(session->qn), "none") == 0;
 }
 
+static int check_patience(struct session *session)
+{
+    uint64_t patience = session->run.settings.patience;
+    if (patience == 0 || corpus_validates(&session->corpus))
+        return EXIT_SUCCESS;
+    return session_fail(session,
+                        "--patience %" PRIu64 ": there is nothing to validate on, so that no "
+                        "validation could be better",
+                        patience);
+}
+
 /* Sizes that cannot be are refused before anything is read or computed. */
 static int check_model(struct session *session, const struct subject *subject)
 {
@@ -285,6 +296,8 @@ static int prepare_new(struct session *session)
     if (status == EXIT_SUCCESS)
         status = check_log(session);
     if (status == EXIT_SUCCESS)
+        status = check_patience(session);
+    if (status == EXIT_SUCCESS)
         status = check_model(session, &subject);
     if (status != EXIT_SUCCESS)
         return status;
@@ -310,6 +323,8 @@ static int prepare_resumed(struct session *session)
         status = read_corpus(session, qn_checkpoints_latest(session->checkpoints));
     if (status == EXIT_SUCCESS)
         status = check_log(session);
+    if (status == EXIT_SUCCESS)
+        status = check_patience(session);
     if (status == EXIT_SUCCESS)
         status = plan_memory(session, &subject, &needs);
     if (status != EXIT_SUCCESS)

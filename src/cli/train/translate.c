@@ -9,8 +9,6 @@
 #include "cli/translation.h"
 #include "device/context.h"
 
-enum { SOURCE, TARGET };
-
 /* Of the data held out, whose BLEU is that of greedy search. */
 enum { TEXTS_AT_ONCE = 64 };
 
