@@ -9,6 +9,8 @@
 #   ./bootstrap.sh check-drivers
 #                          then runs tests on Intel's runtime and on Rusticl too, on devices that pretend to
 #                          have less, under sanitizers and under oclgrind
+#   ./bootstrap.sh check-offline
+#                          then compiles kernels for ten GPUs of AMD, Intel and NVIDIA, none of which need be here
 #
 # Packages are installed by apt, as root or through sudo.  On systems without apt it only names what is missing.
 set -eu
@@ -39,11 +41,17 @@ mesa-opencl-icd     Rusticl on llvmpipe: stands in for a GPU
 oclgrind            finds races and bad accesses of kernels
 python3-venv        fetches the runtime of Intel
 '
+offline_packages='
+clang-15            compiles kernels for AMD and NVIDIA
+rocm-device-libs    what kernels call on AMD
+libclc-15-dev       what kernels call on NVIDIA
+intel-opencl-icd    ocloc, which compiles kernels for Intel
+'
 libraries='OpenCL clblast jansson libpcre2-8 libutf8proc'
 
 usage()
 {
-    sed -n '2,13s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,15s/^# \{0,1\}//p' "$0" >&2
     exit 2
 }
 
@@ -314,11 +322,21 @@ check_drivers()
     tools/check-drivers.sh build
 }
 
+check_offline()
+{
+    need "$offline_packages"
+    say "Compiling kernels for GPUs that need not be here"
+    mkdir -p build/drivers
+    echo ':test-result: FAIL' >build/drivers/offline.trs
+    tools/check-offline.sh build || exit 1
+    echo ':test-result: PASS' >build/drivers/offline.trs
+}
+
 # ---- All together ----
 
 cd "$(dirname "$0")"
 case $* in
-'' | demo | 'demo translate' | check | check-drivers) ;;
+'' | demo | 'demo translate' | check | check-drivers | check-offline) ;;
 *) usage ;;
 esac
 
@@ -331,5 +349,6 @@ demo) demo ;;
 'demo translate') demo_translate ;;
 check) check ;;
 check-drivers) check_drivers ;;
+check-offline) check_offline ;;
 *) echo "Built: build/quern  (try: build/quern devices, or ./bootstrap.sh demo)" ;;
 esac

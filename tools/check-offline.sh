@@ -4,52 +4,173 @@
 #   tools/check-offline.sh BUILD [TARGET...]     the folder of a build; all targets, or those named
 #   UPDATE=1 tools/check-offline.sh BUILD        writes the list anew
 #
-# A line of the list is a target, a kernel, and the most that it takes in any variant: registers of a work-item, bytes of local memory, bytes
-# of a work-item's memory that registers had no room for.  What is less is better, and asks for a new list; what is more, or is
-# not listed, has failed.  AMD: clang and ROCm's device libraries.  NVIDIA: clang and libclc, then the ptxas that PTXAS
-# names or PATH has; without one only what clang has put into memory is known ("-").  Intel: ocloc.
+# A line of the list is a target, a kernel, and the most that it takes in any of its variants: registers of a work-item, bytes of local
+# memory, and bytes of other memory for what registers had no room for, of a work-item (Intel: of a hardware thread); "-" is not
+# known.  More than is listed fails, and so does less, until the list is written anew: it only shrinks.  All compilers are Debian's.
+# AMD: clang, with ROCm's device libraries.  NVIDIA: clang, with libclc, which knows what it keeps in memory; where PTXAS
+# or PATH names a ptxas, its spills must not be more, either.  Intel: ocloc.
 set -eu
 
-targets='gfx906 gfx90a gfx1030 gfx1100 sm_70 sm_80 sm_90 tgllp dg2 pvc'
-clang='clang-15 -x cl -cl-std=CL1.2 -O3 -cl-mad-enable -cl-no-signed-zeros -Xclang -finclude-default-header -Wno-everything'
+targets='tgllp dg2 pvc gfx906 gfx90a gfx1030 gfx1100 sm_70 sm_80 sm_90' # what takes longest comes first
+options='-cl-std=CL1.2 -cl-mad-enable -cl-no-signed-zeros'                # as src/device/program.c has them
+clang="clang-15 -x cl $options -O3 -Xclang -finclude-default-header -Wno-everything -S"
 rocm=/usr/lib/x86_64-linux-gnu/amdgcn/bitcode
+list=$(cd "$(dirname "$0")/.." && pwd)/tests/offline.txt
 
 # ---- The sources ----
 
-# Models whose every kernel is dumped: each takes one step, in each kind of training that has kernels of its own.
-sources()
+# Plans of models, whose kernels are dumped: in $work/sources, by file and variant.  Nothing is compiled or run for them.  The device has what
+# every one has, and one unit, so that small products get the tiles of large ones.
+dump()
 {
     mkdir -p "$work/sources"
-    export QUERN_DUMP_CL="$work/sources" QUERN_CACHE_DIR="$work/cache" POCL_CACHE_DIR="$work/cache/pocl"
-    mkdir -p "$POCL_CACHE_DIR"
-    # One unit, so that small products have the tiles of large ones; fp16 and sub-groups that no kernel may rely on are not there.
-    export QUERN_CAPS=class=gpu,local_memory=32768,fp16=0,subgroups=0,compute_units=1
     cd "$work"
-    awk 'BEGIN { for (i = 0; i < 2000; i++) print "the quick brown fox", i, "jumps over the lazy dog", i * i }' >text
-    awk '{ print NR % 2 ? "odd" : "even", "\t", $0 }' OFS= text >labels.tsv
-    train gpt --data text --width 256 --heads 4 --layers 2 --context 128 --batch 8 --dropout 0.1
-    train gpt --data text --width 256 --heads 2 --layers 2 --context 128 --batch 8 --dtype bf16
-    train gpt --data text --width 256 --heads 8 --layers 2 --context 128 --batch 8 --dtype f16
-    train llama --data text --width 256 --heads 4 --layers 2 --context 128 --batch 8
+    export QUERN_DUMP_CL="$work/sources" QUERN_CAPS=class=gpu,local_memory=32768,fp16=0,subgroups=0,compute_units=1
+    awk 'BEGIN { for (i = 0; i < 400; i++) print "the quick brown fox", i, "jumps over the lazy dog", i * i }' >text
+    plan gpt --data text --width 256 --heads 4 --layers 1 --context 128 --batch 8 --dropout 0.1
+    plan llama --data text --width 256 --heads 2 --layers 1 --context 128 --batch 8 --dtype bf16
     for cell in rnn lstm gru; do
-        train $cell --data text --width 128 --units 128 --layers 2 --context 64 --batch 32
+        plan $cell --data text --width 128 --units 128 --layers 1 --context 64 --batch 32
     done
-    train classify --data labels.tsv --model lstm
-    train seq2seq --source text --target text --attention additive
-    train seq2seq --source text --target text --attention general --model gru
-    train transformer --source text --target text --width 256 --heads 4 --inner 512 --layers 2
-    for optimizer in sgd adam rmsprop adagrad adafactor muon; do
-        train gpt --data text --width 128 --heads 2 --layers 1 --context 64 --batch 4 --optimizer $optimizer
-    done
-    for model in gpt-1 llama-4 lstm-6; do
-        "$build/quern" generate $model --tokens 4 --quiet >/dev/null
-    done
-    head -n 2 text | "$build/quern" translate transformer-11 --quiet --max-length 4 >/dev/null
+    plan transformer --source text --target text --tokenizer char --width 256 --heads 8 --inner 512 --layers 1 --dropout 0
+    # Of what is fused by the graph, of which there is no end, the largest.
+    # shellcheck disable=SC2012
+    ls -S "$work"/sources/fused-*.cl | tail -n +9 | xargs rm
 }
 
-runs=0
-train()
+plan()
 {
-    runs=$((runs + 1))
-    "$build/quern" train "$@" --out "$1-$runs" --steps 1 --quiet --eval-every 0
+    "$build/quern" train "$@" --device none --explain --out "$work/none" --quiet >/dev/null 2>"$work/plan.err" ||
+        grep -q 'the device is "none"' "$work/plan.err" || {
+        cat "$work/plan.err" >&2
+        exit 1
+    }
 }
+
+# One program of all of them: what they have in common, then each.
+join()
+{
+    awk '/^\/\/\/\/ / { exit } { print }' "$work"/sources/fused-*.cl
+    awk 'FNR == 1 { seen = 0 } seen { print } /^\/\/\/\/ / { seen = 1 }' "$work"/sources/*.cl
+}
+
+# ---- Compilers: lines of kernel, registers, local memory, spills ----
+
+amd()
+{
+    case $1 in
+    gfx11*) # Debian's libraries know no gfx11: those of gfx1036 and of any device, by name
+        set -- "$1" -nogpulib
+        for library in opencl ocml ockl oclc_isa_version_1036 oclc_abi_version_400 oclc_correctly_rounded_sqrt_off \
+            oclc_daz_opt_off oclc_finite_only_off oclc_unsafe_math_off oclc_wavefrontsize64_off; do
+            set -- "$@" -Xclang -mlink-builtin-bitcode -Xclang "$rocm/$library.bc"
+        done
+        ;;
+    *) set -- "$1" "--rocm-device-lib-path=$rocm" ;;
+    esac
+    target=$1
+    shift
+    $clang -target amdgcn-amd-amdhsa -mcpu="$target" "$@" "$work/all.cl" -o "$work/$target.s"
+    awk '/^ +\.group_segment_fixed_size:/ { local = $2 }
+        /^ +\.private_segment_fixed_size:/ { spills = $2 }
+        /^ +\.symbol:/ { name = $2; gsub(/\.kd|\047/, "", name) }
+        /^ +\.vgpr_count:/ { registers = $2 }
+        /^ +\.wavefront_size:/ { print name, registers, local, spills }' "$work/$target.s"
+}
+
+# clang 15 knows sm_86 at most: what it makes for that is assembled for later ones.
+nvidia()
+{
+    made_for=$1
+    [ "${1#sm_}" -le 86 ] || made_for=sm_86
+    $clang -target nvptx64-nvidia-nvcl -Xclang -target-cpu -Xclang "$made_for" -Xclang -target-feature -Xclang +ptx75 \
+        -Xclang -mlink-builtin-bitcode -Xclang /usr/lib/clc/nvptx64--nvidiacl.bc "$work/all.cl" -o "$work/$1.ptx"
+    awk '/\.entry / { name = $0; sub(/.*\.entry /, "", name); sub(/\(.*/, "", name); spills = 0; within = 1 }
+        within && /^\t\.local / { match($0, /\[[0-9]+\]/); spills += substr($0, RSTART + 1, RLENGTH - 2) }
+        within && /^}/ { print name, "-", "-", spills; within = 0 }' "$work/$1.ptx"
+    ptxas=${PTXAS-$(command -v ptxas || true)}
+    [ -n "$ptxas" ] || return 0
+    "$ptxas" -arch="$1" -v "$work/$1.ptx" -o "$work/$1.cubin" 2>"$work/$1.err" || fail "$work/$1.err"
+    awk '/Compiling entry function/ { split($0, word, "\047") } /bytes stack frame/ { print word[2], "-", "-", $1 }' "$work/$1.err"
+}
+
+intel()
+{
+    device=$1
+    [ "$1" != dg2 ] || device=dg2-g10
+    ocloc compile -file "$work/all.cl" -device "$device" -options "$options" -output k -output_no_suffix -out_dir "$work/$1" \
+        >"$work/$1.err" 2>&1 || fail "$work/$1.err"
+    ocloc disasm -file "$work/$1/k" -device "$device" -dump "$work/$1/parts" >"$work/$1.err" 2>&1 || fail "$work/$1.err"
+    # Tokens 15 and 18 of a kernel have such sizes in their second words, in hexadecimal bytes, the lowest first.
+    awk 'function byte(text) { return 16 * (index(digits, substr("0" text, length(text), 1)) - 1) + index(digits, substr(text, length(text))) - 1 }
+        function word() { return byte($6) + 256 * (byte($7) + 256 * (byte($8) + 256 * byte($9))) }
+        function finish() { if (name) print name, "-", local, spills }
+        BEGIN { digits = "0123456789abcdef" }
+        $1 == "KernelName" { finish(); name = $2; local = 0; spills = 0 }
+        $2 == "Token" { token = $3 }
+        $1 == "Hex" && token == 15 { local = word() }
+        $1 == "Hex" && token == 18 { spills = word() }
+        END { finish() }' "$work/$1/parts/PTM.txt"
+}
+
+fail()
+{
+    tail -n 20 "$1" >&2
+    exit 1
+}
+
+# The most that variants of a kernel take, as lines of the list; their names end in what tells them apart.
+measure()
+{
+    case $1 in
+    gfx*) amd "$1" ;;
+    sm_*) nvidia "$1" ;;
+    *) intel "$1" ;;
+    esac | awk -v target="$1" '
+        function most(table, name, value) { if (!(name in table) || value == "-" || value + 0 > table[name] + 0) table[name] = value }
+        { sub(/_[0-9a-f]+$/, "", $1); most(registers, $1, $2); most(local, $1, $3); most(spills, $1, $4) }
+        END { for (name in registers) printf "%-8s %-24s %5s %6s %6s\n", target, name, registers[name], local[name], spills[name] }' |
+        LC_ALL=C sort >"$work/$1.found"
+    [ -s "$work/$1.found" ] || {
+        echo "check-offline: the compiler for $1 gave no kernel" >&2
+        exit 1
+    }
+}
+
+# ---- All together ----
+
+build=$(cd "$1" && pwd)
+shift
+if [ "${1-}" = --measure ]; then
+    work=$2
+    measure "$3"
+    exit
+fi
+[ $# = 0 ] || targets=$*
+work=$(mktemp -d "${TMPDIR:-/tmp}/quern-offline-XXXXXX")
+trap 'rm -rf "$work"' EXIT
+(dump)
+join >"$work/all.cl"
+cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+# shellcheck disable=SC2086 # words
+printf '%s\n' $targets | xargs -P "$cores" -n 1 "$0" "$build" --measure "$work"
+for target in $targets; do
+    cat "$work/$target.found"
+done | LC_ALL=C sort >"$work/found"
+if [ -n "${UPDATE-}" ]; then
+    [ $# = 0 ] || fail /dev/null
+    cp "$work/found" "$list"
+fi
+# shellcheck disable=SC2086 # words
+pattern=$(printf '%s ' $targets | sed 's/ $//; s/ /|/g')
+grep -E "^($pattern) " "$list" >"$work/listed"
+awk -v pattern="$targets" '
+    function compare(what, found, listed) {
+        if (found == "-" || found == listed) return
+        printf "%s %s: %s of %s, %s listed%s\n", $1, $2, found, what, listed, listed == "" || found + 0 > listed + 0 ? "" : ": write the list anew (UPDATE=1)"
+        failed = 1
+    }
+    NR == FNR { registers[$1 $2] = $3; memory[$1 $2] = $4; spills[$1 $2] = $5; unseen[$1 $2] = $1 " " $2; next }
+    { compare("registers", $3, registers[$1 $2]); compare("bytes of local memory", $4, memory[$1 $2]); compare("bytes of spills", $5, spills[$1 $2]); delete unseen[$1 $2] }
+    END { for (key in unseen) { print unseen[key] ": listed, but not compiled"; failed = 1 } exit failed }' "$work/listed" "$work/found"
+echo "$(grep -c '^kernel' "$work/all.cl") kernels, for each of $targets: as listed"

@@ -325,36 +325,6 @@ static void append_instance(struct text *text, const struct instance *instance)
     text_append_source(text, instance->file, instance->text, instance->defines, suffix);
 }
 
-/* Writes an instance as a program of its own to the folder QUERN_DUMP_CL, for a compiler that is not the driver's.  What all instances
- * have in common comes first, then a line that names the instance's file: those of one device may be put together behind the former. */
-static int dump_instance(qn_context *context, const struct instance *instance)
-{
-    const char *folder = getenv("QUERN_DUMP_CL");
-    if (!folder || !*folder)
-        return QN_OK;
-    char path[PATH_MAX], suffix[SUFFIX_LENGTH + 1];
-    suffix_of(instance->id, suffix);
-    int length = snprintf(path, sizeof path, "%s/%.*s-%s.cl", folder,
-                          (int)strcspn(instance->file, "."), instance->file, suffix);
-    if (length < 0 || (size_t)length >= sizeof path)
-        return context_fail(context, QN_ERROR_FILE, "QUERN_DUMP_CL: the path is too long");
-    struct text text = {0};
-    text_append(&text, "%s\n//// %s\n", context->device->programs->prelude, instance->file);
-    append_instance(&text, instance);
-    FILE *stream = text.failed ? NULL : fopen(path, "wbe");
-    bool is_written = stream && fwrite(text.bytes, 1, text.length, stream) == text.length;
-    if (stream && fclose(stream) != 0)
-        is_written = false;
-    int status = QN_OK;
-    if (text.failed)
-        status = context_fail(context, QN_ERROR_MEMORY, "out of memory");
-    else if (!is_written)
-        status = context_fail(context, QN_ERROR_FILE, "QUERN_DUMP_CL: cannot write %s: %s", path,
-                              strerror(errno));
-    free(text.bytes);
-    return status;
-}
-
 /* Compiles the instances as one program.  NULL on failure: *code says why, and *log what the
  * compiler said, if it said anything. */
 static cl_program compile(qn_context *context, const struct instance *const *instances,
@@ -448,15 +418,16 @@ static int build_program(qn_context *context, const struct instance *const *inst
 
 /* ---- Kernels ---- */
 
+/* The instance of a kernel among programs that have the environment in common. */
 static int find_instance(qn_context *context, const struct kernel_key *key,
-                         struct instance *instance)
+                         struct digest environment, struct instance *instance)
 {
     *instance = (struct instance){
         .file = key->source->name, .text = key->source->text, .defines = key->defines};
     int status = read_replacement(context, instance->file, &instance->replacement);
     if (instance->replacement)
         instance->text = instance->replacement;
-    struct digest id = digest_text(context->device->programs->environment, instance->file);
+    struct digest id = digest_text(environment, instance->file);
     instance->id = digest_text(digest_text(id, instance->text), instance->defines);
     return status;
 }
@@ -490,8 +461,7 @@ static int provide(qn_context *context, const struct instance *instances, size_t
             is_listed = digest_equal(missing[j]->id, instances[i].id);
         if (is_listed || find_program(cache, instances[i].id))
             continue;
-        status = dump_instance(context, &instances[i]);
-        if (status == QN_OK && !load_program(context, instances[i].id))
+        if (!load_program(context, instances[i].id))
             missing[n_missing++] = &instances[i];
     }
     if (status == QN_OK && n_missing)
@@ -512,7 +482,8 @@ int device_kernels(qn_context *context, const struct kernel_key *keys, size_t co
         return QN_ERROR_MEMORY;
     int status = QN_OK;
     for (size_t i = 0; i < count && status == QN_OK; i++)
-        status = find_instance(context, &keys[i], &instances[i]);
+        status =
+            find_instance(context, &keys[i], context->device->programs->environment, &instances[i]);
     if (status == QN_OK)
         status = provide(context, instances, count);
     size_t created = 0;
@@ -530,5 +501,53 @@ int device_kernels(qn_context *context, const struct kernel_key *keys, size_t co
         free(instances[i].replacement);
     free(instances);
     context->counters.build_seconds += seconds_now() - start;
+    return status;
+}
+
+/* ---- For other compilers ---- */
+
+/* What all instances have in common comes first, then a line that names the instance's file: several of them may be put together behind the
+ * former. */
+static int dump_instance(qn_context *context, const char *folder, const char *prelude,
+                         const struct instance *instance)
+{
+    char path[PATH_MAX], suffix[SUFFIX_LENGTH + 1];
+    suffix_of(instance->id, suffix);
+    int length = snprintf(path, sizeof path, "%s/%.*s-%s.cl", folder,
+                          (int)strcspn(instance->file, "."), instance->file, suffix);
+    if (length < 0 || (size_t)length >= sizeof path)
+        return context_fail(context, QN_ERROR_FILE, "QUERN_DUMP_CL: the path is too long");
+    struct text text = {0};
+    text_append(&text, "%s\n//// %s\n", prelude, instance->file);
+    append_instance(&text, instance);
+    FILE *stream = text.failed ? NULL : fopen(path, "wbe");
+    bool is_written = stream && fwrite(text.bytes, 1, text.length, stream) == text.length;
+    if (stream && fclose(stream) != 0)
+        is_written = false;
+    int status = QN_OK;
+    if (text.failed)
+        status = context_fail(context, QN_ERROR_MEMORY, "out of memory");
+    else if (!is_written)
+        status = context_fail(context, QN_ERROR_FILE, "QUERN_DUMP_CL: cannot write %s: %s", path,
+                              strerror(errno));
+    free(text.bytes);
+    return status;
+}
+
+int kernels_dump(qn_context *context, const struct kernel_key *keys, size_t count)
+{
+    const char *folder = getenv("QUERN_DUMP_CL");
+    if (!folder || !*folder)
+        return QN_OK;
+    char *prelude = make_prelude(context, &context->caps);
+    int status = prelude ? QN_OK : (int)context->status;
+    for (size_t i = 0; i < count && status == QN_OK; i++) {
+        struct instance instance = {0};
+        status = find_instance(context, &keys[i], digest_text(digest_start(), prelude), &instance);
+        if (status == QN_OK)
+            status = dump_instance(context, folder, prelude, &instance);
+        free(instance.replacement);
+    }
+    free(prelude);
     return status;
 }

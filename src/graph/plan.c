@@ -423,6 +423,8 @@ static int plan_make(qn_plan *plan, qn_graph *graph, qn_node *const *roots, size
         status = plan_place(plan);
     if (status == QN_OK)
         status = plan_record(plan);
+    if (status == QN_OK)
+        status = plan_dump(plan);
     if (status == QN_OK && plan->context->device)
         status = plan_bind(plan);
     return status;

@@ -196,6 +196,9 @@ int plan_order(qn_plan *plan);
 int plan_place(qn_plan *plan);
 int plan_record(qn_plan *plan);
 int plan_bind(qn_plan *plan);
+
+/* Writes the sources of its kernels where QUERN_DUMP_CL says. */
+int plan_dump(const qn_plan *plan);
 void plan_unbind(qn_plan *plan);
 
 /* A buffer object for bytes of a slot. */

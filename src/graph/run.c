@@ -156,22 +156,40 @@ static int bind_command(qn_plan *plan, const struct step *step, size_t index,
     return bind_kernel(plan, recorded, node_label(step->node, label, sizeof label), *kernel);
 }
 
+/* The kernels of the commands, in their order; free() them.  NULL and an error without memory. */
+static struct kernel_key *list_kernels(const qn_plan *plan, size_t *count)
+{
+    const struct stage *stage = &plan->stage;
+    struct kernel_key *keys = context_alloc(plan->context, plan->memory.commands + 1, sizeof *keys);
+    *count = 0;
+    for (size_t i = 0; keys && i < stage->n_steps; i++)
+        for (size_t j = 0; j < stage->steps[i]->n_commands; j++) {
+            const struct recorded *recorded = &stage->steps[i]->commands[j];
+            if (!recorded->call)
+                keys[(*count)++] =
+                    (struct kernel_key){recorded->source, recorded->name, recorded->defines};
+        }
+    return keys;
+}
+
+int plan_dump(const qn_plan *plan)
+{
+    size_t count;
+    struct kernel_key *keys = list_kernels(plan, &count);
+    int status = keys ? kernels_dump(plan->context, keys, count) : QN_ERROR_MEMORY;
+    free(keys);
+    return status;
+}
+
 static int bind_commands(qn_plan *plan)
 {
     struct stage *stage = &plan->stage;
-    struct kernel_key *keys = context_alloc(plan->context, plan->memory.commands + 1, sizeof *keys);
+    size_t n_keys, n_bound = 0;
+    struct kernel_key *keys = list_kernels(plan, &n_keys);
     cl_kernel *kernels = context_alloc(plan->context, plan->memory.commands + 1, sizeof *kernels);
     stage->commands =
         graph_alloc(plan->graph, (plan->memory.commands + 1) * sizeof *stage->commands);
     int status = keys && kernels && stage->commands ? QN_OK : QN_ERROR_MEMORY;
-    size_t n_keys = 0, n_bound = 0;
-    for (size_t i = 0; status == QN_OK && i < stage->n_steps; i++)
-        for (size_t j = 0; j < stage->steps[i]->n_commands; j++) {
-            const struct recorded *recorded = &stage->steps[i]->commands[j];
-            if (!recorded->call)
-                keys[n_keys++] =
-                    (struct kernel_key){recorded->source, recorded->name, recorded->defines};
-        }
     if (status == QN_OK && n_keys)
         status = device_kernels(plan->context, keys, n_keys, kernels);
     if (status == QN_OK) {
