@@ -167,7 +167,8 @@ grep -E "^($pattern) " "$list" >"$work/listed"
 awk -v pattern="$targets" '
     function compare(what, found, listed) {
         if (found == "-" || found == listed) return
-        printf "%s %s: %s of %s, %s listed%s\n", $1, $2, found, what, listed, listed == "" || found + 0 > listed + 0 ? "" : ": write the list anew (UPDATE=1)"
+        less = listed != "" && found + 0 < listed + 0
+        print $1, $2 ": " found, what ", listed: " (listed == "" ? "none" : listed) (less ? "; write the list anew (UPDATE=1)" : "")
         failed = 1
     }
     NR == FNR { registers[$1 $2] = $3; memory[$1 $2] = $4; spills[$1 $2] = $5; unseen[$1 $2] = $1 " " $2; next }
