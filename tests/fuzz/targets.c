@@ -315,7 +315,7 @@ static void read_texts(const char *path)
     qn_chrf *chrf = qn_chrf_new(at.qn, (struct qn_chrf_options){.word_order = 2});
     qn_rouge *rouge = qn_rouge_new(at.qn, true);
     must(bleu && chrf && rouge);
-    bool is_good = accepted(lines_read(&lines, at.qn, path));
+    bool is_good = accepted(lines_read(&lines, at.qn, path, false));
     for (size_t i = 0; is_good && i < lines.count; i++) {
         const char *reference = lines.at[i];
         must(qn_bleu_add(bleu, lines.at[i], &reference, 1) == QN_OK);
