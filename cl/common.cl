@@ -367,8 +367,8 @@ inline void __attribute__((overloadable)) store4(float4 v, global f16 *p)
  * A work-group has a row; its work-items take vectors in turn.  On a CPU the group is one work-item, and the reductions are
  * over its lanes alone. */
 
-/* Of a vector at the end of a row `count` lanes are read, the others are `fill`; `count` lanes are written.  Of a whole row
- * lanes i to i + FLOAT_WIDTH - 1; those behind its end are `fill`. */
+/* Of a vector at the end of a row `count` lanes are read, the others are `fill`; `count` lanes are written.  Lanes that lie `stride` numbers apart
+ * are i, i + 1, ..., but none behind `last`. */
 #if FLOAT_WIDTH == 4 /* no array, which compilers for GPUs would put into memory */
 #define PART_OF(type)                                                                              \
     inline floatv __attribute__((overloadable))                                                    \
@@ -376,8 +376,15 @@ inline void __attribute__((overloadable)) store4(float4 v, global f16 *p)
     {                                                                                              \
         return (floatv)(count > 0 ? load(p) : fill, count > 1 ? load(p + 1) : fill,                \
                         count > 2 ? load(p + 2) : fill, count > 3 ? load(p + 3) : fill);           \
+    }
+#define LANES_OF(type, vector, number)                                                             \
+    inline vector __attribute__((overloadable))                                                    \
+    load_strided(global const type *p, ulong i, ulong last, long stride)                           \
+    {                                                                                              \
+        return (vector)(load(p + min(i, last) * stride), load(p + min(i + 1, last) * stride),      \
+                        load(p + min(i + 2, last) * stride), load(p + min(i + 3, last) * stride)); \
     }                                                                                              \
-    inline void __attribute__((overloadable)) store_part(floatv v, global type *p, uint count)     \
+    inline void __attribute__((overloadable)) store_part(vector v, global type *p, uint count)     \
     {                                                                                              \
         if (count > 0)                                                                             \
             store(v.s0, p);                                                                        \
@@ -397,10 +404,19 @@ inline void __attribute__((overloadable)) store4(float4 v, global f16 *p)
         for (uint i = 0; i < FLOAT_WIDTH; i++)                                                     \
             lane[i] = i < count ? load(p + i) : fill;                                              \
         return loadv(0, lane);                                                                     \
-    }                                                                                              \
-    inline void __attribute__((overloadable)) store_part(floatv v, global type *p, uint count)     \
+    }
+#define LANES_OF(type, vector, number)                                                             \
+    inline vector __attribute__((overloadable))                                                    \
+    load_strided(global const type *p, ulong i, ulong last, long stride)                           \
     {                                                                                              \
-        float lane[FLOAT_WIDTH];                                                                   \
+        number lane[FLOAT_WIDTH];                                                                  \
+        for (uint j = 0; j < FLOAT_WIDTH; j++)                                                     \
+            lane[j] = load(p + min(i + j, last) * stride);                                         \
+        return loadv(0, lane);                                                                     \
+    }                                                                                              \
+    inline void __attribute__((overloadable)) store_part(vector v, global type *p, uint count)     \
+    {                                                                                              \
+        number lane[FLOAT_WIDTH];                                                                  \
         storev(v, 0, lane);                                                                        \
         for (uint i = 0; i < count; i++)                                                           \
             store(lane[i], p + i);                                                                 \
@@ -409,6 +425,7 @@ inline void __attribute__((overloadable)) store4(float4 v, global f16 *p)
 
 #define PARTS_OF(type)                                                                             \
     PART_OF(type)                                                                                  \
+    LANES_OF(type, floatv, float)                                                                  \
     inline floatv __attribute__((overloadable))                                                    \
     load_row(global const type *row, ulong i, ulong width, float fill)                             \
     {                                                                                              \
@@ -426,6 +443,7 @@ inline void __attribute__((overloadable)) store4(float4 v, global f16 *p)
 PARTS_OF(float)
 PARTS_OF(f16)
 PARTS_OF(bf16)
+LANES_OF(int, intv, int)
 
 /* The vectors of a row that are this work-item's. */
 #define ROW_FIRST ((ulong)get_local_id(0) * FLOAT_WIDTH)
@@ -626,6 +644,8 @@ inline __attribute__((always_inline)) struct blocks philox_blocks(uint begin, ui
 
 /* Elements 16 b to 16 b + 15 take the four words of the blocks 4 b to 4 b + 3: lane l is word l / 4 of block 4 b + l % 4.
  * So a vector of 16 takes four blocks, each lane of them once, and no shuffle; a narrower one a part of them. */
+#define LANE_WORD(at)                                                                              \
+    random_word((((at) >> 4 << 2) + ((at)&3)) << 2 | ((at) >> 2 & 3), stream, seed, step)
 inline __attribute__((always_inline)) uintv random_words(uintv index, uint stream, uint seed,
                                                          uint step)
 {
@@ -643,15 +663,16 @@ inline __attribute__((always_inline)) uintv random_words(uintv index, uint strea
 #endif
     }
 #endif
-    uint lane[FLOAT_WIDTH], at[FLOAT_WIDTH];
-    storev(index, 0, at);
-    for (int i = 0; i < FLOAT_WIDTH; i++) {
-        uint4 words =
-            philox((uint4)((at[i] >> 4 << 2) + (at[i] & 3), 0, stream, 0), (uint2)(seed, step));
-        uint low = at[i] & 4 ? words.y : words.x, high = at[i] & 4 ? words.w : words.z;
-        lane[i] = at[i] & 8 ? high : low;
-    }
+#if FLOAT_WIDTH == 4 /* no array, as above */
+    return (uint4)(LANE_WORD(index.s0), LANE_WORD(index.s1), LANE_WORD(index.s2),
+                   LANE_WORD(index.s3));
+#else
+    uint lane[FLOAT_WIDTH];
+    storev(index, 0, lane);
+    for (int i = 0; i < FLOAT_WIDTH; i++)
+        lane[i] = LANE_WORD(lane[i]);
     return loadv(0, lane);
+#endif
 }
 
 /* Users' streams have numbers below 2^24; these are added, so that no two uses share words. */

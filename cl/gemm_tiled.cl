@@ -51,7 +51,7 @@
 #endif
 
 /* What comes after the product, and the edge, for up to four numbers of a row of n. */
-inline void finish(float4 sum, global Y *restrict y, ulong n, ulong row, uint column,
+static inline void finish(float4 sum, global Y *restrict y, ulong n, ulong row, uint column,
                    FUSED_PARAMETERS uint end)
 {
     end = min(end, column + 4);

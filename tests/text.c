@@ -448,7 +448,8 @@ static void test_reading(void)
     } bad[] = {{missing, "missing.txt: No such file"},
                {empty, "empty.txt is empty"},
                {test_folder, "it is a folder, expected a file"},
-               {"/dev/null", "it is a device"}};
+               {"/dev/zero", "it is a device"},
+               {"/dev/null", "/dev/null is empty"}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         ok(!qn_text_read(qn, (const char *[]){first, bad[i].path}, 2, &bytes) &&
                says(bad[i].message),

@@ -27,7 +27,6 @@ intel-seq2seq            - golden_seq2seq.t
 intel-gpu-classifier     class=gpu,$floor classifier.t
 intel-gpu-translations   class=gpu,$floor seq2seq.t
 intel-training           - training.t
-intel-checkpoints        - checkpoints.t
 intel-device             - device.t
 pocl-gpu-models          class=gpu,$floor golden_models.t
 pocl-gpu-recurrent       class=gpu,$floor golden_rnn.t

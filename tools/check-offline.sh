@@ -36,6 +36,13 @@ dump()
     # Of what is fused by the graph, of which there is no end, the largest.
     # shellcheck disable=SC2012
     ls -S "$work"/sources/fused-*.cl | tail -n +9 | xargs rm
+    # Of products of a tile, a layout and types, that with most behind it.
+    # shellcheck disable=SC2012,SC2045
+    for source in $(ls -S "$work"/sources/gemm_tiled-*.cl); do
+        kind=$(awk '/^\/\/\/\/ / { own = 1 } own && /^#line/ { exit } own && /^#define (TILE|TRANSPOSE_A|TRANSPOSE_B|T|Y) / { printf "%s", $2 $3 }' "$source")
+        [ ! -e "$work/$kind" ] || rm "$source"
+        : >"$work/$kind"
+    done
 }
 
 plan()

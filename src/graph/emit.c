@@ -291,11 +291,8 @@ static void put_load(struct emitter *emitter, size_t i, bool is_part)
         put(&emitter->text, "            %sv u%zu = loadv(0, x%zu + p%zu + i);\n", type, i, i, i);
     else
         put(&emitter->text,
-            "            %s l%zu[FLOAT_WIDTH];\n"
-            "            for (uint j = 0; j < FLOAT_WIDTH; j++)\n"
-            "                l%zu[j] = load(x%zu + p%zu + min(i + j, inner - 1) * s%zu_%d);\n"
-            "            %sv u%zu = loadv(0, l%zu);\n",
-            type, i, i, i, i, i, inner, type, i, i);
+            "            %sv u%zu = load_strided(x%zu + p%zu, i, inner - 1, s%zu_%d);\n", type, i,
+            i, i, i, inner);
 }
 
 static void put_store(struct emitter *emitter, size_t i, bool is_part)
@@ -304,11 +301,7 @@ static void put_store(struct emitter *emitter, size_t i, bool is_part)
         put(&emitter->text, "            storev(v%zu, 0, y%zu + row * inner + i);\n", i, i);
     else
         put(&emitter->text,
-            "            %s m%zu[FLOAT_WIDTH];\n"
-            "            storev(v%zu, 0, m%zu);\n"
-            "            for (uint j = 0; i + j < end; j++)\n"
-            "                store(m%zu[j], y%zu + row * inner + i + j);\n",
-            type_word(emitter->members[i]->outputs[0].type), i, i, i, i, i);
+            "            store_part(v%zu, y%zu + row * inner + i, (uint)(end - i));\n", i, i);
 }
 
 static bool uses_index(const struct emitter *emitter)
@@ -419,10 +412,9 @@ static void put_row_load(struct emitter *emitter, size_t i)
             i, i, i);
     else
         put(text,
-            "%s l%zu[FLOAT_WIDTH]; for (uint j = 0; j < FLOAT_WIDTH; j++) "
-            "l%zu[j] = load(x%zu + o%zu + at_row * s%zu_0 + min(at_column + j, at_end - 1) * "
-            "s%zu_1); %sv u%zu = loadv(0, l%zu); ",
-            word, i, i, i, i, i, i, word, i, i);
+            "%sv u%zu = load_strided(x%zu + o%zu + at_row * s%zu_0, at_column, at_end - 1, "
+            "s%zu_1); ",
+            word, i, i, i, i, i);
 }
 
 /* FUSED(v, row, column, end), whose operands may have the names of what is declared here: they are read first. */

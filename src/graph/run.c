@@ -342,7 +342,7 @@ int qn_set(qn_plan *plan, const qn_node *input, const void *values)
                             input->op->name);
     if (!plan->context->device)
         return context_fail(plan->context, QN_ERROR_INVALID,
-                            "qn_set: the context was opened on \"none\", where nothing can be run");
+                            "qn_set: the context has no device: it was opened on \"none\"");
     struct plan_input *found = find_input(plan, input);
     if (!found)
         return QN_OK; /* no root needs it */
@@ -425,7 +425,7 @@ int qn_run(qn_plan *plan)
     qn_context *context = plan->context;
     if (!context->device)
         return context_fail(context, QN_ERROR_INVALID,
-                            "qn_run: the context was opened on \"none\", where nothing can be run");
+                            "qn_run: the context has no device: it was opened on \"none\"");
     uint64_t run = plan->runs + 1;
     cl_event *ended = &plan->ended[run % QN_RING_RUNS];
     int status = wait_for(plan, run); /* the run whose place in the ring this one takes */
