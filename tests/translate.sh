@@ -87,7 +87,7 @@ averages()
 {
     # shellcheck disable=SC2086
     runs 0 train seq2seq $pairs --units 16 --steps 9 --eval-every 2 --keep 3 --out kept && [ -d kept/step-6 ] && [ -d kept/step-9 ] &&
-        mkdir mean.tmp && echo damaged >mean.tmp/config.json && runs 0 average kept --last 3 --out mean --quiet && [ ! -e mean.tmp ] && runs 0 translate mean --data some.txt --quiet && runs 0 inspect mean &&
+        runs 0 average kept --last 3 --out mean --quiet && [ "$(echo mean.*.tmp)" = 'mean.*.tmp' ] && runs 0 translate mean --data some.txt --quiet && runs 0 inspect mean &&
         runs 0 average kept --last 1 --out one && cmp one/model.safetensors kept/step-9/model.safetensors &&
         refuses 'train with --keep 6' average kept --last 6 --out no && refuses 'exists' average kept --last 2 --out mean
 }
@@ -121,7 +121,9 @@ draws_nothing()
 {
     refuses 'cannot write no/map.svg' translate transformer --data some.txt --attention no/map.svg && [ ! -s out.tmp ] &&
         echo >blank.txt && runs 0 translate transformer --data blank.txt --attention nothing.svg && mentions err.tmp 'nothing.svg is not written' &&
-        [ "$(cat out.tmp)" = "" ] && [ "$(echo nothing.svg*)" = 'nothing.svg*' ]
+        [ "$(cat out.tmp)" = "" ] && [ "$(echo nothing.svg*)" = 'nothing.svg*' ] &&
+        runs 0 translate transformer --data some.txt --quiet --attention /dev/null && [ -c /dev/null ] &&
+        "$quern" translate transformer --data some.txt --quiet --attention /dev/stderr 2>&1 >/dev/null | grep -q '^</svg>'
 }
 # No lines give no lines.
 takes_nothing()

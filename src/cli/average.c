@@ -170,19 +170,21 @@ static void remove_files(const struct mean *mean, const char *folder)
     rmdir(folder);
 }
 
-/* A folder that is whole, or none: it has another name until then, under which one that was killed may have left files. */
+/* A folder that is whole, or none: it has another name until then. */
 static int write_model(struct mean *mean, const char *folder)
 {
     if (access(folder, F_OK) == 0)
         return failure(mean->options, "%s exists: name a folder that does not", folder);
-    char *unfinished = text_format(mean->qn, "%s.tmp", folder);
+    char *unfinished = text_format(mean->qn, "%s.%ld.tmp", folder, (long)getpid());
     if (!unfinished)
         return fail_library(mean);
-    int status = EXIT_SUCCESS;
-    remove_files(mean, unfinished);
-    if (mkdir(unfinished, 0777) != 0)
-        status =
+    if (mkdir(unfinished, 0777) != 0) {
+        int status =
             failure(mean->options, "cannot make the folder %s: %s", unfinished, strerror(errno));
+        free(unfinished);
+        return status;
+    }
+    int status = EXIT_SUCCESS;
     for (size_t i = 0; status == EXIT_SUCCESS && i < MODEL_FILES; i++)
         status = write_file(mean, unfinished, i);
     if (status == EXIT_SUCCESS && folder_sync(mean->qn, unfinished) != QN_OK)

@@ -93,14 +93,21 @@ char *file_read(qn_context *context, const char *path, size_t limit, size_t *byt
     return text;
 }
 
+static bool is_special(const char *path)
+{
+    struct stat status;
+    return stat(path, &status) == 0 && !S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode);
+}
+
 static int write_failed(struct file_writer *writer)
 {
     int code = errno;
-    context_fail(writer->context, QN_ERROR_FILE, "cannot write %s: %s; %s", writer->path,
+    context_fail(writer->context, QN_ERROR_FILE, "cannot write %s: %s%s", writer->path,
                  strerror(code),
-                 code == ENOSPC || code == EDQUOT || code == EFBIG
-                     ? "what was there before is unchanged: free some space"
-                     : "what was there before is unchanged");
+                 is_special(writer->path) ? ""
+                 : code == ENOSPC || code == EDQUOT || code == EFBIG
+                     ? "; what was there before is unchanged: free some space"
+                     : "; what was there before is unchanged");
     file_discard(writer);
     return QN_ERROR_FILE;
 }
@@ -111,6 +118,10 @@ int file_create(struct file_writer *writer, qn_context *context, const char *pat
     writer->path = text_format(context, "%s", path);
     if (!writer->path)
         return QN_ERROR_MEMORY;
+    if (is_special(path)) {
+        writer->descriptor = open(path, O_WRONLY | O_CLOEXEC);
+        return writer->descriptor >= 0 ? QN_OK : write_failed(writer);
+    }
     /* Names in the same folder, so that renaming stays in one file system; a name may be taken by a
      * killed process that had our number. */
     for (int attempt = 0; attempt < 100 && writer->descriptor < 0; attempt++) {
@@ -151,6 +162,14 @@ int file_append(struct file_writer *writer, const void *data, size_t bytes)
 
 int file_commit(struct file_writer *writer)
 {
+    if (!writer->temporary) {
+        int closed = close(writer->descriptor);
+        writer->descriptor = -1;
+        if (closed != 0)
+            return write_failed(writer);
+        file_discard(writer);
+        return QN_OK;
+    }
     if (fsync(writer->descriptor) != 0)
         return write_failed(writer);
     int closed = close(writer->descriptor);

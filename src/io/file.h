@@ -8,11 +8,11 @@
  * an error otherwise. */
 char *file_read(qn_context *context, const char *path, size_t limit, size_t *bytes);
 
-/* A file being written: beside its path, until it is complete. */
+/* A file being written: beside its path, until it is complete.  What is no regular file, such as a pipe or /dev/null, is written to as it is. */
 struct file_writer {
     qn_context *context;
     int descriptor;
-    char *path, *temporary;
+    char *path, *temporary; /* temporary: NULL if it is written to as it is */
 };
 
 /* Create; append; then commit (syncs and renames), or discard.  After a failure nothing is left to

@@ -3,12 +3,10 @@
 
 #include "cli/bench/bench.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
@@ -200,28 +198,7 @@ bool report_json(const struct bench *bench, const char *path, char message[WRITE
     return json_write(all, path, message);
 }
 
-/* What is no file, such as a pipe, is written to as it is. */
-static bool is_file(const char *path)
-{
-    struct stat status;
-    return stat(path, &status) != 0 || S_ISREG(status.st_mode);
-}
-
 /* Writes the text, or, if it is NULL, sees whether it could. */
-static bool write_stream(const char *text, const char *path, char message[WRITE_MESSAGE])
-{
-    FILE *file = fopen(path, "a");
-    bool is_written = file && (!text || (fputs(text, file) != EOF && fflush(file) == 0));
-    if (!is_written)
-        snprintf(message, WRITE_MESSAGE, "cannot write %s: %s", path, strerror(errno));
-    if (file && fclose(file) != 0 && is_written) {
-        snprintf(message, WRITE_MESSAGE, "cannot write %s: %s", path, strerror(errno));
-        return false;
-    }
-    return is_written;
-}
-
-/* The same for a file, which is replaced when the new one is whole. */
 static bool write_file(const char *text, const char *path, char message[WRITE_MESSAGE])
 {
     qn_context *files = qn_open("none");
@@ -241,7 +218,7 @@ static bool write_file(const char *text, const char *path, char message[WRITE_ME
 
 bool json_may_write(const char *path, char message[WRITE_MESSAGE])
 {
-    return is_file(path) ? write_file(NULL, path, message) : write_stream(NULL, path, message);
+    return write_file(NULL, path, message);
 }
 
 bool json_write(json_t *document, const char *path, char message[WRITE_MESSAGE])
@@ -250,8 +227,7 @@ bool json_write(json_t *document, const char *path, char message[WRITE_MESSAGE])
     json_decref(document);
     bool is_written = text != NULL;
     if (is_written)
-        is_written =
-            is_file(path) ? write_file(text, path, message) : write_stream(text, path, message);
+        is_written = write_file(text, path, message);
     else
         snprintf(message, WRITE_MESSAGE, "out of memory");
     free(text);
