@@ -88,7 +88,7 @@ averages()
     # shellcheck disable=SC2086
     runs 0 train seq2seq $pairs --units 16 --steps 9 --eval-every 2 --keep 3 --out kept && [ -d kept/step-6 ] && [ -d kept/step-9 ] &&
         runs 0 average kept --last 3 --out mean --quiet && [ "$(echo mean.*.tmp)" = 'mean.*.tmp' ] && runs 0 translate mean --data some.txt --quiet && runs 0 inspect mean &&
-        runs 0 average kept --last 1 --out one && cmp one/model.safetensors kept/step-9/model.safetensors &&
+        runs 0 average kept --last 1 --out one/ && cmp one/model.safetensors kept/step-9/model.safetensors &&
         refuses 'train with --keep 6' average kept --last 6 --out no && refuses 'exists' average kept --last 2 --out mean
 }
 check "lines are translated, in order, empty ones too" translates_lines
@@ -135,7 +135,10 @@ takes_nothing()
 runs_out_of_tokens()
 {
     head -3 source.txt >three.txt && runs 0 translate transformer --data three.txt --no-repeat-ngram 1 --min-length 39 --quiet &&
-        [ "$(grep -c '[a-z]' out.tmp)" = 3 ] && refuses 'tokens before the end are asked for' translate transformer --data three.txt --min-length 1000
+        [ "$(grep -c '[a-z]' out.tmp)" = 3 ] && refuses 'tokens before the end are asked for' translate transformer --data three.txt --min-length 1000 &&
+        runs 0 translate transformer --data three.txt --sample --no-repeat-ngram 1 --min-length 39 --scores --quiet && [ "$(grep -c '[a-z]' out.tmp)" = 3 ] &&
+        ! grep -qE '^-[0-9]{4}' out.tmp && ! awk '{ for (i = 2; i <= NF; i++) print NR, $i }' out.tmp | sort | uniq -d | grep . || return 1
+    echo a >one.txt && runs 0 translate transformer --data one.txt --min-length 38 --quiet && [ "$(wc -w <out.tmp)" -ge 38 ]
 }
 # A label is cut between characters, not in one.
 cuts_labels()
@@ -186,7 +189,8 @@ END
 -1.762201	6 16 38 40 5 5 6 16 38 40 5 5 6 16 38 40 5 5 5 5 5 5 5 5
 -1.546784	6 16 38 40 5 5 6 16 38 16 38 40 5 5 5 5 5 5 5 5 5 6 16 38
 END
-    echo '{"bad_words_ids": [[85], [3, 4]]}' >forced/generation_config.json && refuses 'bad_words_ids: expected [[85]]' translate forced --data sources.ids --ids
+    echo '{"bad_words_ids": [[85], [3, 4]]}' >forced/generation_config.json && refuses 'bad_words_ids: expected [[85]]' translate forced --data sources.ids --ids &&
+        echo '{"eos_token_id": [78, 3]}' >forced/generation_config.json && refuses 'eos_token_id: expected 78 alone' translate forced --data sources.ids --ids
 }
 marian=${QUERN_SHARED-$SRCDIR/../shared}/golden/models/marian
 if [ -d "$marian" ]; then
@@ -203,6 +207,8 @@ check "no lines" takes_nothing
 check "no token is left" runs_out_of_tokens
 check "the mean of checkpoints that are kept" averages
 check "more translations than hypotheses" usage_error '--n-best 3 is more than the --beam 2' translate transformer --n-best 3 --beam 2
+# shellcheck disable=SC2086
+check "patience with one validation" refuses 'the only validation' train transformer $pairs --layers 1 --out no --patience 2 --eval-every 0
 # shellcheck disable=SC2086
 check "patience without validation" refuses 'there is nothing to validate on' train transformer $pairs --layers 1 --out no --patience 2 --valid-fraction 0
 check "half of the files to validate on" refuses 'belong together' train seq2seq --source source.txt --target target.txt --out no --valid-source source.txt

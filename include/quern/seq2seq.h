@@ -85,7 +85,7 @@ struct qn_decoding {
         coverage_penalty; /* b: and b sum_j log(min(attention to j, 1)) is added (Wu et al., 2016) */
     bool early_stopping;  /* as soon as there are `beams` hypotheses that ended */
     size_t min_length;    /* tokens before the end */
-    size_t max_length;    /* tokens, the end included; 0: 32 more than twice the source */
+    size_t max_length;    /* tokens, the end included; 0: 32 more than twice the source, or what min_length needs */
     size_t no_repeat_ngram; /* n: no n tokens follow each other twice; 0: they may */
     bool ignore_eos;        /* the end is a token like others: all go on to max_length */
     bool keep_attention;

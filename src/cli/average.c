@@ -173,9 +173,13 @@ static void remove_files(const struct mean *mean, const char *folder)
 /* A folder that is whole, or none: it has another name until then. */
 static int write_model(struct mean *mean, const char *folder)
 {
-    if (access(folder, F_OK) == 0)
+    struct stat status_of;
+    size_t length = strlen(folder);
+    while (length > 1 && folder[length - 1] == '/')
+        length--;
+    if (lstat(folder, &status_of) == 0)
         return failure(mean->options, "%s exists: name a folder that does not", folder);
-    char *unfinished = text_format(mean->qn, "%s.%ld.tmp", folder, (long)getpid());
+    char *unfinished = text_format(mean->qn, "%.*s.%ld.tmp", (int)length, folder, (long)getpid());
     if (!unfinished)
         return fail_library(mean);
     if (mkdir(unfinished, 0777) != 0) {

@@ -307,7 +307,7 @@ static const struct option translate_options[] = {
     {OPTION_REAL, 0, "coverage-penalty", "R", "0", 0, 100, .help = "how much it costs to leave parts of the source unread (Wu et al., 2016)"},
     {OPTION_FLAG, 0, "early-stopping", .excludes = "sample", .help = "stop as soon as N hypotheses have ended"},
     {OPTION_INTEGER, 0, "min-length", "N", "0", 0, 1e6, .help = "tokens before the end at least"},
-    {OPTION_INTEGER, 0, "max-length", "N", NULL, 1, 1e6, .help = "tokens at most (default: 32 more than twice the source's)"},
+    {OPTION_INTEGER, 0, "max-length", "N", NULL, 1, 1e6, .help = "tokens at most (default: 32 more than twice the source's, or what --min-length needs)"},
     {OPTION_INTEGER, 0, "no-repeat-ngram", "N", "0", 0, 1000, .help = "never the same N tokens twice; 0: they may be"},
 
     HEADING("Sampling"),

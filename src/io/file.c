@@ -96,7 +96,7 @@ char *file_read(qn_context *context, const char *path, size_t limit, size_t *byt
 static bool is_special(const char *path)
 {
     struct stat status;
-    return stat(path, &status) == 0 && !S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode);
+    return stat(path, &status) == 0 && !S_ISREG(status.st_mode);
 }
 
 static int write_failed(struct file_writer *writer)

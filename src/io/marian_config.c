@@ -99,8 +99,19 @@ static void read_forced_end(struct fields *fields, struct qn_seq2seq_config *con
                     forced);
 }
 
+/* An id that stands in generation_config.json, too, must be config.json's: one of them would be wrong. */
+static void expect_id(struct fields *fields, const char *key, int32_t id)
+{
+    const json_t *value = json_object_get(fields->object, key);
+    bool is_known = value && !json_is_null(value);
+    if (is_known && (json_array_size(value) > 1 || config_token_id(fields, key) != id))
+        fields_fail(fields, key, "expected %d alone, as config.json has it", id);
+}
+
 static void read_generation(struct fields *fields, struct qn_seq2seq_config *config)
 {
+    expect_id(fields, "eos_token_id", config->eos_token_id);
+    expect_id(fields, "decoder_start_token_id", config->start_token_id);
     config->forbids_padding = false;
     read_bad_words(fields, config);
     read_forced_end(fields, config);
@@ -138,7 +149,8 @@ static void read(struct fields *fields, struct qn_seq2seq_config *config)
         (int32_t)fields_integer(fields, "decoder_start_token_id", 0, INT32_MAX);
     config->eos_token_id = config_token_id(fields, "eos_token_id");
     config_refuse_switches(fields, switches, sizeof switches / sizeof *switches);
-    read_generation(fields, config);
+    read_bad_words(fields, config);
+    read_forced_end(fields, config);
     if (!json_object_get(fields->object, "forced_eos_token_id"))
         config->forces_end = config->eos_token_id == 0;
 }

@@ -270,7 +270,7 @@ const struct seq2seq_family *seq2seq_family(const char *model_type)
     return NULL;
 }
 
-/* From the generation_config.json beside config.json, if there is one: it then decides alone. */
+/* From the generation_config.json beside config.json, if there is one: it then decides alone what is forced and forbidden. */
 static int read_generation(qn_context *context, const char *config_path,
                            const struct seq2seq_family *family, struct qn_seq2seq_config *config)
 {

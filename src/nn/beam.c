@@ -163,6 +163,15 @@ static bool continues(struct beam *beam, const struct candidates *candidates, si
     return !ends;
 }
 
+/* Nothing may follow hypothesis i: it ends as it is. */
+static void end_as_it_is(struct beam *beam, size_t i)
+{
+    if (beam->running[i].count == 0)
+        return;
+    copy(beam, &beam->running[i], &beam->finished[beam->n_finished]);
+    finish(beam);
+}
+
 /* All that run end where they must, with a token that they had no choice about; false if they may go on. */
 static bool force_end(struct beam *beam, const struct candidates *candidates)
 {
@@ -178,21 +187,15 @@ void beam_draw(struct beam *beam, const struct candidates *candidates, size_t *p
     size_t n_next = 0;
     beam->length++;
     bool is_forced = force_end(beam, candidates);
-    for (size_t i = 0; !is_forced && i < beam->n_running; i++)
-        if (continues(beam, candidates, i, (double)candidates->scores[i], candidates->indices[i],
-                      n_next))
+    for (size_t i = 0; !is_forced && i < beam->n_running; i++) {
+        double sum = (double)candidates->scores[i];
+        if (!(sum > NO_CANDIDATE))
+            end_as_it_is(beam, i);
+        else if (continues(beam, candidates, i, sum, candidates->indices[i], n_next))
             parents[n_next++] = i;
+    }
     go_on(beam, n_next);
     beam->is_done = n_next == 0;
-}
-
-/* Nothing may follow any of those that run: they end as they are. */
-static void end_as_they_are(struct beam *beam)
-{
-    for (size_t i = 0; i < beam->n_running && beam->running[i].count > 0; i++) {
-        copy(beam, &beam->running[i], &beam->finished[beam->n_finished]);
-        finish(beam);
-    }
 }
 
 void beam_advance(struct beam *beam, const struct candidates *candidates, size_t *parents)
@@ -200,8 +203,9 @@ void beam_advance(struct beam *beam, const struct candidates *candidates, size_t
     size_t n_next = 0;
     beam->length++;
     bool is_forced = force_end(beam, candidates);
-    if (!is_forced && (candidates->count == 0 || !((double)candidates->scores[0] > NO_CANDIDATE)))
-        end_as_they_are(beam);
+    bool has_some = candidates->count > 0 && (double)candidates->scores[0] > NO_CANDIDATE;
+    for (size_t i = 0; !is_forced && !has_some && i < beam->n_running; i++)
+        end_as_it_is(beam, i);
     for (size_t i = 0; !is_forced && i < candidates->count && n_next < beam->width; i++) {
         double sum = (double)candidates->scores[i];
         size_t index = (size_t)candidates->indices[i], parent = index / candidates->vocabulary;

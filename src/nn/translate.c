@@ -251,8 +251,10 @@ static void free_arrays(qn_translator *translator)
 /* Tokens that a translation may have. */
 static size_t most_tokens(const qn_translator *translator, size_t source)
 {
-    size_t most = translator->options.max_length;
-    return size_min(most ? most : 2 * source + 32, translator->model->config.n_positions);
+    const struct qn_decoding *options = &translator->options;
+    size_t usual = size_max(2 * source + 32, options->min_length + 1);
+    return size_min(options->max_length ? options->max_length : usual,
+                    translator->model->config.n_positions);
 }
 
 /* Sources by length, the longest first: what needs most memory comes before the rest. */

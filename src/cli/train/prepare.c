@@ -243,13 +243,20 @@ static bool computes_nothing(const struct session *session)
 
 static int check_patience(struct session *session)
 {
-    uint64_t patience = session->run.settings.patience;
-    if (patience == 0 || corpus_validates(&session->corpus))
+    const struct settings *settings = &session->run.settings;
+    if (settings->patience == 0)
         return EXIT_SUCCESS;
-    return session_fail(session,
-                        "--patience %" PRIu64 ": there is nothing to validate on, so that no "
-                        "validation could be better",
-                        patience);
+    if (!corpus_validates(&session->corpus))
+        return session_fail(session,
+                            "--patience %" PRIu64 ": there is nothing to validate on, so that no "
+                            "validation could be better",
+                            settings->patience);
+    if (settings->eval_every == 0)
+        return session_fail(session,
+                            "--patience %" PRIu64 ": with --eval-every 0 the only validation is "
+                            "the last thing a run does",
+                            settings->patience);
+    return EXIT_SUCCESS;
 }
 
 /* Sizes that cannot be are refused before anything is read or computed. */
