@@ -1,20 +1,22 @@
-/* Attention on a device of many work-items: 64 of them, 8 x 8, make a block of BLOCK queries.
+/* Attention on a device of many work-items: COLUMNS x 8 of them make a block of BLOCK queries.
  *
  * Blocks of q, k, v lie in local memory row by row, PITCH numbers apart: an odd number, so that
  * work-items that read the same column of different rows use different banks.  Work-item (x, y)
- * owns rows y, y + 8, ... and columns x, x + 8, ... of every product, in registers: loops over them
- * are unrolled, so that indices of private arrays are constants.
+ * owns rows y, y + 8, ... and columns x, x + COLUMNS, ... of every product, in registers: loops over
+ * them are unrolled, so that indices of private arrays are constants.
  *
  * What a query sees, and slopes: see cl/attention_cpu.cl.
  *
- * The host defines D, BLOCK (by D: what 32 KiB hold), BACKWARD: which of the kernels are meant, and T, the type of q, k, v, out and their
+ * The host defines D, BLOCK (by D: what 32 KiB hold), COLUMNS (8 or 16: by registers), BACKWARD: which of the kernels are meant, and T, the type of q, k, v, out and their
  * gradients. */
 
-#define GROUP 64
-#define SIDE 8
-#define EACH (BLOCK / SIDE) /* rows and columns of a block of scores that a work-item owns */
-#define D_EACH ((D + SIDE - 1) / SIDE) /* columns of a block of D columns that it owns */
-#define PITCH ((D_EACH * SIDE) | 1)
+#define ROWS 8
+#define GROUP (ROWS * COLUMNS)
+#define OWN_ROWS (BLOCK / ROWS) /* of a block, that a work-item owns */
+#define OWN_COLUMNS (BLOCK / COLUMNS) /* of BLOCK columns */
+#define D_COLUMNS ((D + COLUMNS - 1) / COLUMNS) /* of D columns */
+#define D_PADDED (D_COLUMNS * COLUMNS)
+#define PITCH (D_PADDED | 1)
 #define P_PITCH (BLOCK + 1)
 #define HIDDEN -3e38f
 /* Below every score, far above HIDDEN: a row that sees nothing gets the sum 0. */
@@ -23,99 +25,114 @@
 /* to[i][d] = scale x[i * row + d]; zeros for i >= count or d >= D. */
 static inline void load_block(local float *to, global const T *x, ulong row, int count, float scale)
 {
-    for (uint e = get_local_id(0); e < BLOCK * D_EACH * SIDE; e += GROUP) {
-        uint i = e / (D_EACH * SIDE), d = e % (D_EACH * SIDE);
+    for (uint e = get_local_id(0); e < BLOCK * D_PADDED; e += GROUP) {
+        uint i = e / D_PADDED, d = e % D_PADDED;
         to[i * PITCH + d] = (int)i < count && d < D ? scale * load(x + i * row + d) : 0.0f;
     }
 }
 
-/* s[i][j] = sum over d of a[y + 8 i][d] b[x + 8 j][d]. */
-static inline void multiply_rows(float s[EACH][EACH], local const float *a, local const float *b,
+/* s[i][j] = sum over d of a[y + 8 i][d] b[x + COLUMNS j][d]. */
+static inline void multiply_rows(float s[OWN_ROWS][OWN_COLUMNS], local const float *a, local const float *b,
                                  uint x, uint y)
 {
 #pragma unroll
-    for (uint i = 0; i < EACH; i++)
+    for (uint i = 0; i < OWN_ROWS; i++)
 #pragma unroll
-        for (uint j = 0; j < EACH; j++)
+        for (uint j = 0; j < OWN_COLUMNS; j++)
             s[i][j] = 0.0f;
+#if SUBGROUP_SIZE /* more steps at a time would need more registers than there are */
+#pragma unroll 2
+#endif
     for (uint d = 0; d < D; d++) {
-        float a_numbers[EACH], b_numbers[EACH];
+        float a_numbers[OWN_ROWS], b_numbers[OWN_COLUMNS];
 #pragma unroll
-        for (uint i = 0; i < EACH; i++) {
-            a_numbers[i] = a[(y + i * SIDE) * PITCH + d];
-            b_numbers[i] = b[(x + i * SIDE) * PITCH + d];
-        }
+        for (uint i = 0; i < OWN_ROWS; i++)
+            a_numbers[i] = a[(y + i * ROWS) * PITCH + d];
 #pragma unroll
-        for (uint i = 0; i < EACH; i++)
+        for (uint j = 0; j < OWN_COLUMNS; j++)
+            b_numbers[j] = b[(x + j * COLUMNS) * PITCH + d];
 #pragma unroll
-            for (uint j = 0; j < EACH; j++)
+        for (uint i = 0; i < OWN_ROWS; i++)
+#pragma unroll
+            for (uint j = 0; j < OWN_COLUMNS; j++)
                 s[i][j] = fma(a_numbers[i], b_numbers[j], s[i][j]);
     }
 }
 
-/* sum[i][j] += sum over c of p[(y + 8 i) * p_row + c * p_column] b[c][x + 8 j]. */
-static inline void add_block(float sum[EACH][D_EACH], local const float *p, uint p_row,
+/* sum[i][j] += sum over c of p[(y + 8 i) * p_row + c * p_column] b[c][x + COLUMNS j]. */
+static inline void add_block(float sum[OWN_ROWS][D_COLUMNS], local const float *p, uint p_row,
                              uint p_column, local const float *b, uint x, uint y)
 {
     for (uint c = 0; c < BLOCK; c++) {
-        float p_numbers[EACH];
+        float p_numbers[OWN_ROWS];
 #pragma unroll
-        for (uint i = 0; i < EACH; i++)
-            p_numbers[i] = p[(y + i * SIDE) * p_row + c * p_column];
+        for (uint i = 0; i < OWN_ROWS; i++)
+            p_numbers[i] = p[(y + i * ROWS) * p_row + c * p_column];
 #pragma unroll
-        for (uint j = 0; j < D_EACH; j++) {
-            float b_number = b[c * PITCH + x + j * SIDE];
+        for (uint j = 0; j < D_COLUMNS; j++) {
+            float b_number = b[c * PITCH + x + j * COLUMNS];
 #pragma unroll
-            for (uint i = 0; i < EACH; i++)
+            for (uint i = 0; i < OWN_ROWS; i++)
                 sum[i][j] = fma(p_numbers[i], b_number, sum[i][j]);
         }
     }
 }
 
-/* block[y + 8 i][x + 8 j] = s[i][j]. */
-static inline void store_scores(local float *block, float s[EACH][EACH], uint x, uint y)
+/* block[y + 8 i][x + COLUMNS j] = s[i][j]. */
+static inline void store_scores(local float *block, float s[OWN_ROWS][OWN_COLUMNS], uint x, uint y)
 {
 #pragma unroll
-    for (uint i = 0; i < EACH; i++)
+    for (uint i = 0; i < OWN_ROWS; i++)
 #pragma unroll
-        for (uint j = 0; j < EACH; j++)
-            block[(y + i * SIDE) * P_PITCH + x + j * SIDE] = s[i][j];
+        for (uint j = 0; j < OWN_COLUMNS; j++)
+            block[(y + i * ROWS) * P_PITCH + x + j * COLUMNS] = s[i][j];
 }
 
-static inline void clear_sums(float sum[EACH][D_EACH])
+/* What store_scores() stored. */
+static inline void load_scores(float s[OWN_ROWS][OWN_COLUMNS], local const float *block, uint x,
+                               uint y)
 {
 #pragma unroll
-    for (uint i = 0; i < EACH; i++)
+    for (uint i = 0; i < OWN_ROWS; i++)
 #pragma unroll
-        for (uint j = 0; j < D_EACH; j++)
+        for (uint j = 0; j < OWN_COLUMNS; j++)
+            s[i][j] = block[(y + i * ROWS) * P_PITCH + x + j * COLUMNS];
+}
+
+static inline void clear_sums(float sum[OWN_ROWS][D_COLUMNS])
+{
+#pragma unroll
+    for (uint i = 0; i < OWN_ROWS; i++)
+#pragma unroll
+        for (uint j = 0; j < D_COLUMNS; j++)
             sum[i][j] = 0.0f;
 }
 
-/* to[(y + 8 i) * row + x + 8 j] = sum[i][j], for rows < count. */
-static inline void store_sums(global T *to, ulong row, int count, float sum[EACH][D_EACH], uint x,
+/* to[(y + 8 i) * row + x + COLUMNS j] = sum[i][j], for rows < count. */
+static inline void store_sums(global T *to, ulong row, int count, float sum[OWN_ROWS][D_COLUMNS], uint x,
                               uint y)
 {
 #pragma unroll
-    for (uint i = 0; i < EACH; i++) {
-        if ((int)(y + i * SIDE) >= count)
+    for (uint i = 0; i < OWN_ROWS; i++) {
+        if ((int)(y + i * ROWS) >= count)
             continue;
 #pragma unroll
-        for (uint j = 0; j < D_EACH; j++)
-            if (x + j * SIDE < D)
-                store(sum[i][j], to + (y + i * SIDE) * row + x + j * SIDE);
+        for (uint j = 0; j < D_COLUMNS; j++)
+            if (x + j * COLUMNS < D)
+                store(sum[i][j], to + (y + i * ROWS) * row + x + j * COLUMNS);
     }
 }
 
 /* Adds slopes, and hides from each query the keys that it does not see. */
-static inline void mask_scores(float s[EACH][EACH], int key, int sees, int end, float slope,
+static inline void mask_scores(float s[OWN_ROWS][OWN_COLUMNS], int key, int sees, int end, float slope,
                                int window, uint x, uint y)
 {
 #pragma unroll
-    for (uint i = 0; i < EACH; i++) {
-        int sees_row = sees + (int)(y + i * SIDE);
+    for (uint i = 0; i < OWN_ROWS; i++) {
+        int sees_row = sees + (int)(y + i * ROWS);
 #pragma unroll
-        for (uint j = 0; j < EACH; j++) {
-            int number = key + (int)(x + j * SIDE);
+        for (uint j = 0; j < OWN_COLUMNS; j++) {
+            int number = key + (int)(x + j * COLUMNS);
             s[i][j] += slope * (float)(number - sees_row);
             if (number > min(end - 1, sees_row) || number <= sees_row - window)
                 s[i][j] = HIDDEN;
@@ -131,8 +148,27 @@ static inline int first_block(int sees, int window)
 
 #if !BACKWARD
 
+/* What the work-items of a row have found lies side by side: read by fours, it takes few addresses, which are registers. */
+#define FOURS (COLUMNS / 4)
+
+static inline float greatest_of(local const float4 *row)
+{
+    float4 v = row[0];
+    for (uint i = 1; i < FOURS; i++)
+        v = fmax(v, row[i]);
+    return fmax(fmax(v.x, v.y), fmax(v.z, v.w));
+}
+
+static inline float sum_of(local const float4 *row)
+{
+    float4 v = row[0];
+    for (uint i = 1; i < FOURS; i++)
+        v += row[i];
+    return (v.x + v.y) + (v.z + v.w);
+}
+
 /* out (batch, tq, heads, D) and, if keep_lse, lse (batch, heads, tq). */
-kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void
+kernel SUBGROUPS_OF_8 __attribute__((reqd_work_group_size(GROUP, 1, 1))) void
 attention_forward(global const T *q, global const T *k, global const T *v,
                   global const int *position, global T *out, global float *lse, ulong q_offset,
                   ulong q_batch, ulong q_row, ulong q_head, ulong k_offset, ulong k_batch,
@@ -140,14 +176,14 @@ attention_forward(global const T *q, global const T *k, global const T *v,
                   ulong v_head, uint batch, uint heads, uint kv_heads, uint tq, uint tk,
                   float scale, int first_position, MASK_PARAMETERS uint has_position, uint keep_lse)
 {
-    local float q_block[BLOCK * PITCH], kv_block[BLOCK * PITCH], p[BLOCK * P_PITCH],
-        partial[SIDE * BLOCK];
-    uint x = get_local_id(0) % SIDE, y = get_local_id(0) / SIDE;
+    local float q_block[BLOCK * PITCH], kv_block[BLOCK * PITCH], p[BLOCK * P_PITCH];
+    local float4 partials[BLOCK * FOURS];
+    local float *partial = (local float *)partials;
+    uint x = get_local_id(0) % COLUMNS, y = get_local_id(0) / COLUMNS;
     uint blocks = (tq + BLOCK - 1) / BLOCK;
     int start = clamp(has_position ? *position : first_position, -(int)tq, (int)tk + window);
 
-    for (ulong item = get_group_id(0); item < (ulong)batch * heads * blocks;
-         item += get_num_groups(0)) {
+    for (uint item = get_group_id(0); item < batch * heads * blocks; item += get_num_groups(0)) {
         uint query = (blocks - 1 - item % blocks) * BLOCK; /* those that see most come first */
         uint b = item / blocks / heads, h = item / blocks % heads, kv_h = h / (heads / kv_heads);
         int queries = min(BLOCK, (int)(tq - query)), sees = start + (int)query;
@@ -155,10 +191,10 @@ attention_forward(global const T *q, global const T *k, global const T *v,
         float slope = SLOPE_OF_HEAD(h);
         global const T *k_rows = k + k_offset + b * k_batch + kv_h * k_head;
         global const T *v_rows = v + v_offset + b * v_batch + kv_h * v_head;
-        float sums[EACH][D_EACH], greatest[EACH], total[EACH];
+        float sums[OWN_ROWS][D_COLUMNS], greatest[OWN_ROWS], total[OWN_ROWS];
         clear_sums(sums);
 #pragma unroll
-        for (uint i = 0; i < EACH; i++) {
+        for (uint i = 0; i < OWN_ROWS; i++) {
             greatest[i] = LEAST;
             total[i] = 0.0f;
         }
@@ -166,35 +202,33 @@ attention_forward(global const T *q, global const T *k, global const T *v,
         load_block(q_block, q + q_offset + b * q_batch + h * q_head + query * q_row, q_row, queries,
                    scale * LOG2_E);
         for (int key = first_block(sees, window); key < end; key += BLOCK) {
-            float s[EACH][EACH];
+            float s[OWN_ROWS][OWN_COLUMNS];
             barrier(CLK_LOCAL_MEM_FENCE);
             load_block(kv_block, k_rows + key * k_row, k_row, end - key, 1.0f);
             barrier(CLK_LOCAL_MEM_FENCE);
             multiply_rows(s, q_block, kv_block, x, y);
             mask_scores(s, key, sees, end, slope, window, x, y);
 #pragma unroll
-            for (uint i = 0; i < EACH; i++) {
+            for (uint i = 0; i < OWN_ROWS; i++) {
                 float most = LEAST;
 #pragma unroll
-                for (uint j = 0; j < EACH; j++)
+                for (uint j = 0; j < OWN_COLUMNS; j++)
                     most = fmax(most, s[i][j]);
-                partial[x * BLOCK + y + i * SIDE] = most;
+                partial[(y + i * ROWS) * COLUMNS + x] = most;
             }
             barrier(CLK_LOCAL_MEM_FENCE);
             load_block(kv_block, v_rows + key * v_row, v_row, end - key, 1.0f);
 #pragma unroll
-            for (uint i = 0; i < EACH; i++) {
-                float most = greatest[i];
-                for (uint other = 0; other < SIDE; other++)
-                    most = fmax(most, partial[other * BLOCK + y + i * SIDE]);
+            for (uint i = 0; i < OWN_ROWS; i++) {
+                float most = fmax(greatest[i], greatest_of(partials + (y + i * ROWS) * FOURS));
                 float shrink = exp2(greatest[i] - most);
                 greatest[i] = most;
                 total[i] *= shrink;
 #pragma unroll
-                for (uint j = 0; j < D_EACH; j++)
+                for (uint j = 0; j < D_COLUMNS; j++)
                     sums[i][j] *= shrink;
 #pragma unroll
-                for (uint j = 0; j < EACH; j++) {
+                for (uint j = 0; j < OWN_COLUMNS; j++) {
                     s[i][j] = exp2(s[i][j] - most);
                     total[i] += s[i][j];
                 }
@@ -205,18 +239,16 @@ attention_forward(global const T *q, global const T *k, global const T *v,
         }
         barrier(CLK_LOCAL_MEM_FENCE);
 #pragma unroll
-        for (uint i = 0; i < EACH; i++)
-            partial[x * BLOCK + y + i * SIDE] = total[i];
+        for (uint i = 0; i < OWN_ROWS; i++)
+            partial[(y + i * ROWS) * COLUMNS + x] = total[i];
         barrier(CLK_LOCAL_MEM_FENCE);
 #pragma unroll
-        for (uint i = 0; i < EACH; i++) {
-            uint row = y + i * SIDE;
-            float denominator = 0.0f;
-            for (uint other = 0; other < SIDE; other++)
-                denominator += partial[other * BLOCK + row];
+        for (uint i = 0; i < OWN_ROWS; i++) {
+            uint row = y + i * ROWS;
+            float denominator = sum_of(partials + row * FOURS);
             float inverse = denominator == 0.0f ? 0.0f : 1.0f / denominator;
 #pragma unroll
-            for (uint j = 0; j < D_EACH; j++)
+            for (uint j = 0; j < D_COLUMNS; j++)
                 sums[i][j] *= inverse;
             if (keep_lse && x == 0 && (int)row < queries)
                 lse[((ulong)b * heads + h) * tq + query + row] =
@@ -230,28 +262,28 @@ attention_forward(global const T *q, global const T *k, global const T *v,
 #else
 
 /* Makes probabilities of scores s, from the logarithms of their denominators. */
-static inline void probabilities(float s[EACH][EACH], local const float *lse, uint y)
+static inline void probabilities(float s[OWN_ROWS][OWN_COLUMNS], local const float *lse, uint y)
 {
 #pragma unroll
-    for (uint i = 0; i < EACH; i++)
+    for (uint i = 0; i < OWN_ROWS; i++)
 #pragma unroll
-        for (uint j = 0; j < EACH; j++)
-            s[i][j] = s[i][j] == HIDDEN ? 0.0f : exp2(s[i][j] - lse[y + i * SIDE]);
+        for (uint j = 0; j < OWN_COLUMNS; j++)
+            s[i][j] = s[i][j] == HIDDEN ? 0.0f : exp2(s[i][j] - lse[y + i * ROWS]);
 }
 
 /* Makes gradients of scores of probabilities s and their gradients dp. */
-static inline void differentiate(float s[EACH][EACH], float dp[EACH][EACH],
+static inline void differentiate(float s[OWN_ROWS][OWN_COLUMNS], float dp[OWN_ROWS][OWN_COLUMNS],
                                  local const float *delta, float scale, uint y)
 {
 #pragma unroll
-    for (uint i = 0; i < EACH; i++)
+    for (uint i = 0; i < OWN_ROWS; i++)
 #pragma unroll
-        for (uint j = 0; j < EACH; j++)
-            s[i][j] *= scale * (dp[i][j] - delta[y + i * SIDE]);
+        for (uint j = 0; j < OWN_COLUMNS; j++)
+            s[i][j] *= scale * (dp[i][j] - delta[y + i * ROWS]);
 }
 
 /* dq (batch, tq, heads, D), and delta (batch, heads, tq) = sums of d_out * out, for dk and dv. */
-kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void attention_backward_q(
+kernel SUBGROUPS_OF_8 __attribute__((reqd_work_group_size(GROUP, 1, 1))) void attention_backward_q(
     global const T *q, global const T *k, global const T *v, global const T *out,
     global const float *lse, global const T *d_out, global T *dq, ulong q_offset, ulong q_batch,
     ulong q_row, ulong q_head, ulong k_offset, ulong k_batch, ulong k_row, ulong k_head,
@@ -262,11 +294,10 @@ kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void attention_backwar
 {
     local float q_block[BLOCK * PITCH], d_out_block[BLOCK * PITCH], kv_block[BLOCK * PITCH];
     local float ds[BLOCK * P_PITCH], row_lse[BLOCK], row_delta[BLOCK];
-    uint x = get_local_id(0) % SIDE, y = get_local_id(0) / SIDE;
+    uint x = get_local_id(0) % COLUMNS, y = get_local_id(0) / COLUMNS;
     uint blocks = (tq + BLOCK - 1) / BLOCK;
 
-    for (ulong item = get_group_id(0); item < (ulong)batch * heads * blocks;
-         item += get_num_groups(0)) {
+    for (uint item = get_group_id(0); item < batch * heads * blocks; item += get_num_groups(0)) {
         uint query = (blocks - 1 - item % blocks) * BLOCK;
         uint b = item / blocks / heads, h = item / blocks % heads, kv_h = h / (heads / kv_heads);
         int queries = min(BLOCK, (int)(tq - query)), sees = first_position + (int)query;
@@ -275,7 +306,7 @@ kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void attention_backwar
         ulong row = ((ulong)b * heads + h) * tq + query;
         global const T *k_rows = k + k_offset + b * k_batch + kv_h * k_head;
         global const T *v_rows = v + v_offset + b * v_batch + kv_h * v_head;
-        float sums[EACH][D_EACH];
+        float sums[OWN_ROWS][D_COLUMNS];
         clear_sums(sums);
         barrier(CLK_LOCAL_MEM_FENCE); /* the item before has been read */
         load_block(q_block, q + q_offset + b * q_batch + h * q_head + query * q_row, q_row, queries,
@@ -297,7 +328,7 @@ kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void attention_backwar
                 delta[row + i] = sum;
         }
         for (int key = first_block(sees, window); key < end; key += BLOCK) {
-            float s[EACH][EACH], dp[EACH][EACH];
+            float s[OWN_ROWS][OWN_COLUMNS], dp[OWN_ROWS][OWN_COLUMNS];
             barrier(CLK_LOCAL_MEM_FENCE);
             load_block(kv_block, v_rows + key * v_row, v_row, end - key, 1.0f);
             barrier(CLK_LOCAL_MEM_FENCE);
@@ -320,7 +351,7 @@ kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void attention_backwar
 
 /* dk and dv (batch, tk, kv_heads, D): a work-group owns a block of keys and adds up over queries.
  * q, d_out and q again take turns in one block of local memory. */
-kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void attention_backward_kv(
+kernel SUBGROUPS_OF_8 __attribute__((reqd_work_group_size(GROUP, 1, 1))) void attention_backward_kv(
     global const T *q, global const T *k, global const T *v, global const float *lse,
     global const T *d_out, global T *dk, global T *dv, ulong q_offset, ulong q_batch, ulong q_row,
     ulong q_head, ulong k_offset, ulong k_batch, ulong k_row, ulong k_head, ulong v_offset,
@@ -330,15 +361,14 @@ kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void attention_backwar
 {
     local float k_block[BLOCK * PITCH], v_block[BLOCK * PITCH], q_block[BLOCK * PITCH];
     local float p[BLOCK * P_PITCH], row_lse[BLOCK], row_delta[BLOCK];
-    uint x = get_local_id(0) % SIDE, y = get_local_id(0) / SIDE;
+    uint x = get_local_id(0) % COLUMNS, y = get_local_id(0) / COLUMNS;
     uint blocks = (tk + BLOCK - 1) / BLOCK, group = heads / kv_heads;
 
-    for (ulong item = get_group_id(0); item < (ulong)batch * kv_heads * blocks;
-         item += get_num_groups(0)) {
+    for (uint item = get_group_id(0); item < batch * kv_heads * blocks; item += get_num_groups(0)) {
         int key = item % blocks * BLOCK, rows = min(BLOCK, (int)tk - key);
         uint b = item / blocks / kv_heads, kv_h = item / blocks % kv_heads;
         int end = min(KEYS_OF_ROW(b), key + rows);
-        float dk_sums[EACH][D_EACH], dv_sums[EACH][D_EACH];
+        float dk_sums[OWN_ROWS][D_COLUMNS], dv_sums[OWN_ROWS][D_COLUMNS];
         clear_sums(dk_sums);
         clear_sums(dv_sums);
         barrier(CLK_LOCAL_MEM_FENCE); /* the item before has been read */
@@ -355,7 +385,7 @@ kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void attention_backwar
                 int queries = min(BLOCK, (int)tq - query), sees = first_position + query;
                 ulong row = ((ulong)b * heads + h) * tq + query;
                 global const T *q_rows = q + q_offset + b * q_batch + h * q_head + query * q_row;
-                float s[EACH][EACH], dp[EACH][EACH];
+                float s[OWN_ROWS][OWN_COLUMNS], dp[OWN_ROWS][OWN_COLUMNS];
                 barrier(CLK_LOCAL_MEM_FENCE);
                 load_block(q_block, q_rows, q_row, queries, scale * LOG2_E);
                 for (int i = get_local_id(0); i < BLOCK; i += GROUP) {
@@ -377,6 +407,7 @@ kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void attention_backwar
                 add_block(dv_sums, p, 1, P_PITCH, q_block, x, y);
                 barrier(CLK_LOCAL_MEM_FENCE);
                 load_block(q_block, q_rows, q_row, queries, scale);
+                load_scores(s, p, x, y); /* meanwhile registers had no room for them */
                 differentiate(s, dp, row_delta, 1.0f, y);
                 store_scores(p, s, x, y);
                 barrier(CLK_LOCAL_MEM_FENCE);

@@ -1,5 +1,6 @@
-/* What every program begins with.  Quern defines FLOAT_WIDTH (1, 4, 8 or 16: the device's native vector of floats) and
- * DEVICE_CPU (1: one work-item a group and wide vectors; 0: groups that share local memory) before it.
+/* What every program begins with.  Quern defines FLOAT_WIDTH (1, 4, 8 or 16: the device's native vector of floats),
+ * DEVICE_CPU (1: one work-item a group and wide vectors; 0: groups that share local memory) and SUBGROUP_SIZE (the least
+ * that a kernel may ask for; 0: none) before it.
  *
  * floatv, intv and uintv are vectors of FLOAT_WIDTH; the macros on them mean the same at every width. */
 
@@ -56,6 +57,18 @@ typedef ushort16 ushortv;
 #define as_intv(v) as_int16(v)
 #define as_uintv(v) as_uint16(v)
 #define LANES (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
+#endif
+
+/* Where a kernel may choose the size of its sub-groups, their work-items share a thread's registers: the fewer they are
+ * the more each has, and compilers that choose larger ones put into memory what does not fit.  A kernel that fills registers
+ * asks for 8, one that may for 16, or for the least there is. */
+#if SUBGROUP_SIZE
+#define SUBGROUPS_OF(n) __attribute__((intel_reqd_sub_group_size(n < SUBGROUP_SIZE ? SUBGROUP_SIZE : n)))
+#define SUBGROUPS_OF_8 SUBGROUPS_OF(8)
+#define SUBGROUPS_OF_16 SUBGROUPS_OF(16)
+#else
+#define SUBGROUPS_OF_8
+#define SUBGROUPS_OF_16
 #endif
 
 /* vload8() and the like for any width, from anywhere.  PoCL's own store 8 lanes as twice 4, which a load of 8 then waits for.

@@ -69,7 +69,7 @@ static inline void finish(float4 sum, global Y *restrict y, ulong n, ulong row, 
 #endif
 }
 
-kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void
+kernel SUBGROUPS_OF_8 __attribute__((reqd_work_group_size(GROUP, 1, 1))) void
 gemm_tiled(global const T *restrict a, global const T *restrict b, global Y *restrict y,
            FUSED_PARAMETERS uint m, uint n, uint k, uint transpose_a, uint transpose_b, ulong a_row,
            ulong b_row, ulong a_offset, ulong b_offset, ulong y_offset, uint batch,

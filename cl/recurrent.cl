@@ -499,8 +499,8 @@ recurrent_cpu(PARAMETERS, uint slice_rows, uint slice_panels, int begin, int end
 #define PITCH (DEPTH + 1)
 #define SUMS (BACKWARD ? 1 : GATES)
 
-kernel __attribute__((reqd_work_group_size(SIDE * SIDE, 1, 1))) void recurrent_gpu(PARAMETERS,
-                                                                                   int step)
+kernel SUBGROUPS_OF_8 __attribute__((reqd_work_group_size(SIDE * SIDE, 1, 1))) void
+recurrent_gpu(PARAMETERS, int step)
 {
     struct sequences sequences = SEQUENCES, *s = &sequences;
     local float rows[TILE * PITCH], u[SUMS * TILE * PITCH];

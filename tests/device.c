@@ -90,13 +90,21 @@ static void test_caps(void)
     static const struct {
         const char *words, *error;
     } wrong[] = {
-        {"clas=gpu", "\"clas\""},         {"class=tpu", "cpu or gpu"},
-        {"fp16", "fp16 must be 0 or 1"},  {"fp16=2", "0 or 1"},
-        {"float_width=3", "1, 4, 8"},     {"float_width=32", "1, 4, 8"},
-        {"alignment=24", "power of two"}, {"local_memory=0", "above 0"},
-        {"local_memory=-1", "above 0"},   {"max_work_group=64k", "above 0"},
-        {"=1", "no capability"},          {"matrix=wmma", "none, avx512_bf16 or amx"},
-        {"matrix=", "none, avx512_bf16"}, {"global_memory=99999999999999999999", "above 0"},
+        {"clas=gpu", "\"clas\""},
+        {"class=tpu", "cpu or gpu"},
+        {"fp16", "fp16 must be 0 or 1"},
+        {"fp16=2", "0 or 1"},
+        {"float_width=3", "1, 4, 8"},
+        {"float_width=32", "1, 4, 8"},
+        {"alignment=24", "power of two"},
+        {"local_memory=0", "above 0"},
+        {"local_memory=-1", "above 0"},
+        {"max_work_group=64k", "above 0"},
+        {"=1", "no capability"},
+        {"matrix=wmma", "none, avx512_bf16 or amx"},
+        {"subgroup_size=3", "0 or a power of two"},
+        {"matrix=", "none, avx512_bf16"},
+        {"global_memory=99999999999999999999", "above 0"},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         qn_context *context = open_or_bail("none");
@@ -109,11 +117,13 @@ static void test_caps(void)
     qn_context *context = open_or_bail("none");
     struct qn_caps caps = context->caps;
     is_int(caps_override(context, &caps,
-                         "fp16=1,subgroups=0,max_work_group=64,local_memory=16384,global_memory="
+                         "fp16=1,subgroups=0,subgroup_size=8,max_work_group=64,local_memory=16384,"
+                         "global_memory="
                          "5000000000,class=gpu"),
            0, "QUERN_CAPS with several words");
-    ok(caps.fp16 && !caps.subgroups && caps.max_work_group == 64 && caps.local_memory == 16384 &&
-           caps.global_memory == 5000000000 && caps.device_class == QN_GPU,
+    ok(caps.fp16 && !caps.subgroups && caps.subgroup_size == 8 && caps.max_work_group == 64 &&
+           caps.local_memory == 16384 && caps.global_memory == 5000000000 &&
+           caps.device_class == QN_GPU,
        "they are in force");
     is_int((long long)caps.float_width, 4, "a CPU taken for a GPU has vectors of 4");
     is_int(caps_override(context, &caps, "class=cpu,float_width=1"), 0, "a width of its own");

@@ -28,11 +28,7 @@ enum qn_gemm {
 }; /* who multiplies matrices: see qn_options.gemm */
 
 /* Instructions that multiply matrices of bfloat16 with sums in f32: none; AVX512-BF16, or AMX, of x86. */
-enum qn_matrix {
-    QN_NO_MATRIX,
-    QN_AVX512_BF16,
-    QN_AMX
-};
+enum qn_matrix { QN_NO_MATRIX, QN_AVX512_BF16, QN_AMX };
 
 struct qn_caps {
     enum qn_class device_class; /* the shape of kernels that suits it */
@@ -43,8 +39,10 @@ struct qn_caps {
     size_t alignment;   /* of sub-buffers, bytes */
     size_t float_width; /* native vector width in floats */
     bool fp16, fp64, subgroups;
+    size_t
+        subgroup_size; /* the least that a kernel may ask for, with most registers for a work-item; 0: it may not ask */
     enum qn_matrix matrix; /* those that a first product was right with */
-    bool clblast; /* may be used, and is there */
+    bool clblast;          /* may be used, and is there */
     enum qn_gemm gemm;
 };
 

@@ -152,6 +152,7 @@ struct qn_device {
     size_t global_memory, max_allocation, local_memory; /* bytes */
     size_t max_work_group;
     bool fp16, fp64, subgroups;
+    size_t subgroup_size; /* the least that kernels ask for; 0: they do not */
     const char *
         matrix; /* instructions that multiply bfloat16: "none", "avx512_bf16" or "amx"; until a device is first opened, those
                           that its processor names */

@@ -38,9 +38,11 @@ static void print_device(const struct qn_device *device, bool is_chosen)
     print_bytes("        memory     ", device->global_memory, "");
     print_bytes(", at most ", device->max_allocation, " at once");
     print_bytes(", local ", device->local_memory, "\n");
-    printf("        features   fp16 %s, fp64 %s, sub-groups %s, matrices %s%s\n",
-           device->fp16 ? "yes" : "no", device->fp64 ? "yes" : "no",
-           device->subgroups ? "yes" : "no", device->matrix,
+    printf("        features   fp16 %s, fp64 %s, sub-groups %s", device->fp16 ? "yes" : "no",
+           device->fp64 ? "yes" : "no", device->subgroups ? "yes" : "no");
+    if (device->subgroup_size)
+        printf(" (asked for: %zu)", device->subgroup_size);
+    printf(", matrices %s%s\n", device->matrix,
            strcmp(device->matrix, "none") == 0 ? "" : " (tried before first use)");
     if (*device->quirks)
         printf("        quirks     %s\n", device->quirks);

@@ -179,6 +179,25 @@ static bool has_subgroups(const struct device_info *info)
            most > 0;
 }
 
+#ifndef CL_DEVICE_SUB_GROUP_SIZES_INTEL
+#define CL_DEVICE_SUB_GROUP_SIZES_INTEL 0x4108
+#endif
+
+/* Of those that a kernel may ask for, where they share a thread's registers: not on a CPU, where they are lanes of its vectors. */
+static size_t least_subgroup(const struct device_info *info, const char *extensions)
+{
+    size_t sizes[16], bytes = 0, least = 0;
+    if ((info->type & CL_DEVICE_TYPE_CPU) ||
+        !has_extension(extensions, "cl_intel_required_subgroup_size") ||
+        clGetDeviceInfo(info->id, CL_DEVICE_SUB_GROUP_SIZES_INTEL, sizeof sizes, sizes, &bytes) !=
+            CL_SUCCESS)
+        return 0;
+    for (size_t i = 0; i < size_min(bytes, sizeof sizes) / sizeof *sizes; i++)
+        if (sizes[i] && (!least || sizes[i] < least))
+            least = sizes[i];
+    return least;
+}
+
 /* Vectors of 1, 4, 8 or 16 floats. */
 static size_t kernel_width(size_t native)
 {
@@ -234,6 +253,7 @@ void caps_query(struct device_info *info)
         .fp64 = has_extension(list, "cl_khr_fp64"),
         .subgroups = has_extension(list, "cl_khr_subgroups") ||
                      has_extension(list, "cl_intel_subgroups") || has_subgroups(info),
+        .subgroup_size = least_subgroup(info, list),
         .matrix = info->type & CL_DEVICE_TYPE_CPU ? host_matrix() : QN_NO_MATRIX,
         .clblast = CLBLAST_BUILT_IN,
     };
@@ -258,12 +278,24 @@ struct qn_caps caps_none(void)
 
 /* ---- QUERN_CAPS ---- */
 
-enum field_kind { FIELD_CLASS, FIELD_SIZE, FIELD_POWER, FIELD_WIDTH, FIELD_BOOL, FIELD_MATRIX };
+enum field_kind {
+    FIELD_CLASS,
+    FIELD_SIZE,
+    FIELD_POWER,
+    FIELD_LANES,
+    FIELD_WIDTH,
+    FIELD_BOOL,
+    FIELD_MATRIX
+};
 
 static const char *const values_of[] = {
-    [FIELD_CLASS] = "cpu or gpu",     [FIELD_SIZE] = "a whole number above 0",
-    [FIELD_POWER] = "a power of two", [FIELD_WIDTH] = "1, 4, 8 or 16",
-    [FIELD_BOOL] = "0 or 1",          [FIELD_MATRIX] = "none, avx512_bf16 or amx",
+    [FIELD_CLASS] = "cpu or gpu",
+    [FIELD_SIZE] = "a whole number above 0",
+    [FIELD_POWER] = "a power of two",
+    [FIELD_LANES] = "0 or a power of two",
+    [FIELD_WIDTH] = "1, 4, 8 or 16",
+    [FIELD_BOOL] = "0 or 1",
+    [FIELD_MATRIX] = "none, avx512_bf16 or amx",
 };
 
 static const struct field {
@@ -283,6 +315,7 @@ static const struct field {
     {"fp16", FIELD_BOOL, offsetof(struct qn_caps, fp16)},
     {"fp64", FIELD_BOOL, offsetof(struct qn_caps, fp64)},
     {"subgroups", FIELD_BOOL, offsetof(struct qn_caps, subgroups)},
+    {"subgroup_size", FIELD_LANES, offsetof(struct qn_caps, subgroup_size)},
     {"matrix", FIELD_MATRIX, offsetof(struct qn_caps, matrix)},
     {"clblast", FIELD_BOOL, offsetof(struct qn_caps, clblast)},
 };
@@ -348,7 +381,8 @@ static bool set_field(struct qn_caps *caps, const struct field *field, const cha
         *(bool *)place = number == 1;
         return number <= 1;
     }
-    if (number == 0 || (field->kind == FIELD_POWER && (number & (number - 1)) != 0) ||
+    bool is_power = field->kind == FIELD_POWER || field->kind == FIELD_LANES;
+    if ((number == 0 && field->kind != FIELD_LANES) || (is_power && (number & (number - 1)) != 0) ||
         (field->kind == FIELD_WIDTH && (number > 16 || kernel_width((size_t)number) != number)))
         return false;
     *(size_t *)place = (size_t)number;

@@ -50,6 +50,7 @@ static struct qn_device describe(const struct device_info *info, const struct qn
         .fp16 = caps->fp16,
         .fp64 = caps->fp64,
         .subgroups = caps->subgroups,
+        .subgroup_size = caps->subgroup_size,
         .matrix = matrix_name(device_matrix(NULL, info, caps->matrix)),
         .quirks = info->quirks,
         .problem = info->problem,

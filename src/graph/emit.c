@@ -239,7 +239,7 @@ static const char *rounding_of(const qn_node *member)
 static void put_parameters(struct emitter *emitter)
 {
     struct text *text = &emitter->text;
-    put(text, "kernel void fused(ulong rows, ulong inner");
+    put(text, "kernel SUBGROUPS_OF_16 void fused(ulong rows, ulong inner");
     for (size_t i = 0; i < emitter->n_members; i++)
         if (is_stored(emitter, i))
             put(text, ", global %s *y%zu", type_in_kernels(emitter->members[i]->outputs[0].type),

@@ -14,8 +14,10 @@
 #include "graph/graph.h"
 
 enum {
-    GPU_GROUP = 64,  /* of cl/attention_gpu.cl and cl/attention_decode_gpu.cl */
-    FEW_QUERIES = 8, /* no more: each on its own, not in the lanes of a vector */
+    GPU_ROWS = 8,          /* of work-items, of cl/attention_gpu.cl */
+    LEAST_BLOCK = 8,       /* of cl/attention_gpu.cl, which counts blocks in 32 bits */
+    GPU_DECODE_GROUP = 64, /* of cl/attention_decode_gpu.cl */
+    FEW_QUERIES = 8,       /* no more: each on its own, not in the lanes of a vector */
     /* Of cl/attention_decode_*.cl: keys that an item has, which splits sums and so depends on no
      * number of cores; on a CPU, numbers of the heads that it has. */
     CPU_DECODE_CHUNK = 128,
@@ -152,6 +154,11 @@ static bool check_operands(qn_node *node)
                             k->size[2]);
     if (q->size[1] > MOST_KEYS || k->size[1] > MOST_KEYS)
         return qn_node_fail(node, "%zu queries and %zu keys are too many", q->size[1], k->size[1]);
+    if (q->size[0] * q->size[2] * divide_up(q->size[1], LEAST_BLOCK) > INT32_MAX ||
+        k->size[0] * k->size[2] * divide_up(k->size[1], LEAST_BLOCK) > INT32_MAX)
+        return qn_node_fail(node, "%zu x %zu queries and %zu x %zu keys are too many",
+                            q->size[0] * q->size[2], q->size[1], k->size[0] * k->size[2],
+                            k->size[1]);
     return check_mask(node);
 }
 
@@ -260,9 +267,31 @@ static void launch_range(struct qn_launch *launch, size_t items, size_t group)
 }
 
 /* Rows and columns of a block of cl/attention_gpu.cl: three blocks of D columns fit 32 KiB. */
-static long gpu_block(size_t head_size)
+static size_t gpu_block(size_t head_size)
 {
-    return head_size <= 64 ? 32 : head_size <= 128 ? 16 : 8;
+    return head_size <= 64 ? 32 : head_size <= 128 ? 16 : LEAST_BLOCK;
+}
+
+/* Columns of work-items: where sub-groups share a thread's registers, 128 numbers are left for each, which half a block's
+ * columns would not fit. */
+static size_t gpu_columns(const struct qn_caps *caps, size_t head_size)
+{
+    bool has_few_registers = caps->subgroup_size > 0 && caps->max_work_group >= 16 * GPU_ROWS;
+    return has_few_registers && gpu_block(head_size) >= 16 ? 16 : 8;
+}
+
+static void define_gpu_block(struct qn_launch *launch, size_t head_size)
+{
+    qn_launch_define(launch, "BLOCK", (long)gpu_block(head_size));
+    qn_launch_define(launch, "COLUMNS", (long)gpu_columns(qn_launch_caps(launch), head_size));
+}
+
+/* A work-group has a block of the positions of a head. */
+static void launch_blocks(struct qn_launch *launch, size_t heads, size_t positions,
+                          size_t head_size)
+{
+    launch_range(launch, heads * divide_up(positions, gpu_block(head_size)),
+                 GPU_ROWS * gpu_columns(qn_launch_caps(launch), head_size));
 }
 
 static bool is_cpu(const struct qn_caps *caps)
@@ -290,12 +319,11 @@ static size_t cpu_block(size_t head_size)
 }
 
 static void begin_forward(struct qn_launch *launch, const qn_node *node,
-                          const struct qn_source *source, size_t block)
+                          const struct qn_source *source)
 {
     qn_launch_kernel(launch, source, "attention_forward");
     define_heads(launch, node);
     qn_launch_define(launch, "BACKWARD", 0);
-    qn_launch_define(launch, "BLOCK", (long)block);
     launch_forward(launch, node);
 }
 
@@ -308,7 +336,8 @@ static void record_cpu(struct qn_launch *launch, const qn_node *node)
     while (part > 2 * caps->float_width &&
            heads * divide_up(s.queries, part) < CPU_ITEMS * caps->compute_units)
         part /= 2;
-    begin_forward(launch, node, &source_attention_cpu, block);
+    begin_forward(launch, node, &source_attention_cpu);
+    qn_launch_define(launch, "BLOCK", (long)block);
     qn_launch_uint(launch, part);
     launch_range(launch, heads * divide_up(s.queries, part), 1);
 }
@@ -316,9 +345,9 @@ static void record_cpu(struct qn_launch *launch, const qn_node *node)
 static void record_gpu(struct qn_launch *launch, const qn_node *node)
 {
     struct sizes s = sizes_of(node);
-    size_t block = (size_t)gpu_block(s.head_size);
-    begin_forward(launch, node, &source_attention_gpu, block);
-    launch_range(launch, s.batch * s.heads * divide_up(s.queries, block), GPU_GROUP);
+    begin_forward(launch, node, &source_attention_gpu);
+    define_gpu_block(launch, s.head_size);
+    launch_blocks(launch, s.batch * s.heads, s.queries, s.head_size);
 }
 
 /* ---- Few queries ---- */
@@ -401,7 +430,7 @@ static void record_decode_cpu(struct qn_launch *launch, const qn_node *node)
 
 static void record_decode_gpu(struct qn_launch *launch, const qn_node *node)
 {
-    record_decode(launch, node, &source_attention_decode_gpu, 1, GPU_GROUP);
+    record_decode(launch, node, &source_attention_decode_gpu, 1, GPU_DECODE_GROUP);
 }
 
 /* ---- Backward: q, k, v, out, lse, d_out -> dq, dk, dv ---- */
@@ -482,11 +511,10 @@ static size_t backward_workspace_gpu(const qn_node *node, const struct qn_caps *
 
 static void launch_backward_gpu(struct qn_launch *launch, const qn_node *node, const char *name)
 {
-    size_t head_size = sizes_of(node).head_size;
     qn_launch_kernel(launch, &source_attention_gpu, name);
     define_heads(launch, node);
     qn_launch_define(launch, "BACKWARD", 1);
-    qn_launch_define(launch, "BLOCK", gpu_block(head_size));
+    define_gpu_block(launch, sizes_of(node).head_size);
     for (size_t input = Q; input <= V; input++)
         qn_launch_input(launch, input);
 }
@@ -494,7 +522,6 @@ static void launch_backward_gpu(struct qn_launch *launch, const qn_node *node, c
 static void record_backward_gpu(struct qn_launch *launch, const qn_node *node)
 {
     struct sizes s = sizes_of(node);
-    size_t block = (size_t)gpu_block(s.head_size);
 
     launch_backward_gpu(launch, node, "attention_backward_q");
     qn_launch_input(launch, OUT);
@@ -506,7 +533,7 @@ static void record_backward_gpu(struct qn_launch *launch, const qn_node *node)
     launch_strides(launch, D_OUT);
     qn_launch_workspace(launch);
     launch_gradient_rows(launch, node);
-    launch_range(launch, s.batch * s.heads * divide_up(s.queries, block), GPU_GROUP);
+    launch_blocks(launch, s.batch * s.heads, s.queries, s.head_size);
 
     launch_backward_gpu(launch, node, "attention_backward_kv");
     qn_launch_input(launch, LSE);
@@ -517,7 +544,7 @@ static void record_backward_gpu(struct qn_launch *launch, const qn_node *node)
     launch_strides(launch, D_OUT);
     qn_launch_workspace(launch);
     launch_gradient_rows(launch, node);
-    launch_range(launch, s.batch * s.kv_heads * divide_up(s.keys, block), GPU_GROUP);
+    launch_blocks(launch, s.batch * s.kv_heads, s.keys, s.head_size);
 }
 
 /* ---- Cost ---- */
