@@ -42,7 +42,7 @@ oclgrind            finds races and bad accesses of kernels
 python3-venv        fetches the runtime of Intel
 '
 offline_packages='
-clang-15            compiles kernels for AMD and NVIDIA
+clang-19            compiles kernels for AMD and NVIDIA
 rocm-device-libs    what kernels call on AMD
 libclc-15-dev       what kernels call on NVIDIA
 intel-opencl-icd    ocloc, which compiles kernels for Intel
@@ -328,6 +328,7 @@ check_offline()
     say "Compiling kernels for GPUs that need not be here"
     mkdir -p build/drivers
     echo ':test-result: FAIL' >build/drivers/offline.trs
+    make -s -C build tests/offline || exit 1
     tools/check-offline.sh build || exit 1
     echo ':test-result: PASS' >build/drivers/offline.trs
 }
