@@ -380,7 +380,8 @@ inline void __attribute__((overloadable)) store4(float4 v, global f16 *p)
  * A work-group has a row; its work-items take vectors in turn.  On a CPU the group is one work-item, and the reductions are
  * over its lanes alone. */
 
-/* Of a vector at the end of a row `count` lanes are read, the others are `fill`; `count` lanes are written.  Lanes that lie `stride` numbers apart
+/* Of a vector at the end of a row `count` lanes are read, the others are `fill`; `count` lanes are written, or (with vectors of four)
+ * those behind the first ones.  Lanes that lie `stride` numbers apart
  * are i, i + 1, ..., but none behind `last`. */
 #if FLOAT_WIDTH == 4 /* no array, which compilers for GPUs would put into memory */
 #define PART_OF(type)                                                                              \
@@ -407,6 +408,14 @@ inline void __attribute__((overloadable)) store4(float4 v, global f16 *p)
             store(v.s2, p + 2);                                                                    \
         if (count > 3)                                                                             \
             store(v.s3, p + 3);                                                                    \
+    }                                                                                              \
+    inline void __attribute__((overloadable)) store_rest(vector v, global type *p, uint before)    \
+    {                                                                                              \
+        if (before == 0)                                                                           \
+            storev(v, 0, p);                                                                       \
+        else                                                                                       \
+            store_part(before == 1 ? v.s1233 : before == 2 ? v.s2333 : v.s3333, p + before,        \
+                       4 - before);                                                                \
     }
 #else
 #define PART_OF(type)                                                                              \
@@ -734,3 +743,12 @@ inline floatv box_muller(uintv radius, uintv angle)
 /* Where gradients of attention go: rows of dq, and of dk and dv, may be parts of one row. */
 #define GRADIENT_PARAMETERS                                                                        \
     ulong dq_offset, ulong dk_offset, ulong dv_offset, ulong dq_row, ulong dkv_row
+
+/* Row and column of tile t of a matrix of them, in bands of `band` rows: tiles that are made at the same time share lines of the
+ * operands in a cache. */
+inline uint2 tile_in_bands(uint t, uint rows, uint columns, uint band)
+{
+    uint first = t / (band * columns) * band, height = min(band, rows - first),
+         within = t - first * columns;
+    return (uint2)(first + within % height, within / height);
+}

@@ -10,6 +10,7 @@
  * multiple of TILE and DEPTH.  Sums have names, not indices: arrays end up in memory with some
  * compilers. */
 
+#define BAND 8              /* rows of tiles */
 #define SIDE (TILE / BLOCK) /* work-items along a side of the tile */
 #define GROUP (SIDE * SIDE)
 
@@ -84,13 +85,13 @@ gemm_tiled(global const T *restrict a, global const T *restrict b, global Y *res
     local float *a_to = (local float *)a_slice + a_step * 4 * PITCH + a_line;
     local float *b_to = (local float *)b_slice + b_step * 4 * PITCH + b_line;
     uint row_tiles = (m + TILE - 1) / TILE, column_tiles = (n + TILE - 1) / TILE;
-    ulong tiles = (ulong)row_tiles * column_tiles * batch;
+    uint matrix_tiles = row_tiles * column_tiles;
+    ulong tiles = (ulong)matrix_tiles * batch;
 
     for (ulong t = get_group_id(0); t < tiles; t += get_num_groups(0)) {
-        uint column_begin = t % column_tiles * TILE,
-             row_begin = t / column_tiles % row_tiles * TILE;
-        ulong index = t / column_tiles / row_tiles, outer = index / batch_inner,
-              inner = index % batch_inner;
+        ulong index = t / matrix_tiles, outer = index / batch_inner, inner = index % batch_inner;
+        uint2 tile = tile_in_bands(t % matrix_tiles, row_tiles, column_tiles, BAND);
+        uint row_begin = tile.s0 * TILE, column_begin = tile.s1 * TILE;
         uint rows = m - row_begin, columns = n - column_begin;
         global const T *a_from = a + a_offset + outer * a_outer + inner * a_inner +
                                  (TRANSPOSE_A ? a_step * a_row + row_begin + a_line

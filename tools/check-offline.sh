@@ -36,7 +36,7 @@ dump()
 {
     mkdir sources
     export QUERN_DUMP_CL="$PWD/sources"
-    export QUERN_CAPS="class=gpu,local_memory=32768,fp16=0,subgroups=0,subgroup_size=$1,compute_units=1"
+    export QUERN_CAPS="class=gpu,local_memory=32768,fp16=0,subgroups=$(($1 > 0)),subgroup_size=$1,compute_units=1"
     awk 'BEGIN { for (i = 0; i < 400; i++) print "the quick brown fox", i, "jumps over the lazy dog", i * i }' >text
     plan gpt --data text --width 256 --heads 4 --layers 1 --context 128 --batch 8 --dropout 0.1
     plan llama --data text --width 256 --heads 2 --layers 1 --context 128 --batch 8 --dtype bf16
@@ -48,10 +48,11 @@ dump()
     # Of what is fused by the graph, of which there is no end, the largest.
     # shellcheck disable=SC2012
     ls -S sources/fused-*.cl | tail -n +9 | xargs rm
-    # Of products of a tile, a layout and types, that with most behind it.
+    # Of products of a kernel, a tile, a layout and types, that with most behind it.
     # shellcheck disable=SC2012,SC2045
-    for source in $(ls -S sources/gemm_tiled-*.cl); do
-        kind=$(awk '/^\/\/\/\/ / { own = 1 } own && /^#line/ { exit } own && /^#define (TILE|TRANSPOSE_A|TRANSPOSE_B|T|Y) / { printf "%s", $2 $3 }' "$source")
+    for source in $(ls -S sources/gemm_*.cl); do
+        kind=$(awk '/^\/\/\/\/ / { own = 1 } own && /^#line/ { exit } own && /^#define (TILE|ROWS|K_LANES|TRANSPOSE_A|TRANSPOSE_B|T|Y) / { printf "%s", $2 $3 }' "$source")
+        kind=$(basename "$source" | cut -d- -f1)-$kind
         [ ! -e "$kind" ] || rm "$source"
         : >"$kind"
     done

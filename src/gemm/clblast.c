@@ -8,8 +8,6 @@
 #define CL_TARGET_OPENCL_VERSION 300
 #include <clblast_c.h>
 
-enum { LARGE_SIDE = 512 };
-
 /* CLBlast counts in int, and wants rows that do not overlap. */
 static bool is_possible(const struct gemm_problem *p)
 {
@@ -27,12 +25,7 @@ static bool is_possible(const struct gemm_problem *p)
 
 bool gemm_clblast_fits(const struct gemm_problem *p, const struct qn_caps *caps)
 {
-    if (!caps->clblast || caps->gemm == QN_GEMM_OWN || !is_possible(p))
-        return false;
-    bool is_large =
-        (double)p->m * (double)p->n * (double)p->k >= (double)LARGE_SIDE * LARGE_SIDE * LARGE_SIDE;
-    return caps->gemm == QN_GEMM_CLBLAST ||
-           (caps->device_class == QN_GPU && !caps->is_cpu && is_large);
+    return caps->clblast && caps->gemm == QN_GEMM_CLBLAST && is_possible(p);
 }
 
 static int multiply(void *queue, void *const *buffers, const void *arguments)

@@ -59,7 +59,7 @@ static void launch_tiles(struct qn_launch *launch, const struct gemm_problem *p,
     qn_launch_define(launch, "B_IS_PACKED", p->b_is_packed);
     bool is_narrow = qn_launch_result(launch) != QN_F32;
     qn_launch_define(launch, "IS_NARROW", is_narrow);
-    gemm_launch_types(launch);
+    gemm_launch_types(launch, p);
     gemm_launch_arguments(launch, p);
     qn_launch_uint(launch, tiling.rows);
     qn_launch_uint(launch, tiling.columns);
@@ -177,7 +177,7 @@ void gemm_cpu_pack(struct qn_launch *launch, const struct gemm_problem *p)
     qn_launch_kernel(launch, &source_gemm_cpu, "gemm_pack");
     qn_launch_define(launch, "B_IS_PACKED", true);
     qn_launch_define(launch, "IS_NARROW", false);
-    gemm_launch_types(launch);
+    gemm_launch_types(launch, p);
     qn_launch_output(launch, 0);
     qn_launch_input(launch, 0);
     qn_launch_uint(launch, p->n);
@@ -244,7 +244,7 @@ void gemm_cpu_bf16_record(struct qn_launch *launch, const struct gemm_problem *p
 
     qn_launch_kernel(launch, &source_gemm_cpu_bf16, "gemm_cpu_bf16");
     qn_launch_define(launch, "MATRIX_AMX", caps->matrix == QN_AMX);
-    gemm_launch_types(launch);
+    gemm_launch_types(launch, p);
     gemm_launch_arguments(launch, p);
     qn_launch_uint(launch, tiling.rows);
     qn_launch_uint(launch, tiling.columns);

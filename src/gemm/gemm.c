@@ -6,18 +6,22 @@ size_t gemm_batch_count(const struct gemm_problem *problem)
     return problem->batch[0] * problem->batch[1];
 }
 
-void gemm_launch_types(struct qn_launch *launch)
+void gemm_launch_types(struct qn_launch *launch, const struct gemm_problem *p)
 {
     qn_launch_type(launch, "T", qn_launch_layout(launch, 0)->type);
-    qn_launch_type(launch, "Y", qn_launch_result(launch));
+    qn_launch_type(launch, "Y", p->to_workspace ? QN_F32 : qn_launch_result(launch));
 }
 
 void gemm_launch_arguments(struct qn_launch *launch, const struct gemm_problem *p)
 {
     qn_launch_input(launch, 0);
     qn_launch_input(launch, 1);
-    qn_launch_output(launch, 0);
-    qn_launch_fused(launch);
+    if (p->to_workspace) {
+        qn_launch_workspace(launch);
+    } else {
+        qn_launch_output(launch, 0);
+        qn_launch_fused(launch);
+    }
     qn_launch_uint(launch, p->m);
     qn_launch_uint(launch, p->n);
     qn_launch_uint(launch, p->k);

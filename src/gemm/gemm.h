@@ -22,6 +22,7 @@ struct gemm_problem {
     size_t a_offset, b_offset, y_offset;
     size_t batch[GEMM_BATCH_AXES]; /* outer, inner */
     size_t a_batch[GEMM_BATCH_AXES], b_batch[GEMM_BATCH_AXES];
+    bool to_workspace; /* y is the node's workspace, in f32, and nothing comes after the product */
 };
 
 /* CPUs: one work-item a group, packed panels, explicit vectors; few rows (generating text) at the
@@ -46,6 +47,21 @@ void gemm_cpu_pack(struct qn_launch *launch, const struct gemm_problem *problem)
  * cl/gemm_tiled.cl */
 void gemm_tiled_record(struct qn_launch *launch, const struct gemm_problem *problem);
 
+/* The same in parts of k, each with sums of its own in the workspace, which are added in their order: for GPUs, of products with too
+ * few tiles and many steps of k.  Their number depends on the sizes alone.  cl/gemm_parts.cl */
+bool gemm_split_fits(const struct gemm_problem *problem, const struct qn_caps *caps);
+size_t gemm_split_parts(const struct gemm_problem *problem);
+void gemm_split_record(struct qn_launch *launch, const struct gemm_problem *problem);
+
+/* GPUs, at most eight rows (generating text): b is read once, in parts of k.  cl/gemm_skinny.cl */
+bool gemm_skinny_fits(const struct gemm_problem *problem, const struct qn_caps *caps);
+void gemm_skinny_record(struct qn_launch *launch, const struct gemm_problem *problem);
+
+/* GPUs whose sub-groups read each other's registers (Intel's): blocks of results in registers, nothing in local memory.
+ * cl/gemm_subgroup.cl */
+bool gemm_subgroup_fits(const struct gemm_problem *problem, const struct qn_caps *caps);
+void gemm_subgroup_record(struct qn_launch *launch, const struct gemm_problem *problem);
+
 /* CLBlast: takes no epilogue. */
 bool gemm_clblast_fits(const struct gemm_problem *problem, const struct qn_caps *caps);
 void gemm_clblast_record(struct qn_launch *launch, const struct gemm_problem *problem);
@@ -55,7 +71,7 @@ void gemm_clblast_record(struct qn_launch *launch, const struct gemm_problem *pr
 size_t gemm_batch_count(const struct gemm_problem *problem);
 
 /* Defines T, the type of the operands, and Y, that of the results. */
-void gemm_launch_types(struct qn_launch *launch);
+void gemm_launch_types(struct qn_launch *launch, const struct gemm_problem *problem);
 
 /* The arguments with which every kernel of ours begins (see cl/gemm_*.cl): a, b, y; what the
  * epilogue needs; sizes, strides and offsets. */

@@ -1,4 +1,4 @@
-/* The provider for any device: the size of a tile for cl/gemm_tiled.cl. */
+/* The provider for any device: the size of a tile for cl/gemm_tiled.cl, and products in parts. */
 #include "cl_sources.h"
 #include "device/context.h"
 #include "gemm/gemm.h"
@@ -49,8 +49,55 @@ void gemm_tiled_record(struct qn_launch *launch, const struct gemm_problem *p)
     qn_launch_define(launch, "DEPTH", (long)tile->depth);
     qn_launch_define(launch, "TRANSPOSE_A", p->transpose_a);
     qn_launch_define(launch, "TRANSPOSE_B", p->transpose_b);
-    gemm_launch_types(launch);
+    gemm_launch_types(launch, p);
     gemm_launch_arguments(launch, p);
     qn_launch_range(launch, (size_t[3]){size_min(count_of(tile, p), QN_MAX_ITEMS / group)},
                     (size_t[3]){group});
+}
+
+/* ---- In parts ---- */
+
+enum {
+    SPLIT_TILE = 64,
+    ENOUGH_TILES = 512, /* of that side, for a large GPU */
+    LEAST_PART = 512,   /* steps of k */
+    MOST_PARTS = 16
+};
+
+/* A power of two that divides k. */
+size_t gemm_split_parts(const struct gemm_problem *p)
+{
+    size_t count = divide_up(p->m, SPLIT_TILE) * divide_up(p->n, SPLIT_TILE), parts = 1;
+    while (parts < MOST_PARTS && parts * count < ENOUGH_TILES && p->k % (2 * parts) == 0 &&
+           p->k / (2 * parts) >= LEAST_PART)
+        parts *= 2;
+    return parts;
+}
+
+bool gemm_split_fits(const struct gemm_problem *p, const struct qn_caps *caps)
+{
+    return caps->device_class == QN_GPU && caps->float_width == 4 && gemm_split_parts(p) > 1;
+}
+
+/* The parts are a batch of products, which lie one after the other in the workspace. */
+void gemm_split_record(struct qn_launch *launch, const struct gemm_problem *p)
+{
+    size_t parts = gemm_split_parts(p);
+    struct gemm_problem part = *p;
+    part.k = p->k / parts;
+    part.batch[0] = parts;
+    part.a_batch[0] = p->transpose_a ? part.k * p->a_row : part.k;
+    part.b_batch[0] = p->transpose_b ? part.k : part.k * p->b_row;
+    part.to_workspace = true;
+    gemm_tiled_record(launch, &part);
+
+    qn_launch_kernel(launch, &source_gemm_parts, "gemm_parts");
+    gemm_launch_types(launch, p);
+    qn_launch_workspace(launch);
+    qn_launch_output(launch, 0);
+    qn_launch_fused(launch);
+    qn_launch_uint(launch, parts);
+    qn_launch_ulong(launch, p->m);
+    qn_launch_ulong(launch, p->n);
+    qn_launch_items(launch, p->m * divide_up(p->n, qn_launch_caps(launch)->float_width));
 }

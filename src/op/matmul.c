@@ -196,14 +196,20 @@ static void record(struct qn_launch *launch, const qn_node *node,
 
 /* ---- Variants: one for each provider ---- */
 
-static bool fits(const qn_node *node, const struct qn_caps *caps,
-                 bool (*provider)(const struct gemm_problem *, const struct qn_caps *))
+/* The problem, if its operands are contiguous. */
+static struct gemm_problem problem_of_shapes(const qn_node *node)
 {
     struct qn_layout a = layout_of(node->inputs[0]->outputs[0].type, qn_in(node, 0)),
                      b = layout_of(node->inputs[1]->outputs[0].type, qn_in(node, 1));
     struct axis axes[QN_MAX_RANK];
     size_t n_axes;
-    struct gemm_problem problem = problem_of(node, &a, &b, axes, &n_axes);
+    return problem_of(node, &a, &b, axes, &n_axes);
+}
+
+static bool fits(const qn_node *node, const struct qn_caps *caps,
+                 bool (*provider)(const struct gemm_problem *, const struct qn_caps *))
+{
+    struct gemm_problem problem = problem_of_shapes(node);
     return provider(&problem, caps);
 }
 
@@ -248,6 +254,40 @@ static void cpu_record(struct qn_launch *launch, const qn_node *node)
     record(launch, node, gemm_cpu_record);
 }
 
+static bool skinny_fits(const qn_node *node, const struct qn_caps *caps)
+{
+    return has_matrix(node, caps) && fits(node, caps, gemm_skinny_fits);
+}
+static void skinny_record(struct qn_launch *launch, const qn_node *node)
+{
+    record(launch, node, gemm_skinny_record);
+}
+
+static bool subgroup_fits(const qn_node *node, const struct qn_caps *caps)
+{
+    return has_matrix(node, caps) && fits(node, caps, gemm_subgroup_fits);
+}
+static void subgroup_record(struct qn_launch *launch, const qn_node *node)
+{
+    record(launch, node, gemm_subgroup_record);
+}
+
+/* Of a single matrix: strides may turn more into a batch. */
+static bool split_fits(const qn_node *node, const struct qn_caps *caps)
+{
+    return has_matrix(node, caps) && qn_in(node, 0)->rank == 2 && fits(node, caps, gemm_split_fits);
+}
+static size_t split_workspace(const qn_node *node, const struct qn_caps *caps)
+{
+    (void)caps;
+    struct gemm_problem problem = problem_of_shapes(node);
+    return gemm_split_parts(&problem) * qn_shape_count(*qn_out(node, 0)) * sizeof(float);
+}
+static void split_record(struct qn_launch *launch, const qn_node *node)
+{
+    record(launch, node, gemm_split_record);
+}
+
 static void tiled_record(struct qn_launch *launch, const qn_node *node)
 {
     record(launch, node, gemm_tiled_record);
@@ -261,7 +301,7 @@ static int epilogue_rows(const qn_node *node)
 
 static const struct qn_variant variants[] = {
     {.name = "clblast",
-     .needs = "--gemm clblast, or a GPU and 2^27 products",
+     .needs = "--gemm clblast",
      .fits = clblast_fits,
      .strides = {QN_ROWS, QN_ROWS},
      .record = clblast_record},
@@ -278,6 +318,25 @@ static const struct qn_variant variants[] = {
      .epilogue = epilogue_rows,
      .workspace = cpu_workspace,
      .record = cpu_record},
+    {.name = "skinny",
+     .needs = "a GPU, and at most eight rows",
+     .fits = skinny_fits,
+     .strides = {QN_ROWS, QN_ROWS},
+     .epilogue = epilogue_rows,
+     .record = skinny_record},
+    {.name = "split",
+     .needs = "a GPU, one matrix, few results and an even k of 1,024 or more",
+     .fits = split_fits,
+     .strides = {QN_ROWS, QN_ROWS},
+     .epilogue = epilogue_rows,
+     .workspace = split_workspace,
+     .record = split_record},
+    {.name = "subgroup",
+     .needs = "a GPU whose sub-groups of 16 read each other's registers",
+     .fits = subgroup_fits,
+     .strides = {QN_ROWS, QN_ROWS},
+     .epilogue = epilogue_rows,
+     .record = subgroup_record},
     {.name = "tiled",
      .needs = "a b that is not packed",
      .fits = has_matrix,

@@ -1,0 +1,133 @@
+/* y = op(a) op(b), or what FUSED makes of it, on a device whose sub-groups of SUBGROUP work-items read each other's registers:
+ * nothing goes through local memory.
+ *
+ * A sub-group makes tiles of ROWS x COLUMNS numbers of y, one after the other; a work-item has four columns of each row.  A block
+ * of a, ROWS x SUBGROUP numbers, lies in the registers of the sub-group in the order of memory, and each of its numbers is handed
+ * to all; b is read by each work-item for its own columns, of which at the edge some are computed twice, and stored once.  Each
+ * number of y is one sum in the order of k.  a and b are of type T, y is of type Y; n is 4 at least.
+ *
+ * The host defines GROUP (work-items), TRANSPOSE_A and TRANSPOSE_B.  Sums have names, not indices: arrays end up in memory with
+ * some compilers. */
+
+#pragma OPENCL EXTENSION cl_intel_subgroups : enable
+
+#define SUBGROUP 16
+#define COLUMNS (4 * SUBGROUP)
+#define ROWS 8
+#define BAND 16 /* rows of tiles */
+#define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
+
+#ifndef FUSED
+#define FUSED(v, row, column, end)
+#define FUSED_PARAMETERS
+#define FUSED_ARGUMENTS
+#endif
+
+/* What comes after the product, for four numbers of a row of n, of which the first ones are another work-item's. */
+static inline void finish(float4 sum, global Y *restrict y, ulong n, ulong row, uint column,
+                          uint others, FUSED_PARAMETERS uint end)
+{
+    FUSED(sum, row, column, end);
+    store_rest(sum, y + row * n + column, others);
+}
+
+/* A register of the block of a: a row of it, or two steps of k where a is transposed. */
+#if TRANSPOSE_A
+#define FETCH_A(i)                                                                                 \
+    float a##i = 0.0f;                                                                             \
+    if (2 * i + lane / ROWS < steps)                                                               \
+        a##i = load(a_from + 2 * i * a_row);
+#define A_OF(i, r, half, s) sub_group_broadcast(a##r, half + i)
+#else
+#define FETCH_A(i)                                                                                 \
+    float a##i = 0.0f;                                                                             \
+    if (lane < steps)                                                                              \
+        a##i = load(a_from + min(i##u, last_row) * a_row);
+#define A_OF(i, r, half, s) sub_group_broadcast(a##i, s)
+#endif
+
+/* b's four columns at step s of k, the step i of four. */
+#if TRANSPOSE_B
+#define FETCH_FOUR(begin)                                                                          \
+    float4 line0 = load_row(b_from, begin, steps, 0.0f),                                           \
+           line1 = load_row(b_from + b_row, begin, steps, 0.0f),                                   \
+           line2 = load_row(b_from + 2 * b_row, begin, steps, 0.0f),                               \
+           line3 = load_row(b_from + 3 * b_row, begin, steps, 0.0f);
+#define B_OF(i, step) (float4)(line0.s##i, line1.s##i, line2.s##i, line3.s##i)
+#else
+#define FETCH_FOUR(begin)
+#define B_OF(i, step) load4(b_from + step * b_row)
+#endif
+
+/* Step s of k, the step i of four, which is in register r of a transposed a. */
+#define STEP(i, r, half, s)                                                                        \
+    if (s < steps) {                                                                               \
+        float4 b4 = B_OF(i, s);                                                                    \
+        sum0 += A_OF(0, r, half, s) * b4;                                                          \
+        sum1 += A_OF(1, r, half, s) * b4;                                                          \
+        sum2 += A_OF(2, r, half, s) * b4;                                                          \
+        sum3 += A_OF(3, r, half, s) * b4;                                                          \
+        sum4 += A_OF(4, r, half, s) * b4;                                                          \
+        sum5 += A_OF(5, r, half, s) * b4;                                                          \
+        sum6 += A_OF(6, r, half, s) * b4;                                                          \
+        sum7 += A_OF(7, r, half, s) * b4;                                                          \
+    }
+#define FOUR_STEPS(r0, r1, s0, s1, s2, s3)                                                         \
+    {                                                                                              \
+        FETCH_FOUR(s0)                                                                             \
+        STEP(0, r0, 0, s0) STEP(1, r0, ROWS, s1) STEP(2, r1, 0, s2) STEP(3, r1, ROWS, s3)          \
+    }
+#define MULTIPLY_BLOCK                                                                             \
+    {                                                                                              \
+        EACH_ROW(FETCH_A)                                                                          \
+        FOUR_STEPS(0, 1, 0, 1, 2, 3)                                                               \
+        FOUR_STEPS(2, 3, 4, 5, 6, 7)                                                               \
+        FOUR_STEPS(4, 5, 8, 9, 10, 11)                                                             \
+        FOUR_STEPS(6, 7, 12, 13, 14, 15)                                                           \
+    }
+
+kernel __attribute__((intel_reqd_sub_group_size(SUBGROUP), reqd_work_group_size(GROUP, 1, 1))) void
+gemm_subgroup(global const T *restrict a, global const T *restrict b, global Y *restrict y,
+              FUSED_PARAMETERS uint m, uint n, uint k, uint transpose_a, uint transpose_b,
+              ulong a_row, ulong b_row, ulong a_offset, ulong b_offset, ulong y_offset, uint batch,
+              uint batch_inner, ulong a_outer, ulong a_inner, ulong b_outer, ulong b_inner)
+{
+    uint lane = get_sub_group_local_id();
+    uint row_tiles = (m + ROWS - 1) / ROWS, column_tiles = (n + COLUMNS - 1) / COLUMNS;
+    uint matrix_tiles = row_tiles * column_tiles;
+    ulong tiles = (ulong)matrix_tiles * batch;
+
+    for (ulong t = get_group_id(0) * (GROUP / SUBGROUP) + get_sub_group_id(); t < tiles;
+         t += get_num_groups(0) * (GROUP / SUBGROUP)) {
+        ulong index = t / matrix_tiles, outer = index / batch_inner, inner = index % batch_inner;
+        uint2 tile = tile_in_bands(t % matrix_tiles, row_tiles, column_tiles, BAND);
+        uint row = tile.s0 * ROWS, column = tile.s1 * COLUMNS + 4 * lane;
+        uint first = min(column, n - 4); /* of the four columns that are computed */
+        uint last_row = min((uint)ROWS, m - row) - 1;
+        global const T *a_from = a + a_offset + outer * a_outer + inner * a_inner +
+                                 (TRANSPOSE_A ? lane / ROWS * a_row + min(row + lane % ROWS, m - 1)
+                                              : row * a_row + lane);
+        global const T *b_from = b + b_offset + outer * b_outer + inner * b_inner +
+                                 (TRANSPOSE_B ? first * b_row : first);
+#define DECLARE_SUM(i) float4 sum##i = 0.0f;
+        EACH_ROW(DECLARE_SUM)
+
+        uint left = k;
+        for (; left >= SUBGROUP; left -= SUBGROUP) {
+            const uint steps = SUBGROUP;
+            MULTIPLY_BLOCK
+            a_from += TRANSPOSE_A ? SUBGROUP * a_row : SUBGROUP;
+            b_from += TRANSPOSE_B ? SUBGROUP : SUBGROUP * b_row;
+        }
+        if (left > 0) {
+            uint steps = left;
+            MULTIPLY_BLOCK
+        }
+
+        ulong y_row = y_offset / n + index * m + row;
+#define FINISH(i)                                                                                  \
+    if (column < n && i <= last_row)                                                               \
+        finish(sum##i, y, n, y_row + i, first, column - first, FUSED_ARGUMENTS n);
+        EACH_ROW(FINISH)
+    }
+}
