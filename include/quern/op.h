@@ -27,8 +27,21 @@ enum qn_gemm {
     QN_GEMM_CLBLAST
 }; /* who multiplies matrices: see qn_options.gemm */
 
-/* Instructions that multiply matrices of bfloat16 with sums in f32: none; AVX512-BF16, or AMX, of x86. */
-enum qn_matrix { QN_NO_MATRIX, QN_AVX512_BF16, QN_AMX };
+/* Instructions that multiply matrices of 16 bits with sums in f32: none; of x86; of GPUs, in plain OpenCL (for tests) or of NVIDIA, AMD and
+ * Intel (by the work-items of a sub-group). */
+enum qn_matrix {
+    QN_NO_MATRIX,
+    QN_AVX512_BF16,
+    QN_AMX,
+    QN_EMULATED,
+    QN_MMA_SYNC_F16, /* f16 alone */
+    QN_MMA_SYNC,
+    QN_WMMA,
+    QN_MFMA,
+    QN_MATRIX_MAD_8,
+    QN_MATRIX_MAD_16,
+    QN_MATRICES
+};
 
 struct qn_caps {
     enum qn_class device_class; /* the shape of kernels that suits it */

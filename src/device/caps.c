@@ -10,7 +10,9 @@
 #include <string.h>
 #include <strings.h>
 
-#include "device/device.h"
+#include <CL/cl_ext.h>
+
+#include "device/matrix.h"
 
 #ifndef CLBLAST_VERSION
 #define CLBLAST_VERSION "0" /* unknown: taken for an old one */
@@ -179,9 +181,6 @@ static bool has_subgroups(const struct device_info *info)
            most > 0;
 }
 
-#ifndef CL_DEVICE_SUB_GROUP_SIZES_INTEL
-#define CL_DEVICE_SUB_GROUP_SIZES_INTEL 0x4108
-#endif
 
 /* Of those that a kernel may ask for, where they share a thread's registers: not on a CPU, where they are lanes of its vectors. */
 static size_t least_subgroup(const struct device_info *info, const char *extensions)
@@ -196,6 +195,27 @@ static size_t least_subgroup(const struct device_info *info, const char *extensi
         if (sizes[i] && (!least || sizes[i] < least))
             least = sizes[i];
     return least;
+}
+
+/* Of NVIDIA's devices, by their version of the instruction set; a driver that does not answer has none. */
+static enum qn_matrix nvidia_matrix(const struct device_info *info)
+{
+    cl_uint major = 0, minor = 0;
+    if (clGetDeviceInfo(info->id, CL_DEVICE_COMPUTE_CAPABILITY_MAJOR_NV, sizeof major, &major,
+                        NULL) != CL_SUCCESS ||
+        clGetDeviceInfo(info->id, CL_DEVICE_COMPUTE_CAPABILITY_MINOR_NV, sizeof minor, &minor,
+                        NULL) != CL_SUCCESS)
+        return QN_NO_MATRIX;
+    return major >= 8 ? QN_MMA_SYNC : major == 7 && minor >= 5 ? QN_MMA_SYNC_F16 : QN_NO_MATRIX;
+}
+
+/* Those that it may have. */
+static enum qn_matrix find_matrix(const struct device_info *info, const char *extensions)
+{
+    if (info->type & CL_DEVICE_TYPE_CPU)
+        return host_matrix();
+    return has_extension(extensions, "cl_nv_device_attribute_query") ? nvidia_matrix(info)
+                                                                     : QN_NO_MATRIX;
 }
 
 /* Vectors of 1, 4, 8 or 16 floats. */
@@ -254,7 +274,7 @@ void caps_query(struct device_info *info)
         .subgroups = has_extension(list, "cl_khr_subgroups") ||
                      has_extension(list, "cl_intel_subgroups") || has_subgroups(info),
         .subgroup_size = least_subgroup(info, list),
-        .matrix = info->type & CL_DEVICE_TYPE_CPU ? host_matrix() : QN_NO_MATRIX,
+        .matrix = find_matrix(info, list),
         .clblast = CLBLAST_BUILT_IN,
     };
     free(extensions);
@@ -295,7 +315,8 @@ static const char *const values_of[] = {
     [FIELD_LANES] = "0 or a power of two",
     [FIELD_WIDTH] = "1, 4, 8 or 16",
     [FIELD_BOOL] = "0 or 1",
-    [FIELD_MATRIX] = "none, avx512_bf16 or amx",
+    [FIELD_MATRIX] = "none, avx512_bf16, amx, emulated, mma_sync, mma_sync_f16, wmma, mfma, "
+                     "matrix_mad_8 or matrix_mad_16",
 };
 
 static const struct field {
@@ -340,26 +361,6 @@ static int unknown_word(qn_context *context, const char *word, size_t length)
                         known);
 }
 
-static const char *const matrix_names[] = {
-    [QN_NO_MATRIX] = "none", [QN_AVX512_BF16] = "avx512_bf16", [QN_AMX] = "amx"};
-
-const char *matrix_name(enum qn_matrix matrix)
-{
-    return matrix_names[matrix];
-}
-
-/* No more than is there: what it lacks a device cannot pretend to compute. */
-static bool set_matrix(enum qn_matrix *place, const char *value)
-{
-    for (enum qn_matrix most = QN_NO_MATRIX; most <= QN_AMX; most++)
-        if (strcmp(value, matrix_names[most]) == 0) {
-            if (*place > most)
-                *place = most;
-            return true;
-        }
-    return false;
-}
-
 /* Stores the value if it is one of its kind. */
 static bool set_field(struct qn_caps *caps, const struct field *field, const char *value)
 {
@@ -371,7 +372,7 @@ static bool set_field(struct qn_caps *caps, const struct field *field, const cha
         return true;
     }
     if (field->kind == FIELD_MATRIX)
-        return set_matrix(place, value);
+        return matrix_override(place, value);
     char *end;
     errno = 0;
     uintmax_t number = strtoumax(value, &end, 10);

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "device/device.h"
+#include "device/matrix.h"
 #include "device/platforms.h"
 
 /* ---- Errors ---- */
@@ -122,8 +122,7 @@ static char *full_name(qn_context *context, const struct device_info *info)
     return name;
 }
 
-/* Opens one device as context->device; on failure there is none. */
-static int open_info(qn_context *context, const struct device_info *info, bool profile)
+int device_open_plain(qn_context *context, const struct device_info *info, bool profile)
 {
     if (info->problem[0])
         return context_fail(context, QN_ERROR_DEVICE, "%s", info->problem);
@@ -152,12 +151,18 @@ static int open_info(qn_context *context, const struct device_info *info, bool p
         status = context->status;
     if (status == QN_OK)
         status = device_probe(context);
-    if (status == QN_OK)
-        context->caps.matrix = device_matrix(context, info, context->caps.matrix);
     if (status != QN_OK) {
         device_close(device);
         context->device = NULL;
     }
+    return status;
+}
+
+static int open_info(qn_context *context, const struct device_info *info, bool profile)
+{
+    int status = device_open_plain(context, info, profile);
+    if (status == QN_OK)
+        context->caps.matrix = device_matrix(context, info, context->caps.matrix);
     return status;
 }
 

@@ -46,6 +46,10 @@ struct device {
 int device_open(qn_context *context, const char *selector, bool profile);
 void device_close(struct device *device);
 
+/* Opens one device as context->device, with the capabilities that it reports or pretends; none of its instructions for matrices has been
+ * tried.  On failure there is none. */
+int device_open_plain(qn_context *context, const struct device_info *info, bool profile);
+
 /* ---- Capabilities: caps.c ---- */
 
 /* Fills in caps, quirks and, where it cannot be used, problem. */
@@ -56,10 +60,6 @@ void query_check(struct device_info *info, cl_device_info what, cl_int code);
 
 /* Those of a plain device that is not there: what plans are made for without one. */
 struct qn_caps caps_none(void);
-
-/* What the processor of this machine has, with Linux' leave to use it: for devices that are this processor. */
-enum qn_matrix host_matrix(void);
-const char *matrix_name(enum qn_matrix matrix); /* as QUERN_CAPS calls it */
 
 /* What QUERN_CAPS makes of `caps`; a negative status on a word that is none. */
 int caps_override(qn_context *context, struct qn_caps *caps, const char *words);
@@ -115,11 +115,6 @@ struct digest digest_device(const struct device_info *info);
  * what went wrong, or "" if it was never tried. */
 int device_probe(qn_context *context);
 void device_probe_verdict(const struct device_info *info, char *verdict, size_t size);
-
-/* The best instructions up to `most` that a tiny product is right with; tried where the cache does not know.  Without a context
- * nothing is tried, and what is not known is taken to work. */
-enum qn_matrix device_matrix(qn_context *context, const struct device_info *info,
-                             enum qn_matrix most);
 
 /* ---- The queue: queue.c ---- */
 

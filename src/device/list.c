@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "device/matrix.h"
 #include "device/platforms.h"
 
 /* The list, and what it points into. */
@@ -51,7 +52,7 @@ static struct qn_device describe(const struct device_info *info, const struct qn
         .fp64 = caps->fp64,
         .subgroups = caps->subgroups,
         .subgroup_size = caps->subgroup_size,
-        .matrix = matrix_name(device_matrix(NULL, info, caps->matrix)),
+        .matrix = matrix_set(device_matrix(NULL, info, caps->matrix))->name,
         .quirks = info->quirks,
         .problem = info->problem,
     };

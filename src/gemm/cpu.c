@@ -201,8 +201,8 @@ enum {
 bool gemm_cpu_bf16_fits(const struct gemm_problem *p, const struct qn_caps *caps)
 {
     return caps->device_class == QN_CPU && caps->float_width == 16 &&
-           caps->matrix != QN_NO_MATRIX && caps->local_memory >= LEAST_LOCAL_MEMORY &&
-           p->m > FEW_ROWS;
+           (caps->matrix == QN_AVX512_BF16 || caps->matrix == QN_AMX) &&
+           caps->local_memory >= LEAST_LOCAL_MEMORY && p->m > FEW_ROWS;
 }
 
 /* Bytes of local memory for a block of k of so many: a part of a, panels of b, sums. */

@@ -43,6 +43,11 @@ bool gemm_cpu_packs(size_t rows);
 size_t gemm_cpu_packed_size(size_t k, size_t n, const struct qn_caps *caps);
 void gemm_cpu_pack(struct qn_launch *launch, const struct gemm_problem *problem);
 
+/* GPUs, operands of 16 bits: instructions that multiply small matrices (qn_caps.matrix), for more than few rows and columns.
+ * cl/gemm_matrix.cl */
+bool gemm_matrix_fits(const struct gemm_problem *problem, const struct qn_caps *caps);
+void gemm_matrix_record(struct qn_launch *launch, const struct gemm_problem *problem);
+
 /* Any device: tiles in local memory, a block of results in the registers of each work-item.
  * cl/gemm_tiled.cl */
 void gemm_tiled_record(struct qn_launch *launch, const struct gemm_problem *problem);

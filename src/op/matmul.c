@@ -5,6 +5,7 @@
 #include <quern/ops.h>
 
 #include "device/context.h"
+#include "device/matrix.h"
 #include "gemm/gemm.h"
 #include "graph/graph.h"
 #include "op/matmul.h"
@@ -230,6 +231,16 @@ static void clblast_record(struct qn_launch *launch, const qn_node *node)
     record(launch, node, gemm_clblast_record);
 }
 
+static bool matrix_fits(const qn_node *node, const struct qn_caps *caps)
+{
+    return (matrix_set(caps->matrix)->types >> node->inputs[0]->outputs[0].type & 1) &&
+           has_matrix(node, caps) && fits(node, caps, gemm_matrix_fits);
+}
+static void matrix_record(struct qn_launch *launch, const qn_node *node)
+{
+    record(launch, node, gemm_matrix_record);
+}
+
 static bool cpu_bf16_fits(const qn_node *node, const struct qn_caps *caps)
 {
     return node->inputs[0]->outputs[0].type == QN_BF16 && has_matrix(node, caps) &&
@@ -305,6 +316,13 @@ static const struct qn_variant variants[] = {
      .fits = clblast_fits,
      .strides = {QN_ROWS, QN_ROWS},
      .record = clblast_record},
+    {.name = "matrix",
+     .needs = "16 bits, a GPU with instructions for matrices of them (see `quern devices`), and "
+              "more than eight rows and columns",
+     .fits = matrix_fits,
+     .strides = {QN_ROWS, QN_ROWS},
+     .epilogue = epilogue_rows,
+     .record = matrix_record},
     {.name = "cpu_bf16",
      .needs = "bfloat16, a CPU that multiplies pairs of them, and more than eight rows",
      .fits = cpu_bf16_fits,

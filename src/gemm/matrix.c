@@ -1,0 +1,82 @@
+/* The provider for GPUs with instructions that multiply matrices: the tile of cl/gemm_matrix.cl and its slices. */
+#include "cl_sources.h"
+#include "device/context.h"
+#include "device/matrix.h"
+#include "gemm/gemm.h"
+
+enum { LARGE = 128, SMALL = 64, DEPTH = 32, FEW = 8, RUN = 8 /* numbers, 16 bytes */ };
+
+/* Bytes of local memory for so many slices of each operand; the emulation's lanes tell each other eight words. */
+static size_t memory_of(enum qn_matrix matrix, size_t tile, size_t stages)
+{
+    size_t exchanged = matrix == QN_EMULATED ? matrix_group(matrix_set(matrix), tile) * 32 : 0;
+    return 2 * stages * tile * DEPTH * sizeof(uint16_t) + exchanged;
+}
+
+/* 0 where not even two fit: one is multiplied while the next arrives. */
+static size_t stages_of(const struct qn_caps *caps, size_t tile)
+{
+    size_t stages = !matrix_set(caps->matrix)->is_async ? 2 : tile == LARGE ? 3 : 4;
+    while (stages >= 2 && memory_of(caps->matrix, tile, stages) > caps->local_memory)
+        stages--;
+    return stages < 2 ? 0 : stages;
+}
+
+static bool tile_fits(const struct qn_caps *caps, size_t tile)
+{
+    return matrix_group(matrix_set(caps->matrix), tile) <= caps->max_work_group &&
+           stages_of(caps, tile) > 0;
+}
+
+bool gemm_matrix_fits(const struct gemm_problem *p, const struct qn_caps *caps)
+{
+    return caps->device_class == QN_GPU && matrix_set(caps->matrix)->macro &&
+           size_min(p->m, p->n) > FEW && tile_fits(caps, SMALL);
+}
+
+static size_t count_of(const struct gemm_problem *p, size_t tile)
+{
+    return divide_up(p->m, tile) * divide_up(p->n, tile) * gemm_batch_count(p);
+}
+
+/* The numbers are the same with both. */
+static size_t choose_tile(const struct gemm_problem *p, const struct qn_caps *caps)
+{
+    bool is_large = tile_fits(caps, LARGE) && 2 * size_min(p->m, p->n) > LARGE &&
+                    count_of(p, LARGE) >= caps->compute_units;
+    return is_large ? LARGE : SMALL;
+}
+
+/* Whether all that begins at a multiple of eight numbers within a row begins at one of 16 bytes in memory. */
+static bool is_aligned(const struct gemm_problem *p, const struct qn_caps *caps, size_t row,
+                       size_t offset, const size_t *batch)
+{
+    bool is_batch_aligned = true;
+    for (size_t i = 0; i < GEMM_BATCH_AXES; i++)
+        is_batch_aligned = is_batch_aligned && (p->batch[i] == 1 || batch[i] % RUN == 0);
+    return is_batch_aligned && row % RUN == 0 && offset % RUN == 0 &&
+           caps->alignment % (RUN * sizeof(uint16_t)) == 0;
+}
+
+void gemm_matrix_record(struct qn_launch *launch, const struct gemm_problem *p)
+{
+    const struct qn_caps *caps = qn_launch_caps(launch);
+    const struct matrix_set *set = matrix_set(caps->matrix);
+    size_t tile = choose_tile(p, caps), group = matrix_group(set, tile);
+
+    qn_launch_kernel(launch, &source_gemm_matrix, "gemm_matrix");
+    qn_launch_define(launch, set->macro, 1);
+    qn_launch_define(launch, "LANE_COUNT", (long)set->lanes);
+    qn_launch_define(launch, "PART", (long)matrix_part(set, tile));
+    qn_launch_define(launch, "TILE", (long)tile);
+    qn_launch_define(launch, "STAGES", (long)stages_of(caps, tile));
+    qn_launch_define(launch, "TRANSPOSE_A", p->transpose_a);
+    qn_launch_define(launch, "TRANSPOSE_B", p->transpose_b);
+    qn_launch_define(launch, "ALIGNED_A", is_aligned(p, caps, p->a_row, p->a_offset, p->a_batch));
+    qn_launch_define(launch, "ALIGNED_B", is_aligned(p, caps, p->b_row, p->b_offset, p->b_batch));
+    qn_launch_define(launch, "IS_F16", qn_launch_layout(launch, 0)->type == QN_F16);
+    gemm_launch_types(launch, p);
+    gemm_launch_arguments(launch, p);
+    qn_launch_range(launch, (size_t[3]){size_min(count_of(p, tile), QN_MAX_ITEMS / group)},
+                    (size_t[3]){group});
+}
