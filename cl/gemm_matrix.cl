@@ -373,8 +373,8 @@ static inline right load_right(local const uint4 *slice, uint line, uint step,
 
 #if MATRIX_MAD_8 || MATRIX_MAD_16
 /* Intel's cl_intel_subgroup_matrix_multiply_accumulate: of eight rows of op(a) a lane has a step, or two; of op(b) and y, a column. */
-#if !defined(cl_intel_subgroup_matrix_multiply_accumulate)
-#error "only compilers with cl_intel_subgroup_matrix_multiply_accumulate know matrix_mad"
+#if !defined(cl_intel_subgroups)
+#error "only compilers with sub-groups of Intel know matrix_mad"
 #endif
 #define PITCH PART /* more would not fit beside the slices */
 #define WITH_SUB_GROUPS __attribute__((intel_reqd_sub_group_size(LANE_COUNT)))
@@ -397,6 +397,9 @@ typedef struct {
 } left;
 typedef int8 right;
 typedef float16 sums;
+
+/* Not every compiler that knows them declares them. */
+float8 __attribute__((overloadable)) MULTIPLY_EIGHT(eight_rows a, int8 b, float8 y);
 
 static inline eight_rows load_eight(local const uint4 *slice, uint line, uint step)
 {

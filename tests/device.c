@@ -90,21 +90,14 @@ static void test_caps(void)
     static const struct {
         const char *words, *error;
     } wrong[] = {
-        {"clas=gpu", "\"clas\""},
-        {"class=tpu", "cpu or gpu"},
-        {"fp16", "fp16 must be 0 or 1"},
-        {"fp16=2", "0 or 1"},
-        {"float_width=3", "1, 4, 8"},
-        {"float_width=32", "1, 4, 8"},
-        {"alignment=24", "power of two"},
-        {"local_memory=0", "above 0"},
-        {"local_memory=-1", "above 0"},
-        {"max_work_group=64k", "above 0"},
-        {"=1", "no capability"},
-        {"matrix=wmma", "none, avx512_bf16 or amx"},
+        {"clas=gpu", "\"clas\""},         {"class=tpu", "cpu or gpu"},
+        {"fp16", "fp16 must be 0 or 1"},  {"fp16=2", "0 or 1"},
+        {"float_width=3", "1, 4, 8"},     {"float_width=32", "1, 4, 8"},
+        {"alignment=24", "power of two"}, {"local_memory=0", "above 0"},
+        {"local_memory=-1", "above 0"},   {"max_work_group=64k", "above 0"},
         {"subgroup_size=3", "0 or a power of two"},
-        {"matrix=", "none, avx512_bf16"},
-        {"global_memory=99999999999999999999", "above 0"},
+        {"=1", "no capability"},          {"matrix=wgmma", "none, avx512_bf16, amx, "},
+        {"matrix=", "none, avx512_bf16"}, {"global_memory=99999999999999999999", "above 0"},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         qn_context *context = open_or_bail("none");
@@ -134,7 +127,43 @@ static void test_caps(void)
     is_int((long long)caps.matrix, QN_AVX512_BF16, "are taken");
     is_int(caps_override(context, &caps, "matrix=amx"), 0, "those that a device lacks");
     is_int((long long)caps.matrix, QN_AVX512_BF16, "it does not get");
+    is_int(caps_override(context, &caps, "matrix=wmma"), 0, "those of a GPU");
+    is_int((long long)caps.matrix, QN_WMMA, "it gets: a probe comes before their use");
+    is_int(caps_override(context, &caps, "matrix=amx"), 0, "those of a CPU");
+    is_int((long long)caps.matrix, QN_NO_MATRIX, "a GPU does not get");
     qn_close(context);
+}
+
+/* ---- Instructions that multiply matrices ---- */
+
+static enum qn_matrix matrix_with(const char *caps)
+{
+    qn_context *context = qn_open_with(&(struct qn_options){.caps = caps});
+    enum qn_matrix matrix = context ? context->caps.matrix : QN_MATRICES;
+    qn_close(context);
+    return matrix;
+}
+
+/* Of the chosen device, as the list has it. */
+static bool list_has_problem(const char *part)
+{
+    qn_device_list *list = qn_device_list_new();
+    bool found = list && list->chosen && strstr(list->chosen->matrix_problem, part);
+    qn_device_list_free(list);
+    return found;
+}
+
+static void test_matrix(void)
+{
+    is_int((long long)matrix_with("class=gpu,matrix=emulated"), QN_EMULATED,
+           "a product by plain OpenCL in place of matrix instructions is right");
+    is_int((long long)matrix_with("class=gpu,matrix=none"), QN_NO_MATRIX, "none are asked for");
+    setenv("QUERN_CAPS", "class=gpu,matrix=matrix_mad_16,max_work_group=64", 1);
+    ok(!list_has_problem("matrix_mad_16"), "of what was not tried nothing is known");
+    bool is_used = matrix_with(NULL) == QN_MATRIX_MAD_16; /* few devices have them */
+    ok(list_has_problem("matrix_mad_16, when last tried: ") != is_used,
+       "the list says why they are not used, if they are not");
+    unsetenv("QUERN_CAPS");
 }
 
 /* ---- Choosing ---- */
@@ -650,6 +679,7 @@ int main(int argc, char **argv)
     setenv("QUERN_CACHE_DIR", cache_path, 1);
     unsetenv("QUERN_CL_DIR");
     test_caps();
+    test_matrix();
     test_choice();
     test_none();
     test_scanner();

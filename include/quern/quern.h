@@ -154,10 +154,11 @@ struct qn_device {
     bool fp16, fp64, subgroups;
     size_t subgroup_size; /* the least that kernels ask for; 0: they do not */
     const char *
-        matrix; /* instructions that multiply bfloat16: "none", "avx512_bf16" or "amx"; until a device is first opened, those
-                          that its processor names */
-    const char *quirks;  /* what Quern does differently on it, and why; or "" */
-    const char *problem; /* why it cannot be used; or "" */
+        matrix; /* instructions that multiply matrices of 16 bits, as QUERN_CAPS calls them, or "none"; until a device is first
+                           opened, those that it may have */
+    const char *matrix_problem; /* why better ones that it may have are not used; or "" */
+    const char *quirks;         /* what Quern does differently on it, and why; or "" */
+    const char *problem;        /* why it cannot be used; or "" */
 };
 
 /* All platforms and devices.  Numbers are as qn_open() will use them: with QUERN_CAPS. */

@@ -44,6 +44,8 @@ static void print_device(const struct qn_device *device, bool is_chosen)
         printf(" (asked for: %zu)", device->subgroup_size);
     printf(", matrices %s%s\n", device->matrix,
            strcmp(device->matrix, "none") == 0 ? "" : " (tried before first use)");
+    if (*device->matrix_problem)
+        printf("        not used   %s\n", device->matrix_problem);
     if (*device->quirks)
         printf("        quirks     %s\n", device->quirks);
     printf("\n");

@@ -22,13 +22,14 @@ struct device_info {
     char platform_name[128], platform_version[192];
     char name[192], driver[96], opencl_c[96];
     cl_device_type type;
-    int version;          /* of OpenCL, the older of platform and device: 12, 20, 30 */
-    struct qn_caps caps;  /* with quirks, without QUERN_CAPS */
-    bool caches_programs; /* the driver does, on disk: Quern need not */
-    bool no_event_times;  /* those that it gives are wrong: the profile measures on the host */
-    bool cuts_loops;      /* wrong results where one work-item has very much to do */
-    char quirks[512];     /* those in force, or "" */
-    char problem[512];    /* why it cannot be used, or "" */
+    int version;              /* of OpenCL, the older of platform and device: 12, 20, 30 */
+    struct qn_caps caps;      /* with quirks, without QUERN_CAPS */
+    bool caches_programs;     /* the driver does, on disk: Quern need not */
+    bool no_event_times;      /* those that it gives are wrong: the profile measures on the host */
+    bool cuts_loops;          /* wrong results where one work-item has very much to do */
+    char quirks[512];         /* those in force, or "" */
+    char matrix_problem[1024]; /* why instructions for matrices that it has are not used, or "" */
+    char problem[512];        /* why it cannot be used, or "" */
 };
 
 struct device {

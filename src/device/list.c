@@ -53,6 +53,7 @@ static struct qn_device describe(const struct device_info *info, const struct qn
         .subgroups = caps->subgroups,
         .subgroup_size = caps->subgroup_size,
         .matrix = matrix_set(device_matrix(NULL, info, caps->matrix))->name,
+        .matrix_problem = info->matrix_problem,
         .quirks = info->quirks,
         .problem = info->problem,
     };
@@ -69,6 +70,8 @@ static struct qn_device describe_empty(const struct platform *platform, const ch
         .opencl_c = "",
         .type = "",
         .device_class = "",
+        .matrix = "none",
+        .matrix_problem = "",
         .quirks = "",
         .problem = platform->problem,
     };
@@ -114,6 +117,7 @@ static int fill(qn_context *context, struct listing *listing)
                 return status;
             }
             recall_probe(info);
+            matrix_problem(info, caps.matrix, info->matrix_problem, sizeof info->matrix_problem);
             snprintf(selector, sizeof *listing->selectors, "%zu:%zu", i, j);
             listing->devices[index] = describe(info, &caps, selector);
         }

@@ -26,7 +26,7 @@ static const struct matrix_set sets[QN_MATRICES] = {
     [QN_MMA_SYNC_F16]  = {.name = "mma_sync_f16", .types = 1U << QN_F16, .macro = "MMA_SYNC_F16", .lanes = 32, .part = 64},
     [QN_MMA_SYNC]      = {.name = "mma_sync",     .types = BOTH, .macro = "MMA_SYNC",      .lanes = 32, .part = 64, .is_async = true,
                           .lesser = QN_MMA_SYNC_F16},
-    [QN_WMMA]          = {.name = "wmma",         .types = BOTH, .macro = "WMMA",          .lanes = 32, .part = 64},
+    [QN_WMMA]          = {.name = "wmma",         .types = BOTH, .macro = "WMMA",          .lanes = 32, .part = 32},
     [QN_MFMA]          = {.name = "mfma",         .types = BOTH, .macro = "MFMA",          .lanes = 64, .part = 64},
     [QN_MATRIX_MAD_8]  = {.name = "matrix_mad_8", .types = BOTH, .macro = "MATRIX_MAD_8",  .lanes = 8,  .part = 16},
     [QN_MATRIX_MAD_16] = {.name = "matrix_mad_16",.types = BOTH, .macro = "MATRIX_MAD_16", .lanes = 16, .part = 32},
@@ -45,8 +45,8 @@ bool matrix_override(enum qn_matrix *matrix, const char *name)
         asked++;
     if (asked == QN_MATRICES)
         return false;
-    if (sets[asked].macro || *matrix > asked)
-        *matrix = asked;
+    enum qn_matrix most = sets[*matrix].macro ? QN_NO_MATRIX : *matrix; /* of those of CPUs */
+    *matrix = sets[asked].macro || asked < most ? asked : most;
     return true;
 }
 
@@ -185,7 +185,8 @@ static void trial_init(struct trial *trial, enum qn_matrix matrix, enum qn_type 
 static int try_apart(const qn_context *context, const struct device_info *info,
                      const struct probe *probe)
 {
-    qn_context apart = {.pretended = context->pretended, .cl_dir = context->cl_dir};
+    qn_context apart = {.pretended = context->pretended,
+                        .cl_dir = ""}; /* the kernels that are built in */
     int status = device_open_plain(&apart, info, false);
     if (status == QN_OK)
         status = probe_try(&apart, probe);
@@ -194,16 +195,15 @@ static int try_apart(const qn_context *context, const struct device_info *info,
 }
 
 static bool is_right(const qn_context *context, const struct device_info *info,
-                     enum qn_matrix matrix)
+                     enum qn_matrix matrix, char *verdict, size_t size)
 {
     bool is_well = true;
     for (enum qn_type type = 0; is_well && type < QN_TYPES; type++) {
         if (!(sets[matrix].types >> type & 1))
             continue;
         struct trial trial;
-        char verdict[8];
         trial_init(&trial, matrix, type);
-        probe_recall(info, &trial.probe.source, trial.defines, verdict, sizeof verdict);
+        probe_recall(info, &trial.probe.source, trial.defines, verdict, size);
         is_well = verdict[0] ? strcmp(verdict, "ok") == 0
                              : !context || try_apart(context, info, &trial.probe) == QN_OK;
     }
@@ -213,10 +213,19 @@ static bool is_right(const qn_context *context, const struct device_info *info,
 enum qn_matrix device_matrix(const qn_context *context, const struct device_info *info,
                              enum qn_matrix most)
 {
+    char verdict[8];
     enum qn_matrix matrix = most;
-    while (matrix != QN_NO_MATRIX && !is_right(context, info, matrix))
+    while (matrix != QN_NO_MATRIX && !is_right(context, info, matrix, verdict, sizeof verdict))
         matrix = sets[matrix].lesser;
     return matrix;
+}
+
+void matrix_problem(const struct device_info *info, enum qn_matrix most, char *problem, size_t size)
+{
+    char verdict[900];
+    problem[0] = '\0';
+    if (most != QN_NO_MATRIX && !is_right(NULL, info, most, verdict, sizeof verdict))
+        snprintf(problem, size, "%s, when last tried: %s", sets[most].name, verdict);
 }
 
 /* ---- What the host's processor has ---- */

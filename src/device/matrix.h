@@ -30,6 +30,10 @@ size_t matrix_group(const struct matrix_set *set, size_t tile);
 enum qn_matrix device_matrix(const qn_context *context, const struct device_info *info,
                              enum qn_matrix most);
 
+/* Why `most` is not used, as the cache knows; or "". */
+void matrix_problem(const struct device_info *info, enum qn_matrix most, char *problem,
+                    size_t size);
+
 /* What the processor of this machine has, with Linux' leave to use it: for devices that are this processor. */
 enum qn_matrix host_matrix(void);
 
