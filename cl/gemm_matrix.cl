@@ -490,12 +490,13 @@ static inline uint4 unaligned_run(global const ushort *from)
                   : (uint4)(p0, p1, p2, single | last << 16);
 }
 
-static inline uint4 fetch_run(global const T *first, uint count, uint is_aligned)
+static inline uint4 fetch_run(global const T *from, uint count, uint is_aligned)
 {
-    global const ushort *from = (global const ushort *)first;
     if (count == 8)
-        return is_aligned ? *(global const uint4 *)from : unaligned_run(from);
-#define NUMBER(i) (i < count ? from[i] : 0u)
+        return is_aligned ? *(global const uint4 *)from
+                          : unaligned_run((global const ushort *)from);
+    /* As members: of ushorts llvmpipe reads the first one again and again. */
+#define NUMBER(i) (i < count ? (uint)from[i].bits : 0)
     return (uint4)(NUMBER(0) | NUMBER(1) << 16, NUMBER(2) | NUMBER(3) << 16,
                    NUMBER(4) | NUMBER(5) << 16, NUMBER(6) | NUMBER(7) << 16);
 }

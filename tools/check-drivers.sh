@@ -19,6 +19,7 @@ intel-gpu-golden         class=gpu,$floor golden.t
 intel-gpu-training       class=gpu,$floor training.t
 intel-gpu-models         class=gpu,$floor golden_models.t
 intel-gpu-checkpoints    class=gpu,$floor checkpoints.t
+intel-gpu-matrix         class=gpu,matrix=emulated quern check --dtype f16 --op matmul_tb matmul_ta matmul_batch epilogue epilogue_tab linear
 intel-floor-golden       $floor golden.t
 intel-golden             - golden.t
 intel-models             - golden_models.t
@@ -49,6 +50,7 @@ END
     for rows in device.t $llvmpipe; do
         echo "llvmpipe-${rows%.t}" - "$(case $rows in *.t) echo "$rows" ;; *) echo "quern check --dtype f32 --op $rows" ;; esac)"
     done
+    echo llvmpipe-matrix matrix=emulated quern check --dtype bf16 --op matmul_tb --variant matrix
     echo llvmpipe-16-bits - quern check --dtype bf16 --op softmax matmul_tb
     for rows in $oclgrind; do
         echo "oclgrind-$rows" - quern check --dtype f32 --op "$rows"

@@ -20,23 +20,25 @@ list=$(cd "$(dirname "$0")/.." && pwd)/tests/offline.txt
 
 # ---- The sources ----
 
-# The least sub-group that kernels may ask a target for, as its driver reports it.
-subgroup_of()
+# What kernels may count on beside what every device has, as the target's driver reports it: the least sub-group that they may ask for;
+# instructions that multiply matrices.
+more_of()
 {
     case $1 in
-    tgllp | dg2) echo 8 ;;
-    pvc) echo 16 ;;
-    *) echo 0 ;;
+    tgllp | dg2) echo subgroups=1,subgroup_size=8 ;;
+    pvc) echo subgroups=1,subgroup_size=16 ;;
+    sm_80 | sm_90) echo local_memory=49152,matrix=mma_sync ;;
+    *) echo subgroups=0 ;;
     esac
 }
 
 # Plans of models, whose kernels are dumped, in the current folder: in sources/, by file and variant.  Nothing is compiled or run for them.  The
-# device has what every one has, sub-groups of size $1, and one unit, so that small products get the tiles of large ones.
+# device has what every one has, $1, and one unit, so that small products get the tiles of large ones.
 dump()
 {
     mkdir sources
     export QUERN_DUMP_CL="$PWD/sources"
-    export QUERN_CAPS="class=gpu,local_memory=32768,fp16=0,subgroups=$(($1 > 0)),subgroup_size=$1,compute_units=1"
+    export QUERN_CAPS="class=gpu,local_memory=32768,fp16=0,subgroups=0,compute_units=1,$1"
     awk 'BEGIN { for (i = 0; i < 400; i++) print "the quick brown fox", i, "jumps over the lazy dog", i * i }' >text
     plan gpt --data text --width 256 --heads 4 --layers 1 --context 128 --batch 8 --dropout 0.1
     plan llama --data text --width 256 --heads 2 --layers 1 --context 128 --batch 8 --dtype bf16
@@ -143,7 +145,7 @@ fail()
 # The most that variants of a kernel take, as lines of the list; their names end in what tells them apart.
 measure()
 {
-    all=$work/$(subgroup_of "$1")/all.cl
+    all=$work/$(more_of "$1")/all.cl
     case $1 in
     gfx*) amd "$1" ;;
     sm_*) nvidia "$1" ;;
@@ -173,12 +175,12 @@ fi
 work=$(mktemp -d "${TMPDIR:-/tmp}/quern-offline-XXXXXX")
 trap 'rm -rf "$work"' EXIT
 for target in $targets; do
-    subgroup=$(subgroup_of "$target")
-    [ ! -d "$work/$subgroup" ] || continue
-    mkdir "$work/$subgroup"
+    more=$(more_of "$target")
+    [ ! -d "$work/$more" ] || continue
+    mkdir "$work/$more"
     (
-        cd "$work/$subgroup"
-        dump "$subgroup"
+        cd "$work/$more"
+        dump "$more"
         join >all.cl
     )
 done
@@ -205,4 +207,4 @@ awk -v pattern="$targets" '
     NR == FNR { registers[$1 $2] = $3; memory[$1 $2] = $4; spills[$1 $2] = $5; unseen[$1 $2] = $1 " " $2; next }
     { compare("registers", $3, registers[$1 $2]); compare("bytes of local memory", $4, memory[$1 $2]); compare("bytes of spills", $5, spills[$1 $2]); delete unseen[$1 $2] }
     END { for (key in unseen) { print unseen[key] ": listed, but not compiled"; failed = 1 } exit failed }' "$work/listed" "$work/found"
-echo "$(grep -c '^kernel' "$work/$subgroup/all.cl") kernels, for each of $targets: as listed"
+echo "$(grep -c '^kernel' "$work/$more/all.cl") kernels, for each of $targets: as listed"

@@ -40,7 +40,7 @@ static const struct pretence {
      1 << QN_F32 | 1 << QN_BF16},
     {"matrix=avx512_bf16,local_memory=32768", PRODUCTS, 1 << QN_BF16},
     {"matrix=none", PRODUCTS, 1 << QN_BF16},
-    {"class=gpu,matrix=emulated", PRODUCTS, 1 << QN_F16 | 1 << QN_BF16},
+    {"class=gpu,matrix=emulated", PRODUCTS, 1 << QN_BF16},
 };
 
 /* ---- All tables ---- */

@@ -14,9 +14,11 @@ struct variable {
 
 static const struct variable environment[] = {
     {"QUERN_DEVICE", "the device, where --device is not given"},
-    {"QUERN_CAPS", "what a device is to pretend, for tests: words such as class=gpu, fp16=0, "
-                   "subgroups=0, subgroup_size=8, max_work_group=64, local_memory=32768 or "
-                   "matrix=none, joined by commas"},
+    {"QUERN_CAPS",
+     "what a device is to pretend, for tests: words such as class=gpu, fp16=0, "
+     "subgroups=0, subgroup_size=8, max_work_group=64, local_memory=32768 or matrix=none, joined by commas; "
+     "matrix=wmma, mfma, matrix_mad_8 or matrix_mad_16 tries instructions of GPUs that "
+     "are not used by themselves"},
     {"QUERN_CL_DIR", "a folder whose .cl files replace the built-in kernels of the same names"},
     {"QUERN_DUMP_CL",
      "a folder that gets the source of each kernel that is used, ready for another compiler"},

@@ -156,7 +156,7 @@ size_t matrix_group(const struct matrix_set *set, size_t tile)
 /* Whether the set is right with numbers of a type. */
 static void trial_init(struct trial *trial, enum qn_matrix matrix, enum qn_type type)
 {
-    enum { TILE = 64, STAGES = 2 };
+    enum { TILE = 64 };
     const struct matrix_set *set = &sets[matrix];
     *trial = (struct trial){.probe = {.source = set->macro ? source_gemm_matrix : cpu_source,
                                       .defines = trial->defines,
@@ -174,7 +174,7 @@ static void trial_init(struct trial *trial, enum qn_matrix matrix, enum qn_type 
                  "#define TRANSPOSE_A 0\n#define TRANSPOSE_B 0\n"
                  "#define ALIGNED_A 1\n#define ALIGNED_B 1\n",
                  p->m, p->n, p->k, type_in_kernels(type), type == QN_F16, set->macro, set->lanes,
-                 matrix_part(set, TILE), TILE, STAGES);
+                 matrix_part(set, TILE), TILE, set->is_async ? 3 : 2);
     else
         snprintf(trial->defines, sizeof trial->defines, "#define MATRIX_AMX %d\n",
                  matrix == QN_AMX);
