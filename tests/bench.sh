@@ -45,6 +45,35 @@ assert row["quiet_s"] == bests[2] and row["quiet_ci_s"] == [bests[0], bests[5]],
 END
 }
 
+# Kernels of a row of json.tmp: all of one run, most seconds first, one of them named by the text.
+has_kernels()
+{
+    command -v python3 >/dev/null || return 0
+    python3 - "$@" <<'END'
+import json, sys
+row, = [r for r in json.load(open("json.tmp"))["results"] if r["id"] == sys.argv[1]]
+kernels = row["kernels"]
+assert kernels and any(k["name"].startswith(sys.argv[2]) for k in kernels), kernels
+assert [k["seconds"] for k in kernels] == sorted((k["seconds"] for k in kernels), reverse=True), kernels
+for k in kernels:
+    assert sorted(k) == ["bytes", "flops", "launches", "name", "seconds"], k
+    assert k["launches"] >= 1 and k["seconds"] >= 0, k
+    assert all(k[cost] is None or k[cost] > 0 for cost in ("flops", "bytes")), k
+if "flops" in sys.argv[3:]:
+    assert sum(k["flops"] or 0 for k in kernels) == row["amount"], kernels
+END
+}
+has_reference()
+{
+    command -v python3 >/dev/null || return 0
+    python3 - <<'END'
+import json
+row = json.load(open("json.tmp"))["results"][-1]
+assert len(row["losses"]) == len(row["reference_losses"]) == 8, row
+assert all(abs(a - b) <= 2e-3 for a, b in zip(row["losses"], row["reference_losses"])), row
+END
+}
+
 # A report of one row, NAME, whose times are about SECONDS; a void one.
 report_of()
 {
@@ -115,6 +144,7 @@ check "a line of the table for each transposition" has_rows
 check "the JSON is JSON" is_json
 check "it has a positive median" is_positive gemm/64x64x64/NT median_s
 check "it has a positive peak" is_positive peak/fma rate
+check "its kernel did that work, in one launch" has_kernels gemm/64x64x64/NT 'matmul ' flops
 check "it has the commit" mentions json.tmp '"commit": '
 if command -v python3 >/dev/null; then
     check "the estimates are those of the rounds' samples" estimates_are_of_rounds gemm/64x64x64/NT
@@ -133,7 +163,10 @@ check "rows of two sizes" exits 0 rows --shapes 9x70
 check "rows of three sizes, and of one" exits 0 rows --shapes 31x16x7,1001
 check "training of one recipe, and its losses" exits 0 train --shapes 12x64 --json json.tmp
 check "it has tokens a second" is_positive train/nanogpt-char-cpu/4L4H128-T64-B12 tokens_per_s
-check "generating, and its tokens" exits 0 generate --shapes 64
+check "and the losses that these are held to" has_reference
+check "and what its kernels take of a step" has_kernels train/nanogpt-char-cpu/4L4H128-T64-B12 'attention_backward '
+check "generating, and its tokens" exits 0 generate --shapes 64 --json json.tmp
+check "what kernels take of a token" has_kernels generate/nanogpt-char-cpu/4L4H128-T64 'attention '
 check "text of a model whose attention is wrong is void" voids_wrong_text
 check "another program's rates" against
 check "a rate that cannot be" refuses_rates '[{"case": "gemm 8x8x8 NN float32", "rate": 1e308, "unit": "GFLOP/s"}]'

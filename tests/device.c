@@ -641,6 +641,21 @@ static void test_queue(void)
            has(printed, "(call)") && has(printed, "100.0%") && has(printed, "total"),
        "with the operation, its kernels, calls and share");
     free(printed);
+    qn_profile *profile = qn_profile_new(context);
+    const struct qn_profile_line *lines = profile ? profile->lines : NULL;
+    ok(lines && profile->count == 3 && !lines[0].is_part && !*lines[0].kernel &&
+           lines[0].calls == 199 && lines[0].flops == 200e6 && lines[0].bytes == 800e6,
+       "a line for the variant: calls, and costs of all commands");
+    ok(lines && lines[1].is_part && lines[2].is_part && strcmp(lines[1].kernel, "other") == 0 &&
+           strcmp(lines[2].kernel, "(call)") == 0 && lines[1].calls == 199 && lines[2].calls == 1 &&
+           lines[1].seconds + lines[2].seconds == lines[0].seconds,
+       "and for each of its kernels, that have its seconds");
+    is_int(qn_profile_clear(context), QN_OK, "it is forgotten");
+    ok(lines && strcmp(lines[0].op, "attention") == 0, "but for what was read");
+    qn_profile_free(profile);
+    profile = qn_profile_new(context);
+    ok(profile && profile->count == 0, "there is nothing else");
+    qn_profile_free(profile);
 
     commands[0].local[0] = 2;
     is_int(device_enqueue(context, commands, 1), QN_ERROR_DEVICE, "a work-group that does not fit");
@@ -660,6 +675,9 @@ static void test_queue(void)
 
     context = open_or_bail(NULL);
     is_int(qn_profile_print(context, stdout), QN_ERROR_INVALID, "no profile without asking for it");
+    ok(!qn_profile_new(context) && has(qn_error(context), "without qn_options.profile"),
+       "nor its lines");
+    is_int(qn_profile_clear(context), QN_ERROR_INVALID, "nor anything to forget");
     qn_close(context);
 }
 

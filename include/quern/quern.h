@@ -116,7 +116,27 @@ const char *qn_device_name(const qn_context *context);
 /* Waits until the device has done all it was given. */
 int qn_finish(qn_context *context);
 
-/* Time by kernel, most first: calls, milliseconds, GFLOP/s, GB/s, share.  Needs qn_options.profile. */
+/* A variant of an operation, and what all its calls took.  One that has several kernels has an empty `kernel`, and these follow as parts of
+ * it, their flops and bytes not known. */
+struct qn_profile_line {
+    char op[48], variant[48], kernel[64];
+    bool is_part; /* of the variant above */
+    size_t calls;
+    double seconds, flops, bytes; /* flops, bytes: of all calls; 0: not known */
+};
+typedef struct qn_profile {
+    size_t count;
+    const struct qn_profile_line *lines; /* variants with most seconds first */
+} qn_profile;
+
+/* What was timed so far, after waiting for it.  Needs qn_options.profile.  NULL on failure. */
+qn_profile *qn_profile_new(qn_context *context);
+void qn_profile_free(qn_profile *profile);
+
+/* Forgets what was timed so far. */
+int qn_profile_clear(qn_context *context);
+
+/* Prints the lines: calls, milliseconds, GFLOP/s, GB/s, share. */
 int qn_profile_print(qn_context *context, FILE *file);
 
 /* Writes what is timed from now on, command by command, in the format of Chrome's tracing, which https://ui.perfetto.dev shows;

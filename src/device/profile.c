@@ -269,93 +269,166 @@ int profile_collect(qn_context *context)
 
 /* ---- The table ---- */
 
-/* Rows of one variant of one operation: costs are known for the whole, times for each kernel. */
-struct group {
-    const struct row *first;
-    size_t calls, kernels;
-    double seconds, flops, bytes;
+/* A variant, whose costs are known for the whole and whose times for each kernel. */
+struct variant {
+    struct qn_profile_line line;
+    size_t kernels;
 };
 
-static bool same_group(const struct row *a, const struct row *b)
+static bool is_of_variant(const struct row *row, const struct qn_profile_line *line)
 {
-    return strcmp(a->op, b->op) == 0 && strcmp(a->variant, b->variant) == 0;
+    return strcmp(row->op, line->op) == 0 && strcmp(row->variant, line->variant) == 0;
+}
+
+static struct qn_profile_line line_of(const struct row *row)
+{
+    struct qn_profile_line line = {.calls = row->calls, .seconds = row->seconds};
+    memcpy(line.op, row->op, sizeof line.op);
+    memcpy(line.variant, row->variant, sizeof line.variant);
+    memcpy(line.kernel, row->kernel, sizeof line.kernel);
+    return line;
 }
 
 static int by_seconds(const void *a, const void *b)
 {
-    const struct group *first = a, *second = b;
-    return (first->seconds < second->seconds) - (first->seconds > second->seconds);
+    const struct variant *first = a, *second = b;
+    return (first->line.seconds < second->line.seconds) -
+           (first->line.seconds > second->line.seconds);
 }
 
-static size_t make_groups(const struct profile *profile, struct group *groups)
+/* Most seconds first. */
+static size_t make_variants(const struct profile *profile, struct variant *variants)
 {
     size_t count = 0;
     for (size_t i = 0; i < profile->n_rows; i++) {
         const struct row *row = &profile->rows[i];
-        size_t g = 0;
-        while (g < count && !same_group(groups[g].first, row))
-            g++;
-        if (g == count)
-            groups[count++] = (struct group){.first = row};
-        struct group *group = &groups[g];
-        group->calls = size_max(group->calls, row->calls);
-        group->kernels++;
-        group->seconds += row->seconds;
-        group->flops += row->flops;
-        group->bytes += row->bytes;
+        size_t v = 0;
+        while (v < count && !is_of_variant(row, &variants[v].line))
+            v++;
+        struct qn_profile_line *line = &variants[v].line;
+        if (v == count) {
+            variants[count++] = (struct variant){.line = line_of(row)};
+        } else {
+            line->calls = size_max(line->calls, row->calls);
+            line->seconds += row->seconds;
+            line->kernel[0] = '\0';
+        }
+        variants[v].kernels++;
+        line->flops += row->flops;
+        line->bytes += row->bytes;
     }
-    qsort(groups, count, sizeof *groups, by_seconds);
+    qsort(variants, count, sizeof *variants, by_seconds);
     return count;
 }
 
-static void print_line(FILE *file, int width, const char *name, const struct group *group,
+/* Each variant, and its kernels behind it if it has several. */
+static size_t make_lines(const struct profile *profile, const struct variant *variants,
+                         size_t count, struct qn_profile_line *lines)
+{
+    size_t n_lines = 0;
+    for (size_t v = 0; v < count; v++) {
+        lines[n_lines++] = variants[v].line;
+        for (size_t i = 0; i < profile->n_rows && variants[v].kernels > 1; i++) {
+            if (!is_of_variant(&profile->rows[i], &variants[v].line))
+                continue;
+            lines[n_lines] = line_of(&profile->rows[i]);
+            lines[n_lines++].is_part = true;
+        }
+    }
+    return n_lines;
+}
+
+/* All commands' times, and the profile they are in; NULL and an error without one, or if a command failed. */
+static struct profile *collected(qn_context *context)
+{
+    if (context->device && context->device->profile)
+        return profile_collect(context) == QN_OK ? context->device->profile : NULL;
+    context_fail(context, QN_ERROR_INVALID, "the context was opened without qn_options.profile");
+    return NULL;
+}
+
+qn_profile *qn_profile_new(qn_context *context)
+{
+    const struct profile *known = context ? collected(context) : NULL;
+    if (!known)
+        return NULL;
+    struct variant *variants = context_alloc(context, known->n_rows, sizeof *variants);
+    struct qn_profile_line *lines = context_alloc(context, 2 * known->n_rows, sizeof *lines);
+    qn_profile *profile = variants && lines ? context_alloc(context, 1, sizeof *profile) : NULL;
+    if (profile) {
+        size_t count = make_variants(known, variants);
+        *profile = (qn_profile){.count = make_lines(known, variants, count, lines), .lines = lines};
+    } else {
+        free(lines);
+    }
+    free(variants);
+    return profile;
+}
+
+void qn_profile_free(qn_profile *profile)
+{
+    if (profile)
+        free((void *)profile->lines);
+    free(profile);
+}
+
+int qn_profile_clear(qn_context *context)
+{
+    struct profile *profile = context ? collected(context) : NULL;
+    if (!profile)
+        return context ? context->status : QN_ERROR_INVALID;
+    profile->n_rows = 0;
+    return QN_OK;
+}
+
+/* ---- The table, printed ---- */
+
+static void print_line(FILE *file, int width, const char *name, const struct qn_profile_line *line,
                        double total)
 {
-    fprintf(file, "%-*s %9zu %11.3f", width, name, group->calls, group->seconds * 1e3);
-    double rates[2] = {group->flops, group->bytes};
+    fprintf(file, "%-*s %9zu %11.3f", width, name, line->calls, line->seconds * 1e3);
+    double rates[2] = {line->flops, line->bytes};
     for (int i = 0; i < 2; i++) {
-        if (rates[i] > 0 && group->seconds > 0)
-            fprintf(file, " %9.2f", rates[i] / group->seconds * 1e-9);
+        if (rates[i] > 0 && line->seconds > 0)
+            fprintf(file, " %9.2f", rates[i] / line->seconds * 1e-9);
         else
             fprintf(file, " %9s", "-");
     }
-    fprintf(file, " %6.1f%%\n", total > 0 ? 100 * group->seconds / total : 0);
+    fprintf(file, " %6.1f%%\n", total > 0 ? 100 * line->seconds / total : 0);
 }
 
-static void print_groups(const struct profile *profile, const struct group *groups, size_t count,
-                         FILE *file)
+enum { LINE_NAME = 160 };
+
+static const char *line_name(const struct qn_profile_line *line, char name[LINE_NAME])
 {
-    struct group total = {0};
+    if (line->is_part)
+        snprintf(name, LINE_NAME, "  %s", line->kernel);
+    else
+        snprintf(name, LINE_NAME, "%s %s", line->op, line->variant);
+    return name;
+}
+
+static void print_lines(const qn_profile *profile, FILE *file)
+{
+    struct qn_profile_line total = {.calls = 0};
+    char name[LINE_NAME];
     int width = (int)strlen("operation, variant, kernel");
-    for (size_t i = 0; i < count; i++) {
-        total.calls += groups[i].calls;
-        total.seconds += groups[i].seconds;
-        total.flops += groups[i].flops;
-        total.bytes += groups[i].bytes;
-    }
-    for (size_t i = 0; i < profile->n_rows; i++) {
-        const struct row *row = &profile->rows[i];
-        int name = (int)(strlen(row->op) + 1 + strlen(row->variant)),
-            kernel = 2 + (int)strlen(row->kernel);
-        width = name > width ? name : width;
-        width = kernel > width ? kernel : width;
+    for (size_t i = 0; i < profile->count; i++) {
+        const struct qn_profile_line *line = &profile->lines[i];
+        int length = (int)strlen(line_name(line, name));
+        width = length > width ? length : width;
+        if (line->is_part)
+            continue;
+        total.calls += line->calls;
+        total.seconds += line->seconds;
+        total.flops += line->flops;
+        total.bytes += line->bytes;
     }
     fprintf(file, "%-*s %9s %11s %9s %9s %7s\n", width, "operation, variant, kernel", "calls", "ms",
             "GFLOP/s", "GB/s", "share");
-    for (size_t i = 0; i < count; i++) {
-        char name[160];
-        snprintf(name, sizeof name, "%s %s", groups[i].first->op, groups[i].first->variant);
-        print_line(file, width, name, &groups[i], total.seconds);
-        for (size_t j = 0; j < profile->n_rows && groups[i].kernels > 1; j++) {
-            const struct row *row = &profile->rows[j];
-            if (!same_group(row, groups[i].first))
-                continue;
-            snprintf(name, sizeof name, "  %s", row->kernel);
-            print_line(file, width, name,
-                       &(struct group){.calls = row->calls, .seconds = row->seconds},
-                       total.seconds);
-        }
-    }
+    for (size_t i = 0; i < profile->count; i++)
+        print_line(file, width, line_name(&profile->lines[i], name), &profile->lines[i],
+                   total.seconds);
     print_line(file, width, "total", &total, total.seconds);
 }
 
@@ -363,17 +436,11 @@ int qn_profile_print(qn_context *context, FILE *file)
 {
     if (!context)
         return QN_ERROR_INVALID;
-    if (!context->device || !context->device->profile)
-        return context_fail(context, QN_ERROR_INVALID,
-                            "the context was opened without qn_options.profile");
-    int status = profile_collect(context);
-    const struct profile *profile = context->device->profile;
-    struct group *groups = context_alloc(context, profile->n_rows, sizeof *groups);
-    if (!groups)
-        return QN_ERROR_MEMORY;
-    print_groups(profile, groups, make_groups(profile, groups), file);
-    free(groups);
-    if (ferror(file))
-        status = context_fail(context, QN_ERROR_FILE, "the profile cannot be written");
-    return status;
+    qn_profile *profile = qn_profile_new(context);
+    if (!profile)
+        return context->status;
+    print_lines(profile, file);
+    qn_profile_free(profile);
+    return ferror(file) ? context_fail(context, QN_ERROR_FILE, "the profile cannot be written")
+                        : QN_OK;
 }

@@ -121,30 +121,37 @@ static bool make_rows(struct bench *bench)
     return is_good;
 }
 
-/* On a terminal a line that is rewritten, elsewhere a line a round. */
-static void show_round(struct bench *bench, size_t round, size_t index, const char *id)
+void bench_show(struct bench *bench, const char *work, size_t index, const char *id)
 {
     struct progress *progress = &bench->progress;
     if (progress->is_quiet || (!progress->is_terminal && index > 0))
         return;
     if (!progress->is_terminal) {
-        fprintf(stderr, "round %zu of %d\n", round + 1, ROUNDS);
+        fprintf(stderr, "%s\n", work);
         return;
     }
-    fprintf(stderr, "\r\033[Kround %zu of %d, row %zu of %zu: %s", round + 1, ROUNDS, index + 1,
-            bench->n_rows, id);
+    fprintf(stderr, "\r\033[K%s, row %zu of %zu: %s", work, index + 1, bench->n_rows, id);
     fflush(stderr);
     progress->is_line_open = true;
+}
+
+void bench_show_end(struct bench *bench)
+{
+    if (bench->progress.is_line_open)
+        fputs("\r\033[K", stderr);
+    bench->progress.is_line_open = false;
 }
 
 /* Every other round in the opposite order, so that no row always follows the same one. */
 static void run_round(struct bench *bench, size_t round)
 {
+    char work[64];
+    snprintf(work, sizeof work, "round %zu of %d", round + 1, ROUNDS);
     for (size_t i = 0; i < bench->n_rows; i++) {
         struct row *row = &bench->rows[round % 2 ? bench->n_rows - 1 - i : i];
         if (*row->reason)
             continue;
-        show_round(bench, round, i, row->id);
+        bench_show(bench, work, i, row->id);
         row->round(bench, row, bench->seconds / ROUNDS);
         if (!*row->reason)
             timing_end_round(&row->timing);
@@ -159,9 +166,23 @@ static void run_rounds(struct bench *bench)
     for (size_t i = 0; i < bench->n_rows; i++)
         if (!*bench->rows[i].reason && !timing_finish(&bench->rows[i].timing))
             row_void(&bench->rows[i], "out of memory");
-    if (bench->progress.is_line_open)
-        fputs("\r\033[K", stderr);
+    bench_show_end(bench);
     set_peaks(bench);
+}
+
+/* Lessons are freed first: a device may have no room for both contexts. */
+static int write_json(struct bench *bench)
+{
+    const char *json = options_string(bench->options, "json");
+    char message[WRITE_MESSAGE];
+    if (!json)
+        return EXIT_SUCCESS;
+    for (size_t i = 0; i < bench->n_rows; i++)
+        row_release(&bench->rows[i]);
+    if (!bench_profile(bench))
+        fprintf(stderr, "quern bench: no time by kernel: %s\n", qn_error(NULL));
+    return report_json(bench, json, message) ? EXIT_SUCCESS
+                                             : failure(bench->options, "%s", message);
 }
 
 static int run_all(struct bench *bench)
@@ -171,11 +192,7 @@ static int run_all(struct bench *bench)
         return failure(options, "out of memory");
     run_rounds(bench);
     report_tables(bench);
-    const char *json = options_string(options, "json");
-    char message[WRITE_MESSAGE];
-    if (json && !report_json(bench, json, message))
-        return failure(options, "%s", message);
-    int status = EXIT_SUCCESS;
+    int status = write_json(bench);
     for (size_t i = 0; i < bench->n_rows; i++)
         if (*bench->rows[i].reason)
             status = EXIT_FAILED;
@@ -192,6 +209,13 @@ static double room_of_device(const struct bench *bench)
     return room;
 }
 
+qn_context *bench_open(const struct bench *bench, bool profile)
+{
+    return qn_open_with(&(struct qn_options){.device = options_string(bench->options, "device"),
+                                             .gemm = options_string(bench->options, "gemm"),
+                                             .profile = profile});
+}
+
 static int prepare(struct bench *bench)
 {
     const struct options *options = bench->options;
@@ -200,10 +224,10 @@ static int prepare(struct bench *bench)
     char message[WRITE_MESSAGE];
     if (against && !(bench->against = against_read(against, message, sizeof message)))
         return failure(options, "--against: %s", message);
-    bench->qn = qn_open_with(&(struct qn_options){.device = options_string(options, "device"),
-                                                  .gemm = options_string(options, "gemm")});
+    bench->qn = bench_open(bench, false);
     if (!bench->qn)
         return failure(options, "%s", qn_error(NULL));
+    snprintf(bench->device, sizeof bench->device, "%s", qn_device_name(bench->qn));
     if (json && !json_may_write(json, message))
         return failure(options, "%s", message);
     signal(SIGQUIT, SIG_DFL); /* LLVM, in drivers, catches it and goes on */
@@ -226,6 +250,7 @@ int command_bench(const struct options *options)
         status = run_all(&bench);
     for (size_t i = 0; i < bench.n_rows; i++) {
         row_release(&bench.rows[i]);
+        json_decref(bench.rows[i].kernels);
         free(bench.rows[i].timing.samples);
     }
     free(bench.rows);

@@ -70,18 +70,23 @@ struct row;
  * `seconds`, and frees it.  What goes wrong makes the row void. */
 typedef void row_round(struct bench *bench, struct row *row, double seconds);
 
+/* Makes what was timed, in a context that times kernels, and has profile_runs() run it. */
+typedef void row_profile(qn_context *qn, struct row *row);
+
 /* What the ids of peaks begin with: operations of the same shape may follow. */
 #define PEAK "peak/"
 
 struct row {
     enum table table;
     row_round *round;
+    row_profile *profile;    /* NULL: none */
     char id[ROW_ID];         /* "gemm/256x256x256/NT": name, shape, variant */
     char reason[ROW_REASON]; /* why it is void; "": it is not */
     struct timing timing;
     enum unit unit;
-    double amount;  /* of the unit, in a run */
-    double of_peak; /* share; 0: unknown */
+    double amount;   /* of the unit, in a run */
+    double of_peak;  /* share; 0: unknown */
+    json_t *kernels; /* what each takes of a run; NULL: not profiled */
     /* Operations only. */
     const struct kind *kind;
     size_t sizes[MOST_SIZES], variant;
@@ -123,6 +128,7 @@ void time_text(char text[TIME_TEXT]);
 struct bench {
     const struct options *options;
     qn_context *qn;
+    char device[512]; /* its name */
     char started[TIME_TEXT];
     double seconds; /* a row, in all rounds */
     double room;    /* bytes of the device that may be kept from round to round */
@@ -132,6 +138,13 @@ struct bench {
     size_t n_rows;
     json_t *against; /* the other program's cases; NULL: none */
 };
+
+/* The context of the options, in which kernels are timed or not; NULL: see qn_error(NULL). */
+qn_context *bench_open(const struct bench *bench, bool profile);
+
+/* Says what is being done with a row, on a terminal in a line that is rewritten; ends that line. */
+void bench_show(struct bench *bench, const char *work, size_t index, const char *id);
+void bench_show_end(struct bench *bench);
 
 /* A new row; NULL if there is no memory.  The next one may move it. */
 struct row *bench_row(struct bench *bench, enum table table, const char *format, ...)
@@ -158,6 +171,9 @@ bool generate_has_shape(const size_t *sizes, size_t count);
 
 /* Frees the lesson that a row of training keeps. */
 void row_release(struct row *row);
+
+/* What trained losses are held to. */
+const double *reference_losses(const struct row *row);
 
 /* ---- Operations ---- */
 
@@ -276,6 +292,16 @@ bool bench_shapes(struct bench *bench, const char *group, const char *shapes);
 /* Whether each of the comma-separated shapes is one of some kind of the group; else *wrong is its
  * text. */
 bool shapes_are_good(const char *group, const char *shapes, char wrong[SIZES_TEXT]);
+
+/* ---- Time by kernel ---- */
+
+/* Opens the context anew, with kernels timed, and profiles all rows that are not void.  False if it cannot be opened; what cannot be profiled
+ * has no kernels. */
+bool bench_profile(struct bench *bench);
+
+/* Runs `of` until its kernels' times mean something, and gives the row what they take of a run.  False on failure. */
+typedef bool row_run(void *of);
+bool profile_runs(qn_context *qn, struct row *row, row_run *run, void *of);
 
 /* ---- Reports ---- */
 

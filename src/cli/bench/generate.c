@@ -123,6 +123,25 @@ static void time_generation(struct bench *bench, struct row *row, double seconds
     qn_lm_free(lm);
 }
 
+static bool run_token(void *generator)
+{
+    return qn_generator_next(generator) >= 0;
+}
+
+/* A token behind the prompt. */
+static void profile_generation(qn_context *qn, struct row *row)
+{
+    int32_t prompt[MOST_PROMPT];
+    make_tokens(prompt, 0, row->prompt, config.vocab_size);
+    qn_lm *lm = qn_lm_new(qn, &config);
+    bool is_good = lm && make_lively(lm);
+    qn_generator *generator = is_good ? qn_generator_new(lm, (struct qn_generation){0}) : NULL;
+    if (generator && qn_generator_start(generator, prompt, row->prompt, 0) == QN_OK)
+        profile_runs(qn, row, run_token, generator);
+    qn_generator_free(generator);
+    qn_lm_free(lm);
+}
+
 static bool bench_context(struct bench *bench, size_t prompt)
 {
     struct row *row =
@@ -131,6 +150,7 @@ static bool bench_context(struct bench *bench, size_t prompt)
     if (!row)
         return false;
     row->round = time_generation;
+    row->profile = profile_generation;
     row->prompt = prompt;
     row->unit = TOKENS;
     row->amount = 1;

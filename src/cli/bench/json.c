@@ -81,7 +81,7 @@ static json_t *host_json(void)
 /* The name of the open one is made of theirs. */
 const struct qn_device *open_device(const struct bench *bench, const qn_device_list *list)
 {
-    const char *name = qn_device_name(bench->qn);
+    const char *name = bench->device;
     for (size_t i = 0; i < list->count; i++) {
         const struct qn_device *device = &list->devices[i];
         if (*device->name && strstr(name, device->platform) && strstr(name, device->name) &&
@@ -95,8 +95,8 @@ static json_t *open_device_json(const struct bench *bench)
 {
     qn_device_list *list = qn_device_list_new();
     const struct qn_device *device = list ? open_device(bench, list) : NULL;
-    json_t *object = device ? device_json(device)
-                            : json_pack("{s:o}", "device", text_json(qn_device_name(bench->qn)));
+    json_t *object =
+        device ? device_json(device) : json_pack("{s:o}", "device", text_json(bench->device));
     qn_device_list_free(list);
     return object;
 }
@@ -119,6 +119,14 @@ static json_t *peaks_json(const struct peaks *peaks)
                      real_json(peaks->launch_s));
 }
 
+static json_t *losses_json(const double *losses)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < CHECKED_STEPS; i++)
+        json_array_append_new(array, json_real(losses[i]));
+    return array;
+}
+
 static void add_training(json_t *object, const struct row *row)
 {
     json_t *memory =
@@ -129,10 +137,8 @@ static void add_training(json_t *object, const struct row *row)
                         real_json(row->model_flops / row->timing.median.value));
     json_object_set_new(object, "cold_start_s", real_json(row->cold_start_s));
     json_object_set_new(object, "memory_bytes", memory);
-    json_t *losses = json_array();
-    for (size_t i = 0; i < CHECKED_STEPS; i++)
-        json_array_append_new(losses, json_real(row->losses[i]));
-    json_object_set_new(object, "losses", losses);
+    json_object_set_new(object, "losses", losses_json(row->losses));
+    json_object_set_new(object, "reference_losses", losses_json(reference_losses(row)));
 }
 
 /* A list for each round. */
@@ -168,6 +174,8 @@ static json_t *row_json(const struct bench *bench, const struct row *row)
         json_object_set_new(object, "tokens_per_s", real_json(row_rate(row)));
     if (row->table == TABLE_TRAINING)
         add_training(object, row);
+    if (row->kernels)
+        json_object_set(object, "kernels", row->kernels);
     double theirs = bench->against ? against_rate(bench->against, row) : 0;
     if (theirs > 0)
         json_object_set_new(object, "their_rate", json_real(theirs));

@@ -234,21 +234,40 @@ static bool is_repeated(const struct operation *operation, struct row *row)
     return bits == row->bits;
 }
 
+/* The operation of a row, ready to run; false on failure.  It is to be freed in any case. */
+static bool operation_make(struct operation *operation, qn_context *qn, const struct row *row)
+{
+    *operation = (struct operation){.qn = qn, .graph = qn_graph_new(qn)};
+    row->kind->build(operation, row->sizes, row->variant);
+    operation->plan = qn_plan_new(operation->graph, operation->roots, operation->n_results);
+    return operation->plan && (!operation->input || qn_set(operation->plan, operation->input,
+                                                           operation->input_values) == QN_OK);
+}
+
 static void time_operation(struct bench *bench, struct row *row, double seconds)
 {
-    struct operation operation = {.qn = bench->qn, .graph = qn_graph_new(bench->qn)};
+    struct operation operation;
     bool is_first = row->timing.rounds == 0, is_launch = row->unit == NO_UNIT;
-    row->kind->build(&operation, row->sizes, row->variant);
-    operation.plan = qn_plan_new(operation.graph, operation.roots, operation.n_results);
-    bool is_good = operation.plan;
-    if (is_good && operation.input)
-        is_good = qn_set(operation.plan, operation.input, operation.input_values) == QN_OK;
+    bool is_good = operation_make(&operation, bench->qn, row);
     if (is_good && is_first)
         is_good = is_right(&operation, row) && hash_results(&operation, &row->bits);
     if (!is_good ||
         timing_of_plan(&row->timing, bench->qn, operation.plan, seconds, is_launch) != QN_OK ||
         !is_repeated(&operation, row))
         row_void(row, "%s", qn_error(bench->qn));
+    operation_free(&operation);
+}
+
+static bool run_operation(void *operation)
+{
+    return qn_run(((struct operation *)operation)->plan) == QN_OK;
+}
+
+static void profile_operation(qn_context *qn, struct row *row)
+{
+    struct operation operation;
+    if (operation_make(&operation, qn, row))
+        profile_runs(qn, row, run_operation, &operation);
     operation_free(&operation);
 }
 
@@ -263,6 +282,7 @@ bool bench_operation(struct bench *bench, enum table table, const struct kind *k
     if (!row)
         return false;
     row->round = time_operation;
+    row->profile = table == TABLE_PEAKS ? NULL : profile_operation;
     row->kind = kind;
     row->variant = variant;
     for (size_t i = 0; i < kind->n_sizes; i++)

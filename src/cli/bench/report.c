@@ -133,7 +133,7 @@ void print_cell_text(const char *text)
 
 void report_tables(const struct bench *bench)
 {
-    printf("%s, quern %s\n", qn_device_name(bench->qn), PACKAGE_VERSION);
+    printf("%s, quern %s\n", bench->device, PACKAGE_VERSION);
     for (size_t i = 0; i < bench->n_rows; i++) {
         if (i == 0 || bench->rows[i].table != bench->rows[i - 1].table)
             print_head(bench, bench->rows[i].table);

@@ -242,17 +242,13 @@ static double flops_of_step(const struct recipe *recipe)
                      12 * attentions(recipe) * (double)recipe->width * (double)recipe->context);
 }
 
-static struct lesson *make_lesson(qn_context *qn, struct row *row)
+static struct lesson *make_lesson(qn_context *qn, const struct row *row)
 {
-    double began = seconds_now();
     struct lesson *lesson = calloc(1, sizeof *lesson);
     if (!lesson || !lesson_set(lesson, qn, row->recipe)) {
         lesson_free(lesson);
         return NULL;
     }
-    if (row->timing.rounds == 0)
-        row->cold_start_s = seconds_now() - began;
-    row->memory = qn_trainer_memory(lesson->learner.trainer);
     return lesson;
 }
 
@@ -272,8 +268,13 @@ static void time_training(struct bench *bench, struct row *row, double seconds)
 {
     struct lesson *lesson = row->lesson;
     bool is_kept = lesson;
+    double began = seconds_now();
     if (!is_kept)
         lesson = make_lesson(bench->qn, row);
+    if (lesson && row->timing.rounds == 0) {
+        row->cold_start_s = seconds_now() - began;
+        row->memory = qn_trainer_memory(lesson->learner.trainer);
+    }
     if (!lesson || !take_steps(lesson, row, seconds))
         row_void(row, "%s", qn_error(bench->qn));
     if (!is_kept)
@@ -283,6 +284,26 @@ static void time_training(struct bench *bench, struct row *row, double seconds)
 void row_release(struct row *row)
 {
     lesson_free(row->lesson);
+    row->lesson = NULL;
+}
+
+static bool run_step(void *lesson)
+{
+    double loss;
+    return step(lesson, &loss) >= 0;
+}
+
+static void profile_training(qn_context *qn, struct row *row)
+{
+    struct lesson *lesson = make_lesson(qn, row);
+    if (lesson)
+        profile_runs(qn, row, run_step, lesson);
+    lesson_free(lesson);
+}
+
+const double *reference_losses(const struct row *row)
+{
+    return row->recipe->losses;
 }
 
 /* "12L12H768": layers, heads, width; of an LSTM layers and units. */
@@ -303,6 +324,7 @@ static bool bench_recipe(struct bench *bench, const struct recipe *recipe)
     if (!row)
         return false;
     row->round = time_training;
+    row->profile = profile_training;
     row->recipe = recipe;
     row->unit = TOKENS;
     row->amount = (double)(recipe->batch * recipe->context);
