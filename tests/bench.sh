@@ -104,6 +104,11 @@ spoiled()
     sed "$1" a.json | refuses "$2"
 }
 
+leaves_out_large()
+{
+    QUERN_CAPS=max_allocation=2000000 exits 0 memory --shapes 1000,1000000 --json json.tmp
+}
+
 # A softmax of 0.9 x is still one, of other numbers.
 voids_wrong_kernel()
 {
@@ -176,6 +181,17 @@ check "a kernel that is wrong fails" voids_wrong_kernel
 check "its row is void, with a reason" mentions out.tmp '^| softmax | 8x64 | void: result\[[0-9]*\] is .*, not '
 check "in the JSON, too" test "$(value_of softmax/8x64 median_s)" = void
 check "the other rows are not" is_positive layer_norm/8x64/forward median_s
+check "the quick suite of a group" exits 0 memory --suite quick --json json.tmp
+check "has its row" is_positive add/4194304 median_s
+check "and no other" test "$(grep -c '"id": "[^p]' json.tmp)" = 1
+check "rows that would take too long" exits 0 memory --suite quick --longest 0.000001 --json json.tmp
+check "are left out, with the reason" mentions out.tmp '^- add/4194304: its 20 runs at the least would take .* (--longest)$'
+check "in the JSON, too" mentions json.tmp '"reason": "its 20 runs'
+check "a row that the device has no room for" leaves_out_large
+check "is left out" mentions out.tmp '^- copy/1000000: a buffer of 3.8 MiB is larger than the device allows'
+check "a smaller one is not" is_positive copy/1000 median_s
+check "a suite that there is not" usage_error 'suite' --suite huge
+check "a suite and shapes" usage_error 'suite' gemm --shapes 8x8x8 --suite quick
 check "an unknown group" usage_error 'no group "gem"; did you mean gemm?' gem
 check "a shape of no recipe" usage_error 'is no shape of train: one of 12x64' train --shapes 3x3
 check "shapes without a group" usage_error '--shapes needs the one group' --shapes 64x64x64

@@ -512,14 +512,18 @@ static const char *const tokenize_decode_examples[] = {
 
 static const struct option bench_options[] = {
     HEADING("What to time"),
+    {OPTION_STRING, 0, "suite", "quick|standard|full", "standard", .excludes = "shapes", .help =
+        "quick: a few rows of each group, for half a second each; full: large sizes, too, for GPUs"},
     {OPTION_STRING, 0, "shapes", "LIST", .help =
         "sizes for the one group that is named instead of its own, such as 1024x1024x1024,64x64x64: "
         "M x N x K for gemm, elements for memory, rows x width for rows, batch x heads x context x "
         "width of a head for attention, layers (four at most) x units x length x batch for rnn; of train, seq2seq and generate, those of their own rows that are "
         "wanted: batch x context, or tokens of the prompt"},
-    {OPTION_DURATION, 0, "seconds", "TIME", "1", 0, 3600, .above_least = true, .help =
-        "how long to sample each row, in ten rounds over all rows; each round takes one sample at "
+    {OPTION_DURATION, 0, "seconds", "TIME", NULL, 0, 3600, .above_least = true, .help =
+        "how long to sample each row (default: 1s; in the quick suite 0.5s), in ten rounds over all rows; each round takes one sample at "
         "least, however long that takes"},
+    {OPTION_DURATION, 0, "longest", "TIME", "10m", 0, 1e6, .above_least = true, .help =
+        "leave out a row whose fewest runs would take longer, as the device's peaks predict"},
 
     HEADING("Reports"),
     {OPTION_STRING, 0, "json", "FILE", .help =
@@ -533,6 +537,7 @@ static const struct option bench_options[] = {
 };
 
 static const char *const bench_examples[] = {
+    "quern bench --suite quick", "a minute",
     "quern bench --json before.json", "all of it: some minutes",
     "quern bench gemm --shapes 512x50257x768 --seconds 5", "one matrix product, four transpositions",
     "quern bench train generate", "whole steps and tokens",

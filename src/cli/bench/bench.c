@@ -35,6 +35,11 @@ void row_void(struct row *row, const char *format, ...)
         snprintf(row->reason, sizeof row->reason, "out of memory");
 }
 
+bool row_is_void(const struct row *row)
+{
+    return *row->reason && !row->is_left_out;
+}
+
 struct row *bench_row(struct bench *bench, enum table table, const char *format, ...)
 {
     struct row *rows = realloc(bench->rows, (bench->n_rows + 1) * sizeof *rows);
@@ -149,6 +154,8 @@ static void run_round(struct bench *bench, size_t round)
     snprintf(work, sizeof work, "round %zu of %d", round + 1, ROUNDS);
     for (size_t i = 0; i < bench->n_rows; i++) {
         struct row *row = &bench->rows[round % 2 ? bench->n_rows - 1 - i : i];
+        if (round == 0 && !*row->reason)
+            leave_out_too_long(bench, row);
         if (*row->reason)
             continue;
         bench_show(bench, work, i, row->id);
@@ -190,11 +197,12 @@ static int run_all(struct bench *bench)
     const struct options *options = bench->options;
     if (!make_rows(bench))
         return failure(options, "out of memory");
+    leave_out_too_large(bench);
     run_rounds(bench);
     report_tables(bench);
     int status = write_json(bench);
     for (size_t i = 0; i < bench->n_rows; i++)
-        if (*bench->rows[i].reason)
+        if (row_is_void(&bench->rows[i]))
             status = EXIT_FAILED;
     return status;
 }
@@ -209,11 +217,13 @@ static double room_of_device(const struct bench *bench)
     return room;
 }
 
-qn_context *bench_open(const struct bench *bench, bool profile)
+/* Of each row. */
+static const double quick_seconds = 0.5, standard_seconds = 1;
+
+struct qn_options bench_options(const struct bench *bench)
 {
-    return qn_open_with(&(struct qn_options){.device = options_string(bench->options, "device"),
-                                             .gemm = options_string(bench->options, "gemm"),
-                                             .profile = profile});
+    return (struct qn_options){.device = options_string(bench->options, "device"),
+                               .gemm = options_string(bench->options, "gemm")};
 }
 
 static int prepare(struct bench *bench)
@@ -224,14 +234,20 @@ static int prepare(struct bench *bench)
     char message[WRITE_MESSAGE];
     if (against && !(bench->against = against_read(against, message, sizeof message)))
         return failure(options, "--against: %s", message);
-    bench->qn = bench_open(bench, false);
+    struct qn_options opened = bench_options(bench);
+    bench->qn = qn_open_with(&opened);
     if (!bench->qn)
         return failure(options, "%s", qn_error(NULL));
     snprintf(bench->device, sizeof bench->device, "%s", qn_device_name(bench->qn));
     if (json && !json_may_write(json, message))
         return failure(options, "%s", message);
     signal(SIGQUIT, SIG_DFL); /* LLVM, in drivers, catches it and goes on */
-    bench->seconds = options_seconds(options, "seconds");
+    while (strcmp(suite_names[bench->suite], options_string(options, "suite")) != 0)
+        bench->suite++;
+    bench->seconds = options_given(options, "seconds") ? options_seconds(options, "seconds")
+                     : bench->suite == QUICK           ? quick_seconds
+                                                       : standard_seconds;
+    bench->longest = options_seconds(options, "longest");
     time_text(bench->started);
     bench->room = room_of_device(bench);
     progress_start(&bench->progress, options_flag(options, "quiet"));

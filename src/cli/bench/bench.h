@@ -70,8 +70,12 @@ struct row;
  * `seconds`, and frees it.  What goes wrong makes the row void. */
 typedef void row_round(struct bench *bench, struct row *row, double seconds);
 
-/* Makes what was timed, in a context that times kernels, and has profile_runs() run it. */
-typedef void row_profile(qn_context *qn, struct row *row);
+/* Something to do with what a row times: run(of) runs it once; false on failure. */
+typedef bool row_run(void *of);
+typedef void row_use(qn_context *qn, struct row *row, row_run *run, void *of);
+
+/* Makes in any context what a row times, has it used, and frees it.  False if it could not be made, with an error in the context. */
+typedef bool row_with(qn_context *qn, struct row *row, row_use *use);
 
 /* What the ids of peaks begin with: operations of the same shape may follow. */
 #define PEAK "peak/"
@@ -79,14 +83,16 @@ typedef void row_profile(qn_context *qn, struct row *row);
 struct row {
     enum table table;
     row_round *round;
-    row_profile *profile;    /* NULL: none */
+    row_with *with;
     char id[ROW_ID];         /* "gemm/256x256x256/NT": name, shape, variant */
-    char reason[ROW_REASON]; /* why it is void; "": it is not */
+    char reason[ROW_REASON]; /* why it is void or left out; "": it is neither */
+    bool is_left_out;
     struct timing timing;
     enum unit unit;
-    double amount;   /* of the unit, in a run */
-    double of_peak;  /* share; 0: unknown */
-    json_t *kernels; /* what each takes of a run; NULL: not profiled */
+    double amount;                   /* of the unit, in a run */
+    double of_peak;                  /* share; 0: unknown */
+    json_t *kernels;                 /* what each takes of a run; NULL: not profiled */
+    double device_bytes, host_bytes; /* that it takes, as planned */
     /* Operations only. */
     const struct kind *kind;
     size_t sizes[MOST_SIZES], variant;
@@ -107,15 +113,20 @@ const char *sizes_text(char text[SIZES_TEXT], const size_t *sizes, size_t count)
 
 double row_rate(const struct row *row); /* of the unit, a second */
 void row_void(struct row *row, const char *format, ...) CLI_FORMAT(2, 3);
+bool row_is_void(const struct row *row);
 
 /* ---- The run ---- */
+
+/* The smallest that a row is in: each has the rows of those before it. */
+enum suite { QUICK, STANDARD, FULL, SUITES };
+extern const char *const suite_names[SUITES];
 
 enum { COPY_PEAKS = 3 };
 
 /* The best of the device, as measured here; 0 where that failed. */
 struct peaks {
     double fma_flops, gemm_flops, gemm_bf16_flops;
-    struct {
+    struct copy_peak {
         double moved, rate; /* bytes, and bytes a second */
     } copies[COPY_PEAKS];
     double launch_s;
@@ -130,7 +141,9 @@ struct bench {
     qn_context *qn;
     char device[512]; /* its name */
     char started[TIME_TEXT];
+    enum suite suite;
     double seconds; /* a row, in all rounds */
+    double longest; /* that a row may take by what the peaks predict */
     double room;    /* bytes of the device that may be kept from round to round */
     struct progress progress;
     struct peaks peaks;
@@ -139,8 +152,8 @@ struct bench {
     json_t *against; /* the other program's cases; NULL: none */
 };
 
-/* The context of the options, in which kernels are timed or not; NULL: see qn_error(NULL). */
-qn_context *bench_open(const struct bench *bench, bool profile);
+/* How the device is opened. */
+struct qn_options bench_options(const struct bench *bench);
 
 /* Says what is being done with a row, on a terminal in a line that is rewritten; ends that line. */
 void bench_show(struct bench *bench, const char *work, size_t index, const char *id);
@@ -159,11 +172,18 @@ bool bench_peaks(struct bench *bench);
 /* Takes the device's peaks from rows that are timed, and gives each row its share of them. */
 void set_peaks(struct bench *bench);
 
+/* Seconds of a run at the peaks as far as they have been sampled; 0: not known. */
+double seconds_at_peak(const struct bench *bench, const struct row *row);
+
+/* Leaves out rows that the device has no room for; one that would take too long. */
+void leave_out_too_large(struct bench *bench);
+void leave_out_too_long(const struct bench *bench, struct row *row);
+
 /* Tokens `begin` and so on, the same on every machine. */
 void make_tokens(int32_t *tokens, size_t begin, size_t count, size_t vocabulary);
 
-/* The rows of these groups ("train" or "seq2seq", and "generate"): those of one shape (batch x context; tokens of the prompt), or all if
- * there are no sizes. */
+/* The rows of these groups ("train" or "seq2seq", and "generate"): those of one shape (batch x context; tokens of the prompt), or all that
+ * the suite has if there are no sizes. */
 bool bench_train(struct bench *bench, const char *group, const size_t *sizes, size_t count);
 bool bench_generate(struct bench *bench, const size_t *sizes, size_t count);
 bool train_has_shape(const char *group, const size_t *sizes, size_t count);
@@ -187,7 +207,8 @@ struct operation {
     void *operand_values[MOST_OPERANDS], *result_values[MOST_RESULTS]; /* on the host, if asked */
     qn_node *leaves[MOST_OPERANDS], *roots[MOST_RESULTS];
     size_t n_operands, n_results;
-    qn_node *input; /* what is no tensor, so that nothing is computed once for all runs; or NULL */
+    bool is_planned; /* only: tensors have no memory */
+    qn_node *input;  /* what is no tensor, so that nothing is computed once for all runs; or NULL */
     float *input_values;
     qn_plan *plan;
 };
@@ -204,6 +225,9 @@ qn_node *operation_counted(struct operation *operation, size_t count);
 qn_node *operation_filled(struct operation *operation, qn_shape shape, double value);
 qn_node *operation_indices(struct operation *operation, size_t count, size_t below);
 qn_node *operation_integer(struct operation *operation, int32_t value);
+
+/* The operand that was made last. */
+qn_tensor *operation_newest(const struct operation *operation);
 
 /* Makes the node a result. */
 void operation_result(struct operation *operation, qn_node *node);
@@ -285,7 +309,7 @@ void build_copy(struct operation *operation, const size_t *s, size_t variant);
 bool bench_operation(struct bench *bench, enum table table, const struct kind *kind,
                      const size_t *sizes, size_t variant);
 
-/* The rows of a group that come by themselves; those of the shapes that --shapes gives. */
+/* The rows of a group that the suite has; those of the shapes that --shapes gives. */
 bool bench_group(struct bench *bench, const char *group);
 bool bench_shapes(struct bench *bench, const char *group, const char *shapes);
 
@@ -298,10 +322,6 @@ bool shapes_are_good(const char *group, const char *shapes, char wrong[SIZES_TEX
 /* Opens the context anew, with kernels timed, and profiles all rows that are not void.  False if it cannot be opened; what cannot be profiled
  * has no kernels. */
 bool bench_profile(struct bench *bench);
-
-/* Runs `of` until its kernels' times mean something, and gives the row what they take of a run.  False on failure. */
-typedef bool row_run(void *of);
-bool profile_runs(qn_context *qn, struct row *row, row_run *run, void *of);
 
 /* ---- Reports ---- */
 

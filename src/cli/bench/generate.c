@@ -129,17 +129,19 @@ static bool run_token(void *generator)
 }
 
 /* A token behind the prompt. */
-static void profile_generation(qn_context *qn, struct row *row)
+static bool with_generation(qn_context *qn, struct row *row, row_use *use)
 {
     int32_t prompt[MOST_PROMPT];
     make_tokens(prompt, 0, row->prompt, config.vocab_size);
     qn_lm *lm = qn_lm_new(qn, &config);
     bool is_good = lm && make_lively(lm);
     qn_generator *generator = is_good ? qn_generator_new(lm, (struct qn_generation){0}) : NULL;
-    if (generator && qn_generator_start(generator, prompt, row->prompt, 0) == QN_OK)
-        profile_runs(qn, row, run_token, generator);
+    is_good = generator && qn_generator_start(generator, prompt, row->prompt, 0) == QN_OK;
+    if (is_good)
+        use(qn, row, run_token, generator);
     qn_generator_free(generator);
     qn_lm_free(lm);
+    return is_good;
 }
 
 static bool bench_context(struct bench *bench, size_t prompt)
@@ -150,20 +152,23 @@ static bool bench_context(struct bench *bench, size_t prompt)
     if (!row)
         return false;
     row->round = time_generation;
-    row->profile = profile_generation;
+    row->with = with_generation;
     row->prompt = prompt;
     row->unit = TOKENS;
     row->amount = 1;
     return true;
 }
 
-static const size_t prompts[] = {64, MOST_PROMPT};
+static const struct {
+    enum suite suite;
+    size_t tokens;
+} prompts[] = {{QUICK, 64}, {STANDARD, MOST_PROMPT}};
 enum { PROMPTS = sizeof prompts / sizeof *prompts };
 
 bool generate_has_shape(const size_t *sizes, size_t count)
 {
     for (size_t i = 0; i < PROMPTS; i++)
-        if (count == 1 && sizes[0] == prompts[i])
+        if (count == 1 && sizes[0] == prompts[i].tokens)
             return true;
     return false;
 }
@@ -171,7 +176,8 @@ bool generate_has_shape(const size_t *sizes, size_t count)
 bool bench_generate(struct bench *bench, const size_t *sizes, size_t count)
 {
     for (size_t i = 0; i < PROMPTS; i++)
-        if ((count == 0 || sizes[0] == prompts[i]) && !bench_context(bench, prompts[i]))
+        if ((count ? sizes[0] == prompts[i].tokens : prompts[i].suite <= bench->suite) &&
+            !bench_context(bench, prompts[i].tokens))
             return false;
     return true;
 }

@@ -47,8 +47,10 @@ static json_t *environment_json(void)
 /* What changes figures; argv has the rest. */
 static json_t *options_json(const struct bench *bench)
 {
-    return json_pack("{s:f, s:i, s:s}", "seconds", bench->seconds, "rounds", ROUNDS, "gemm",
-                     options_string(bench->options, "gemm"));
+    bool is_suite = options_operands(bench->options) == 0; /* shapes need a group */
+    return json_pack("{s:f, s:i, s:s, s:o}", "seconds", bench->seconds, "rounds", ROUNDS, "gemm",
+                     options_string(bench->options, "gemm"), "suite",
+                     is_suite ? json_string(suite_names[bench->suite]) : json_null());
 }
 
 /* "model name : ..." of /proc/cpuinfo, where there is one. */
@@ -182,6 +184,26 @@ static json_t *row_json(const struct bench *bench, const struct row *row)
     return object;
 }
 
+/* Rows that were timed, or are void; rows that were left out. */
+static json_t *results_json(const struct bench *bench)
+{
+    json_t *results = json_array();
+    for (size_t i = 0; i < bench->n_rows; i++)
+        if (!bench->rows[i].is_left_out)
+            json_array_append_new(results, row_json(bench, &bench->rows[i]));
+    return results;
+}
+
+static json_t *left_out_json(const struct bench *bench)
+{
+    json_t *left_out = json_array();
+    for (size_t i = 0; i < bench->n_rows; i++)
+        if (bench->rows[i].is_left_out)
+            json_array_append_new(left_out, json_pack("{s:s, s:o}", "id", bench->rows[i].id,
+                                                      "reason", text_json(bench->rows[i].reason)));
+    return left_out;
+}
+
 void time_text(char text[TIME_TEXT])
 {
     time_t now = time(NULL);
@@ -193,16 +215,14 @@ bool report_json(const struct bench *bench, const char *path, char message[WRITE
 {
     char finished[TIME_TEXT];
     time_text(finished);
-    json_t *results = json_array();
-    for (size_t i = 0; i < bench->n_rows; i++)
-        json_array_append_new(results, row_json(bench, &bench->rows[i]));
     json_t *all =
-        json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:{s:s, s:s, s:o}, s:o, s:o, s:o, s:o}", "schema",
-                  "quern.bench/1", "started", bench->started, "finished", finished, "argv",
-                  argv_json(bench->options), "env", environment_json(), "options",
+        json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:{s:s, s:s, s:o}, s:o, s:o, s:o, s:o, s:o}",
+                  "schema", "quern.bench/1", "started", bench->started, "finished", finished,
+                  "argv", argv_json(bench->options), "env", environment_json(), "options",
                   options_json(bench), "build", "version", PACKAGE_VERSION, "compiler", COMPILER,
                   "commit", text_json(QUERN_COMMIT), "host", host_json(), "device",
-                  open_device_json(bench), "peaks", peaks_json(&bench->peaks), "results", results);
+                  open_device_json(bench), "peaks", peaks_json(&bench->peaks), "results",
+                  results_json(bench), "left_out", left_out_json(bench));
     return json_write(all, path, message);
 }
 

@@ -35,34 +35,38 @@ static json_t *kernels_json(qn_context *qn, size_t runs)
     return kernels;
 }
 
-bool profile_runs(qn_context *qn, struct row *row, row_run *run, void *of)
+/* False on failure. */
+static bool warm_up(qn_context *qn, row_run *run, void *of)
 {
     for (size_t i = 0; i < WARM_UP_RUNS; i++)
         if (!run(of))
             return false;
-    if (qn_profile_clear(qn) != QN_OK)
-        return false;
+    return qn_profile_clear(qn) == QN_OK;
+}
+
+static void profile_runs(qn_context *qn, struct row *row, row_run *run, void *of)
+{
     double began = seconds_now();
     size_t runs = 0;
-    do {
-        if (!run(of))
-            return false;
-        runs++;
-    } while (runs < MOST_RUNS && seconds_now() - began < profiled_seconds);
-    row->kernels = kernels_json(qn, runs);
-    return row->kernels;
+    bool is_good = warm_up(qn, run, of);
+    for (; is_good && (runs == 0 || (runs < MOST_RUNS && seconds_now() - began < profiled_seconds));
+         runs++)
+        is_good = run(of);
+    row->kernels = is_good ? kernels_json(qn, runs) : NULL;
 }
 
 bool bench_profile(struct bench *bench)
 {
+    struct qn_options options = bench_options(bench);
+    options.profile = true;
     qn_close(bench->qn);
-    bench->qn = bench_open(bench, true);
+    bench->qn = qn_open_with(&options);
     for (size_t i = 0; bench->qn && i < bench->n_rows; i++) {
         struct row *row = &bench->rows[i];
-        if (*row->reason || !row->profile)
+        if (*row->reason || row->table == TABLE_PEAKS)
             continue;
         bench_show(bench, "profile", i, row->id);
-        row->profile(bench->qn, row);
+        row->with(bench->qn, row, profile_runs);
         qn_clear_error(bench->qn);
     }
     bench_show_end(bench);

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "device/context.h"
+
 /* ---- Operands ---- */
 
 static qn_node *add_operand(struct operation *operation, enum qn_type type, qn_shape shape)
@@ -20,11 +22,12 @@ static qn_node *add_operand(struct operation *operation, enum qn_type type, qn_s
 qn_node *operation_filled(struct operation *operation, qn_shape shape, double value)
 {
     qn_node *leaf = add_operand(operation, QN_F32, shape);
-    size_t count = operation->n_operands;
-    return leaf && qn_fill(operation->operands[count - 1], value) == QN_OK ? leaf : NULL;
+    if (operation->is_planned)
+        return leaf;
+    return leaf && qn_fill(operation_newest(operation), value) == QN_OK ? leaf : NULL;
 }
 
-static qn_tensor *last_operand(const struct operation *operation)
+qn_tensor *operation_newest(const struct operation *operation)
 {
     return operation->operands[operation->n_operands - 1];
 }
@@ -32,7 +35,7 @@ static qn_tensor *last_operand(const struct operation *operation)
 /* Fills the newest operand, and frees the values. */
 static qn_node *write_operand(struct operation *operation, qn_node *leaf, void *values)
 {
-    bool is_good = leaf && values && qn_tensor_write(last_operand(operation), values) == QN_OK;
+    bool is_good = leaf && values && qn_tensor_write(operation_newest(operation), values) == QN_OK;
     free(values);
     return is_good ? leaf : NULL;
 }
@@ -55,7 +58,9 @@ static bool repeat_normal(const struct operation *operation, float *values, size
 qn_node *operation_normal(struct operation *operation, qn_shape shape)
 {
     qn_node *leaf = add_operand(operation, QN_F32, shape);
-    float *values = leaf ? malloc(qn_tensor_bytes(last_operand(operation))) : NULL;
+    if (operation->is_planned)
+        return leaf;
+    float *values = leaf ? malloc(qn_tensor_bytes(operation_newest(operation))) : NULL;
     bool is_good = values && repeat_normal(operation, values, qn_shape_count(shape));
     return write_operand(operation, is_good ? leaf : NULL, values);
 }
@@ -64,16 +69,19 @@ qn_node *operation_uniform(struct operation *operation, qn_shape shape, double b
 {
     qn_node *leaf = add_operand(operation, QN_F32, shape);
     uint64_t seed = operation->n_operands;
-    bool is_good = leaf && qn_fill_uniform(last_operand(operation), -bound, bound, seed) == QN_OK;
+    if (operation->is_planned)
+        return leaf;
+    bool is_good =
+        leaf && qn_fill_uniform(operation_newest(operation), -bound, bound, seed) == QN_OK;
     return is_good ? leaf : NULL;
 }
 
 qn_node *operation_input(struct operation *operation, qn_shape shape)
 {
     size_t count = qn_shape_count(shape);
-    float *values = malloc(count * sizeof *values);
+    float *values = operation->is_planned ? NULL : malloc(count * sizeof *values);
     operation->input_values = values;
-    if (!values || !repeat_normal(operation, values, count))
+    if (!operation->is_planned && (!values || !repeat_normal(operation, values, count)))
         return NULL;
     return operation->input = qn_input(operation->graph, "input", QN_F32, shape);
 }
@@ -81,6 +89,8 @@ qn_node *operation_input(struct operation *operation, qn_shape shape)
 qn_node *operation_counted(struct operation *operation, size_t count)
 {
     qn_node *leaf = add_operand(operation, QN_F32, QN_SHAPE(count));
+    if (operation->is_planned)
+        return leaf;
     float *values = leaf ? malloc((count + 1) * sizeof *values) : NULL;
     for (size_t i = 0; values && i < count; i++)
         values[i] = (float)(i % 1021) / 512 - 1;
@@ -90,6 +100,8 @@ qn_node *operation_counted(struct operation *operation, size_t count)
 qn_node *operation_indices(struct operation *operation, size_t count, size_t below)
 {
     qn_node *leaf = add_operand(operation, QN_I32, QN_SHAPE(count));
+    if (operation->is_planned)
+        return leaf;
     int32_t *values = leaf ? malloc((count + 1) * sizeof *values) : NULL;
     for (size_t i = 0; values && i < count; i++)
         values[i] = (int32_t)((uint32_t)i * 2654435761u % below);
@@ -99,7 +111,9 @@ qn_node *operation_indices(struct operation *operation, size_t count, size_t bel
 qn_node *operation_integer(struct operation *operation, int32_t value)
 {
     qn_node *leaf = add_operand(operation, QN_I32, QN_SHAPE(1));
-    bool is_good = leaf && qn_tensor_write(last_operand(operation), &value) == QN_OK;
+    if (operation->is_planned)
+        return leaf;
+    bool is_good = leaf && qn_tensor_write(operation_newest(operation), &value) == QN_OK;
     return is_good ? leaf : NULL;
 }
 
@@ -237,11 +251,13 @@ static bool is_repeated(const struct operation *operation, struct row *row)
 /* The operation of a row, ready to run; false on failure.  It is to be freed in any case. */
 static bool operation_make(struct operation *operation, qn_context *qn, const struct row *row)
 {
-    *operation = (struct operation){.qn = qn, .graph = qn_graph_new(qn)};
+    *operation =
+        (struct operation){.qn = qn, .graph = qn_graph_new(qn), .is_planned = qn->plan_only};
     row->kind->build(operation, row->sizes, row->variant);
     operation->plan = qn_plan_new(operation->graph, operation->roots, operation->n_results);
-    return operation->plan && (!operation->input || qn_set(operation->plan, operation->input,
-                                                           operation->input_values) == QN_OK);
+    return operation->plan &&
+           (!operation->input || operation->is_planned ||
+            qn_set(operation->plan, operation->input, operation->input_values) == QN_OK);
 }
 
 static void time_operation(struct bench *bench, struct row *row, double seconds)
@@ -263,12 +279,14 @@ static bool run_operation(void *operation)
     return qn_run(((struct operation *)operation)->plan) == QN_OK;
 }
 
-static void profile_operation(qn_context *qn, struct row *row)
+static bool with_operation(qn_context *qn, struct row *row, row_use *use)
 {
     struct operation operation;
-    if (operation_make(&operation, qn, row))
-        profile_runs(qn, row, run_operation, &operation);
+    bool is_made = operation_make(&operation, qn, row);
+    if (is_made)
+        use(qn, row, run_operation, &operation);
     operation_free(&operation);
+    return is_made;
 }
 
 bool bench_operation(struct bench *bench, enum table table, const struct kind *kind,
@@ -282,7 +300,7 @@ bool bench_operation(struct bench *bench, enum table table, const struct kind *k
     if (!row)
         return false;
     row->round = time_operation;
-    row->profile = table == TABLE_PEAKS ? NULL : profile_operation;
+    row->with = with_operation;
     row->kind = kind;
     row->variant = variant;
     for (size_t i = 0; i < kind->n_sizes; i++)

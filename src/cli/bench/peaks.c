@@ -108,19 +108,45 @@ static const struct kind *kind_of(const char *name)
 bool bench_peaks(struct bench *bench)
 {
     static const size_t copy_floats[COPY_PEAKS] = {1 << 18, 1 << 22, 1 << 25}; /* 1 to 128 MiB */
-    static const size_t gemm_sizes[] = {1024, 1024, 1024};
-    bool is_good = bench_operation(bench, TABLE_PEAKS, &fma_kind, NULL, 0) &&
-                   bench_operation(bench, TABLE_PEAKS, kind_of("gemm"), gemm_sizes, NN) &&
-                   bench_operation(bench, TABLE_PEAKS, kind_of("gemm_bf16"), gemm_sizes, NN);
+    static const size_t gemm_sizes[][3] = {{1024, 1024, 1024}, {4096, 4096, 4096}};
+    size_t n_gemms =
+        bench->suite == FULL ? 2 : 1; /* what is fast with 1024 may idle for the most part */
+    bool is_good = bench_operation(bench, TABLE_PEAKS, &fma_kind, NULL, 0);
+    for (size_t i = 0; is_good && i < n_gemms; i++)
+        is_good = bench_operation(bench, TABLE_PEAKS, kind_of("gemm"), gemm_sizes[i], NN) &&
+                  bench_operation(bench, TABLE_PEAKS, kind_of("gemm_bf16"), gemm_sizes[i], NN);
     for (size_t i = 0; is_good && i < COPY_PEAKS; i++)
         is_good = bench_operation(bench, TABLE_PEAKS, kind_of("copy"), &copy_floats[i], 0);
     return is_good && bench_operation(bench, TABLE_PEAKS, &launch_kind, NULL, 0);
 }
 
+/* The best of the rows of peaks, each of which has this rate; that of a void row is 0. */
+static struct peaks read_peaks(const struct bench *bench, double (*rate)(const struct row *))
+{
+    struct peaks peaks = {0};
+    const struct kind *gemm = kind_of("gemm"), *gemm_bf16 = kind_of("gemm_bf16");
+    size_t copies = 0;
+    for (size_t i = 0; i < bench->n_rows && bench->rows[i].table == TABLE_PEAKS; i++) {
+        const struct row *row = &bench->rows[i];
+        double found = *row->reason ? 0 : rate(row);
+        if (row->kind == &fma_kind)
+            peaks.fma_flops = found;
+        else if (row->kind == gemm)
+            peaks.gemm_flops = fmax(peaks.gemm_flops, found);
+        else if (row->kind == gemm_bf16)
+            peaks.gemm_bf16_flops = fmax(peaks.gemm_bf16_flops, found);
+        else if (row->kind == &launch_kind)
+            peaks.launch_s = row->timing.median.value;
+        else
+            peaks.copies[copies++] = (struct copy_peak){row->amount, found};
+    }
+    return peaks;
+}
+
 /* ---- Shares of them ---- */
 
-/* That of the copy whose bytes are nearest to the row's. */
-static double share_of_copy(const struct peaks *peaks, const struct row *row)
+/* Of the copy whose bytes are nearest to the row's. */
+static double copy_peak(const struct peaks *peaks, const struct row *row)
 {
     double rate = 0, distance = INFINITY;
     for (size_t i = 0; i < COPY_PEAKS; i++) {
@@ -130,40 +156,46 @@ static double share_of_copy(const struct peaks *peaks, const struct row *row)
             rate = peaks->copies[i].rate;
         }
     }
-    return rate > 0 ? row_rate(row) / rate : 0;
+    return rate;
 }
 
-/* In the order in which bench_peaks makes them; the rate of a void row is 0. */
-static void read_peaks(struct peaks *peaks, const struct row *row)
+/* Flops or bytes of a run, and what the peak would make of these in a second; 0: neither is known. */
+static double work_of(const struct row *row)
 {
-    peaks->fma_flops = row_rate(row++);
-    peaks->gemm_flops = row_rate(row++);
-    peaks->gemm_bf16_flops = row_rate(row++);
-    for (size_t i = 0; i < COPY_PEAKS; i++, row++) {
-        peaks->copies[i].moved = row->amount;
-        peaks->copies[i].rate = row_rate(row);
-    }
-    peaks->launch_s = row->timing.median.value;
+    return row->unit == TOKENS ? row->model_flops : row->amount;
 }
 
-static double share_of_gemm(const struct peaks *peaks, const struct row *row)
+static double peak_of(const struct peaks *peaks, const struct row *row)
 {
-    bool is_bf16 = row->kind == kind_of("gemm_bf16");
-    double peak = is_bf16 ? peaks->gemm_bf16_flops : peaks->gemm_flops;
-    double rate = row->unit == TOKENS ? row->model_flops / row->timing.median.value : row_rate(row);
-    return peak > 0 ? rate / peak : 0;
+    if (row->table == TABLE_GENERATION || row->unit == NO_UNIT)
+        return 0;
+    if (row->unit == BYTES)
+        return copy_peak(peaks, row);
+    return row->kind == kind_of("gemm_bf16") ? peaks->gemm_bf16_flops : peaks->gemm_flops;
+}
+
+static double best_rate_so_far(const struct row *row)
+{
+    double best = INFINITY;
+    for (size_t i = 0; i < row->timing.count; i++)
+        best = fmin(best, row->timing.samples[i]);
+    return row->amount / best;
+}
+
+double seconds_at_peak(const struct bench *bench, const struct row *row)
+{
+    struct peaks peaks = read_peaks(bench, best_rate_so_far);
+    double peak = peak_of(&peaks, row);
+    return peak > 0 ? work_of(row) / peak : 0;
 }
 
 void set_peaks(struct bench *bench)
 {
-    read_peaks(&bench->peaks, bench->rows);
+    bench->peaks = read_peaks(bench, row_rate);
     for (size_t i = 0; i < bench->n_rows; i++) {
         struct row *row = &bench->rows[i];
-        if (*row->reason || row->table == TABLE_PEAKS)
-            continue;
-        if (row->unit == BYTES)
-            row->of_peak = share_of_copy(&bench->peaks, row);
-        else if (row->table != TABLE_GENERATION)
-            row->of_peak = share_of_gemm(&bench->peaks, row);
+        double peak = *row->reason ? 0 : peak_of(&bench->peaks, row);
+        if (peak > 0 && row->table != TABLE_PEAKS)
+            row->of_peak = work_of(row) / row->timing.median.value / peak;
     }
 }

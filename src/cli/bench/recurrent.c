@@ -16,7 +16,9 @@ static qn_shape shape_of(size_t i, size_t rows, size_t units)
 static qn_node *slope_of_last(struct operation *operation, const size_t *s)
 {
     qn_node *slope = operation_normal(operation, QN_SHAPE(s[2], s[3], s[1]));
-    qn_tensor *tensor = operation->operands[operation->n_operands - 1];
+    if (operation->is_planned)
+        return slope;
+    qn_tensor *tensor = operation_newest(operation);
     float *values = slope ? malloc(qn_tensor_bytes(tensor)) : NULL;
     bool is_good = values && qn_tensor_read(tensor, values) == QN_OK;
     for (size_t i = 0; is_good && i < s[2] * s[3]; i++)

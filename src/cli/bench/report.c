@@ -108,7 +108,7 @@ static void print_notes(const struct bench *bench)
 {
     size_t void_rows = 0;
     for (size_t i = 0; i < bench->n_rows; i++)
-        void_rows += *bench->rows[i].reason != '\0';
+        void_rows += row_is_void(&bench->rows[i]);
     printf("\nms: the median of %d rounds; ±: half of its 98%% interval.  of peak: of that of gemm "
            "or gemm_bf16\nfor GFLOP/s, of the copy of a like size for GB/s; above 100%% it came "
            "from a cache.\n",
@@ -131,13 +131,33 @@ void print_cell_text(const char *text)
     }
 }
 
+static void print_left_out(const struct bench *bench)
+{
+    bool is_first = true;
+    for (size_t i = 0; i < bench->n_rows; i++) {
+        const struct row *row = &bench->rows[i];
+        if (!row->is_left_out)
+            continue;
+        printf("%s- %s: ", is_first ? "\n**Left out**\n\n" : "", row->id);
+        print_cell_text(row->reason);
+        printf("\n");
+        is_first = false;
+    }
+}
+
 void report_tables(const struct bench *bench)
 {
+    enum table open = TABLES;
     printf("%s, quern %s\n", bench->device, PACKAGE_VERSION);
     for (size_t i = 0; i < bench->n_rows; i++) {
-        if (i == 0 || bench->rows[i].table != bench->rows[i - 1].table)
-            print_head(bench, bench->rows[i].table);
-        print_row(bench, &bench->rows[i]);
+        const struct row *row = &bench->rows[i];
+        if (row->is_left_out)
+            continue;
+        if (row->table != open)
+            print_head(bench, row->table);
+        open = row->table;
+        print_row(bench, row);
     }
+    print_left_out(bench);
     print_notes(bench);
 }

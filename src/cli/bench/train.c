@@ -9,6 +9,7 @@
 #include "cli/train/models.h"
 
 struct recipe {
+    enum suite suite;
     const char *group, *name;
     enum family family;
     size_t vocabulary, context, layers, heads, width, batch;
@@ -19,17 +20,17 @@ struct recipe {
 
 /* clang-format off */
 static const struct recipe recipes[] = {
-    {"train", "nanogpt-char-cpu", FAMILY_GPT, 65, 64, 4, 4, 128, 12, 0, 1e-4,
+    {QUICK, "train", "nanogpt-char-cpu", FAMILY_GPT, 65, 64, 4, 4, 128, 12, 0, 1e-4,
         {4.20478, 4.13126, 4.06504, 4.00542, 3.94932, 3.89550, 3.84455, 3.79700}},
-    {"train", "nanogpt-char", FAMILY_GPT, 65, 256, 6, 6, 384, 8, 0, 1e-4,
+    {STANDARD, "train", "nanogpt-char", FAMILY_GPT, 65, 256, 6, 6, 384, 8, 0, 1e-4,
         {4.25869, 4.10980, 3.92719, 3.66147, 3.47729, 3.31506, 3.15562, 3.00148}},
-    {"train", "gpt2-124M", FAMILY_GPT, 50257, 64, 12, 12, 768, 4, 0, 1e-4,
+    {STANDARD, "train", "gpt2-124M", FAMILY_GPT, 50257, 64, 12, 12, 768, 4, 0, 1e-4,
         {10.99726, 9.54551, 8.34250, 7.71053, 6.13253, 5.57208, 5.15188, 4.14164}},
-    {"train", "gpt2-124M", FAMILY_GPT, 50257, 1024, 12, 12, 768, 1, 0, 1e-4,
+    {STANDARD, "train", "gpt2-124M", FAMILY_GPT, 50257, 1024, 12, 12, 768, 1, 0, 1e-4,
         {10.96195, 10.26453, 9.89160, 9.52248, 8.40619, 8.51139, 7.04849, 6.86616}},
-    {"seq2seq", "lstm", FAMILY_SEQ2SEQ, 8000, 24, 2, 1, 256, 64, 512, 1e-4,
+    {QUICK, "seq2seq", "lstm", FAMILY_SEQ2SEQ, 8000, 24, 2, 1, 256, 64, 512, 1e-4,
         {8.98846, 8.98655, 8.98462, 8.98262, 8.98054, 8.97834, 8.97598, 8.97343}},
-    {"seq2seq", "transformer", FAMILY_TRANSFORMER, 8000, 24, 6, 8, 512, 64, 2048, 1e-5,
+    {STANDARD, "seq2seq", "transformer", FAMILY_TRANSFORMER, 8000, 24, 6, 8, 512, 64, 2048, 1e-5,
         {9.52961, 9.43560, 9.35591, 9.28959, 9.23170, 9.17824, 9.12731, 9.07738}},
 };
 /* clang-format on */
@@ -293,12 +294,13 @@ static bool run_step(void *lesson)
     return step(lesson, &loss) >= 0;
 }
 
-static void profile_training(qn_context *qn, struct row *row)
+static bool with_training(qn_context *qn, struct row *row, row_use *use)
 {
     struct lesson *lesson = make_lesson(qn, row);
     if (lesson)
-        profile_runs(qn, row, run_step, lesson);
+        use(qn, row, run_step, lesson);
     lesson_free(lesson);
+    return lesson;
 }
 
 const double *reference_losses(const struct row *row)
@@ -324,7 +326,7 @@ static bool bench_recipe(struct bench *bench, const struct recipe *recipe)
     if (!row)
         return false;
     row->round = time_training;
-    row->profile = profile_training;
+    row->with = with_training;
     row->recipe = recipe;
     row->unit = TOKENS;
     row->amount = (double)(recipe->batch * recipe->context);
@@ -351,7 +353,8 @@ bool train_has_shape(const char *group, const size_t *sizes, size_t count)
 bool bench_train(struct bench *bench, const char *group, const size_t *sizes, size_t count)
 {
     for (size_t i = 0; i < RECIPES; i++)
-        if (has_shape(&recipes[i], group, sizes, count) && !bench_recipe(bench, &recipes[i]))
+        if (has_shape(&recipes[i], group, sizes, count) &&
+            (count > 0 || recipes[i].suite <= bench->suite) && !bench_recipe(bench, &recipes[i]))
             return false;
     return true;
 }
