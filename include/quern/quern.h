@@ -179,6 +179,7 @@ struct qn_device {
     const char *matrix_problem; /* why better ones that it may have are not used; or "" */
     const char *quirks;         /* what Quern does differently on it, and why; or "" */
     const char *problem;        /* why it cannot be used; or "" */
+    const char *pci;            /* where it is on the bus, "0000:65:00.0"; or "" */
 };
 
 /* All platforms and devices.  Numbers are as qn_open() will use them: with QUERN_CAPS. */

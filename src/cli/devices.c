@@ -46,6 +46,8 @@ static void print_device(const struct qn_device *device, bool is_chosen)
            strcmp(device->matrix, "none") == 0 ? "" : " (tried before first use)");
     if (*device->matrix_problem)
         printf("        not used   %s\n", device->matrix_problem);
+    if (*device->pci)
+        printf("        bus        PCI %s\n", device->pci);
     if (*device->quirks)
         printf("        quirks     %s\n", device->quirks);
     printf("\n");

@@ -148,7 +148,7 @@ static uint64_t query_number(struct device_info *info, cl_device_info what)
     return number;
 }
 
-static bool has_extension(const char *extensions, const char *name)
+bool has_extension(const char *extensions, const char *name)
 {
     size_t length = strlen(name);
     for (const char *p = extensions; (p = strstr(p, name)) != NULL; p += length)
@@ -277,6 +277,7 @@ void caps_query(struct device_info *info)
         .matrix = find_matrix(info, list),
         .clblast = CLBLAST_BUILT_IN,
     };
+    pci_query(info, list);
     free(extensions);
     apply_quirks(info);
 }

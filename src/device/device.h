@@ -22,14 +22,15 @@ struct device_info {
     char platform_name[128], platform_version[192];
     char name[192], driver[96], opencl_c[96];
     cl_device_type type;
-    int version;              /* of OpenCL, the older of platform and device: 12, 20, 30 */
-    struct qn_caps caps;      /* with quirks, without QUERN_CAPS */
-    bool caches_programs;     /* the driver does, on disk: Quern need not */
-    bool no_event_times;      /* those that it gives are wrong: the profile measures on the host */
-    bool cuts_loops;          /* wrong results where one work-item has very much to do */
-    char quirks[512];         /* those in force, or "" */
+    int version;               /* of OpenCL, the older of platform and device: 12, 20, 30 */
+    struct qn_caps caps;       /* with quirks, without QUERN_CAPS */
+    bool caches_programs;      /* the driver does, on disk: Quern need not */
+    bool no_event_times;       /* those that it gives are wrong: the profile measures on the host */
+    bool cuts_loops;           /* wrong results where one work-item has very much to do */
+    char quirks[512];          /* those in force, or "" */
     char matrix_problem[1024]; /* why instructions for matrices that it has are not used, or "" */
-    char problem[512];        /* why it cannot be used, or "" */
+    char problem[512];         /* why it cannot be used, or "" */
+    char pci[24];              /* "0000:65:00.0", or "" */
 };
 
 struct device {
@@ -58,6 +59,12 @@ void caps_query(struct device_info *info);
 
 /* Makes it the device's problem if a query of it has failed: what is not known is not guessed. */
 void query_check(struct device_info *info, cl_device_info what, cl_int code);
+
+/* Whether the name is in a list of extensions. */
+bool has_extension(const char *extensions, const char *name);
+
+/* Fills in pci: pci.c. */
+void pci_query(struct device_info *info, const char *extensions);
 
 /* Those of a plain device that is not there: what plans are made for without one. */
 struct qn_caps caps_none(void);

@@ -54,6 +54,7 @@ static struct qn_device describe(const struct device_info *info, const struct qn
         .subgroup_size = caps->subgroup_size,
         .matrix = matrix_set(device_matrix(NULL, info, caps->matrix))->name,
         .matrix_problem = info->matrix_problem,
+        .pci = info->pci,
         .quirks = info->quirks,
         .problem = info->problem,
     };
@@ -72,6 +73,7 @@ static struct qn_device describe_empty(const struct platform *platform, const ch
         .device_class = "",
         .matrix = "none",
         .matrix_problem = "",
+        .pci = "",
         .quirks = "",
         .problem = platform->problem,
     };

@@ -160,6 +160,7 @@ static void run_round(struct bench *bench, size_t round)
             continue;
         bench_show(bench, work, i, row->id);
         row->round(bench, row, bench->seconds / ROUNDS);
+        bench->readings[bench->n_readings++] = sensors_read(bench->sensors);
         if (!*row->reason)
             timing_end_round(&row->timing);
         qn_clear_error(bench->qn);
@@ -175,6 +176,17 @@ static void run_rounds(struct bench *bench)
             row_void(&bench->rows[i], "out of memory");
     bench_show_end(bench);
     set_peaks(bench);
+}
+
+/* Makes room for a reading at each visit of a row. */
+static bool watch_device(struct bench *bench)
+{
+    qn_device_list *list = qn_device_list_new();
+    const struct qn_device *device = list ? open_device(bench, list) : NULL;
+    bench->sensors = sensors_open(device);
+    bench->readings = calloc(ROUNDS * bench->n_rows, sizeof *bench->readings);
+    qn_device_list_free(list);
+    return bench->sensors && bench->readings;
 }
 
 /* Lessons are freed first: a device may have no room for both contexts. */
@@ -198,6 +210,8 @@ static int run_all(struct bench *bench)
     if (!make_rows(bench))
         return failure(options, "out of memory");
     leave_out_too_large(bench);
+    if (!watch_device(bench))
+        return failure(options, "out of memory");
     run_rounds(bench);
     report_tables(bench);
     int status = write_json(bench);
@@ -270,6 +284,8 @@ int command_bench(const struct options *options)
         free(bench.rows[i].timing.samples);
     }
     free(bench.rows);
+    free(bench.readings);
+    sensors_close(bench.sensors);
     json_decref(bench.against);
     qn_close(bench.qn);
     return status;

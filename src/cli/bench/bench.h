@@ -9,6 +9,7 @@
 #include <quern/train.h>
 
 #include "cli/device_json.h"
+#include "cli/bench/sensors.h"
 #include "cli/progress.h"
 
 /* ---- Timing ---- */
@@ -149,6 +150,9 @@ struct bench {
     struct peaks peaks;
     struct row *rows;
     size_t n_rows;
+    struct sensors *sensors;
+    struct reading *readings; /* one a visit of a row */
+    size_t n_readings;
     json_t *against; /* the other program's cases; NULL: none */
 };
 

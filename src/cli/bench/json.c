@@ -184,6 +184,27 @@ static json_t *row_json(const struct bench *bench, const struct row *row)
     return object;
 }
 
+static json_t *given_json(double number)
+{
+    return isfinite(number) ? json_real(number) : json_null();
+}
+
+static json_t *sensors_json(const struct bench *bench)
+{
+    const char *source = sensors_source(bench->sensors), *reason = sensors_reason(bench->sensors);
+    json_t *samples = json_array();
+    for (size_t i = 0; source && i < bench->n_readings; i++) {
+        const struct reading *reading = &bench->readings[i];
+        json_array_append_new(samples,
+                              json_pack("{s:f, s:o, s:o, s:o}", "seconds", reading->seconds,
+                                        "clock_mhz", given_json(reading->value[CLOCK]),
+                                        "temperature_c", given_json(reading->value[TEMPERATURE]),
+                                        "power_w", given_json(reading->value[POWER])));
+    }
+    return json_pack("{s:o, s:o, s:o}", "source", text_json(source), "reason", text_json(reason),
+                     "samples", samples);
+}
+
 /* Rows that were timed, or are void; rows that were left out. */
 static json_t *results_json(const struct bench *bench)
 {
@@ -215,14 +236,14 @@ bool report_json(const struct bench *bench, const char *path, char message[WRITE
 {
     char finished[TIME_TEXT];
     time_text(finished);
-    json_t *all =
-        json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:{s:s, s:s, s:o}, s:o, s:o, s:o, s:o, s:o}",
-                  "schema", "quern.bench/1", "started", bench->started, "finished", finished,
-                  "argv", argv_json(bench->options), "env", environment_json(), "options",
-                  options_json(bench), "build", "version", PACKAGE_VERSION, "compiler", COMPILER,
-                  "commit", text_json(QUERN_COMMIT), "host", host_json(), "device",
-                  open_device_json(bench), "peaks", peaks_json(&bench->peaks), "results",
-                  results_json(bench), "left_out", left_out_json(bench));
+    json_t *all = json_pack(
+        "{s:s, s:s, s:s, s:o, s:o, s:o, s:{s:s, s:s, s:o}, s:o, s:o, s:o, s:o, s:o}", "schema",
+        "quern.bench/1", "started", bench->started, "finished", finished, "argv",
+        argv_json(bench->options), "env", environment_json(), "options", options_json(bench),
+        "build", "version", PACKAGE_VERSION, "compiler", COMPILER, "commit",
+        text_json(QUERN_COMMIT), "host", host_json(), "device", open_device_json(bench), "peaks",
+        peaks_json(&bench->peaks), "sensors", sensors_json(bench), "results", results_json(bench),
+        "left_out", left_out_json(bench));
     return json_write(all, path, message);
 }
 

@@ -104,6 +104,37 @@ static void print_row(const struct bench *bench, const struct row *row)
     printf("\n");
 }
 
+/* "clock 2100 to 3300 MHz, temperature not available, ...": the least and the greatest reading. */
+static void print_sensors(const struct bench *bench)
+{
+    static const struct {
+        const char *name, *unit;
+    } quantities[QUANTITIES] = {[CLOCK] = {"clock", "MHz"},
+                                [TEMPERATURE] = {"temperature", "°C"},
+                                [POWER] = {"power", "W"}};
+    const char *source = sensors_source(bench->sensors);
+    if (!source) {
+        printf("\nClock, temperature and power: %s.\n", sensors_reason(bench->sensors));
+        return;
+    }
+    printf("\nWhile rows were timed:");
+    for (size_t q = 0; q < QUANTITIES; q++) {
+        double least = INFINITY, most = -INFINITY;
+        for (size_t i = 0; i < bench->n_readings; i++) {
+            least = fmin(least, bench->readings[i].value[q]); /* of NaN and a number the number */
+            most = fmax(most, bench->readings[i].value[q]);
+        }
+        if (least == most)
+            printf("%s %s %.0f %s", q ? "," : "", quantities[q].name, least, quantities[q].unit);
+        else if (least < most)
+            printf("%s %s %.0f to %.0f %s", q ? "," : "", quantities[q].name, least, most,
+                   quantities[q].unit);
+        else
+            printf("%s %s not available", q ? "," : "", quantities[q].name);
+    }
+    printf(" (%s).\n", source);
+}
+
 static void print_notes(const struct bench *bench)
 {
     size_t void_rows = 0;
@@ -159,5 +190,6 @@ void report_tables(const struct bench *bench)
         print_row(bench, row);
     }
     print_left_out(bench);
+    print_sensors(bench);
     print_notes(bench);
 }
