@@ -74,36 +74,6 @@ assert all(abs(a - b) <= 2e-3 for a, b in zip(row["losses"], row["reference_loss
 END
 }
 
-# A report of one row, NAME, whose times are about SECONDS; a void one.
-report_of()
-{
-    echo '{"schema": "quern.bench/1", "device": {"driver": "'"$3"'"}, "results": [{"id": "'"$1"'", "status": "ok",
-        "amount": 8, "unit": "B/s", "median_s": '"$2"', "median_ci_s": ['"$2, $2"'],
-        "quiet_s": '"$2"', "quiet_ci_s": ['"$2, $2"']}, {"id": "wrong", "status": "void", "reason": "two runs differ"}]}'
-}
-compare()
-{
-    expected=$1
-    shift
-    status=0
-    "$quern" bench compare "$@" >out.tmp 2>err.tmp || status=$?
-    [ "$status" = "$expected" ] || {
-        echo "exit status $status, expected $expected"
-        cat out.tmp err.tmp
-        return 1
-    }
-}
-refuses()
-{
-    message=$1
-    cat >bad.json
-    compare 1 a.json bad.json && mentions err.tmp "bad.json: .*$message"
-}
-spoiled()
-{
-    sed "$1" a.json | refuses "$2"
-}
-
 no_sensors()
 {
     QUERN_SYSFS=$PWD/nothing exits 0 memory --shapes 8 --longest 0.000001 --json json.tmp
@@ -242,46 +212,4 @@ check "a recipe that there is not" usage_error '"7x7" is no shape of train' trai
 check "a file that is not there" exits 1 gemm --against nothing.json
 check "a file that cannot be written" exits 1 gemm --shapes 8x8x8 --json nothing/json
 
-report_of copy/8 1.0 one >a.json
-report_of copy/8 1.2 'two|three' >b.json
-report_of copy/9 1.0 one >c.json
-check "comparing: slower" compare 0 a.json b.json --json json.tmp
-check "the ratio, its interval and the verdict" \
-    mentions out.tmp '^| copy/8 | 1000 ± 0 | 1200 ± 0 | 1.200 | 1.200 to 1.200 | slower |$'
-check "what differs" mentions out.tmp '^| device.driver | one | two\\|three |$'
-check "the row that is void" mentions out.tmp '^- wrong is void in A: two runs differ$'
-check "the JSON, too" mentions json.tmp '"verdict": "slower"'
-check "is JSON" is_json
-check "comparing: faster" compare 0 b.json a.json
-check "the verdict" mentions out.tmp '| 0.833 to 0.833 | faster |$'
-check "comparing with itself" compare 0 a.json a.json
-check "the verdict" mentions out.tmp '| same |$'
-check "slower than is allowed" compare 1 a.json b.json --fail-slower 19
-check "slower by less" compare 0 a.json b.json --fail-slower 21
-check "writing over what is compared" compare 2 a.json b.json --json a.json
-check "rows of one file only" compare 0 a.json c.json
-check "are named" mentions out.tmp '^- copy/9 is in B only$'
-check "a row of other work" sh -c 'sed "s/\"amount\": 8/\"amount\": 9/" a.json >bad.json'
-check "is compared" compare 0 a.json bad.json
-check "as not comparable" mentions out.tmp 'not comparable'
-{
-    report_of peak/fma 1.0 one | sed 's/, {"id": "wrong".*/,/'
-    report_of copy/8 1.0 one | sed '1s/.*results": .//; s/^ *"amount/"amount/'
-} >quiet.json
-sed 's/1\.0/2.0/g' quiet.json >busy.json
-check "a machine that was slower itself" compare 0 quiet.json busy.json --fail-slower 5
-check "is no verdict on a row" mentions out.tmp '^| copy/8 | 1000 ± 0 | 2000 ± 0 | 2.000 | .* | unclear |$'
-check "but is said" mentions out.tmp 'fma itself took 2.00 times as long'
-check "one file" compare 2 a.json
-check "a file that is no JSON" sh -c 'echo "{\"schema\": \033" >bad.json'
-check "is refused" compare 1 a.json bad.json
-check "another schema" spoiled 's/bench.1/bench\/2/' 'schema'
-check "a negative time" spoiled 's/"median_s": 1/"median_s": -1/' 'results.0..median_s is no time in seconds'
-check "a time that no run takes" spoiled 's/"quiet_s": 1.0/"quiet_s": 1e300/' 'quiet_s is no time'
-check "a time that is text" spoiled 's/"quiet_s": 1.0/"quiet_s": "1"/' 'quiet_s is no time in seconds'
-check "an interval of one" spoiled 's/"quiet_ci_s": .1.0, /"quiet_ci_s": [/' 'quiet_ci_s is no pair'
-check "an interval elsewhere" spoiled 's/"median_ci_s": .1.0, /"median_ci_s": [1.1, /' 'median_ci_s is not around median_s'
-check "a name with an escape" spoiled 's/copy.8/\\u001b[2J/' 'results.0..id is no name'
-check "a row twice" spoiled 's/"wrong"/"copy\/8"/' 'results.1.: there is a row copy/8 already'
-check "a status that there is not" spoiled 's/"void"/"fine"/' 'results.1..status is neither'
 done_testing

@@ -545,14 +545,19 @@ static const char *const bench_examples[] = {
 };
 
 static const struct option compare_options[] = {
+    {OPTION_STRING, 0, "html", "FILE", .help =
+        "write the comparison, or one report, as a page that needs nothing else: verdicts, devices, bars, rooflines, losses, kernels, "
+        "failures; it has the reports within, and is read as they are"},
     {OPTION_REAL, 0, "fail-slower", "PERCENT", .most = 1e6, .help =
-        "exit with 1 if a row is called slower, by more than this at both ends of its interval"},
+        "exit with 1 if a row of any other is called slower than the first, by more than this at both ends of its interval"},
     {OPTION_STRING, 0, "json", "FILE", .help = "write the comparison as JSON"},
 };
 
 static const char *const compare_examples[] = {
     "quern bench compare before.json after.json", "what became faster or slower",
     "quern bench compare before.json after.json --fail-slower 5", "for a script",
+    "quern bench compare pocl.json intel.json llvmpipe.json --html page.html", "three devices, for reading",
+    "quern bench compare page.html new.json", "the reports in a page, and one more",
     NULL,
 };
 
@@ -722,11 +727,11 @@ const struct command commands[] = {
     },
     {
         "bench compare", NULL, "FILE...",
-        "compare what bench measured twice",
-        "Compares two JSON files of `quern bench`: what differs between device, driver, build, "
-        "options and environment; then the time of each row in both, their ratio and its interval, "
-        "and a verdict: faster, slower, same, unclear or, where the work of a row differs, not "
-        "comparable.  Rows that are void in one are named, and have no verdict.",
+        "compare what bench measured",
+        "Compares JSON files of `quern bench`, or those within pages of --html: what differs between device, driver, build, "
+        "options and environment; then the time of each row in each, its share of the device's own peak, the ratio to the first, its "
+        "interval, and a verdict: faster, slower, same, unclear or, where the work of a row differs, not "
+        "comparable.  Rows that are void in one are named, and have no verdict.  With --html one file is enough.",
         compare_options, LENGTH(compare_options), command_bench_compare, compare_examples, NULL,
     },
 };

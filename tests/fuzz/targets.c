@@ -1,5 +1,5 @@
 /* The readers: safetensors, training.json, config.json, tokenizer.json and merges.txt, files of
- * tokens, of answers, of tags and of examples; and text that tokenizers learn from. */
+ * tokens, of answers, of tags and of examples, reports of quern bench; and text that tokenizers learn from. */
 #include "targets.h"
 
 #include <quern/data.h>
@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cli/bench/compare/compare.h"
 #include "cli/train/run.h"
 #include "cli/score/score.h"
 #include "device/context.h"
@@ -508,6 +509,53 @@ static bool read_data(const uint8_t *data, size_t bytes)
     return true;
 }
 
+/* ---- Reports of quern bench ---- */
+
+static char *json_text(json_t *json)
+{
+    char *text = json_dumps(json, 0);
+    must(text != NULL);
+    json_decref(json);
+    return text;
+}
+
+/* A page is read back as the reports that it was made of. */
+static void use_page(const struct bench_comparison *comparison)
+{
+    static struct reports reports;
+    struct bench_comparison again;
+    char *page = page_text(comparison);
+    must(page != NULL);
+    must(reports_read(&reports, write_bytes("again", page, strlen(page))));
+    must(reports.count == comparison->reports->count && bench_comparison_make(&again, &reports));
+    char *same = page_text(&again), *json = json_text(comparison_json(comparison)),
+         *same_json = json_text(comparison_json(&again));
+    must(same && strcmp(page, same) == 0 && strcmp(json, same_json) == 0);
+    free(page);
+    free(same);
+    free(json);
+    free(same_json);
+    bench_comparison_release(&again);
+    reports_release(&reports);
+}
+
+/* Against itself. */
+static bool read_report(const uint8_t *data, size_t bytes)
+{
+    static struct reports reports;
+    struct bench_comparison comparison;
+    const char *path = write_bytes("file", data, bytes);
+    bool is_read = reports_read(&reports, path) && reports_read(&reports, path);
+    must(is_read || *reports.message);
+    if (is_read) {
+        must(bench_comparison_make(&comparison, &reports));
+        use_page(&comparison);
+        bench_comparison_release(&comparison);
+    }
+    reports_release(&reports);
+    return is_read;
+}
+
 const struct fuzz_target fuzz_targets[] = {{"safetensors", read_safetensors},
                                            {"training", read_training},
                                            {"config", read_config},
@@ -515,7 +563,8 @@ const struct fuzz_target fuzz_targets[] = {{"safetensors", read_safetensors},
                                            {"tokens", read_tokens},
                                            {"learn", learn},
                                            {"score", read_scored},
-                                           {"data", read_data}};
+                                           {"data", read_data},
+                                           {"report", read_report}};
 const size_t fuzz_target_count = sizeof fuzz_targets / sizeof *fuzz_targets;
 
 const struct fuzz_target *fuzz_target_named(const char *name)

@@ -335,7 +335,8 @@ void report_tables(const struct bench *bench);
 enum { WRITE_MESSAGE = 1024 };
 bool report_json(const struct bench *bench, const char *path, char message[WRITE_MESSAGE]);
 
-/* Writes a document, and frees it; whether it could be written, before all is measured.  The same. */
+/* Writes a text, or a document, which is freed; whether it could be written, before all is measured.  The same. */
+bool text_write(const char *text, const char *path, char message[WRITE_MESSAGE]);
 bool json_write(json_t *document, const char *path, char message[WRITE_MESSAGE]);
 bool json_may_write(const char *path, char message[WRITE_MESSAGE]);
 

@@ -247,8 +247,7 @@ bool report_json(const struct bench *bench, const char *path, char message[WRITE
     return json_write(all, path, message);
 }
 
-/* Writes the text, or, if it is NULL, sees whether it could. */
-static bool write_file(const char *text, const char *path, char message[WRITE_MESSAGE])
+bool text_write(const char *text, const char *path, char message[WRITE_MESSAGE])
 {
     qn_context *files = qn_open("none");
     struct file_writer writer;
@@ -267,7 +266,7 @@ static bool write_file(const char *text, const char *path, char message[WRITE_ME
 
 bool json_may_write(const char *path, char message[WRITE_MESSAGE])
 {
-    return write_file(NULL, path, message);
+    return text_write(NULL, path, message);
 }
 
 bool json_write(json_t *document, const char *path, char message[WRITE_MESSAGE])
@@ -276,7 +275,7 @@ bool json_write(json_t *document, const char *path, char message[WRITE_MESSAGE])
     json_decref(document);
     bool is_written = text != NULL;
     if (is_written)
-        is_written = write_file(text, path, message);
+        is_written = text_write(text, path, message);
     else
         snprintf(message, WRITE_MESSAGE, "out of memory");
     free(text);

@@ -1,0 +1,87 @@
+/* quern bench compare: the command. */
+#include "cli/bench/compare/compare.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static bool is_same_file(const char *a, const char *b)
+{
+    struct stat of_a, of_b;
+    return stat(a, &of_a) == 0 && stat(b, &of_b) == 0 && of_a.st_dev == of_b.st_dev &&
+           of_a.st_ino == of_b.st_ino;
+}
+
+/* Whether the file that an option names, if any, can be written, and is none of those that are compared. */
+static int check_output(const struct options *options, const char *option)
+{
+    const char *path = options_string(options, option);
+    char message[WRITE_MESSAGE];
+    for (size_t i = 0; path && i < options_operands(options); i++)
+        if (is_same_file(path, options_operand_at(options, i)))
+            return usage_error(options, "--%s would write over %s", option,
+                               options_operand_at(options, i));
+    if (path && !json_may_write(path, message))
+        return failure(options, "%s", message);
+    return EXIT_SUCCESS;
+}
+
+static int check_outputs(const struct options *options)
+{
+    const char *html = options_string(options, "html"), *json = options_string(options, "json");
+    if (html && json && strcmp(html, json) == 0)
+        return usage_error(options, "--html and --json name the same file");
+    int status = check_output(options, "html");
+    return status == EXIT_SUCCESS ? check_output(options, "json") : status;
+}
+
+static int read_reports(const struct options *options, struct reports *reports)
+{
+    for (size_t i = 0; i < options_operands(options); i++)
+        if (!reports_read(reports, options_operand_at(options, i)))
+            return failure(options, "%s", reports->message);
+    if (reports->count < 2 && !options_given(options, "html"))
+        return usage_error(options, "it takes two reports or more; or one, and --html");
+    return EXIT_SUCCESS;
+}
+
+static bool write_page(const struct bench_comparison *comparison, const char *path,
+                       char message[WRITE_MESSAGE])
+{
+    char *text = page_text(comparison);
+    if (!text)
+        snprintf(message, WRITE_MESSAGE, "out of memory");
+    bool is_written = text && text_write(text, path, message);
+    free(text);
+    return is_written;
+}
+
+static int show(const struct options *options, const struct bench_comparison *comparison)
+{
+    const char *html = options_string(options, "html"), *json = options_string(options, "json");
+    char message[WRITE_MESSAGE];
+    print_comparison(comparison);
+    if ((json && !json_write(comparison_json(comparison), json, message)) ||
+        (html && !write_page(comparison, html, message)))
+        return failure(options, "%s", message);
+    if (options_given(options, "fail-slower") &&
+        is_slower(comparison, options_real(options, "fail-slower")))
+        return EXIT_FAILED;
+    return EXIT_SUCCESS;
+}
+
+int command_bench_compare(const struct options *options)
+{
+    struct reports reports = {.count = 0};
+    struct bench_comparison comparison = {0};
+    int status = check_outputs(options);
+    if (status == EXIT_SUCCESS)
+        status = read_reports(options, &reports);
+    if (status == EXIT_SUCCESS && !bench_comparison_make(&comparison, &reports))
+        status = failure(options, "out of memory");
+    if (status == EXIT_SUCCESS)
+        status = show(options, &comparison);
+    bench_comparison_release(&comparison);
+    reports_release(&reports);
+    return status;
+}

@@ -1,0 +1,113 @@
+/* quern bench compare: reports of quern bench read from files that may be hostile, what differs
+ * between them, and the three ways to show it: text, JSON, and a page of HTML. */
+#ifndef QUERN_BENCH_COMPARE_H
+#define QUERN_BENCH_COMPARE_H
+
+#include "cli/bench/bench.h"
+
+/* ---- Reports ---- */
+
+enum { MOST_REPORTS = 26, REPORTS_MESSAGE = 512 }; /* named A to Z */
+
+/* All that is read was checked: numbers are finite and within bounds, lists are lists. */
+struct result {
+    const char *id, *reason; /* reason: why it is void; NULL: it is not */
+    const char *unit;        /* "": none */
+    double amount;           /* of the unit, in a run; 0: none */
+    double of_peak;          /* share of the device's own peak; 0: not known */
+    struct estimate median, quiet;
+    const json_t *json; /* the rest of it, where the report has it: losses, kernels, ... */
+};
+
+struct bench_report {
+    const char *name; /* the file's, in UTF-8 */
+    json_t *json;     /* {"name": NAME, "report": the report, without samples}; has the strings */
+    struct result *results;
+    size_t n_results;
+    json_t *places; /* of results, by id */
+};
+
+struct reports {
+    struct bench_report at[MOST_REPORTS];
+    size_t count;
+    char message[REPORTS_MESSAGE]; /* what is wrong, with which file and where */
+};
+
+/* Adds the report in a JSON file of quern bench, or all reports in a page that page_text() made.
+ * False, and a message, if there is anything wrong with it. */
+bool reports_read(struct reports *reports, const char *path);
+void reports_release(struct reports *reports);
+
+/* A section of a report, such as "device"; NULL: it has none. */
+json_t *report_section(const struct bench_report *report, const char *name);
+
+/* NULL: it has none of this id. */
+const struct result *report_find(const struct bench_report *report, const char *id);
+
+/* ---- The comparison: of all reports with the first ---- */
+
+enum verdict { FASTER, SLOWER, SAME, UNCLEAR, NOT_COMPARABLE, VERDICTS, NO_VERDICT = VERDICTS };
+
+extern const char *const verdict_names[VERDICTS];
+
+struct against {
+    enum verdict verdict;  /* NO_VERDICT: one of the two has no figures */
+    struct estimate ratio; /* of quiet times to those of the first; of no use without a verdict */
+};
+
+/* A row, in each of the reports. */
+struct entry {
+    const char *id, *group;
+    const struct result *results[MOST_REPORTS]; /* NULL: not there, or void */
+    struct against against[MOST_REPORTS];       /* of the first: no verdict */
+};
+
+struct bench_comparison {
+    const struct reports *reports;
+    struct entry *
+        entries; /* that as many reports as could be compared have, two at most; in order of the reports */
+    size_t n_entries;
+    struct estimate controls[MOST_REPORTS]; /* ratios that the machine itself explains */
+    json_t *differing;                      /* key of a section: [A's, B's, ...] */
+};
+
+/* False: out of memory. */
+bool bench_comparison_make(struct bench_comparison *comparison, const struct reports *reports);
+void bench_comparison_release(struct bench_comparison *comparison);
+
+/* 'A' and so on. */
+char report_letter(size_t report);
+
+/* Verdicts on one report, of a group of rows or, if it is NULL, of all. */
+struct tally {
+    size_t counts[VERDICTS], rows;
+    size_t comparable;
+    double
+        ratio; /* geometric mean of the rows that can be compared; 0: more than half of them are unclear, or they are of several kinds */
+};
+
+struct tally tally_of(const struct bench_comparison *comparison, size_t report, const char *group);
+
+/* The groups of rows, in their order; the number of them. */
+enum { MOST_GROUPS = 16 };
+size_t comparison_groups(const struct bench_comparison *comparison,
+                         const char *groups[MOST_GROUPS]);
+
+/* Whether the machine was not the same in this report and the first: fma itself differs. */
+bool is_other_machine(const struct bench_comparison *comparison, size_t report);
+
+/* Whether any row is called slower by more than so many percent, at both ends of its interval. */
+bool is_slower(const struct bench_comparison *comparison, double percent);
+
+/* ---- How it is shown ---- */
+
+void print_comparison(const struct bench_comparison *comparison); /* Markdown, on stdout */
+json_t *comparison_json(const struct bench_comparison *comparison);
+
+/* Ids that other reports have and this one has not. */
+json_t *missing_json(const struct bench_comparison *comparison, size_t report);
+
+/* The page; free() it.  NULL: out of memory. */
+char *page_text(const struct bench_comparison *comparison);
+
+#endif

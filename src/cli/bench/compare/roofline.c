@@ -1,0 +1,199 @@
+/* Rooflines: what kernels do a second against what they do a byte, under what the device can. */
+#include "cli/bench/compare/page.h"
+
+#include <math.h>
+
+struct roofs {
+    double fma, gemm, gemm_bf16, copy; /* 0: not known */
+};
+
+static struct roofs roofs_of(const struct bench_report *report)
+{
+    const json_t *peaks = report_section(report, "peaks"),
+                 *copies = json_object_get(peaks, "copies");
+    struct roofs roofs = {number_of(peaks, "fma_flops_per_s"), number_of(peaks, "gemm_flops_per_s"),
+                          number_of(peaks, "gemm_bf16_flops_per_s"), 0};
+    double most = 0;
+    for (size_t i = 0; i < json_array_size(copies); i++) {
+        const json_t *copy = json_array_get(copies, i);
+        if (number_of(copy, "bytes") < most || number_of(copy, "bytes_per_s") <= 0)
+            continue;
+        most = number_of(copy, "bytes");
+        roofs.copy = number_of(copy, "bytes_per_s");
+    }
+    return roofs;
+}
+
+/* ---- Dots ---- */
+
+struct dot {
+    const char *row;
+    const json_t *kernel;
+    double intensity, rate, share; /* share of the time of its row */
+};
+
+/* False: it does not say so much that it has a place. */
+static bool dot_of(struct dot *dot, const char *row, const json_t *kernel, double total)
+{
+    double flops = number_of(kernel, "flops"), bytes = number_of(kernel, "bytes"),
+           seconds = number_of(kernel, "seconds");
+    if (flops < 1 || bytes < 1 || seconds < 1e-12)
+        return false;
+    *dot = (struct dot){row, kernel, flops / bytes, flops / seconds, seconds / total};
+    return true;
+}
+
+typedef void dot_use(void *user, const struct dot *dot);
+
+/* Calls `use` with each kernel that has a place; returns how many have. */
+static size_t for_dots(const struct bench_report *report, dot_use *use, void *user)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < report->n_results; i++) {
+        const json_t *kernels = json_object_get(report->results[i].json, "kernels");
+        double total = 0;
+        if (report->results[i].reason)
+            continue;
+        for (size_t at = 0; at < json_array_size(kernels); at++)
+            total += number_of(json_array_get(kernels, at), "seconds");
+        for (size_t at = 0; at < json_array_size(kernels); at++) {
+            struct dot dot;
+            if (!dot_of(&dot, report->results[i].id, json_array_get(kernels, at), total))
+                continue;
+            use(user, &dot);
+            count++;
+        }
+    }
+    return count;
+}
+
+static void include_dot(void *user, const struct dot *dot)
+{
+    struct plot *plot = user;
+    axis_include(&plot->x, dot->intensity / 1.3);
+    axis_include(&plot->x, dot->intensity * 1.3);
+    axis_include(&plot->y, dot->rate / 1.3);
+    axis_include(&plot->y, dot->rate * 1.3);
+}
+
+struct drawing {
+    const struct plot *plot;
+    const struct roofs *roofs;
+    size_t report;
+};
+
+static void put_dot(void *user, const struct dot *dot)
+{
+    const struct drawing *drawing = user;
+    const struct roofs *roofs = drawing->roofs;
+    double roof = fmin(fmax(roofs->fma, roofs->gemm), dot->intensity * roofs->copy);
+    char rate[QUANTITY];
+    markup(drawing->plot->file,
+           "<circle class=\"dot f%zu\" cx=\"%.1f\" cy=\"%.1f\" r=\"%.1f\"><title>%s in %s: %.1f%% "
+           "of the time, %s, %.3g FLOP/B",
+           drawing->report % 6, plot_x(drawing->plot, dot->intensity),
+           plot_y(drawing->plot, dot->rate), 3 + 7 * sqrt(dot->share),
+           json_string_value(json_object_get(dot->kernel, "name")), dot->row, 100 * dot->share,
+           quantity(rate, dot->rate, "FLOP/s"), dot->intensity);
+    if (roof > 0)
+        markup(drawing->plot->file, ", %.0f%% of the roof in f32", 100 * dot->rate / roof);
+    markup(drawing->plot->file, "</title></circle>\n");
+}
+
+/* ---- Roofs ---- */
+
+/* Level, from where the memory's roof meets it; the name `below` the line by so much. */
+static void put_level(const struct plot *plot, double rate, double copy, const char *name,
+                      double below)
+{
+    char text[QUANTITY];
+    if (rate <= 0)
+        return;
+    double from = copy > 0 ? fmax(rate / copy, plot->x.low) : plot->x.low;
+    double right = plot_x(plot, plot->x.high), y = plot_y(plot, rate);
+    markup(plot->file,
+           "<line class=\"%s\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>"
+           "<text class=\"on\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%s %s</text>\n",
+           below < 0 ? "roof" : "roof dashed", plot_x(plot, from), right, y, y, right - 4,
+           y + below, name, quantity(text, rate, "FLOP/s"));
+}
+
+static void put_slope(const struct plot *plot, const struct roofs *roofs)
+{
+    double top = fmax(fmax(roofs->fma, roofs->gemm), roofs->gemm_bf16);
+    char text[QUANTITY];
+    if (roofs->copy <= 0 || top <= 0)
+        return;
+    double low = fmax(plot->x.low, plot->y.low / roofs->copy), high = top / roofs->copy;
+    double x1 = plot_x(plot, low), y1 = plot_y(plot, low * roofs->copy), x2 = plot_x(plot, high),
+           y2 = plot_y(plot, top);
+    markup(plot->file,
+           "<line class=\"roof\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>"
+           "<text class=\"on\" transform=\"translate(%.1f %.1f) rotate(%.1f)\">copy %s</text>\n",
+           x1, x2, y1, y2, x1 + 8, y1 - 12, atan2(y2 - y1, x2 - x1) * 180 / M_PI,
+           quantity(text, roofs->copy, "B/s"));
+}
+
+static void include_roofs(struct plot *plot, const struct roofs *roofs)
+{
+    double levels[] = {roofs->fma, roofs->gemm, roofs->gemm_bf16};
+    for (size_t i = 0; i < sizeof levels / sizeof *levels; i++) {
+        if (levels[i] <= 0)
+            continue;
+        axis_include(&plot->y, 1.5 * levels[i]);
+        axis_include(&plot->y, levels[i] / 100);
+        if (roofs->copy > 0)
+            axis_include(&plot->x, 20 * levels[i] / roofs->copy);
+        if (roofs->copy > 0)
+            axis_include(&plot->x, levels[i] / roofs->copy / 20);
+    }
+}
+
+/* ---- The figures ---- */
+
+static void ignore_dot(void *user, const struct dot *dot)
+{
+    (void)user;
+    (void)dot;
+}
+
+static void put_roofline(FILE *file, const struct bench_report *report, size_t index)
+{
+    struct roofs roofs = roofs_of(report);
+    char title[32];
+    struct plot plot = {file, axis_empty("FLOP per byte", "", true),
+                        axis_empty("FLOP/s", "FLOP/s", true), title};
+    struct drawing drawing = {&plot, &roofs, index};
+    snprintf(title, sizeof title, "Roofline of %c", report_letter(index));
+    markup(file, "<figure><figcaption>");
+    put_letter(file, index);
+    if (for_dots(report, ignore_dot, NULL) == 0) {
+        markup(
+            file,
+            " Kernels with their flop and bytes are not in this report.</figcaption></figure>\n");
+        return;
+    }
+    markup(file, " under its own roofs</figcaption>\n");
+    include_roofs(&plot, &roofs);
+    for_dots(report, include_dot, &plot);
+    plot_begin(&plot);
+    for_dots(report, put_dot, &drawing);
+    put_slope(&plot, &roofs);
+    put_level(&plot, roofs.fma, roofs.copy, "fma", -4);
+    put_level(&plot, roofs.gemm, roofs.copy, "gemm", 12);
+    put_level(&plot, roofs.gemm_bf16, roofs.copy, "gemm in bf16", 12);
+    plot_end(&plot);
+    markup(file, "</figure>\n");
+}
+
+void put_rooflines(FILE *file, const struct bench_comparison *comparison)
+{
+    markup(file,
+           "<section id=\"roofline\"><h2>Roofline</h2>\n<p class=\"note\">A dot is a kernel in "
+           "a row, the larger the more of the row's time it takes; hover for its name. The "
+           "slope is the largest copy, the levels are the peaks of multiply-adds and of "
+           "gemm. Above the slope numbers came from a cache.</p>\n<div class=\"figures\">\n");
+    for (size_t i = 0; i < comparison->reports->count; i++)
+        put_roofline(file, &comparison->reports->at[i], i);
+    markup(file, "</div></section>\n");
+}

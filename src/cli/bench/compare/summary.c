@@ -1,0 +1,176 @@
+/* What the page says first: verdicts, and each group of rows in a line. */
+#include "cli/bench/compare/page.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- The verdict ---- */
+
+/* What more than half of the rows say; VERDICTS: nothing. */
+static enum verdict most_of(const struct tally *tally)
+{
+    for (enum verdict verdict = FASTER; verdict <= UNCLEAR; verdict++)
+        if (2 * tally->counts[verdict] > tally->comparable)
+            return verdict;
+    return VERDICTS;
+}
+
+static void put_counts(FILE *file, const struct tally *tally)
+{
+    const char *before = "";
+    for (size_t i = 0; i < VERDICTS; i++) {
+        if (tally->counts[i])
+            markup(file, "%s%zu %s", before, tally->counts[i], verdict_names[i]);
+        before = tally->counts[i] ? ", " : before;
+    }
+}
+
+/* What it takes of the first one's time, by group. */
+static void put_means(FILE *file, const struct bench_comparison *comparison, size_t report)
+{
+    const char *groups[MOST_GROUPS];
+    size_t count = comparison_groups(comparison, groups), shown = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct tally tally = tally_of(comparison, report, groups[i]);
+        if (tally.ratio > 0)
+            markup(file, "%s%s %.2f", shown++ ? ", " : " Time relative to A's: ", groups[i],
+                   tally.ratio);
+    }
+    markup(file, shown ? "." : "");
+}
+
+/* No claim beyond what more than half of the rows say. */
+static void put_verdict(FILE *file, const struct bench_comparison *comparison, size_t report)
+{
+    static const char *const claims[] = {
+        [FASTER] = " is <b>faster</b> than ",
+        [SLOWER] = " is <b>slower</b> than ",
+        [SAME] = " takes the <b>same</b> time as ",
+        [UNCLEAR] = " <b>cannot be told</b>, in this noise, from ",
+        [VERDICTS] = " has <b>no one verdict</b> against ",
+    };
+    struct tally tally = tally_of(comparison, report, NULL);
+    enum verdict most = most_of(&tally);
+    markup(file, "<p class=\"verdict\">");
+    put_letter(file, report);
+    markup(file, tally.comparable > 0 ? claims[most] : " has nothing to compare with ");
+    put_letter(file, 0);
+    if (most != VERDICTS && tally.counts[most] == tally.rows)
+        markup(file, " in every row (%zu)", tally.rows);
+    else if (tally.rows > 0)
+        markup(file, "%s %zu rows: ", most != VERDICTS ? " in most of" : ", of", tally.rows);
+    if (most == VERDICTS || tally.counts[most] < tally.rows)
+        put_counts(file, &tally);
+    markup(file, ".");
+    put_means(file, comparison, report);
+    markup(file, "</p>\n");
+    if (is_other_machine(comparison, report))
+        markup(file,
+               "<p class=\"warning\">fma itself took %.2f times as long in %c: the machine was not "
+               "the same in both runs. Only what goes beyond that is called faster or slower: "
+               "measure again, on an idle machine.</p>\n",
+               comparison->controls[report].value, report_letter(report));
+}
+
+/* Of one report, what it reached. */
+static void put_reached(FILE *file, const struct bench_report *report)
+{
+    const json_t *peaks = report_section(report, "peaks");
+    double gemm = number_of(peaks, "gemm_flops_per_s"), fma = number_of(peaks, "fma_flops_per_s");
+    size_t n_void = report_voids(report);
+    char text[QUANTITY];
+    markup(file, "<p class=\"verdict\"><b>%s</b> ", report_device(report));
+    if (gemm > 0)
+        markup(file, "multiplies matrices at %s", quantity(text, gemm, "FLOP/s"));
+    if (gemm > 0 && fma > 0)
+        markup(file, ", %.0f%% of what its arithmetic does", 100 * gemm / fma);
+    markup(file, "%s %zu rows were %s, ", gemm > 0 ? "." : "has no peak of gemm.",
+           report->n_results, "checked and timed");
+    if (n_void > 0)
+        markup(file, "%zu of them are void.</p>\n", n_void);
+    else
+        markup(file, "none of them is void.</p>\n");
+}
+
+/* Those of all others against the first; of a lone report, what it reached. */
+void put_verdicts(FILE *file, const struct bench_comparison *comparison)
+{
+    const struct reports *reports = comparison->reports;
+    for (size_t i = 1; i < reports->count; i++)
+        put_verdict(file, comparison, i);
+    if (reports->count == 1)
+        put_reached(file, &reports->at[0]);
+}
+
+/* ---- By group ---- */
+
+static int by_size(const void *left, const void *right)
+{
+    double a = *(const double *)left, b = *(const double *)right;
+    return (a > b) - (a < b);
+}
+
+/* The median share of the device's own peak; 0: not known. */
+static double share_of(const struct bench_comparison *comparison, size_t report, const char *group)
+{
+    double *shares = calloc(comparison->n_entries + 1, sizeof *shares), share = 0;
+    size_t count = 0;
+    for (size_t i = 0; shares && i < comparison->n_entries; i++) {
+        const struct result *result = comparison->entries[i].results[report];
+        if (result && result->of_peak > 0 && strcmp(comparison->entries[i].group, group) == 0)
+            shares[count++] = result->of_peak;
+    }
+    if (count > 0) {
+        qsort(shares, count, sizeof *shares, by_size);
+        share = (shares[(count - 1) / 2] + shares[count / 2]) / 2;
+    }
+    free(shares);
+    return share;
+}
+
+static void put_group(FILE *file, const struct bench_comparison *comparison, const char *group)
+{
+    size_t count = comparison->reports->count;
+    markup(file, "<tr><th scope=\"row\"><a href=\"#group-%s\">%s</a></th>", group, group);
+    for (size_t i = 0; i < count; i++)
+        put_share(file, share_of(comparison, i, group));
+    for (size_t i = 1; i < count; i++) {
+        struct tally tally = tally_of(comparison, i, group);
+        if (tally.ratio > 0)
+            markup(file, "<td class=\"number\">%.2f</td><td>", tally.ratio);
+        else
+            markup(file, "<td class=\"number\">%s</td><td>", tally.comparable ? "unclear" : "");
+        put_counts(file, &tally);
+        markup(file, "</td>");
+    }
+    markup(file, "</tr>\n");
+}
+
+void put_groups(FILE *file, const struct bench_comparison *comparison)
+{
+    const char *groups[MOST_GROUPS];
+    size_t count = comparison->reports->count, n_groups = comparison_groups(comparison, groups);
+    markup(file, "<section id=\"groups\"><h2>By group of rows</h2>\n"
+                 "<div class=\"scroll\"><table>\n<thead><tr><th scope=\"col\">group</th>");
+    for (size_t i = 0; i < count; i++) {
+        markup(file, "<th scope=\"col\">");
+        put_letter(file, i);
+        markup(file, " of peak</th>");
+    }
+    for (size_t i = 1; i < count; i++)
+        markup(file,
+               "<th scope=\"col\" class=\"number\">%c/A</th><th scope=\"col\">rows of %c</th>",
+               report_letter(i), report_letter(i));
+    markup(file, "</tr></thead>\n<tbody>\n");
+    for (size_t i = 0; i < n_groups; i++)
+        put_group(file, comparison, groups[i]);
+    markup(file,
+           "</tbody></table></div>\n<p class=\"note\">Of peak: the median row's share of what "
+           "this very device reached in the same run, in a matrix product or in a copy of a "
+           "like size; above 100%% it came from a cache.");
+    if (count > 1)
+        markup(file,
+               " B/A: the geometric mean of ratios of quiet times; below 1 B is faster.  It is "
+               "left out where more than half of the rows are unclear.");
+    markup(file, "</p></section>\n");
+}

@@ -1,0 +1,206 @@
+#!/bin/sh
+# `quern bench compare`: verdicts, any number of reports, the page, and reading it back; files and pages that lie.  No device is used.
+command='bench compare'
+. "$SRCDIR/tests/command.sh"
+
+# A report of one row, NAME, whose times are SECONDS, with more keys of its own and of the report; and a void row.
+report_of()
+{
+    cat <<END
+{"schema": "quern.bench/1", "device": {"device": "a device", "driver": "$3"}${5:+, $5}, "results": [{"id": "$1", "status": "ok",
+    "amount": 8, "unit": "B/s", "of_peak": 0.5, "median_s": $2, "median_ci_s": [$2, $2],
+    "quiet_s": $2, "quiet_ci_s": [$2, $2]${4:+, $4}}, {"id": "wrong", "status": "void", "reason": "two runs differ"}]}
+END
+}
+is_json()
+{
+    ! command -v python3 >/dev/null || python3 -m json.tool "$1" >json.out
+}
+
+# ---- Two reports ----
+
+report_of copy/8 1.0 one >a.json
+report_of copy/8 1.2 'two|three' >b.json
+report_of copy/9 1.0 one >c.json
+check "slower" exits 0 a.json b.json --json json.tmp
+check "times, shares of peaks, the ratio, its interval and the verdict" \
+    mentions out.tmp '^| copy/8 | 1000 ± 0 | 50% | 1200 ± 0 | 50% | 1.200 | 1.200 to 1.200 | slower |$'
+check "what differs" mentions out.tmp '^| device.driver | one | two\\|three |$'
+check "the row that is void" mentions out.tmp '^- wrong is void in A: two runs differ$'
+check "the JSON, too" mentions json.tmp '"verdict": "slower"'
+check "is JSON" is_json json.tmp
+check "faster" exits 0 b.json a.json
+check "the verdict" mentions out.tmp '| 0.833 to 0.833 | faster |$'
+check "with itself" exits 0 a.json a.json
+check "the verdict" mentions out.tmp '| same |$'
+check "slower than is allowed" exits 1 a.json b.json --fail-slower 19
+check "slower by less" exits 0 a.json b.json --fail-slower 21
+check "rows of one file only" exits 0 a.json c.json
+check "are named" mentions out.tmp '^- not in A: copy/9$'
+check "a row of other work" sh -c 'sed "s/\"amount\": 8/\"amount\": 9/" a.json >bad.json'
+check "is compared" exits 0 a.json bad.json
+check "as not comparable" mentions out.tmp 'not comparable'
+sed 's/"of_peak": 0.5/"of_peak": null/' a.json >unknown.json
+check "a share that is not known" exits 0 unknown.json b.json
+check "is left out" mentions out.tmp '^| copy/8 | 1000 ± 0 | | 1200 ± 0 | 50% |'
+
+# fma and a copy, alike in all but their times.
+machine()
+{
+    report_of peak/fma "$1" one | sed 's/, {"id": "wrong".*/,/'
+    report_of copy/8 "$1" one | sed '1s/.*"results": .//; s/^ *"amount/"amount/'
+}
+machine 1.0 >quiet.json
+machine 2.0 >busy.json
+check "a machine that was slower itself" exits 0 quiet.json busy.json --fail-slower 5
+check "is no verdict on a row" mentions out.tmp '^| copy/8 | 1000 ± 0 | 50% | 2000 ± 0 | 50% | 2.000 | .* | unclear |$'
+check "but is said" mentions out.tmp 'fma itself took 2.00 times as long'
+
+# ---- More ----
+
+report_of copy/8 0.5 four >d.json
+echo '{"schema": "quern.bench/1", "results": [{"id": "copy/8", "status": "void", "reason": "it lost"}]}' >void.json
+check "three reports" exits 0 a.json d.json b.json --json json.tmp
+check "in a row" mentions out.tmp '^| copy/8 | 1000 ± 0 | 50% | 500 ± 0 | 50% | 0.500 | faster | 1200 ± 0 | 50% | 1.200 | slower |$'
+check "a column for each" mentions out.tmp '^| device.driver | one | four | two\\|three |$'
+check "are counted each" mentions out.tmp '^C and A: 1 rows, 1 slower.$'
+check "with means by group" mentions out.tmp '^Geometric means of B/A: memory 0.500 of 1.$'
+check "the last of three is slower" exits 1 a.json d.json b.json --fail-slower 19
+check "none of three is, by so much" exits 0 a.json d.json b.json --fail-slower 21
+check "nor is the first" exits 0 b.json a.json d.json --fail-slower 0
+check "a row that is void in one" exits 0 a.json void.json b.json --json json.tmp
+check "is compared in the others" mentions out.tmp '^| copy/8 | 1000 ± 0 | 50% | | | |  | 1200 ± 0 | 50% | 1.200 | slower |$'
+check "and named" mentions out.tmp '^- copy/8 is void in B: it lost$'
+check "and has no figures" mentions json.tmp '^ *null,$'
+check "void where others are compared with it" exits 0 void.json a.json b.json --fail-slower 0
+check "is no verdict" mentions out.tmp '^B and A: 0 rows.$'
+check "more reports than there are letters" exits 1 a.json a.json a.json a.json a.json a.json a.json a.json a.json \
+    a.json a.json a.json a.json a.json a.json a.json a.json a.json a.json a.json a.json a.json a.json a.json a.json a.json a.json
+check "are refused" mentions err.tmp 'more than 26 reports'
+
+# ---- The page ----
+
+odd='</script><b onload=\"x\">&amp;\u001b[2J\u202e'
+report_of train/small 1.0 "$odd" '"losses": [4.0, 3.5, 3.2], "reference_losses": [4.0, 3.5, 3.1], "cold_start_s": 2.5,
+    "memory_bytes": {"arena": 1000000, "tensors": 500000, "kept": 0}, "samples_s": [[1.0, 1.25], [1.0]],
+    "kernels": [{"name": "gemm<float>", "launches": 3, "seconds": 0.5, "flops": 4e9, "bytes": 1e8},
+        {"name": "gather", "launches": 1, "seconds": 0.25, "flops": null, "bytes": null}]' \
+    '"argv": ["quern", "bench", "it'"'"'s"], "env": {"QUERN_X": "a b"}, "finished": "today",
+    "peaks": {"fma_flops_per_s": 2e10, "gemm_flops_per_s": 1e10, "copies": [{"bytes": 1e6, "bytes_per_s": 3e9}], "launch_s": 1e-5},
+    "sensors": {"source": "sysfs:test", "reason": null, "samples": [{"seconds": 0, "clock_mhz": 1000, "temperature_c": null},
+        {"seconds": 1, "clock_mhz": 2000, "temperature_c": null}]}' >"odd <name>&.json"
+report_of train/small 1.3 plain '' '"sensors": {"source": null, "reason": "not available: a test"}' >plain.json
+is_well_formed()
+{
+    python3 -c 'import sys, xml.dom.minidom; xml.dom.minidom.parse(sys.argv[1])' "$1"
+}
+has_one_script()
+{
+    [ "$(grep -c '<script' "$1")" = 1 ] && [ "$(grep -c '</script>' "$1")" = 1 ]
+}
+is_without()
+{
+    ! grep -q -e "$2" "$1"
+}
+check "a page" exits 0 "odd <name>&.json" plain.json void.json --html page.html --json one.json
+cp out.tmp one.md
+if command -v python3 >/dev/null; then
+    check "is well-formed" is_well_formed page.html
+else
+    skip "well-formed: no python3"
+fi
+check "nothing ends its script" has_one_script page.html
+check "nothing steers a terminal" is_without page.html "$(printf '\033')"
+check "text is text" mentions page.html '&lt;/script&gt;&lt;b onload=&quot;x&quot;&gt;&amp;amp;'
+check "a verdict in a sentence" mentions page.html '</span> is <b>slower</b> than <span'
+check "what is void" mentions page.html '>it lost<'
+check "the command that measured it" mentions page.html "QUERN_X=&#39;a b&#39; quern bench &#39;it&#39;.&#39;&#39;s&#39;<"
+check "a roofline" mentions page.html '<title>gemm&lt;float&gt; in train/small: 66.7% of the time, 8.00 GFLOP/s, 40 FLOP/B, 40% of the roof'
+check "a report without kernels" mentions page.html 'Kernels with their flop and bytes are not in this report'
+check "losses and by what they are off" mentions page.html '<td class="number">3.2000</td><td class="number">3.2e-02</td>'
+check "memory and the first step" mentions page.html '<td class="number">1.50 MB</td><td class="number">2.50 s</td>'
+check "the time of kernels" mentions page.html 'gather</th><td class="number">250 ms <small>33%</small></td>'
+check "clocks" mentions page.html '1000 to 2000 MHz'
+check "no clocks, and why" mentions page.html 'not available: a test'
+check "no samples" is_without page.html 'samples_s'
+check "reading it back" exits 0 page.html --html again.html --json two.json
+check "is the same comparison" cmp one.md out.tmp
+check "the same JSON" cmp one.json two.json
+check "the same page" cmp page.html again.html
+check "a page and a file" exits 0 page.html a.json --json json.tmp
+check "are four reports" mentions out.tmp '| D: a.json |$'
+check "one report" exits 0 a.json --html page.html
+check "has a page" mentions page.html '<b>a device</b>'
+check "from which it is read" exits 0 page.html b.json
+check "under its name" mentions out.tmp '^| | A: a.json | B: b.json |$'
+
+# ---- Mistakes ----
+
+check "one report and no page" usage_error 'two reports or more; or one, and --html' a.json
+check "writing over what is compared" usage_error '--json would write over a.json' a.json b.json --json a.json
+check "with a page, too" usage_error '--html would write over b.json' a.json b.json --html b.json
+check "two outputs in one file" usage_error 'name the same file' a.json b.json --html x --json x
+check "a page that cannot be written" exits 1 a.json b.json --html nothing/page.html
+check "is said" mentions err.tmp 'cannot write nothing/page.html'
+check "before anything else" test ! -s out.tmp
+check "a file that is not there" exits 1 a.json nothing.json
+check "is said" mentions err.tmp 'cannot read nothing.json'
+
+refuses()
+{
+    message=$1
+    cat >bad.json
+    exits 1 a.json bad.json && mentions err.tmp "bad.json: .*$message"
+}
+spoiled()
+{
+    sed "$1" a.json | refuses "$2"
+}
+# The same of the report that has everything.
+spoiled_all()
+{
+    sed "$1" "odd <name>&.json" | refuses "$2"
+}
+check "no JSON" sh -c 'echo "{\"schema\": \033" >bad.json'
+check "is refused" exits 1 a.json bad.json
+check "and not printed" is_without err.tmp "$(printf '\033')"
+check "half a report" sh -c 'head -c 200 a.json >bad.json'
+check "is refused" exits 1 a.json bad.json
+check "another schema" spoiled 's/bench.1/bench\/2/' 'schema'
+check "a negative time" spoiled 's/"median_s": 1/"median_s": -1/' 'results.0..median_s is no time in seconds'
+check "a time that no run takes" spoiled 's/"quiet_s": 1.0/"quiet_s": 1e300/' 'quiet_s is no time'
+check "a number that is too large for any" spoiled 's/"quiet_s": 1.0/"quiet_s": 1e999/' 'line 3: real number overflow'
+check "no number at all" spoiled 's/"quiet_s": 1.0/"quiet_s": NaN/' 'line 3: invalid token'
+check "a time that is text" spoiled 's/"quiet_s": 1.0/"quiet_s": "1"/' 'quiet_s is no time in seconds'
+check "an interval of one" spoiled 's/"quiet_ci_s": .1.0, /"quiet_ci_s": [/' 'quiet_ci_s is no pair'
+check "an interval elsewhere" spoiled 's/"median_ci_s": .1.0, /"median_ci_s": [1.1, /' 'median_ci_s is not around median_s'
+check "a name with an escape" spoiled 's/copy.8/\\u001b[2J/' 'results.0..id is no name'
+check "a row twice" spoiled 's/"wrong"/"copy\/8"/' 'results.1.: there is a row copy/8 already'
+check "a status that there is not" spoiled 's/"void"/"fine"/' 'results.1..status is neither'
+check "a share that is text" spoiled 's/0.5/"half"/' 'results.0..of_peak is no number from 0 to 1e+06'
+check "a share that cannot be" spoiled 's/0.5/1e300/' 'results.0..of_peak is no number'
+check "work that cannot be" spoiled 's/"amount": 8/"amount": -8/' 'results.0..amount is no number'
+check "results that are none" spoiled 's/"results": .*/"results": {}}/; 2,$d' 'results is no list'
+check "a loss that is text" spoiled_all 's/3.5, 3.2/"3.5", 3.2/' 'results.0..losses.1. is no loss'
+check "losses that are no list" spoiled_all 's/"losses": .4.0, 3.5, 3.2./"losses": 4/' 'results.0..losses is no list'
+check "a kernel without a name" spoiled_all 's/"gemm<float>"/1/' 'results.0..kernels.0..name is no text'
+check "a kernel that takes no time that is one" spoiled_all 's/"seconds": 0.5/"seconds": -0.5/' 'kernels.0..seconds is no number'
+check "a peak of nothing" spoiled_all 's/2e10/0/' 'peaks.fma_flops_per_s is no number from 1'
+check "a copy that is text" spoiled_all 's/3e9/"fast"/' 'peaks.copies.0..bytes_per_s is no number'
+check "a clock that cannot be" spoiled_all 's/2000/2e300/' 'sensors.samples.1..clock_mhz is no number'
+check "samples that are no list" spoiled_all 's/"samples": ./"samples": 7, "others": [/' 'sensors.samples is no list'
+
+check "a page" exits 0 a.json b.json --html page.html
+check "cut short" sh -c 'sed "s/<.script>.*//" page.html >bad.json'
+check "is refused" exits 1 a.json bad.json
+check "with the reason" mentions err.tmp 'bad.json: no page of quern bench compare: it has no reports, or is cut short'
+check "another page" sh -c 'echo "<html></html>" >bad.json'
+check "is refused" exits 1 a.json bad.json
+spoiled_page()
+{
+    sed "/quern-reports/$1" page.html | refuses "$2"
+}
+check "reports in a page that are no list" spoiled_page 's/"reports":\[/"reports":7,"x":[/' 'the page has no list of reports'
+check "a name in a page that is none" spoiled_page 's/"name":"a.json"/"name":7/' 'reports.0.: name is no text'
+check "a time in a page that is none" spoiled_page 's/"median_s":1.2/"median_s":-1/' 'reports.1.: results.0..median_s is no time'
+done_testing
