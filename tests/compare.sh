@@ -111,6 +111,7 @@ else
 fi
 check "nothing ends its script" has_one_script page.html
 check "nothing steers a terminal" is_without page.html "$(printf '\033')"
+check "nor the direction of text" is_without one.md "$(printf '\342\200\256')"
 check "text is text" mentions page.html '&lt;/script&gt;&lt;b onload=&quot;x&quot;&gt;&amp;amp;'
 check "a verdict in a sentence" mentions page.html '</span> is <b>slower</b> than <span'
 check "what is void" mentions page.html '>it lost<'

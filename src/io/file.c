@@ -240,6 +240,20 @@ char *text_format(qn_context *context, const char *format, ...)
     return text;
 }
 
+bool point_is_drawn(int32_t point)
+{
+    switch (utf8proc_category(point)) {
+    case UTF8PROC_CATEGORY_CC:
+    case UTF8PROC_CATEGORY_CF:
+    case UTF8PROC_CATEGORY_CN:
+    case UTF8PROC_CATEGORY_ZL:
+    case UTF8PROC_CATEGORY_ZP:
+        return false;
+    default:
+        return true;
+    }
+}
+
 const char *quote(char buffer[QUOTED], const char *text, size_t bytes)
 {
     /* Room for the longest escape, the dots of a cut, and the closing mark. */
@@ -254,16 +268,13 @@ const char *quote(char buffer[QUOTED], const char *text, size_t bytes)
             used += (size_t)sprintf(buffer + used, "\\x%02X", (unsigned char)text[at++]);
             continue;
         }
-        utf8proc_category_t category = utf8proc_category(point);
         if (point == '\n' || point == '\t' || point == '\r' || point == '"' || point == '\\') {
             buffer[used++] = '\\';
             buffer[used++] = point == '\n'   ? 'n'
                              : point == '\t' ? 't'
                              : point == '\r' ? 'r'
                                              : (char)point;
-        } else if (category == UTF8PROC_CATEGORY_CC || category == UTF8PROC_CATEGORY_CF ||
-                   category == UTF8PROC_CATEGORY_CN || category == UTF8PROC_CATEGORY_ZL ||
-                   category == UTF8PROC_CATEGORY_ZP) {
+        } else if (!point_is_drawn(point)) {
             used += (size_t)sprintf(buffer + used, "\\u{%X}", (unsigned)point);
         } else {
             memcpy(buffer + used, text + at, (size_t)length);

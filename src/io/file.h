@@ -38,6 +38,9 @@ char *path_parent(qn_context *context, const char *path);
 /* Formatted text; free() it.  NULL and an error without memory. */
 char *text_format(qn_context *context, const char *format, ...) PRINTF_LIKE(2, 3);
 
+/* Whether a code point shows as it is: no control, none that turns the direction of what follows, none without a meaning. */
+bool point_is_drawn(int32_t point);
+
 /* `text` in quotation marks for a message: what does not print is escaped, and what is too long is
  * cut, so that a hostile file cannot reach the terminal.  Returns `buffer`. */
 enum { QUOTED = 160 };

@@ -6,6 +6,10 @@
 #include <math.h>
 #include <string.h>
 
+#include <utf8proc.h>
+
+#include "io/file.h"
+
 /* What tables have behind row, shape, ms, ± and rate. */
 static const struct {
     const char *title, *columns;
@@ -152,13 +156,17 @@ static void print_notes(const struct bench *bench)
 
 void print_cell_text(const char *text)
 {
-    for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
-        bool is_high_control = p[0] == 0xC2 && p[1] >= 0x80 && p[1] < 0xA0;
-        if (*p == '|')
+    const utf8proc_uint8_t *at = (const utf8proc_uint8_t *)text;
+    while (*at) {
+        utf8proc_int32_t point;
+        utf8proc_ssize_t length = utf8proc_iterate(at, -1, &point);
+        if (*at == '|')
             fputs("\\|", stdout);
+        else if (length > 0 && point_is_drawn(point))
+            fwrite(at, 1, (size_t)length, stdout);
         else
-            putchar(*p < ' ' || *p == 0x7F || is_high_control ? '?' : *p);
-        p += is_high_control;
+            putchar('?');
+        at += length > 0 ? length : 1;
     }
 }
 

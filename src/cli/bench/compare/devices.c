@@ -35,7 +35,7 @@ static void put_word(FILE *file, const char *word)
 
 void put_repeat(FILE *file, const struct reports *reports)
 {
-    markup(file, "<p>To repeat the comparison:</p>\n<pre>quern bench compare");
+    markup(file, "<p>To make this page again:</p>\n<pre>quern bench compare");
     for (size_t i = 0; i < reports->count; i++) {
         markup(file, " ");
         put_word(file, reports->at[i].name);

@@ -8,6 +8,8 @@
 
 #include <utf8proc.h>
 
+#include "io/file.h"
+
 /* ---- Text ---- */
 
 static const char *entity_of(utf8proc_int32_t point)
@@ -28,23 +30,6 @@ static const char *entity_of(utf8proc_int32_t point)
     }
 }
 
-/* What would be drawn as it is: no control, none that turns the direction of what follows, none without a meaning. */
-static bool is_drawn(utf8proc_int32_t point)
-{
-    switch (utf8proc_category(point)) {
-    case UTF8PROC_CATEGORY_CC:
-    case UTF8PROC_CATEGORY_CF:
-    case UTF8PROC_CATEGORY_CN:
-    case UTF8PROC_CATEGORY_CS:
-    case UTF8PROC_CATEGORY_CO:
-    case UTF8PROC_CATEGORY_ZL:
-    case UTF8PROC_CATEGORY_ZP:
-        return false;
-    default:
-        return true;
-    }
-}
-
 static void put_text(FILE *file, const char *text, const char *after_separator)
 {
     const utf8proc_uint8_t *at = (const utf8proc_uint8_t *)text;
@@ -54,7 +39,7 @@ static void put_text(FILE *file, const char *text, const char *after_separator)
         const char *entity = length > 0 ? entity_of(point) : NULL;
         if (entity)
             fputs(entity, file);
-        else if (length > 0 && (point == '\n' || is_drawn(point)))
+        else if (length > 0 && (point == '\n' || point_is_drawn(point)))
             fwrite(at, 1, (size_t)length, file);
         else
             fputs("\uFFFD", file);

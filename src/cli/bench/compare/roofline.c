@@ -3,6 +3,9 @@
 
 #include <math.h>
 
+/* More than these cannot be told apart. */
+enum { MOST_DOTS = 2000 };
+
 struct roofs {
     double fma, gemm, gemm_bf16, copy; /* 0: not known */
 };
@@ -45,7 +48,7 @@ static bool dot_of(struct dot *dot, const char *row, const json_t *kernel, doubl
 
 typedef void dot_use(void *user, const struct dot *dot);
 
-/* Calls `use` with each kernel that has a place; returns how many have. */
+/* Calls `use` with each kernel that has a place, MOST_DOTS at most; returns how many. */
 static size_t for_dots(const struct bench_report *report, dot_use *use, void *user)
 {
     size_t count = 0;
@@ -58,7 +61,8 @@ static size_t for_dots(const struct bench_report *report, dot_use *use, void *us
             total += number_of(json_array_get(kernels, at), "seconds");
         for (size_t at = 0; at < json_array_size(kernels); at++) {
             struct dot dot;
-            if (!dot_of(&dot, report->results[i].id, json_array_get(kernels, at), total))
+            if (count == MOST_DOTS ||
+                !dot_of(&dot, report->results[i].id, json_array_get(kernels, at), total))
                 continue;
             use(user, &dot);
             count++;

@@ -7,6 +7,10 @@
 
 /* clang-format off */
 
+/* clang-format off */
+
+/* clang-format off */
+
 static const char *const rules[] = {
     ":root{color-scheme:light dark;--page:#fff;--card:#f6f7f9;--ink:#1c2024;--soft:#5b636d;--line:#d7dbe0;--heat-ink:0 114 178;",
     "--good:#00684a;--bad:#a33b00;--c0:#0072b2;--c1:#c25400;--c2:#00805c;--c3:#a0447c;--c4:#7a6200;--c5:#4a5058;--on:#fff}",
@@ -18,27 +22,27 @@ static const char *const rules[] = {
     "*{box-sizing:border-box}",
     "body{margin:0 auto;max-width:1180px;padding:1rem clamp(.75rem,3vw,2rem);background:var(--page);color:var(--ink);",
     "font:15px/1.5 system-ui,sans-serif;overflow-wrap:anywhere}",
-    "h1{font-size:1rem;color:var(--soft);margin:0;font-weight:600}",
-    "h2{font-size:1.25rem;margin:2.5rem 0 .5rem;padding-top:.5rem;border-top:2px solid var(--line)}",
-    "h3{font-size:1rem;margin:1.5rem 0 .4rem}",
+    "h1{font-size:1em;color:var(--soft);margin:0;font-weight:600}",
+    "h2{font-size:1.25em;margin:2.5rem 0 .5rem;padding-top:.5rem;border-top:2px solid var(--line)}",
+    "h3{font-size:1em;margin:1.5rem 0 .4rem}",
     "a{color:var(--c0)}",
     "p{margin:.5rem 0}",
     "small{color:var(--soft);font-size:.85em}",
     "pre,code{font:13px/1.45 ui-monospace,monospace}",
     "pre{white-space:pre-wrap;background:var(--card);border:1px solid var(--line);border-radius:6px;padding:.5rem .75rem;margin:.4rem 0}",
-    ".verdict{font-size:1.25rem;line-height:1.4;margin:.75rem 0}",
+    ".verdict{font-size:1.25em;line-height:1.4;margin:.75rem 0}",
     ".warning{border-left:4px solid var(--bad);padding-left:.75rem}",
-    ".note{color:var(--soft);font-size:.9rem;max-width:80ch}",
+    ".note{color:var(--soft);font-size:.9em;max-width:80ch}",
     ".legend{list-style:none;margin:.5rem 0;padding:0}",
     ".legend span:last-child{color:var(--soft)}",
     ".letter{display:inline-block;min-width:1.45em;padding:0 .3em;border-radius:4px;font-weight:700;text-align:center;color:var(--on);line-height:1.4}",
     ".hidden{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}",
     "nav{display:flex;flex-wrap:wrap;gap:.25rem 1rem;margin:1rem 0 0}",
-    "footer{margin-top:2.5rem;border-top:2px solid var(--line);color:var(--soft);font-size:.9rem}",
+    "footer{margin-top:2.5rem;border-top:2px solid var(--line);color:var(--soft);font-size:.9em}",
 
     /* Tables */
     ".scroll{overflow-x:auto}",
-    "table{border-collapse:collapse;font-size:.9rem}",
+    "table{border-collapse:collapse;font-size:.9em}",
     "th,td{padding:.2rem .6rem;text-align:left;vertical-align:middle;overflow-wrap:normal}",
     "tbody th{font-weight:500}",
     "thead th{color:var(--soft);font-weight:600;border-bottom:1px solid var(--line);white-space:nowrap}",
@@ -59,7 +63,7 @@ static const char *const rules[] = {
     ".card{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:.75rem 1rem}",
     ".card h3{margin:0 0 .5rem}",
     ".card pre{background:var(--page)}",
-    "dl{display:grid;grid-template-columns:auto 1fr;gap:.1rem .75rem;margin:0 0 .5rem;font-size:.9rem}",
+    "dl{display:grid;grid-template-columns:auto 1fr;gap:.1rem .75rem;margin:0 0 .5rem;font-size:.9em}",
     "dt{color:var(--soft)}",
     "dd{margin:0}",
 
@@ -74,16 +78,19 @@ static const char *const rules[] = {
     ".bar{display:block;width:100%;height:16px;overflow:visible}",
     ".whisker line{stroke:var(--ink);stroke-width:1.5}",
     ".peak{stroke:var(--soft);stroke-width:1.5;stroke-dasharray:2 2}",
-    "@media(min-width:900px){.bars{table-layout:fixed}.bars thead th:nth-child(1){width:14rem}.bars thead th:nth-child(2){width:2.4rem}",
-    ".bars thead th:nth-child(3){width:auto}.bars thead th:nth-child(4){width:11rem}.bars thead th:nth-child(5){width:4.6rem}",
-    ".bars thead th:nth-child(6){width:10rem}.bars thead th:nth-child(7){width:6rem}}",
+    ".bars{table-layout:fixed}",
+    ".bars thead th:nth-child(1){width:14em}.bars thead th:nth-child(2){width:2.6em}.bars thead th:nth-child(4){width:11.5em}",
+    ".bars thead th:nth-child(5){width:4.8em}.bars thead th:nth-child(6){width:10em}.bars thead th:nth-child(7){width:6em}",
+    "@media screen and (max-width:900px){.bars small{display:none}.bars thead th:nth-child(4){width:8.5em}",
+    ".bars thead th:nth-child(6){width:3.8em}}",
 
     /* Figures */
     ".figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,340px),1fr));gap:1rem}",
     "figure{margin:0 0 1rem;min-width:0}",
     "figcaption{font-weight:600;margin:.25rem 0}",
     "figure table{width:100%}",
-    ".figures td,.figures th{padding:.15rem .3rem;font-size:.85rem}",
+    ".figures table{font-size:.8em}",
+    ".figures td,.figures th{padding:.15rem .3rem}",
     ".plot{display:block;width:100%;max-width:560px;height:auto}",
     ".plot text{font:14px system-ui,sans-serif;fill:var(--soft)}",
     ".plot text.on{fill:var(--ink);font-size:13px;paint-order:stroke;stroke:var(--page);stroke-width:3px}",
@@ -106,9 +113,9 @@ static const char *const rules[] = {
     ".wide{margin-bottom:1.75rem}",
 
     /* A phone: a row's name on a line of its own */
-    "@media(max-width:640px){body{font-size:14px}.verdict{font-size:1.1rem}table{font-size:.8rem}",
+    "@media screen and (max-width:640px){body{font-size:14px}.verdict{font-size:1.1em}table{font-size:.8em}",
     "th,td{padding-left:.35rem;padding-right:.35rem}.text th:first-child{white-space:normal}",
-    ".bars,.bars tbody{display:block}.bars thead,.bars small{display:none}",
+    ".bars,.bars tbody{display:block}.bars thead{display:none}",
     ".bars tbody{padding:.35rem 0;border-bottom:1px solid var(--line)}",
     ".bars tr{display:grid;grid-template-columns:1.5rem minmax(2.5rem,1fr) 6rem 2.6rem 2.4rem 4.3rem;gap:0 .35rem;align-items:center}",
     ".bars tr th{grid-column:1/-1}.bars tbody tr:nth-child(n) td,.bars tbody tr th{border:0;padding:0}",
@@ -117,8 +124,8 @@ static const char *const rules[] = {
     /* Paper */
     "@media print{:root{--page:#fff;--card:#fff;--ink:#000;--soft:#444;--line:#bbb;--heat-ink:0 114 178;--good:#00684a;--bad:#a33b00;",
     "--c0:#0072b2;--c1:#c25400;--c2:#00805c;--c3:#a0447c;--c4:#7a6200;--c5:#4a5058;--on:#fff}",
-    "body{max-width:none;font-size:10pt;padding:0}nav{display:none}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}",
-    ".card,figure,tbody,tr{break-inside:avoid}h2,h3,thead{break-after:avoid}.scroll{overflow:visible}.plot{max-width:360px}}",
+    "body{max-width:none;font-size:8.5pt;padding:0}pre,code{font-size:1em}nav{display:none}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}",
+    ".card,figure,.bars tbody,tr{break-inside:avoid}.cards{grid-template-columns:repeat(auto-fit,minmax(200px,1fr))}h2,h3,thead{break-after:avoid}.scroll{overflow:visible}.figures{grid-template-columns:repeat(auto-fill,minmax(200px,1fr))}h2{margin-top:1.5rem}}",
 };
 
 /* clang-format on */
