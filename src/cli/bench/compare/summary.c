@@ -53,7 +53,7 @@ static void put_verdict(FILE *file, const struct bench_comparison *comparison, s
     enum verdict most = most_of(&tally);
     markup(file, "<p class=\"verdict\">");
     put_letter(file, report);
-    markup(file, tally.comparable > 0 ? claims[most] : " has nothing to compare with ");
+    fputs(tally.comparable > 0 ? claims[most] : " has nothing to compare with ", file);
     put_letter(file, 0);
     if (most != VERDICTS && tally.counts[most] == tally.rows)
         markup(file, " in every row (%zu)", tally.rows);
@@ -84,12 +84,12 @@ static void put_reached(FILE *file, const struct bench_report *report)
         markup(file, "multiplies matrices at %s", quantity(text, gemm, "FLOP/s"));
     if (gemm > 0 && fma > 0)
         markup(file, ", %.0f%% of what its arithmetic does", 100 * gemm / fma);
-    markup(file, "%s %zu rows were %s, ", gemm > 0 ? "." : "has no peak of gemm.",
-           report->n_results, "checked and timed");
+    markup(file, "%s Of %zu rows that were checked and timed ",
+           gemm > 0 ? "." : "has no peak of gemm.", report->n_results);
     if (n_void > 0)
-        markup(file, "%zu of them are void.</p>\n", n_void);
+        markup(file, "%zu are void.</p>\n", n_void);
     else
-        markup(file, "none of them is void.</p>\n");
+        markup(file, "none is void.</p>\n");
 }
 
 /* Those of all others against the first; of a lone report, what it reached. */
@@ -139,7 +139,8 @@ static void put_group(FILE *file, const struct bench_comparison *comparison, con
         if (tally.ratio > 0)
             markup(file, "<td class=\"number\">%.2f</td><td>", tally.ratio);
         else
-            markup(file, "<td class=\"number\">%s</td><td>", tally.comparable ? "unclear" : "");
+            markup(file, "<td class=\"number\">%s</td><td>",
+                   2 * tally.counts[UNCLEAR] > tally.comparable ? "unclear" : "");
         put_counts(file, &tally);
         markup(file, "</td>");
     }
