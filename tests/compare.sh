@@ -84,9 +84,11 @@ odd='</script><b onload=\"x\">&amp;\u001b[2J\u202e'
 report_of train/small 1.0 "$odd" '"losses": [4.0, 3.5, 3.2], "reference_losses": [4.0, 3.5, 3.1], "cold_start_s": 2.5,
     "memory_bytes": {"arena": 1000000, "tensors": 500000, "kept": 0}, "samples_s": [[1.0, 1.25], [1.0]],
     "kernels": [{"name": "gemm<float>", "launches": 3, "seconds": 0.5, "flops": 4e9, "bytes": 1e8},
-        {"name": "gather", "launches": 1, "seconds": 0.25, "flops": null, "bytes": null}]' \
+        {"name": "gather", "launches": 1, "seconds": 0.25, "flops": null, "bytes": null},
+        {"name": "c", "seconds": 0}, {"name": "d", "seconds": 0}, {"name": "e"}]' \
     '"argv": ["quern", "bench", "it'"'"'s"], "env": {"QUERN_X": "a b"}, "finished": "today",
     "peaks": {"fma_flops_per_s": 2e10, "gemm_flops_per_s": 1e10, "copies": [{"bytes": 1e6, "bytes_per_s": 3e9}], "launch_s": 1e-5},
+    "left_out": [{"id": "train/large", "reason": "it needs 9 TiB"}],
     "sensors": {"source": "sysfs:test", "reason": null, "samples": [{"seconds": 0, "clock_mhz": 1000, "temperature_c": null},
         {"seconds": 1, "clock_mhz": 2000, "temperature_c": null}]}' >"odd <name>&.json"
 report_of train/small 1.3 plain '' '"sensors": {"source": null, "reason": "not available: a test"}' >plain.json
@@ -115,6 +117,9 @@ check "nor the direction of text" is_without one.md "$(printf '\342\200\256')"
 check "text is text" mentions page.html '&lt;/script&gt;&lt;b onload=&quot;x&quot;&gt;&amp;amp;'
 check "a verdict in a sentence" mentions page.html '</span> is <b>slower</b> than <span'
 check "what is void" mentions page.html '>it lost<'
+check "what was left out" mentions page.html '<td>left out</td><td>it needs 9 TiB<'
+check "in the text" mentions one.md '^- train/large is left out in A: it needs 9 TiB$'
+check "in the JSON" mentions one.json '"reason": "it needs 9 TiB"'
 check "the command that measured it" mentions page.html "QUERN_X=&#39;a b&#39; quern bench &#39;it&#39;.&#39;&#39;s&#39;<"
 check "a roofline" mentions page.html '<title>gemm&lt;float&gt; in train/small: 66.7% of the time, 8.00 GFLOP/s, 40 FLOP/B, 40% of the roof'
 check "a report without kernels" mentions page.html 'Kernels with their flop and bytes are not in this report'
@@ -182,6 +187,8 @@ check "a share that is text" spoiled 's/0.5/"half"/' 'results.0..of_peak is no n
 check "a share that cannot be" spoiled 's/0.5/1e300/' 'results.0..of_peak is no number'
 check "work that cannot be" spoiled 's/"amount": 8/"amount": -8/' 'results.0..amount is no number'
 check "results that are none" spoiled 's/"results": .*/"results": {}}/; 2,$d' 'results is no list'
+check "a row that was left out and timed" spoiled_all 's/train.large/train\/small/' 'left_out.0.: there is a row train/small already'
+check "rows left out that are no list" spoiled_all 's/"left_out": .*/"left_out": 1,/' 'left_out is no list'
 check "a loss that is text" spoiled_all 's/3.5, 3.2/"3.5", 3.2/' 'results.0..losses.1. is no loss'
 check "losses that are no list" spoiled_all 's/"losses": .4.0, 3.5, 3.2./"losses": 4/' 'results.0..losses is no list'
 check "a kernel without a name" spoiled_all 's/"gemm<float>"/1/' 'results.0..kernels.0..name is no text'

@@ -120,7 +120,7 @@ static void put_against(FILE *file, const struct against *against)
 static const char *absence_of(const struct bench_report *report, const char *id)
 {
     const struct result *result = report_find(report, id);
-    return result && result->reason ? "void" : "not there";
+    return !result ? "not there" : result->is_left_out ? "left out" : "void";
 }
 
 static void put_entry(FILE *file, const struct bench_comparison *comparison,

@@ -11,7 +11,8 @@ enum { MOST_REPORTS = 26, REPORTS_MESSAGE = 512 }; /* named A to Z */
 
 /* All that is read was checked: numbers are finite and within bounds, lists are lists. */
 struct result {
-    const char *id, *reason; /* reason: why it is void; NULL: it is not */
+    const char *id, *reason; /* reason: why it has no figures; NULL: it has */
+    bool is_left_out;        /* it was not tried; else, with a reason, it is void */
     const char *unit;        /* "": none */
     double amount;           /* of the unit, in a run; 0: none */
     double of_peak;          /* share of the device's own peak; 0: not known */
@@ -41,6 +42,9 @@ void reports_release(struct reports *reports);
 /* A section of a report, such as "device"; NULL: it has none. */
 json_t *report_section(const struct bench_report *report, const char *name);
 
+/* How many of its rows have no figures: those that were left out, or those that are void. */
+size_t report_failures(const struct bench_report *report, bool left_out);
+
 /* NULL: it has none of this id. */
 const struct result *report_find(const struct bench_report *report, const char *id);
 
@@ -58,7 +62,7 @@ struct against {
 /* A row, in each of the reports. */
 struct entry {
     const char *id, *group;
-    const struct result *results[MOST_REPORTS]; /* NULL: not there, or void */
+    const struct result *results[MOST_REPORTS]; /* NULL: without figures there */
     struct against against[MOST_REPORTS];       /* of the first: no verdict */
 };
 

@@ -40,13 +40,16 @@ static json_t *entry_json(const struct entry *entry, size_t reports)
                      figures, "against_first", against);
 }
 
-static json_t *void_json(const struct bench_report *report)
+/* Rows without figures: those that were left out, or those that are void. */
+static json_t *failures_json(const struct bench_report *report, bool left_out)
 {
     json_t *list = json_array();
-    for (size_t i = 0; i < report->n_results; i++)
-        if (report->results[i].reason)
-            json_array_append_new(list, json_pack("{s:s, s:s}", "id", report->results[i].id,
-                                                  "reason", report->results[i].reason));
+    for (size_t i = 0; i < report->n_results; i++) {
+        const struct result *result = &report->results[i];
+        if (result->reason && result->is_left_out == left_out)
+            json_array_append_new(
+                list, json_pack("{s:s, s:s}", "id", result->id, "reason", result->reason));
+    }
     return list;
 }
 
@@ -74,17 +77,18 @@ json_t *missing_json(const struct bench_comparison *comparison, size_t report)
 json_t *comparison_json(const struct bench_comparison *comparison)
 {
     json_t *files = json_array(), *rows = json_array(), *are_void = json_array(),
-           *missing = json_array();
+           *left_out = json_array(), *missing = json_array();
     for (size_t i = 0; i < comparison->reports->count; i++) {
         const struct bench_report *report = &comparison->reports->at[i];
         json_array_append_new(files, json_string(report->name));
-        json_array_append_new(are_void, void_json(report));
+        json_array_append_new(are_void, failures_json(report, false));
+        json_array_append_new(left_out, failures_json(report, true));
         json_array_append_new(missing, missing_json(comparison, i));
     }
     for (size_t i = 0; i < comparison->n_entries; i++)
         json_array_append_new(rows,
                               entry_json(&comparison->entries[i], comparison->reports->count));
-    return json_pack("{s:s, s:o, s:O, s:o, s:o, s:o}", "schema", "quern.bench.compare/2", "files",
-                     files, "differing", comparison->differing, "rows", rows, "void", are_void,
-                     "missing", missing);
+    return json_pack("{s:s, s:o, s:O, s:o, s:o, s:o, s:o}", "schema", "quern.bench.compare/2",
+                     "files", files, "differing", comparison->differing, "rows", rows, "void",
+                     are_void, "left_out", left_out, "missing", missing);
 }

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* SHOWN have a colour, the rest are one. */
-enum { SHOWN = 8 };
+/* SHOWN have a colour, the rest are one; of rows of FEW kernels their names say enough. */
+enum { SHOWN = 8, FEW = 4 };
 
 /* The time that each report spends in a kernel. */
 struct part {
@@ -67,14 +67,17 @@ static void merge_others(struct parts *parts)
     parts->count = SHOWN + 1;
 }
 
-/* None, with `at` NULL, if there are none or there is no memory. */
+/* None if there are few, or there is no memory; free() .at. */
 static struct parts parts_of(const struct entry *entry, size_t reports)
 {
     struct parts parts = {0};
-    size_t most = 0;
-    for (size_t i = 0; i < reports; i++)
-        most += json_array_size(kernels_of(entry->results[i]));
-    parts.at = most > 0 ? calloc(most, sizeof *parts.at) : NULL;
+    size_t sum = 0, most = 0;
+    for (size_t i = 0; i < reports; i++) {
+        size_t count = json_array_size(kernels_of(entry->results[i]));
+        sum += count;
+        most = count > most ? count : most;
+    }
+    parts.at = most > FEW ? calloc(sum, sizeof *parts.at) : NULL;
     for (size_t i = 0; parts.at && i < reports; i++)
         add_kernels(&parts, kernels_of(entry->results[i]), i);
     if (parts.at)
@@ -174,13 +177,13 @@ void put_kernels(FILE *file, const struct bench_comparison *comparison)
     for (size_t i = 0; i < comparison->n_entries; i++) {
         struct parts parts = parts_of(&comparison->entries[i], reports);
         if (parts.count > 0 && shown++ == 0)
-            markup(file,
-                   "<p class=\"note\">Of one run, profiled: each kernel's time on the device, "
-                   "without what lies between them. A kernel has one number and one colour in a "
-                   "row.</p>\n");
+            markup(file, "<p class=\"note\">Of one run, profiled: each kernel's time on the "
+                         "device, without what lies between them; of rows with more than four. A "
+                         "kernel has one number and one colour in a row.</p>\n");
         if (parts.count > 0)
             put_row(file, comparison->entries[i].id, &parts, reports);
         free(parts.at);
     }
-    markup(file, shown ? "</section>\n" : "<p>Kernels are not in these reports.</p></section>\n");
+    markup(file, shown ? "</section>\n"
+                       : "<p>No row of these reports has more than four kernels.</p></section>\n");
 }

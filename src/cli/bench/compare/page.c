@@ -14,14 +14,6 @@ const char *report_device(const struct bench_report *report)
     return name ? name : "a device without a name";
 }
 
-size_t report_voids(const struct bench_report *report)
-{
-    size_t count = 0;
-    for (size_t i = 0; i < report->n_results; i++)
-        count += report->results[i].reason != NULL;
-    return count;
-}
-
 void put_letter(FILE *file, size_t report)
 {
     markup(file, "<span class=\"letter c%zu\">%c</span>", report % 6, report_letter(report));
@@ -49,11 +41,12 @@ void put_value(FILE *file, const json_t *value)
 
 /* ---- Failures ---- */
 
-static void put_void(FILE *file, const struct reports *reports)
+static void put_reasons(FILE *file, const struct reports *reports)
 {
     markup(file,
            "<div class=\"scroll\"><table class=\"text\">\n<thead><tr><th scope=\"col\">row</th>"
-           "<th scope=\"col\">in</th><th scope=\"col\">void, because</th></tr></thead>\n"
+           "<th scope=\"col\">in</th><th scope=\"col\">is</th><th scope=\"col\">because</th>"
+           "</tr></thead>\n"
            "<tbody>\n");
     for (size_t i = 0; i < reports->count; i++)
         for (size_t at = 0; at < reports->at[i].n_results; at++) {
@@ -64,7 +57,8 @@ static void put_void(FILE *file, const struct reports *reports)
             markup_breakable(file, result->id);
             markup(file, "</th><td>");
             put_letter(file, i);
-            markup(file, "</td><td>%s</td></tr>\n", result->reason);
+            markup(file, "</td><td>%s</td><td>%s</td></tr>\n",
+                   result->is_left_out ? "left out" : "void", result->reason);
         }
     markup(file, "</tbody></table></div>\n");
 }
@@ -89,14 +83,15 @@ static void put_missing(FILE *file, const struct bench_comparison *comparison, s
 static void put_failures(FILE *file, const struct bench_comparison *comparison)
 {
     const struct reports *reports = comparison->reports;
-    size_t n_void = 0;
+    size_t failures = 0;
     for (size_t i = 0; i < reports->count; i++)
-        n_void += report_voids(&reports->at[i]);
+        failures +=
+            report_failures(&reports->at[i], false) + report_failures(&reports->at[i], true);
     markup(file, "<section id=\"failures\"><h2>What failed, and why</h2>\n");
-    if (n_void > 0)
-        put_void(file, reports);
+    if (failures > 0)
+        put_reasons(file, reports);
     else
-        markup(file, "<p>Nothing: no row is void.</p>\n");
+        markup(file, "<p>Nothing: no row is void or was left out.</p>\n");
     for (size_t i = 0; i < reports->count; i++)
         put_missing(file, comparison, i);
     markup(file, "</section>\n");

@@ -42,9 +42,6 @@ struct axis axis_empty(const char *title, const char *unit, bool is_log);
 /* What the device is called. */
 const char *report_device(const struct bench_report *report);
 
-/* How many of its rows are void. */
-size_t report_voids(const struct bench_report *report);
-
 /* A letter of a report in its colour. */
 void put_letter(FILE *file, size_t report);
 

@@ -153,45 +153,93 @@ static bool read_figures(const struct reading *reading, const char *where, const
            read_estimate(reading, where, json, "quiet_s", "quiet_ci_s", &result->quiet);
 }
 
-static bool read_result(const struct reading *reading, struct bench_report *report, json_t *json)
+/* A new row, without figures; NULL if there must not be one of its id. */
+static struct result *add_result(const struct reading *reading, const char *where,
+                                 struct bench_report *report, const json_t *json)
+{
+    struct result *result = &report->results[report->n_results];
+    *result = (struct result){.id = json_string_value(json_object_get(json, "id")), .json = json};
+    if (!is_id(result->id)) {
+        wrong(reading, "%s.id is no name of a row", where);
+        return NULL;
+    }
+    if (report_find(report, result->id)) {
+        wrong(reading, "%s: there is a row %s already", where, result->id);
+        return NULL;
+    }
+    if (json_object_set_new(report->places, result->id,
+                            json_integer((json_int_t)report->n_results)) != 0) {
+        wrong(reading, "out of memory");
+        return NULL;
+    }
+    report->n_results++;
+    return result;
+}
+
+static const char *reason_of(const json_t *json)
+{
+    const char *reason = json_string_value(json_object_get(json, "reason"));
+    return reason ? reason : "no reason given";
+}
+
+static bool read_result(const struct reading *reading, const char *where,
+                        struct bench_report *report, json_t *json)
 {
     const char *status = json_string_value(json_object_get(json, "status"));
-    const char *reason = json_string_value(json_object_get(json, "reason"));
-    struct result *result = &report->results[report->n_results];
-    char where[WHERE];
-    snprintf(where, sizeof where, "results[%zu]", report->n_results);
-    *result = (struct result){.id = json_string_value(json_object_get(json, "id")), .json = json};
-    if (!is_id(result->id))
-        return wrong(reading, "%s.id is no name of a row", where);
-    if (report_find(report, result->id))
-        return wrong(reading, "%s: there is a row %s already", where, result->id);
-    if (status && strcmp(status, "void") == 0)
-        result->reason = reason ? reason : "no reason given";
-    else if (!status || strcmp(status, "ok") != 0)
-        return wrong(reading, "%s.status is neither ok nor void", where);
-    else if (!read_figures(reading, where, json, result))
-        return false;
+    struct result *result = add_result(reading, where, report, json);
     json_object_del(json, "samples_s"); /* many, and of no use here */
-    if (json_object_set_new(report->places, result->id,
-                            json_integer((json_int_t)report->n_results)) != 0)
-        return wrong(reading, "out of memory");
-    report->n_results++;
+    if (!result)
+        return false;
+    if (status && strcmp(status, "ok") == 0)
+        return read_figures(reading, where, json, result);
+    if (!status || strcmp(status, "void") != 0)
+        return wrong(reading, "%s.status is neither ok nor void", where);
+    result->reason = reason_of(json);
+    return true;
+}
+
+static bool read_left_out(const struct reading *reading, const char *where,
+                          struct bench_report *report, json_t *json)
+{
+    struct result *result = add_result(reading, where, report, json);
+    if (!result)
+        return false;
+    result->reason = reason_of(json);
+    result->is_left_out = true;
+    return true;
+}
+
+typedef bool read_item(const struct reading *reading, const char *where,
+                       struct bench_report *report, json_t *json);
+
+static bool read_items(const struct reading *reading, struct bench_report *report,
+                       const char *section, read_item *read)
+{
+    const json_t *list = report_section(report, section);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        char where[WHERE];
+        snprintf(where, sizeof where, "%s[%zu]", section, i);
+        if (!read(reading, where, report, json_array_get(list, i)))
+            return false;
+    }
     return true;
 }
 
 static bool read_results(const struct reading *reading, struct bench_report *report)
 {
-    const json_t *list = report_section(report, "results");
+    const json_t *list = report_section(report, "results"),
+                 *left_out = report_section(report, "left_out");
     if (!json_is_array(list) || json_array_size(list) > MOST_LISTED)
         return wrong(reading, "results is no list of at most %d", MOST_LISTED);
-    report->results = calloc(json_array_size(list) + 1, sizeof *report->results);
+    if (!check_list(reading, "left_out", left_out, MOST_LISTED))
+        return false;
+    report->results =
+        calloc(json_array_size(list) + json_array_size(left_out) + 1, sizeof *report->results);
     report->places = json_object();
     if (!report->results || !report->places)
         return wrong(reading, "out of memory");
-    for (size_t i = 0; i < json_array_size(list); i++)
-        if (!read_result(reading, report, json_array_get(list, i)))
-            return false;
-    return true;
+    return read_items(reading, report, "results", read_result) &&
+           read_items(reading, report, "left_out", read_left_out);
 }
 
 /* ---- What else a report has ---- */
@@ -332,6 +380,14 @@ void reports_release(struct reports *reports)
 json_t *report_section(const struct bench_report *report, const char *name)
 {
     return json_object_get(json_object_get(report->json, "report"), name);
+}
+
+size_t report_failures(const struct bench_report *report, bool left_out)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < report->n_results; i++)
+        count += report->results[i].reason && report->results[i].is_left_out == left_out;
+    return count;
 }
 
 const struct result *report_find(const struct bench_report *report, const char *id)

@@ -77,7 +77,7 @@ static void put_reached(FILE *file, const struct bench_report *report)
 {
     const json_t *peaks = report_section(report, "peaks");
     double gemm = number_of(peaks, "gemm_flops_per_s"), fma = number_of(peaks, "fma_flops_per_s");
-    size_t n_void = report_voids(report);
+    size_t n_void = report_failures(report, false);
     char text[QUANTITY];
     markup(file, "<p class=\"verdict\"><b>%s</b> ", report_device(report));
     if (gemm > 0)
@@ -85,7 +85,8 @@ static void put_reached(FILE *file, const struct bench_report *report)
     if (gemm > 0 && fma > 0)
         markup(file, ", %.0f%% of what its arithmetic does", 100 * gemm / fma);
     markup(file, "%s Of %zu rows that were checked and timed ",
-           gemm > 0 ? "." : "has no peak of gemm.", report->n_results);
+           gemm > 0 ? "." : "has no peak of gemm.",
+           report->n_results - report_failures(report, true));
     if (n_void > 0)
         markup(file, "%zu are void.</p>\n", n_void);
     else

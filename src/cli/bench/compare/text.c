@@ -108,12 +108,13 @@ static void print_rows(const struct bench_comparison *comparison)
 
 /* ---- What has no verdict ---- */
 
-static void print_void(const struct bench_report *report, char letter)
+static void print_reasons(const struct bench_report *report, char letter)
 {
     for (size_t i = 0; i < report->n_results; i++) {
         if (!report->results[i].reason)
             continue;
-        printf("- %s is void in %c: ", report->results[i].id, letter);
+        printf("- %s is %s in %c: ", report->results[i].id,
+               report->results[i].is_left_out ? "left out" : "void", letter);
         print_cell_text(report->results[i].reason);
         printf("\n");
     }
@@ -152,7 +153,7 @@ static void print_unranked(const struct bench_comparison *comparison)
     if (has_unranked(comparison, missing))
         printf("\nNot ranked:\n\n");
     for (size_t i = 0; i < count; i++) {
-        print_void(&comparison->reports->at[i], report_letter(i));
+        print_reasons(&comparison->reports->at[i], report_letter(i));
         print_missing(missing[i], report_letter(i));
         json_decref(missing[i]);
     }
