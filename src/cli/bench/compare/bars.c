@@ -87,14 +87,15 @@ static void put_bar(FILE *file, const struct result *result, size_t report, doub
 static void put_figures(FILE *file, const struct result *result, size_t report, double scale)
 {
     double half = (result->median.high - result->median.low) / 2 / result->median.value;
-    char text[QUANTITY];
+    char text[QUANTITY], spread[QUANTITY];
+    snprintf(spread, sizeof spread, half < 0.1 ? "%.1f" : "%.0f", 100 * half);
     markup(file, "<td class=\"drawn\">");
     if (result->amount > 0 && scale > 0)
         put_bar(file, result, report, scale);
-    markup(file, "</td><td class=\"number\">%s <small>±%.2g%%</small></td>",
+    markup(file, "</td><td class=\"number\">%s <small>±%s%%</small></td>",
            result->amount > 0 ? quantity(text, rate_of(result), *result->unit ? result->unit : "/s")
                               : quantity(text, result->median.value, "s"),
-           100 * half);
+           spread);
     put_share(file, result->of_peak);
 }
 

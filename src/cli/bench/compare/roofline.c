@@ -2,9 +2,13 @@
 #include "cli/bench/compare/page.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 /* More than these cannot be told apart. */
 enum { MOST_DOTS = 2000 };
+
+/* What takes less of its row's time is left out: it says nothing of how fast that is. */
+static const double least_share = 0.01;
 
 struct roofs {
     double fma, gemm, gemm_bf16, copy; /* 0: not known */
@@ -35,7 +39,7 @@ struct dot {
     double intensity, rate, share; /* share of the time of its row */
 };
 
-/* False: it does not say so much that it has a place. */
+/* False: it has no place, or takes too little time. */
 static bool dot_of(struct dot *dot, const char *row, const json_t *kernel, double total)
 {
     double flops = number_of(kernel, "flops"), bytes = number_of(kernel, "bytes"),
@@ -43,7 +47,7 @@ static bool dot_of(struct dot *dot, const char *row, const json_t *kernel, doubl
     if (flops < 1 || bytes < 1 || seconds < 1e-12)
         return false;
     *dot = (struct dot){row, kernel, flops / bytes, flops / seconds, seconds / total};
-    return true;
+    return dot->share >= least_share;
 }
 
 typedef void dot_use(void *user, const struct dot *dot);
@@ -96,7 +100,7 @@ static void put_dot(void *user, const struct dot *dot)
            "<circle class=\"dot f%zu\" cx=\"%.1f\" cy=\"%.1f\" r=\"%.1f\"><title>%s in %s: %.1f%% "
            "of the time, %s, %.3g FLOP/B",
            drawing->report % 6, plot_x(drawing->plot, dot->intensity),
-           plot_y(drawing->plot, dot->rate), 3 + 7 * sqrt(dot->share),
+           plot_y(drawing->plot, dot->rate), 3 + 5 * sqrt(dot->share),
            json_string_value(json_object_get(dot->kernel, "name")), dot->row, 100 * dot->share,
            quantity(rate, dot->rate, "FLOP/s"), dot->intensity);
     if (roof > 0)
@@ -106,20 +110,44 @@ static void put_dot(void *user, const struct dot *dot)
 
 /* ---- Roofs ---- */
 
-/* Level, from where the memory's roof meets it; the name `below` the line by so much. */
-static void put_level(const struct plot *plot, double rate, double copy, const char *name,
-                      double below)
+struct level {
+    const char *name, *class;
+    double rate;
+};
+
+static int by_rate(const void *left, const void *right)
 {
+    const struct level *a = left, *b = right;
+    return (a->rate < b->rate) - (a->rate > b->rate);
+}
+
+/* Level, from where the memory's roof meets it. */
+static void put_level(const struct plot *plot, const struct level *level, double copy,
+                      double text_y)
+{
+    double from = copy > 0 ? fmax(level->rate / copy, plot->x.low) : plot->x.low;
+    double right = plot_x(plot, plot->x.high), y = plot_y(plot, level->rate);
     char text[QUANTITY];
-    if (rate <= 0)
-        return;
-    double from = copy > 0 ? fmax(rate / copy, plot->x.low) : plot->x.low;
-    double right = plot_x(plot, plot->x.high), y = plot_y(plot, rate);
     markup(plot->file,
            "<line class=\"%s\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>"
            "<text class=\"on\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%s %s</text>\n",
-           below < 0 ? "roof" : "roof dashed", plot_x(plot, from), right, y, y, right - 4,
-           y + below, name, quantity(text, rate, "FLOP/s"));
+           level->class, plot_x(plot, from), right, y, y, right - 4, text_y, level->name,
+           quantity(text, level->rate, "FLOP/s"));
+}
+
+/* The highest first, each with its name above it, or below the name before where they are close. */
+static void put_levels(const struct plot *plot, const struct roofs *roofs)
+{
+    enum { LEVELS = 3, LINE = 14 };
+    struct level levels[LEVELS] = {{"fma", "roof", roofs->fma},
+                                   {"gemm", "roof dashed", roofs->gemm},
+                                   {"gemm in bf16", "roof dashed", roofs->gemm_bf16}};
+    double text_y = -INFINITY;
+    qsort(levels, LEVELS, sizeof *levels, by_rate);
+    for (size_t i = 0; i < LEVELS && levels[i].rate > 0; i++) {
+        text_y = fmax(plot_y(plot, levels[i].rate) - 4, text_y + LINE);
+        put_level(plot, &levels[i], roofs->copy, text_y);
+    }
 }
 
 static void put_slope(const struct plot *plot, const struct roofs *roofs)
@@ -183,9 +211,7 @@ static void put_roofline(FILE *file, const struct bench_report *report, size_t i
     plot_begin(&plot);
     for_dots(report, put_dot, &drawing);
     put_slope(&plot, &roofs);
-    put_level(&plot, roofs.fma, roofs.copy, "fma", -4);
-    put_level(&plot, roofs.gemm, roofs.copy, "gemm", 12);
-    put_level(&plot, roofs.gemm_bf16, roofs.copy, "gemm in bf16", 12);
+    put_levels(&plot, &roofs);
     plot_end(&plot);
     markup(file, "</figure>\n");
 }
@@ -194,7 +220,8 @@ void put_rooflines(FILE *file, const struct bench_comparison *comparison)
 {
     markup(file,
            "<section id=\"roofline\"><h2>Roofline</h2>\n<p class=\"note\">A dot is a kernel in "
-           "a row, the larger the more of the row's time it takes; hover for its name. The "
+           "a row, the larger the more of the row's time it takes, one percent at least; hover for "
+           "its name. The "
            "slope is the largest copy, the levels are the peaks of multiply-adds and of "
            "gemm. Above the slope numbers came from a cache.</p>\n<div class=\"figures\">\n");
     for (size_t i = 0; i < comparison->reports->count; i++)

@@ -11,6 +11,8 @@
 
 /* clang-format off */
 
+/* clang-format off */
+
 static const char *const rules[] = {
     ":root{color-scheme:light dark;--page:#fff;--card:#f6f7f9;--ink:#1c2024;--soft:#5b636d;--line:#d7dbe0;--heat-ink:0 114 178;",
     "--good:#00684a;--bad:#a33b00;--c0:#0072b2;--c1:#c25400;--c2:#00805c;--c3:#a0447c;--c4:#7a6200;--c5:#4a5058;--on:#fff}",
@@ -80,7 +82,7 @@ static const char *const rules[] = {
     ".peak{stroke:var(--soft);stroke-width:1.5;stroke-dasharray:2 2}",
     ".bars{table-layout:fixed}",
     ".bars thead th:nth-child(1){width:14em}.bars thead th:nth-child(2){width:2.6em}.bars thead th:nth-child(4){width:11.5em}",
-    ".bars thead th:nth-child(5){width:4.8em}.bars thead th:nth-child(6){width:10em}.bars thead th:nth-child(7){width:6em}",
+    ".bars thead th:nth-child(5){width:5.6em}.bars thead th:nth-child(6){width:10em}.bars thead th:nth-child(7){width:6em}",
     "@media screen and (max-width:900px){.bars small{display:none}.bars thead th:nth-child(4){width:8.5em}",
     ".bars thead th:nth-child(6){width:3.8em}}",
 
@@ -91,7 +93,7 @@ static const char *const rules[] = {
     "figure table{width:100%}",
     ".figures table{font-size:.8em}",
     ".figures td,.figures th{padding:.15rem .3rem}",
-    ".plot{display:block;width:100%;max-width:560px;height:auto}",
+    ".plot{display:block;width:100%;max-width:440px;height:auto}",
     ".plot text{font:14px system-ui,sans-serif;fill:var(--soft)}",
     ".plot text.on{fill:var(--ink);font-size:13px;paint-order:stroke;stroke:var(--page);stroke-width:3px}",
     ".grid{stroke:var(--line);stroke-width:1}",
