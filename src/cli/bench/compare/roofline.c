@@ -2,7 +2,6 @@
 #include "cli/bench/compare/page.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 /* More than these cannot be told apart. */
 enum { MOST_DOTS = 2000 };
@@ -110,60 +109,57 @@ static void put_dot(void *user, const struct dot *dot)
 
 /* ---- Roofs ---- */
 
-struct level {
-    const char *name, *class;
-    double rate;
-};
-
-static int by_rate(const void *left, const void *right)
-{
-    const struct level *a = left, *b = right;
-    return (a->rate < b->rate) - (a->rate > b->rate);
-}
-
 /* Level, from where the memory's roof meets it. */
-static void put_level(const struct plot *plot, const struct level *level, double copy,
-                      double text_y)
+static void put_level(const struct plot *plot, double rate, double copy, const char *dashes)
 {
-    double from = copy > 0 ? fmax(level->rate / copy, plot->x.low) : plot->x.low;
-    double right = plot_x(plot, plot->x.high), y = plot_y(plot, level->rate);
-    char text[QUANTITY];
+    if (rate <= 0)
+        return;
+    double from = copy > 0 ? fmax(rate / copy, plot->x.low) : plot->x.low, y = plot_y(plot, rate);
     markup(plot->file,
-           "<line class=\"%s\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>"
-           "<text class=\"on\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%s %s</text>\n",
-           level->class, plot_x(plot, from), right, y, y, right - 4, text_y, level->name,
-           quantity(text, level->rate, "FLOP/s"));
+           "<line class=\"roof %s\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>\n", dashes,
+           plot_x(plot, from), plot_x(plot, plot->x.high), y, y);
 }
 
-/* The highest first, each with its name above it, or below the name before where they are close. */
-static void put_levels(const struct plot *plot, const struct roofs *roofs)
-{
-    enum { LEVELS = 3, LINE = 14 };
-    struct level levels[LEVELS] = {{"fma", "roof", roofs->fma},
-                                   {"gemm", "roof dashed", roofs->gemm},
-                                   {"gemm in bf16", "roof dashed", roofs->gemm_bf16}};
-    double text_y = -INFINITY;
-    qsort(levels, LEVELS, sizeof *levels, by_rate);
-    for (size_t i = 0; i < LEVELS && levels[i].rate > 0; i++) {
-        text_y = fmax(plot_y(plot, levels[i].rate) - 4, text_y + LINE);
-        put_level(plot, &levels[i], roofs->copy, text_y);
-    }
-}
-
+/* Up to the highest level. */
 static void put_slope(const struct plot *plot, const struct roofs *roofs)
 {
     double top = fmax(fmax(roofs->fma, roofs->gemm), roofs->gemm_bf16);
-    char text[QUANTITY];
     if (roofs->copy <= 0 || top <= 0)
         return;
-    double low = fmax(plot->x.low, plot->y.low / roofs->copy), high = top / roofs->copy;
-    double x1 = plot_x(plot, low), y1 = plot_y(plot, low * roofs->copy), x2 = plot_x(plot, high),
-           y2 = plot_y(plot, top);
-    markup(plot->file,
-           "<line class=\"roof\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>"
-           "<text class=\"on\" transform=\"translate(%.1f %.1f) rotate(%.1f)\">copy %s</text>\n",
-           x1, x2, y1, y2, x1 + 8, y1 - 12, atan2(y2 - y1, x2 - x1) * 180 / M_PI,
-           quantity(text, roofs->copy, "B/s"));
+    double low = fmax(plot->x.low, plot->y.low / roofs->copy);
+    markup(plot->file, "<line class=\"roof\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>\n",
+           plot_x(plot, low), plot_x(plot, top / roofs->copy), plot_y(plot, low * roofs->copy),
+           plot_y(plot, top));
+}
+
+static void put_roofs(const struct plot *plot, const struct roofs *roofs)
+{
+    put_slope(plot, roofs);
+    put_level(plot, roofs->fma, roofs->copy, "d0");
+    put_level(plot, roofs->gemm, roofs->copy, "d1");
+    put_level(plot, roofs->gemm_bf16, roofs->copy, "d2");
+}
+
+static void put_key(FILE *file, const char *name, double value, const char *unit,
+                    const char *dashes)
+{
+    char text[QUANTITY];
+    if (value > 0)
+        markup(file,
+               "<li><svg class=\"key\" viewBox=\"0 0 32 10\" aria-hidden=\"true\"><line "
+               "class=\"roof %s\" x1=\"0\" x2=\"32\" y1=\"5\" y2=\"5\"/></svg> %s %s</li>\n",
+               dashes, name, quantity(text, value, unit));
+}
+
+/* Beside the figure, where they hide no dot. */
+static void put_keys(FILE *file, const struct roofs *roofs)
+{
+    markup(file, "<ul class=\"keys\">\n");
+    put_key(file, "fma", roofs->fma, "FLOP/s", "d0");
+    put_key(file, "gemm", roofs->gemm, "FLOP/s", "d1");
+    put_key(file, "gemm in bf16", roofs->gemm_bf16, "FLOP/s", "d2");
+    put_key(file, "copy, the slope,", roofs->copy, "B/s", "d0");
+    markup(file, "</ul>\n");
 }
 
 static void include_roofs(struct plot *plot, const struct roofs *roofs)
@@ -209,10 +205,10 @@ static void put_roofline(FILE *file, const struct bench_report *report, size_t i
     include_roofs(&plot, &roofs);
     for_dots(report, include_dot, &plot);
     plot_begin(&plot);
+    put_roofs(&plot, &roofs);
     for_dots(report, put_dot, &drawing);
-    put_slope(&plot, &roofs);
-    put_levels(&plot, &roofs);
     plot_end(&plot);
+    put_keys(file, &roofs);
     markup(file, "</figure>\n");
 }
 

@@ -13,6 +13,8 @@
 
 /* clang-format off */
 
+/* clang-format off */
+
 static const char *const rules[] = {
     ":root{color-scheme:light dark;--page:#fff;--card:#f6f7f9;--ink:#1c2024;--soft:#5b636d;--line:#d7dbe0;--heat-ink:0 114 178;",
     "--good:#00684a;--bad:#a33b00;--c0:#0072b2;--c1:#c25400;--c2:#00805c;--c3:#a0447c;--c4:#7a6200;--c5:#4a5058;--on:#fff}",
@@ -95,11 +97,11 @@ static const char *const rules[] = {
     ".figures td,.figures th{padding:.15rem .3rem}",
     ".plot{display:block;width:100%;max-width:440px;height:auto}",
     ".plot text{font:14px system-ui,sans-serif;fill:var(--soft)}",
-    ".plot text.on{fill:var(--ink);font-size:13px;paint-order:stroke;stroke:var(--page);stroke-width:3px}",
+    ".keys{list-style:none;margin:.25rem 0;padding:0;display:flex;flex-wrap:wrap;gap:0 1rem;font-size:.85em}",
+    ".key{width:32px;height:10px}",
     ".grid{stroke:var(--line);stroke-width:1}",
     ".frame{fill:none;stroke:var(--soft)}",
     ".roof{stroke:var(--ink);stroke-width:2}",
-    ".dashed{stroke-dasharray:6 4;stroke-width:1.5}",
     ".dot{fill-opacity:.6;stroke:var(--page);stroke-width:1}",
     ".curve{fill:none;stroke-width:2}",
     ".reference{fill:none;stroke:var(--line);stroke-width:9;stroke-linecap:round;stroke-linejoin:round}",
