@@ -76,18 +76,16 @@ static void print_figures(const struct result *result)
 
 static void print_against(const struct against *against, bool with_interval)
 {
-    if (against->verdict < NOT_COMPARABLE)
-        printf(" %.3f |", against->ratio.value);
-    else
-        printf(" |");
-    if (with_interval && against->verdict < NOT_COMPARABLE)
-        printf(" %.3f to %.3f |", against->ratio.low, against->ratio.high);
+    const struct estimate *ratio = &against->ratio;
+    if (against->verdict == NO_VERDICT)
+        printf(with_interval ? " | | |" : " | |");
+    else if (against->verdict == NOT_COMPARABLE)
+        printf("%s not comparable: not the same work |", with_interval ? " | |" : " |");
     else if (with_interval)
-        printf(" |");
-    if (against->verdict == NOT_COMPARABLE)
-        printf(" not comparable: not the same work |");
+        printf(" %.3f | %.3f to %.3f | %s |", ratio->value, ratio->low, ratio->high,
+               verdict_names[against->verdict]);
     else
-        printf(" %s |", against->verdict == NO_VERDICT ? "" : verdict_names[against->verdict]);
+        printf(" %.3f | %s |", ratio->value, verdict_names[against->verdict]);
 }
 
 static void print_rows(const struct bench_comparison *comparison)
