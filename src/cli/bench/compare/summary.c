@@ -56,7 +56,7 @@ static void put_verdict(FILE *file, const struct bench_comparison *comparison, s
     fputs(tally.comparable > 0 ? claims[most] : " has nothing to compare with ", file);
     put_letter(file, 0);
     if (most != VERDICTS && tally.counts[most] == tally.rows)
-        markup(file, " in every row (%zu)", tally.rows);
+        markup(file, "%s %zu rows", most == UNCLEAR ? " in any of" : " in all", tally.rows);
     else if (tally.rows > 0)
         markup(file, "%s %zu rows: ", most != VERDICTS ? " in most of" : ", of", tally.rows);
     if (most == VERDICTS || tally.counts[most] < tally.rows)
