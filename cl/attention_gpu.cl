@@ -108,9 +108,10 @@ static inline void clear_sums(float sum[OWN_ROWS][D_COLUMNS])
             sum[i][j] = 0.0f;
 }
 
-/* to[(y + 8 i) * row + x + COLUMNS j] = sum[i][j], for rows < count. */
-static inline void store_sums(global T *to, ulong row, int count, float sum[OWN_ROWS][D_COLUMNS], uint x,
-                              uint y)
+/* to[(y + 8 i) * row + x + COLUMNS j] = sum[i][j], for rows < count.  Where storing is long, as f16 may be, compilers would
+ * call it, and arrays that go to a call go to memory. */
+static inline __attribute__((always_inline)) void
+store_sums(global T *to, ulong row, int count, float sum[OWN_ROWS][D_COLUMNS], uint x, uint y)
 {
 #pragma unroll
     for (uint i = 0; i < OWN_ROWS; i++) {
