@@ -27,12 +27,12 @@ static void put(const char *name, const char *text)
         bail_out("%s cannot be written", path);
 }
 
-static struct reading read_once(const struct qn_device *device, char source[64])
+static struct sensor_reading read_once(const struct qn_device *device, char source[64])
 {
     struct sensors *sensors = sensors_open(device);
     if (!sensors)
         bail_out("no memory");
-    struct reading reading = sensors_read(sensors);
+    struct sensor_reading reading = sensors_read(sensors);
     const char *found = sensors_source(sensors);
     snprintf(source, 64, "%s", found ? found : "");
     ok(!found == (sensors_reason(sensors)[0] != '\0'), "a source, or a reason: %s%s", source,
@@ -41,7 +41,7 @@ static struct reading read_once(const struct qn_device *device, char source[64])
     return reading;
 }
 
-static bool is_reading(const struct reading *reading, double clock, double temperature,
+static bool is_reading(const struct sensor_reading *reading, double clock, double temperature,
                        double power)
 {
     const double expected[QUANTITIES] = {clock, temperature, power};
@@ -59,7 +59,7 @@ static bool is_reading(const struct reading *reading, double clock, double tempe
 static void test_nothing(void)
 {
     char source[64];
-    struct reading reading = read_once(&cpu, source);
+    struct sensor_reading reading = read_once(&cpu, source);
     ok(!*source && is_reading(&reading, NAN, NAN, NAN), "an empty folder gives nothing of a CPU");
     reading = read_once(&gpu, source);
     ok(!*source && is_reading(&reading, NAN, NAN, NAN), "nor of a GPU");
@@ -80,7 +80,7 @@ static void test_amd(void)
     snprintf(link, sizeof link, "%s/" GPU "driver", test_folder);
     if (symlink("../../drivers/amdgpu", link) != 0)
         bail_out("no link");
-    struct reading reading = read_once(&gpu, source);
+    struct sensor_reading reading = read_once(&gpu, source);
     ok(is_reading(&reading, 2145, 61.5, 185) && strcmp(source, "sysfs:amdgpu") == 0,
        "clock, temperature and mean power, of its driver");
     setenv("QUERN_PCI", "0000:03:00.0", 1);
@@ -100,11 +100,11 @@ static void test_hostile(void)
     char source[64];
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         put(GPU "hwmon/hwmon3/freq1_input", texts[i]);
-        struct reading reading = read_once(&gpu, source);
+        struct sensor_reading reading = read_once(&gpu, source);
         ok(is_reading(&reading, NAN, 61.5, 185), "a clock that is none: number %zu", i);
     }
     put(GPU "drm/card1/gt_act_freq_mhz", "1550\n");
-    struct reading reading = read_once(&gpu, source);
+    struct sensor_reading reading = read_once(&gpu, source);
     ok(is_reading(&reading, NAN, 61.5, 185), "one out of bounds is not replaced by another");
     put(GPU "hwmon/hwmon3/freq1_input", "");
     reading = read_once(&gpu, source);
@@ -124,7 +124,7 @@ static void test_cpu(void)
     put("class/powercap/intel-rapl:0:0/name", "core\n");
     put("class/powercap/intel-rapl:0:0/energy_uj", "1000000\n");
     struct sensors *sensors = sensors_open(&cpu);
-    struct reading reading = sensors_read(sensors);
+    struct sensor_reading reading = sensors_read(sensors);
     ok(is_reading(&reading, 2500, 54, 0), "the mean of clocks, the processor's temperature");
     put("class/powercap/intel-rapl:0:0/energy_uj", "9000000\n");
     reading = sensors_read(sensors);

@@ -151,7 +151,7 @@ struct bench {
     struct row *rows;
     size_t n_rows;
     struct sensors *sensors;
-    struct reading *readings; /* one a visit of a row */
+    struct sensor_reading *readings; /* one a visit of a row */
     size_t n_readings;
     json_t *against; /* the other program's cases; NULL: none */
 };

@@ -194,7 +194,7 @@ static json_t *sensors_json(const struct bench *bench)
     const char *source = sensors_source(bench->sensors), *reason = sensors_reason(bench->sensors);
     json_t *samples = json_array();
     for (size_t i = 0; source && i < bench->n_readings; i++) {
-        const struct reading *reading = &bench->readings[i];
+        const struct sensor_reading *reading = &bench->readings[i];
         json_array_append_new(samples,
                               json_pack("{s:f, s:o, s:o, s:o}", "seconds", reading->seconds,
                                         "clock_mhz", given_json(reading->value[CLOCK]),

@@ -347,9 +347,9 @@ static void read_nvml(const struct nvml *nvml, double *value)
         value[POWER] = number * 1e-3;
 }
 
-struct reading sensors_read(struct sensors *sensors)
+struct sensor_reading sensors_read(struct sensors *sensors)
 {
-    struct reading reading = {.seconds = seconds_now() - sensors->began};
+    struct sensor_reading reading = {.seconds = seconds_now() - sensors->began};
     for (size_t q = 0; q < QUANTITIES; q++)
         reading.value[q] = read_gauge(&sensors->gauges[q]);
     if (sensors->nvml.library)

@@ -8,7 +8,7 @@
 
 enum quantity { CLOCK, TEMPERATURE, POWER, QUANTITIES }; /* MHz, degrees Celsius, watts */
 
-struct reading {
+struct sensor_reading {
     double seconds;           /* since the sensors were opened */
     double value[QUANTITIES]; /* NAN: not given */
 };
@@ -25,6 +25,6 @@ const char *sensors_source(const struct sensors *sensors);
 const char *sensors_reason(const struct sensors *sensors);
 
 /* Now; of sensors that count energy the power is the mean since the last reading. */
-struct reading sensors_read(struct sensors *sensors);
+struct sensor_reading sensors_read(struct sensors *sensors);
 
 #endif

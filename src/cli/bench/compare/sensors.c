@@ -7,12 +7,11 @@ enum { MOST_POINTS = 500 };
 
 static const struct {
     const char *key, *title, *unit;
-} quantities[] = {
-    {"clock_mhz", "clock, MHz", "MHz"},
-    {"temperature_c", "temperature, °C", "°C"},
-    {"power_w", "power, W", "W"},
+} quantities[QUANTITIES] = {
+    [CLOCK] = {"clock_mhz", "clock, MHz", "MHz"},
+    [TEMPERATURE] = {"temperature_c", "temperature, °C", "°C"},
+    [POWER] = {"power_w", "power, W", "W"},
 };
-enum { QUANTITIES = sizeof quantities / sizeof *quantities };
 
 static const json_t *samples_of(const struct bench_report *report)
 {
