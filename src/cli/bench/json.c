@@ -237,7 +237,7 @@ bool report_json(const struct bench *bench, const char *path, char message[WRITE
     char finished[TIME_TEXT];
     time_text(finished);
     json_t *all = json_pack(
-        "{s:s, s:s, s:s, s:o, s:o, s:o, s:{s:s, s:s, s:o}, s:o, s:o, s:o, s:o, s:o}", "schema",
+        "{s:s, s:s, s:s, s:o, s:o, s:o, s:{s:s, s:s, s:o}, s:o, s:o, s:o, s:o, s:o, s:o}", "schema",
         "quern.bench/1", "started", bench->started, "finished", finished, "argv",
         argv_json(bench->options), "env", environment_json(), "options", options_json(bench),
         "build", "version", PACKAGE_VERSION, "compiler", COMPILER, "commit",
