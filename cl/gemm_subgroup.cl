@@ -6,12 +6,11 @@
  * to all; b is read by each work-item for its own columns, of which at the edge some are computed twice, and stored once.  Each
  * number of y is one sum in the order of k.  a and b are of type T, y is of type Y; n is 4 at least.
  *
- * The host defines GROUP (work-items), TRANSPOSE_A and TRANSPOSE_B.  Sums have names, not indices: arrays end up in memory with
+ * The host defines SUBGROUP (8 or 16), GROUP (work-items), TRANSPOSE_A and TRANSPOSE_B.  Sums have names, not indices: arrays end up in memory with
  * some compilers. */
 
 #pragma OPENCL EXTENSION cl_intel_subgroups : enable
 
-#define SUBGROUP 16
 #define COLUMNS (4 * SUBGROUP)
 #define ROWS 8
 #define BAND 16 /* rows of tiles */
@@ -31,12 +30,12 @@ static inline void finish(float4 sum, global Y *restrict y, ulong n, ulong row, 
     store_rest(sum, y + row * n + column, others);
 }
 
-/* A register of the block of a: a row of it, or two steps of k where a is transposed. */
+/* A register of the block of a: a row of it, or as many steps of k as it has room for where a is transposed. */
 #if TRANSPOSE_A
 #define FETCH_A(i)                                                                                 \
     float a##i = 0.0f;                                                                             \
-    if (2 * i + lane / ROWS < steps)                                                               \
-        a##i = load(a_from + 2 * i * a_row);
+    if (i * (SUBGROUP / ROWS) + lane / ROWS < steps)                                               \
+        a##i = load(a_from + i * (SUBGROUP / ROWS) * a_row);
 #define A_OF(i, r, half, s) sub_group_broadcast(a##r, half + i)
 #else
 #define FETCH_A(i)                                                                                 \
@@ -46,23 +45,25 @@ static inline void finish(float4 sum, global Y *restrict y, ulong n, ulong row, 
 #define A_OF(i, r, half, s) sub_group_broadcast(a##i, s)
 #endif
 
-/* b's four columns at step s of k, the step i of four. */
+/* b's four columns at a step of k, the step i of four. */
 #if TRANSPOSE_B
 #define FETCH_FOUR(begin)                                                                          \
     float4 line0 = load_row(b_from, begin, steps, 0.0f),                                           \
            line1 = load_row(b_from + b_row, begin, steps, 0.0f),                                   \
            line2 = load_row(b_from + 2 * b_row, begin, steps, 0.0f),                               \
            line3 = load_row(b_from + 3 * b_row, begin, steps, 0.0f);
-#define B_OF(i, step) (float4)(line0.s##i, line1.s##i, line2.s##i, line3.s##i)
+#define B_OF(i) (float4)(line0.s##i, line1.s##i, line2.s##i, line3.s##i)
+#define NEXT_B
 #else
 #define FETCH_FOUR(begin)
-#define B_OF(i, step) load4(b_from + step * b_row)
+#define B_OF(i) load4(b_from)
+#define NEXT_B b_from += b_row;
 #endif
 
 /* Step s of k, the step i of four, which is in register r of a transposed a. */
 #define STEP(i, r, half, s)                                                                        \
     if (s < steps) {                                                                               \
-        float4 b4 = B_OF(i, s);                                                                    \
+        float4 b4 = B_OF(i);                                                                       \
         sum0 += A_OF(0, r, half, s) * b4;                                                          \
         sum1 += A_OF(1, r, half, s) * b4;                                                          \
         sum2 += A_OF(2, r, half, s) * b4;                                                          \
@@ -71,7 +72,21 @@ static inline void finish(float4 sum, global Y *restrict y, ulong n, ulong row, 
         sum5 += A_OF(5, r, half, s) * b4;                                                          \
         sum6 += A_OF(6, r, half, s) * b4;                                                          \
         sum7 += A_OF(7, r, half, s) * b4;                                                          \
+        NEXT_B                                                                                     \
     }
+#if SUBGROUP == ROWS
+#define FOUR_STEPS(s0, s1, s2, s3)                                                                 \
+    {                                                                                              \
+        FETCH_FOUR(s0)                                                                             \
+        STEP(0, s0, 0, s0) STEP(1, s1, 0, s1) STEP(2, s2, 0, s2) STEP(3, s3, 0, s3)                \
+    }
+#define MULTIPLY_BLOCK                                                                             \
+    {                                                                                              \
+        EACH_ROW(FETCH_A)                                                                          \
+        FOUR_STEPS(0, 1, 2, 3)                                                                     \
+        FOUR_STEPS(4, 5, 6, 7)                                                                     \
+    }
+#else
 #define FOUR_STEPS(r0, r1, s0, s1, s2, s3)                                                         \
     {                                                                                              \
         FETCH_FOUR(s0)                                                                             \
@@ -85,6 +100,7 @@ static inline void finish(float4 sum, global Y *restrict y, ulong n, ulong row, 
         FOUR_STEPS(4, 5, 8, 9, 10, 11)                                                             \
         FOUR_STEPS(6, 7, 12, 13, 14, 15)                                                           \
     }
+#endif
 
 kernel __attribute__((intel_reqd_sub_group_size(SUBGROUP), reqd_work_group_size(GROUP, 1, 1))) void
 gemm_subgroup(global const T *restrict a, global const T *restrict b, global Y *restrict y,
@@ -117,7 +133,7 @@ gemm_subgroup(global const T *restrict a, global const T *restrict b, global Y *
             const uint steps = SUBGROUP;
             MULTIPLY_BLOCK
             a_from += TRANSPOSE_A ? SUBGROUP * a_row : SUBGROUP;
-            b_from += TRANSPOSE_B ? SUBGROUP : SUBGROUP * b_row;
+            b_from += TRANSPOSE_B ? SUBGROUP : 0;
         }
         if (left > 0) {
             uint steps = left;

@@ -19,7 +19,7 @@
         "where to compute: PLATFORM[:DEVICE], numbers or parts of names as `quern devices` prints " \
         "them (default: QUERN_DEVICE, else the fastest GPU, else the CPU)"}, \
     {OPTION_STRING, 0, "gemm", "auto|clblast|own", "auto", .help = \
-        "who multiplies matrices: CLBlast, Quern's own kernels, or what suits the device"}
+        "who multiplies matrices: CLBlast, Quern's own kernels, or what the tuning file says, else those"}
 
 #define CONFIG_OPTION \
     {OPTION_STRING, 0, "config", "FILE", .help = \

@@ -3,25 +3,30 @@
 #include "device/context.h"
 #include "gemm/gemm.h"
 
-enum { SUBGROUP = 16, ROWS = 8, COLUMNS = 4 * SUBGROUP, GROUP = 64 };
+enum { ROWS = 8, COLUMNS_OF_ITEM = 4, GROUP = 64 };
 
+/* The least sub-groups there are: their work-items have most registers. */
 bool gemm_subgroup_fits(const struct gemm_problem *p, const struct qn_caps *caps)
 {
-    return caps->device_class == QN_GPU && caps->subgroups && caps->subgroup_size > 0 &&
-           caps->subgroup_size <= SUBGROUP && caps->float_width == 4 && p->n >= 4;
+    return caps->device_class == QN_GPU && caps->subgroups &&
+           (caps->subgroup_size == 8 || caps->subgroup_size == 16) && caps->float_width == 4 &&
+           p->n >= COLUMNS_OF_ITEM;
 }
 
 void gemm_subgroup_record(struct qn_launch *launch, const struct gemm_problem *p)
 {
-    size_t tiles = divide_up(p->m, ROWS) * divide_up(p->n, COLUMNS) * gemm_batch_count(p);
+    size_t subgroup = qn_launch_caps(launch)->subgroup_size;
+    size_t tiles =
+        divide_up(p->m, ROWS) * divide_up(p->n, COLUMNS_OF_ITEM * subgroup) * gemm_batch_count(p);
 
     qn_launch_kernel(launch, &source_gemm_subgroup, "gemm_subgroup");
+    qn_launch_define(launch, "SUBGROUP", (long)subgroup);
     qn_launch_define(launch, "GROUP", GROUP);
     qn_launch_define(launch, "TRANSPOSE_A", p->transpose_a);
     qn_launch_define(launch, "TRANSPOSE_B", p->transpose_b);
     gemm_launch_types(launch, p);
     gemm_launch_arguments(launch, p);
     qn_launch_range(launch,
-                    (size_t[3]){size_min(divide_up(tiles, GROUP / SUBGROUP), QN_MAX_ITEMS / GROUP)},
+                    (size_t[3]){size_min(divide_up(tiles, GROUP / subgroup), QN_MAX_ITEMS / GROUP)},
                     (size_t[3]){GROUP});
 }

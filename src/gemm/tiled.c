@@ -89,7 +89,10 @@ void gemm_split_record(struct qn_launch *launch, const struct gemm_problem *p)
     part.a_batch[0] = p->transpose_a ? part.k * p->a_row : part.k;
     part.b_batch[0] = p->transpose_b ? part.k : part.k * p->b_row;
     part.to_workspace = true;
-    gemm_tiled_record(launch, &part);
+    if (gemm_subgroup_fits(&part, qn_launch_caps(launch)))
+        gemm_subgroup_record(launch, &part);
+    else
+        gemm_tiled_record(launch, &part);
 
     qn_launch_kernel(launch, &source_gemm_parts, "gemm_parts");
     gemm_launch_types(launch, p);
