@@ -214,6 +214,9 @@ struct qn_op {
     const struct qn_variant *variants;
     size_t n_variants;
 
+    /* The name of the variant that is taken, if it fits, before the first that does.  NULL, or gives NULL: none. */
+    const char *(*preferred)(const qn_node *node);
+
     /* Bit i: the output may take the memory of input i, if they have one size; of several outputs, output i that of input
      * i.  Each element must then be read before it is written, by the same work-item. */
     unsigned may_overwrite;

@@ -92,6 +92,9 @@ struct qn_options {
     const char *
         cl_dir; /* a folder whose .cl files replace the built-in kernels, instead of QUERN_CL_DIR; until qn_close() */
     const char *
+        tuning; /* a file of `quern tune` for this device and driver, which says who multiplies which matrices, instead of
+                   QUERN_TUNING; "": none */
+    const char *
         variant; /* taken wherever an operation has a variant of this name that fits; until qn_close() */
     bool
         keep_origins; /* messages say where in the program a node was built; detect_anomaly does it, too */
@@ -112,6 +115,10 @@ void qn_clear_error(qn_context *context);
 
 /* "Portable Computing Language, pthread-haswell, driver 3.1": the first line of a log. */
 const char *qn_device_name(const qn_context *context);
+
+/* Tells one tuning file (see qn_options) from another: digits, or "" without one.  The same device, driver, build, seed and tuning file give
+ * the same bits. */
+const char *qn_tuning_hash(const qn_context *context);
 
 /* Waits until the device has done all it was given. */
 int qn_finish(qn_context *context);

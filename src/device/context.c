@@ -6,6 +6,7 @@
 
 #include "device/device.h"
 #include "device/memory.h"
+#include "gemm/tuning.h"
 
 /* What qn_error(NULL) gives: there is no context to keep it in. */
 static _Thread_local char error_without_context[sizeof((qn_context *)NULL)->error];
@@ -119,7 +120,8 @@ qn_context *qn_open_with(const struct qn_options *options)
     context->keeps_origins = chosen.keep_origins || chosen.detect_anomaly;
     context->detect_anomaly = context->is_unfused = chosen.detect_anomaly;
     if (device_open(context, chosen.device, chosen.profile) != QN_OK ||
-        set_gemm(context, chosen.gemm) != QN_OK) {
+        set_gemm(context, chosen.gemm) != QN_OK ||
+        tuning_open(context, chosen.tuning) != QN_OK) {
         fail_without_context(context->status, "%s", context->error);
         qn_close(context);
         return NULL;
@@ -138,6 +140,7 @@ void qn_close(qn_context *context)
     if (!context)
         return;
     arena_free(context, context->arena);
+    tuning_free(context->tuning);
     device_close(context->device);
     free(context);
 }

@@ -12,11 +12,13 @@
 
 struct device;
 struct arena;
+struct tuning;
 
 struct qn_context {
     struct device *device; /* NULL: plans can be made, not run */
     struct qn_caps caps;
     struct arena *arena;
+    struct tuning *tuning;     /* see qn_options; NULL: none */
     struct qn_counters counters;
     const char *pretended;    /* see qn_options.caps */
     const char *cl_dir;       /* see qn_options */

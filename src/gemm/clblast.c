@@ -25,7 +25,7 @@ static bool is_possible(const struct gemm_problem *p)
 
 bool gemm_clblast_fits(const struct gemm_problem *p, const struct qn_caps *caps)
 {
-    return caps->clblast && caps->gemm == QN_GEMM_CLBLAST && is_possible(p);
+    return caps->clblast && is_possible(p);
 }
 
 static int multiply(void *queue, void *const *buffers, const void *arguments)

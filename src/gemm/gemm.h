@@ -22,6 +22,7 @@ struct gemm_problem {
     size_t a_offset, b_offset, y_offset;
     size_t batch[GEMM_BATCH_AXES]; /* outer, inner */
     size_t a_batch[GEMM_BATCH_AXES], b_batch[GEMM_BATCH_AXES];
+    size_t tile; /* the side that is wanted; 0, or none of the provider's: as it chooses */
     bool to_workspace; /* y is the node's workspace, in f32, and nothing comes after the product */
 };
 

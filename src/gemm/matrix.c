@@ -42,6 +42,8 @@ static size_t count_of(const struct gemm_problem *p, size_t tile)
 /* The numbers are the same with both. */
 static size_t choose_tile(const struct gemm_problem *p, const struct qn_caps *caps)
 {
+    if ((p->tile == LARGE || p->tile == SMALL) && tile_fits(caps, p->tile))
+        return p->tile;
     bool is_large = tile_fits(caps, LARGE) && 2 * size_min(p->m, p->n) > LARGE &&
                     count_of(p, LARGE) >= caps->compute_units;
     return is_large ? LARGE : SMALL;

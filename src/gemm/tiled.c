@@ -25,14 +25,21 @@ static size_t count_of(const struct tile *tile, const struct gemm_problem *p)
     return divide_up(p->m, tile->tile) * divide_up(p->n, tile->tile) * gemm_batch_count(p);
 }
 
-/* The largest tile that is not mostly empty and gives each compute unit some.  The numbers are the
+static bool tile_fits(const struct tile *tile, const struct qn_caps *caps)
+{
+    return group_of(tile) <= caps->max_work_group;
+}
+
+/* The one that is wanted; else the largest that is not mostly empty and gives each compute unit some.  The numbers are the
  * same with all. */
 static const struct tile *choose_tile(const struct gemm_problem *p, const struct qn_caps *caps)
 {
     size_t i = 0;
-    for (; i < TILES - 1; i++)
-        if (group_of(&tiles[i]) <= caps->max_work_group &&
-            2 * size_min(p->m, p->n) > tiles[i].tile &&
+    for (; i < TILES; i++)
+        if (tiles[i].tile == p->tile && tile_fits(&tiles[i], caps))
+            return &tiles[i];
+    for (i = 0; i < TILES - 1; i++)
+        if (tile_fits(&tiles[i], caps) && 2 * size_min(p->m, p->n) > tiles[i].tile &&
             count_of(&tiles[i], p) >= 2 * caps->compute_units)
             break;
     return &tiles[i];

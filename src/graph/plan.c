@@ -182,17 +182,28 @@ static bool suits(const qn_plan *plan, const struct qn_layout *layout, enum qn_s
     return layout_is_contiguous(layout) && offset % plan->context->caps.alignment == 0;
 }
 
-static const struct qn_variant *choose(const qn_plan *plan, const qn_node *node)
+/* The first variant that fits: of that name, or of any if it is NULL. */
+static const struct qn_variant *first_fitting(const qn_plan *plan, const qn_node *node,
+                                              const char *name)
 {
-    const char *only = plan->context->only_variant;
-    const struct qn_variant *chosen = NULL;
     for (size_t i = 0; i < node->op->n_variants; i++) {
         const struct qn_variant *variant = &node->op->variants[i];
-        if ((!chosen || (only && strcmp(variant->name, only) == 0)) &&
+        if ((!name || strcmp(variant->name, name) == 0) &&
             (!variant->fits || variant->fits(node, &plan->context->caps)))
-            chosen = variant;
+            return variant;
     }
-    return chosen;
+    return NULL;
+}
+
+static const struct qn_variant *choose(const qn_plan *plan, const qn_node *node)
+{
+    const char *names[] = {plan->context->only_variant,
+                           node->op->preferred ? node->op->preferred(node) : NULL};
+    const struct qn_variant *chosen = NULL;
+    for (size_t i = 0; !chosen && i < sizeof names / sizeof *names; i++)
+        if (names[i])
+            chosen = first_fitting(plan, node, names[i]);
+    return chosen ? chosen : first_fitting(plan, node, NULL);
 }
 
 static bool legal_views(struct legal *legal, qn_node *node, const qn_node *model)

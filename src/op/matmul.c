@@ -6,7 +6,7 @@
 
 #include "device/context.h"
 #include "device/matrix.h"
-#include "gemm/gemm.h"
+#include "gemm/tuning.h"
 #include "graph/graph.h"
 #include "op/matmul.h"
 #include "op/shape.h"
@@ -165,8 +165,8 @@ static struct gemm_problem problem_of(const qn_node *node, const struct qn_layou
     return problem;
 }
 
-/* Leading axes that strides cannot merge into GEMM_BATCH_AXES become one launch for each index. */
-static void record(struct qn_launch *launch, const qn_node *node,
+/* Leading axes that strides cannot merge into GEMM_BATCH_AXES become one launch for each index.  tile: see struct gemm_problem. */
+static void record(struct qn_launch *launch, const qn_node *node, size_t tile,
                    void (*provider)(struct qn_launch *, const struct gemm_problem *))
 {
     struct axis axes[QN_MAX_RANK];
@@ -174,6 +174,7 @@ static void record(struct qn_launch *launch, const qn_node *node,
     struct gemm_problem problem =
         problem_of(node, qn_launch_layout(launch, 0), qn_launch_layout(launch, 1), axes, &n_axes);
 
+    problem.tile = tile;
     size_t outer_axes = n_axes > GEMM_BATCH_AXES ? n_axes - GEMM_BATCH_AXES : 0, launches = 1;
     for (size_t i = n_axes, to = GEMM_BATCH_AXES; i-- > outer_axes;) {
         to--;
@@ -197,20 +198,43 @@ static void record(struct qn_launch *launch, const qn_node *node,
 
 /* ---- Variants: one for each provider ---- */
 
-/* The problem, if its operands are contiguous. */
-static struct gemm_problem problem_of_shapes(const qn_node *node)
+/* The problem, if its operands are contiguous; *n_axes as of problem_of(). */
+static struct gemm_problem problem_of_shapes(const qn_node *node, size_t *n_axes)
 {
     struct qn_layout a = layout_of(node->inputs[0]->outputs[0].type, qn_in(node, 0)),
                      b = layout_of(node->inputs[1]->outputs[0].type, qn_in(node, 1));
     struct axis axes[QN_MAX_RANK];
+    return problem_of(node, &a, &b, axes, n_axes);
+}
+
+/* What the tuning file says; NULL: nothing, as of batches, and of a b that was packed for one variant. */
+static const struct tuning_choice *tuned(const qn_node *node)
+{
+    const struct tuning *tuning = node->graph->context->tuning;
+    if (!tuning || attributes_of(node)->packed_columns)
+        return NULL;
     size_t n_axes;
-    return problem_of(node, &a, &b, axes, &n_axes);
+    struct gemm_problem problem = problem_of_shapes(node, &n_axes);
+    struct tuning_class of = tuning_class_of(node->inputs[0]->outputs[0].type, &problem);
+    return n_axes == 0 ? tuning_find(tuning, &of) : NULL;
+}
+
+static bool is_tuned_to(const qn_node *node, const char *variant)
+{
+    const struct tuning_choice *choice = tuned(node);
+    return choice && strcmp(choice->variant, variant) == 0;
+}
+
+static size_t tuned_tile(const qn_node *node, const char *variant)
+{
+    return is_tuned_to(node, variant) ? tuned(node)->tile : 0;
 }
 
 static bool fits(const qn_node *node, const struct qn_caps *caps,
                  bool (*provider)(const struct gemm_problem *, const struct qn_caps *))
 {
-    struct gemm_problem problem = problem_of_shapes(node);
+    size_t n_axes;
+    struct gemm_problem problem = problem_of_shapes(node, &n_axes);
     return provider(&problem, caps);
 }
 
@@ -221,14 +245,17 @@ static bool has_matrix(const qn_node *node, const struct qn_caps *caps)
     return !attributes_of(node)->packed_columns;
 }
 
+/* Whoever asked for it: the user, or with the user's leave the tuning file. */
 static bool clblast_fits(const qn_node *node, const struct qn_caps *caps)
 {
-    return node->inputs[0]->outputs[0].type == QN_F32 && has_matrix(node, caps) &&
+    bool is_wanted = caps->gemm == QN_GEMM_CLBLAST ||
+                     (caps->gemm == QN_GEMM_AUTO && is_tuned_to(node, "clblast"));
+    return is_wanted && node->inputs[0]->outputs[0].type == QN_F32 && has_matrix(node, caps) &&
            fits(node, caps, gemm_clblast_fits);
 }
 static void clblast_record(struct qn_launch *launch, const qn_node *node)
 {
-    record(launch, node, gemm_clblast_record);
+    record(launch, node, 0, gemm_clblast_record);
 }
 
 static bool matrix_fits(const qn_node *node, const struct qn_caps *caps)
@@ -238,7 +265,7 @@ static bool matrix_fits(const qn_node *node, const struct qn_caps *caps)
 }
 static void matrix_record(struct qn_launch *launch, const qn_node *node)
 {
-    record(launch, node, gemm_matrix_record);
+    record(launch, node, tuned_tile(node, "matrix"), gemm_matrix_record);
 }
 
 static bool cpu_bf16_fits(const qn_node *node, const struct qn_caps *caps)
@@ -248,7 +275,7 @@ static bool cpu_bf16_fits(const qn_node *node, const struct qn_caps *caps)
 }
 static void cpu_bf16_record(struct qn_launch *launch, const qn_node *node)
 {
-    record(launch, node, gemm_cpu_bf16_record);
+    record(launch, node, 0, gemm_cpu_bf16_record);
 }
 
 static bool cpu_fits(const qn_node *node, const struct qn_caps *caps)
@@ -262,7 +289,7 @@ static size_t cpu_workspace(const qn_node *node, const struct qn_caps *caps)
 }
 static void cpu_record(struct qn_launch *launch, const qn_node *node)
 {
-    record(launch, node, gemm_cpu_record);
+    record(launch, node, 0, gemm_cpu_record);
 }
 
 static bool skinny_fits(const qn_node *node, const struct qn_caps *caps)
@@ -271,7 +298,7 @@ static bool skinny_fits(const qn_node *node, const struct qn_caps *caps)
 }
 static void skinny_record(struct qn_launch *launch, const qn_node *node)
 {
-    record(launch, node, gemm_skinny_record);
+    record(launch, node, 0, gemm_skinny_record);
 }
 
 static bool subgroup_fits(const qn_node *node, const struct qn_caps *caps)
@@ -280,7 +307,7 @@ static bool subgroup_fits(const qn_node *node, const struct qn_caps *caps)
 }
 static void subgroup_record(struct qn_launch *launch, const qn_node *node)
 {
-    record(launch, node, gemm_subgroup_record);
+    record(launch, node, 0, gemm_subgroup_record);
 }
 
 /* Of a single matrix: strides may turn more into a batch. */
@@ -291,17 +318,18 @@ static bool split_fits(const qn_node *node, const struct qn_caps *caps)
 static size_t split_workspace(const qn_node *node, const struct qn_caps *caps)
 {
     (void)caps;
-    struct gemm_problem problem = problem_of_shapes(node);
+    size_t n_axes;
+    struct gemm_problem problem = problem_of_shapes(node, &n_axes);
     return gemm_split_parts(&problem) * qn_shape_count(*qn_out(node, 0)) * sizeof(float);
 }
 static void split_record(struct qn_launch *launch, const qn_node *node)
 {
-    record(launch, node, gemm_split_record);
+    record(launch, node, tuned_tile(node, "split"), gemm_split_record);
 }
 
 static void tiled_record(struct qn_launch *launch, const qn_node *node)
 {
-    record(launch, node, gemm_tiled_record);
+    record(launch, node, tuned_tile(node, "tiled"), gemm_tiled_record);
 }
 
 /* The rows of a result are all its rows, one matrix after the other. */
@@ -312,7 +340,7 @@ static int epilogue_rows(const qn_node *node)
 
 static const struct qn_variant variants[] = {
     {.name = "clblast",
-     .needs = "--gemm clblast",
+     .needs = "--gemm clblast, or a tuning file that says so",
      .fits = clblast_fits,
      .strides = {QN_ROWS, QN_ROWS},
      .record = clblast_record},
@@ -362,6 +390,16 @@ static const struct qn_variant variants[] = {
      .epilogue = epilogue_rows,
      .record = tiled_record},
 };
+
+/* The user's word goes before the tuning file's. */
+static const char *preferred(const qn_node *node)
+{
+    const struct qn_caps *caps = &node->graph->context->caps;
+    if (caps->gemm == QN_GEMM_CLBLAST && clblast_fits(node, caps))
+        return "clblast";
+    const struct tuning_choice *choice = tuned(node);
+    return choice ? choice->variant : NULL;
+}
 
 /* ---- Gradients ---- */
 
@@ -467,7 +505,7 @@ static bool packs(const qn_node *node)
            y->size[y->rank - 1] <= UINT32_MAX &&
            gemm_cpu_packs(qn_shape_count(*y) / y->size[y->rank - 1]) &&
            cpu_fits(node, &context->caps) && !cpu_bf16_fits(node, &context->caps) &&
-           !clblast_fits(node, &context->caps) &&
+           !(context->caps.gemm == QN_GEMM_CLBLAST && clblast_fits(node, &context->caps)) &&
            (!context->only_variant || strcmp(context->only_variant, "cpu") == 0);
 }
 
@@ -482,6 +520,7 @@ static const struct qn_op matmul_op = {
     .infer = infer,
     .variants = variants,
     .n_variants = sizeof variants / sizeof *variants,
+    .preferred = preferred,
     .gradient = gradient,
     .simplify = simplify,
     .cost = cost,
