@@ -68,6 +68,7 @@ int command_tokenize_train(const struct options *options);
 int command_tokenize_encode(const struct options *options);
 int command_tokenize_decode(const struct options *options);
 int command_bench(const struct options *options);
+int command_tune(const struct options *options);
 int command_bench_compare(const struct options *options);
 
 /* ---- The tables ---- */

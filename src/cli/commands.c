@@ -544,6 +544,34 @@ static const char *const bench_examples[] = {
     NULL,
 };
 
+static const struct option tune_options[] = {
+    HEADING("What to try"),
+    {OPTION_STRING, 0, "shapes", "LIST", .help =
+        "sizes M x N x K, such as 512x2304x768,1x768x3072, in all four transpositions (default: the products of layers of GPT-2 124M "
+        "and of a small GPT, training and generating)"},
+    {OPTION_STRINGS, 0, "dtype", "f32|bf16|f16", .help =
+        "type of the operands; may be repeated (default: f32)"},
+    {OPTION_DURATION, 0, "budget", "TIME", "2m", 0, 1e6, .above_least = true, .help =
+        "start no more trials after this; what is known then is written"},
+
+    HEADING("Report"),
+    {OPTION_STRING, 'o', "out", "FILE", "quern.tuning", .help =
+        "where to write the choices, for QUERN_TUNING; a file that holds something else is not replaced"},
+    {OPTION_FLAG, 'q', "quiet", .help = "print no progress"},
+
+    HEADING("Device"),
+    {OPTION_STRING, 'd', "device", "D", .help =
+        "which device: PLATFORM[:DEVICE], numbers or parts of names as `quern devices` prints "
+        "them (default: QUERN_DEVICE, else the fastest GPU, else the CPU)"},
+};
+
+static const char *const tune_examples[] = {
+    "quern tune -o ~/.config/gpu.tuning", "two minutes for the products of usual models",
+    "quern tune --shapes 4096x4096x4096 --dtype bf16 f32 --budget 10m", "one shape, two types",
+    "QUERN_TUNING=quern.tuning quern train gpt --data text.txt --out run", "training by what was measured",
+    NULL,
+};
+
 static const struct option compare_options[] = {
     {OPTION_STRING, 0, "html", "FILE", .help =
         "write the comparison, or one report, as a page that needs nothing else: verdicts, devices, bars, rooflines, losses, kernels, "
@@ -724,6 +752,15 @@ const struct command commands[] = {
         "Results are checked before they are timed: one that is wrong makes its row void, and the "
         "exit status 1.  `quern bench compare` compares two of its JSON files.",
         bench_options, LENGTH(bench_options), command_bench, bench_examples, NULL,
+    },
+    {
+        "tune", NULL, NULL,
+        "find the fastest products of matrices on a device",
+        "For each shape and transposition, times the kernels that Quern takes by itself, then every other one that fits, and CLBlast, in "
+        "turns with the former; results are checked against double before they are timed.  What is faster by more than noise is "
+        "written to a file of text, which training and generating read where QUERN_TUNING names it.  The exit status is 1 if a "
+        "result was wrong.",
+        tune_options, LENGTH(tune_options), command_tune, tune_examples, NULL,
     },
     {
         "bench compare", NULL, "FILE...",

@@ -19,6 +19,8 @@ static const struct variable environment[] = {
      "subgroups=0, subgroup_size=8, max_work_group=64, local_memory=32768 or matrix=none, joined by commas; "
      "matrix=wmma, mfma, matrix_mad_8 or matrix_mad_16 tries instructions of GPUs that "
      "are not used by themselves"},
+    {"QUERN_TUNING",
+     "a file of `quern tune` for the device, which says which kernels multiply which matrices"},
     {"QUERN_CL_DIR", "a folder whose .cl files replace the built-in kernels of the same names"},
     {"QUERN_DUMP_CL",
      "a folder that gets the source of each kernel that is used, ready for another compiler"},

@@ -8,6 +8,7 @@
 
 #include "device/cache.h"
 #include "device/context.h"
+#include "graph/plan.h"
 #include "io/file.h"
 
 #define FORMAT "quern tuning 1"
@@ -320,6 +321,8 @@ int tuning_open(qn_context *context, const char *path)
     return status;
 }
 
+/* ---- Trials ---- */
+
 int tuning_try(qn_context *context, const struct tuning_class *of,
                const struct tuning_choice *choice)
 {
@@ -331,6 +334,37 @@ int tuning_try(qn_context *context, const struct tuning_class *of,
     return context->tuning ? add(context, context->tuning, &(struct entry){*of, choice})
                            : QN_ERROR_MEMORY;
 }
+
+static const struct step *step_of_product(const qn_plan *plan)
+{
+    for (size_t i = 0; i < plan->n_steps; i++)
+        if (plan->steps[i]->variant && strcmp(plan->steps[i]->node->op->name, "matmul") == 0)
+            return plan->steps[i];
+    return NULL;
+}
+
+static bool is_same_text(const char *a, const char *b)
+{
+    return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+bool tuning_is_same(const qn_plan *plan_a, const qn_plan *plan_b)
+{
+    const struct step *a = step_of_product(plan_a), *b = step_of_product(plan_b);
+    bool is_same = a && b && a->variant == b->variant && a->n_commands == b->n_commands;
+    for (size_t i = 0; is_same && i < a->n_commands; i++)
+        is_same = is_same_text(a->commands[i].name, b->commands[i].name) &&
+                  is_same_text(a->commands[i].defines, b->commands[i].defines);
+    return is_same;
+}
+
+const char *tuning_variant(const qn_plan *plan)
+{
+    const struct step *step = step_of_product(plan);
+    return step ? step->variant->name : NULL;
+}
+
+/* ---- The rest ---- */
 
 void tuning_free(struct tuning *tuning)
 {

@@ -48,6 +48,10 @@ void tuning_free(struct tuning *tuning);
 int tuning_try(qn_context *context, const struct tuning_class *of,
                const struct tuning_choice *choice);
 
+/* The variant by which a plan multiplies matrices for the first time, or NULL; whether two do it by the same kernels, macros and all. */
+const char *tuning_variant(const qn_plan *plan);
+bool tuning_is_same(const qn_plan *a, const qn_plan *b);
+
 /* What the file says of such a product; NULL: nothing. */
 const struct tuning_choice *tuning_find(const struct tuning *tuning, const struct tuning_class *of);
 

@@ -53,6 +53,9 @@ bool timing_finish(struct timing *timing);
 int timing_of_plan(struct timing *timing, qn_context *qn, qn_plan *plan, double seconds,
                    bool one_at_a_time);
 
+/* Seconds a run of `runs` of them, to their end; negative on failure. */
+double time_of(qn_context *qn, qn_plan *plan, size_t runs);
+
 /* ---- Rows ---- */
 
 enum unit { FLOPS, BYTES, TOKENS, NO_UNIT };
@@ -276,11 +279,19 @@ struct kind {
 extern const struct kind kinds[];
 extern const size_t n_kinds;
 
+/* Products of matrices of a real type, with variants NN, NT, TN and TT. */
+const struct kind *kind_of_products(enum qn_type type);
+
+/* Runs the plan once and looks at some of the numbers.  False: the check's reason, or else the context's error, says why. */
+bool operation_is_right(struct operation *operation, const struct kind *kind, const size_t *sizes,
+                        size_t variant, struct check *check);
+
 enum { FORWARD, BACKWARD }; /* variants of most kinds */
 enum { NN, NT, TN, TT };    /* variants of gemm: T where an operand is transposed */
 
 void check_gemm(struct check *check, struct operation *operation, const size_t *s, size_t variant);
 void check_gemm_bf16(struct check *, struct operation *, const size_t *s, size_t variant);
+void check_gemm_f16(struct check *, struct operation *, const size_t *s, size_t variant);
 void check_attention(struct check *, struct operation *, const size_t *s, size_t variant);
 void check_attention_decode(struct check *, struct operation *, const size_t *s, size_t variant);
 void check_layer_norm(struct check *, struct operation *, const size_t *s, size_t variant);
@@ -316,6 +327,9 @@ bool bench_operation(struct bench *bench, enum table table, const struct kind *k
 /* The rows of a group that the suite has; those of the shapes that --shapes gives. */
 bool bench_group(struct bench *bench, const char *group);
 bool bench_shapes(struct bench *bench, const char *group, const char *shapes);
+
+/* Reads the next of shapes such as "64x64x64,128x128x128"; false if it is none. */
+bool read_shape(const char **shapes, size_t sizes[MOST_SIZES], size_t *count);
 
 /* Whether each of the comma-separated shapes is one of some kind of the group; else *wrong is its
  * text. */

@@ -38,6 +38,11 @@ static void build_gemm_bf16(struct operation *operation, const size_t *s, size_t
     build_product(operation, s, variant, QN_BF16, false);
 }
 
+static void build_gemm_f16(struct operation *operation, const size_t *s, size_t variant)
+{
+    build_product(operation, s, variant, QN_F16, false);
+}
+
 static void build_gemm_kept(struct operation *operation, const size_t *s, size_t variant)
 {
     build_product(operation, s, variant, QN_F32, true);
@@ -234,6 +239,14 @@ const struct kind kinds[] = {
     {"rnn", "gru", 4, BOTH, FLOPS, build_gru, check_gru, amount_gru},
 };
 
+static const struct kind gemm_f16 = {
+    "gemm", "gemm_f16", 3, {"NN", "NT", "TN", "TT"}, FLOPS, build_gemm_f16, check_gemm_f16, cost_gemm};
+
 /* clang-format on */
 
 const size_t n_kinds = LENGTH(kinds);
+
+const struct kind *kind_of_products(enum qn_type type)
+{
+    return type == QN_F32 ? &kinds[0] : type == QN_BF16 ? &kinds[1] : &gemm_f16;
+}

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "device/context.h"
+
 enum { SAMPLED = 200, SAMPLED_ROWS = 4 };
 
 void check_number(struct check *check, const char *where, size_t index, double found,
@@ -73,6 +75,13 @@ static float rounded_to_bf16(float x)
     return x;
 }
 
+static float rounded_to_f16(float x)
+{
+    uint16_t bits;
+    type_put(QN_F16, &bits, 0, x);
+    return float_of_f16(bits);
+}
+
 void check_gemm(struct check *check, struct operation *operation, const size_t *s, size_t variant)
 {
     check_product(check, operation, s, variant, as_it_is, 0);
@@ -82,6 +91,12 @@ void check_gemm_bf16(struct check *check, struct operation *operation, const siz
                      size_t variant)
 {
     check_product(check, operation, s, variant, rounded_to_bf16, 1.0 / 256); /* half a unit */
+}
+
+void check_gemm_f16(struct check *check, struct operation *operation, const size_t *s,
+                    size_t variant)
+{
+    check_product(check, operation, s, variant, rounded_to_f16, 1.0 / 2048); /* half a unit */
 }
 
 /* ---- attention ---- */

@@ -198,11 +198,14 @@ void operation_free(struct operation *operation)
 
 /* ---- The row ---- */
 
-/* Runs the plan once and looks at some of the numbers. */
-static bool is_right(struct operation *operation, struct row *row)
+bool operation_is_right(struct operation *operation, const struct kind *kind, const size_t *sizes,
+                        size_t variant, struct check *check)
 {
-    struct check check = {.numbers = 0};
     bool has_values = true;
+    for (size_t i = 0; i < operation->n_results; i++) { /* of a plan before */
+        free(operation->result_values[i]);
+        operation->result_values[i] = NULL;
+    }
     for (size_t i = 0; i < operation->n_operands; i++) /* before the run: it may change them */
         has_values = has_values && operand_values(operation, i);
     if (!has_values || qn_run(operation->plan) != QN_OK)
@@ -211,10 +214,17 @@ static bool is_right(struct operation *operation, struct row *row)
         has_values = has_values && result_values(operation, i);
     if (!has_values)
         return false;
-    row->kind->check(&check, operation, row->sizes, row->variant);
+    kind->check(check, operation, sizes, variant);
+    return !*check->reason;
+}
+
+static bool is_right(struct operation *operation, struct row *row)
+{
+    struct check check = {.numbers = 0};
+    bool is_good = operation_is_right(operation, row->kind, row->sizes, row->variant, &check);
     if (*check.reason)
         row_void(row, "%s", check.reason);
-    return !*check.reason;
+    return is_good;
 }
 
 /* Adds the results' bits to a hash (FNV's, of words), but for those that were updated in place: each

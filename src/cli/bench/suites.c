@@ -124,8 +124,7 @@ bool bench_group(struct bench *bench, const char *group)
 
 /* ---- Shapes ---- */
 
-/* Reads the next of shapes such as "64x64x64,128x128x128"; false if it is none. */
-static bool read_shape(const char **shapes, size_t sizes[MOST_SIZES], size_t *count)
+bool read_shape(const char **shapes, size_t sizes[MOST_SIZES], size_t *count)
 {
     for (*count = 0; *count < MOST_SIZES;) {
         char *end;

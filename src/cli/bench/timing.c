@@ -71,8 +71,7 @@ bool timing_finish(struct timing *timing)
     return true;
 }
 
-/* Seconds a run of `runs` of them, to their end; negative on failure. */
-static double time_of(qn_context *qn, qn_plan *plan, size_t runs)
+double time_of(qn_context *qn, qn_plan *plan, size_t runs)
 {
     double began = seconds_now();
     for (size_t i = 0; i < runs; i++)
