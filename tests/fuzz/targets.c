@@ -17,6 +17,7 @@
 #include "cli/train/run.h"
 #include "cli/score/score.h"
 #include "device/context.h"
+#include "gemm/tuning.h"
 #include "io/fields.h"
 #include "text/tokenizer.h"
 
@@ -154,12 +155,24 @@ static bool read_training(const uint8_t *data, size_t bytes)
         must(*message != '\0');
         return false;
     }
-    must(run_save(&run, at.folder, "a device", message));
+    must(run_save(&run, at.folder, at.qn, message));
     must(run_load(&same, at.folder, message));
     must(run.step == same.step && run.data.count == same.data.count && run.stale == same.stale);
     run_release(&same);
     run_release(&run);
     return true;
+}
+
+static bool read_tuning(const uint8_t *data, size_t bytes)
+{
+    write_bytes("file", data, bytes);
+    qn_clear_error(at.qn);
+    int status = tuning_open(at.qn, path_of("file"));
+    must((status == QN_OK) == !*qn_error(at.qn));
+    must(status != QN_OK || strlen(qn_tuning_hash(at.qn)) == 32);
+    tuning_free(at.qn->tuning);
+    at.qn->tuning = NULL;
+    return status == QN_OK;
 }
 
 static bool read_bert_config(const char *path)
@@ -564,7 +577,8 @@ const struct fuzz_target fuzz_targets[] = {{"safetensors", read_safetensors},
                                            {"learn", learn},
                                            {"score", read_scored},
                                            {"data", read_data},
-                                           {"report", read_report}};
+                                           {"report", read_report},
+                                           {"tuning", read_tuning}};
 const size_t fuzz_target_count = sizeof fuzz_targets / sizeof *fuzz_targets;
 
 const struct fuzz_target *fuzz_target_named(const char *name)

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "io/file.h"
+
 /* ---- The run ---- */
 
 static int open_checkpoints(struct session *session, bool resume)
@@ -320,12 +322,30 @@ static int prepare_new(struct session *session)
     return make_learner(session, &subject);
 }
 
+/* Other kernels would round differently from here on. */
+static int check_tuning(struct session *session)
+{
+    const char *kept = session->run.tuning, *given = qn_tuning_hash(session->qn);
+    char quoted[QUOTED];
+    if (strcmp(kept, given) == 0)
+        return EXIT_SUCCESS;
+    if (!*kept)
+        return session_fail(session, "the run has no tuning file, and goes on without one: unset "
+                                     "QUERN_TUNING, or start a new run");
+    return session_fail(session,
+                        "the run goes on by the tuning file that it began with, whose hash is %s, "
+                        "but QUERN_TUNING names %s%s: set it to that file, or start a new run",
+                        quote_string(quoted, kept), *given ? "one with the hash " : "none", given);
+}
+
 /* A run that goes on: its folder says what it is. */
 static int prepare_resumed(struct session *session)
 {
     const struct subject subject = subject_of(session);
     struct needs needs;
     int status = open_device(session);
+    if (status == EXIT_SUCCESS)
+        status = check_tuning(session);
     if (status == EXIT_SUCCESS)
         status = read_corpus(session, qn_checkpoints_latest(session->checkpoints));
     if (status == EXIT_SUCCESS)

@@ -35,15 +35,17 @@ static json_t *sources_json(const struct sources *sources)
     return array;
 }
 
-static json_t *run_json(const struct run *run, const char *device_name)
+static json_t *run_json(const struct run *run, const qn_context *qn)
 {
     bool has_best = isfinite(run->best_loss);
-    json_t *device = json_string(device_name); /* NULL: the driver's text is not UTF-8 */
-    return json_pack("{s:s, s:s, s:o, s:I, s:f, s:o, s:o, s:o, s:I, s:b, s:o, s:o, s:o}", "quern",
-                     PACKAGE_VERSION, "model", family_name(run->settings.family), "device",
-                     device ? device : json_string(""), "step", (json_int_t)run->step, "seconds",
-                     run->seconds, "best_loss", has_best ? json_real(run->best_loss) : json_null(),
-                     "best_bleu",
+    const char *tuning = qn_tuning_hash(qn);
+    json_t *device = json_string(qn_device_name(qn)); /* NULL: the driver's text is not UTF-8 */
+    return json_pack("{s:s, s:s, s:o, s:o, s:I, s:f, s:o, s:o, s:o, s:I, s:b, s:o, s:o, s:o}",
+                     "quern", PACKAGE_VERSION, "model", family_name(run->settings.family), "device",
+                     device ? device : json_string(""), "tuning",
+                     *tuning ? json_string(tuning) : json_null(), "step", (json_int_t)run->step,
+                     "seconds", run->seconds, "best_loss",
+                     has_best ? json_real(run->best_loss) : json_null(), "best_bleu",
                      isfinite(run->best_bleu) ? json_real(run->best_bleu) : json_null(),
                      "best_step", has_best ? json_integer((json_int_t)run->best_step) : json_null(),
                      "validations_since_best", (json_int_t)run->stale, "by_clock",
@@ -63,11 +65,11 @@ static char *training_path(const char *folder)
     return path;
 }
 
-bool run_save(const struct run *run, const char *folder, const char *device_name,
+bool run_save(const struct run *run, const char *folder, const qn_context *qn,
               char message[RUN_MESSAGE])
 {
     char *path = training_path(folder);
-    json_t *document = run_json(run, device_name);
+    json_t *document = run_json(run, qn);
     FILE *file = path && document ? fopen(path, "w") : NULL;
     bool is_written = file && json_dumpf(document, file, JSON_INDENT(2)) == 0 &&
                       fputc('\n', file) != EOF && fflush(file) == 0;
@@ -183,6 +185,14 @@ static enum family read_family(struct reader *reader, const json_t *document)
     return FAMILY_GPT;
 }
 
+/* Runs of the first versions do not say it: they had none. */
+static const char *read_tuning(struct reader *reader, const json_t *document)
+{
+    const char *hash =
+        json_object_get(document, "tuning") ? text_field(reader, document, "tuning") : NULL;
+    return hash ? hash : "";
+}
+
 static void read_run(struct reader *reader, struct run *run)
 {
     const json_t *document = run->document;
@@ -213,7 +223,8 @@ static void read_run(struct reader *reader, struct run *run)
     read_valid(reader, run, valid);
     run->device_name = strdup(device ? device : "");
     run->version = strdup(version ? version : "");
-    if (!run->device_name || !run->version)
+    run->tuning = strdup(read_tuning(reader, document));
+    if (!run->device_name || !run->version || !run->tuning)
         fail_memory(reader);
 }
 
@@ -250,6 +261,7 @@ void run_release(struct run *run)
     sources_release(&run->valid);
     free(run->device_name);
     free(run->version);
+    free(run->tuning);
     json_decref(run->document);
     *run = (struct run){0};
 }

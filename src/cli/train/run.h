@@ -91,6 +91,7 @@ struct run {
     uint64_t stale;              /* validations since then */
     json_t *document;            /* training.json, which strings above belong to; or NULL */
     char *device_name, *version; /* that made the checkpoint; from the document */
+    char *tuning;                /* qn_tuning_hash() of the run; the same */
 };
 
 void run_release(struct run *run);
@@ -116,7 +117,7 @@ bool run_reconfigure(struct run *run, const struct options *options, enum family
 /* FOLDER/training.json.  False and a message in `message` on failure. */
 enum { RUN_MESSAGE = 1024 };
 bool run_load(struct run *run, const char *folder, char message[RUN_MESSAGE]);
-bool run_save(const struct run *run, const char *folder, const char *device_name,
+bool run_save(const struct run *run, const char *folder, const qn_context *qn,
               char message[RUN_MESSAGE]);
 
 #endif

@@ -48,7 +48,7 @@ static int write_checkpoint(struct session *session, const char *folder, bool is
         status = session_fail_diverged(session, qn_error(session->qn));
     else if (written != QN_OK || qn_trainer_save(learner->trainer, path) != QN_OK)
         status = session_fail_library(session);
-    else if (!run_save(&session->run, folder, qn_device_name(session->qn), message))
+    else if (!run_save(&session->run, folder, session->qn, message))
         status = session_fail(session, "%s", message);
     else if (qn_checkpoints_commit(session->checkpoints, is_best) != QN_OK)
         status = session_fail_library(session);

@@ -67,8 +67,8 @@ static int compare(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
-/* The median, over rounds, of how many times as fast as the default the plan is; 0 on failure.  Each is first in every other
- * round. */
+/* How many times as fast as the default the plan is: the median of rounds, or the least if it was slower in one; 0 on failure.
+ * Each is first in every other round. */
 static double ratio_of(const struct trial *trial, qn_plan *plan)
 {
     qn_plan *plans[] = {trial->standard, plan};
@@ -86,7 +86,7 @@ static double ratio_of(const struct trial *trial, qn_plan *plan)
         ratios[count++] = seconds[0] / seconds[1];
     }
     qsort(ratios, count, sizeof *ratios, compare);
-    return ratios[count / 2];
+    return ratios[0] > 1 ? ratios[count / 2] : ratios[0];
 }
 
 static void show(const struct trial *trial, const char *name)

@@ -145,9 +145,10 @@ static bool print_file(const struct tune *tune, FILE *file)
 {
     char of[TUNING_TEXT], measured[SIZES_TEXT], now[TIME_TEXT], *head = tuning_head(tune->qn);
     time_text(now);
-    fprintf(file,
-            "%s# by quern tune, %s; it is as good as the choices below: edit it if you like\n",
-            head ? head : "", now);
+    fprintf(
+        file,
+        "%s# by quern tune, %s: what was faster than the default; and in comments, what was not\n",
+        head ? head : "", now);
     for (size_t i = 0; i < tune->n_findings; i++) {
         const struct finding *finding = &tune->findings[i];
         if (!finding->standard)
