@@ -15,13 +15,21 @@ tunes()
         mentions tiny.tuning "matmul f32 $variant 8x8x8 [a-z_]*[/0-9]*  [0-9.e-]* ms" || return 1
     done
     mentions tiny.tuning '^quern tuning 1$' && mentions out.tmp "export QUERN_TUNING=.*/tiny.tuning\$" &&
-        mentions err.tmp '^product 16 of 16, ' && [ -z "$(ls ./*.tmp | grep tuning)" ]
+        mentions err.tmp '^product 16 of 16, ' && ! ls tiny.tuning.* 2>/dev/null
 }
 stops()
 {
     exits 0 --budget 0.001 -o short.tuning --quiet || return 1
-    mentions out.tmp 'The time was up: of [0-9]* products, [0-9]* were not reached' &&
+    mentions out.tmp 'The time was up; --budget gives more: of [0-9]* products, [0-9]* were not reached' &&
         mentions short.tuning '^quern tuning 1$' && [ ! -s err.tmp ]
+}
+ends_by_signal()
+{
+    "$quern" tune --budget 5m -o signal.tuning >out.tmp 2>err.tmp &
+    wait_for has_lines err.tmp 2 || return 1
+    kill -TERM $!
+    wait $!
+    [ $? = 143 ] && mentions out.tmp '^Ended by a signal: of' && mentions signal.tuning '^quern tuning 1$'
 }
 is_read()
 {
@@ -66,6 +74,7 @@ cp text text.kept
 
 check "tunes, checks and writes" tunes
 check "a budget ends it, and what is known is written" stops
+check "a signal ends it, and what is known is written" ends_by_signal
 check "training reads the file, and keeps its hash" is_read
 check "a run goes on by its file only" resumes_by_its_file
 check "a run without a file goes on without one" resumes_without

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/train/signals.h"
 #include "device/context.h"
 
 enum { LEAST_ROUNDS = 3, MOST_ROUNDS = 7 };
@@ -157,6 +158,11 @@ static bool measure_standard(struct trial *trial)
     return true;
 }
 
+bool is_over(const struct measuring *measuring)
+{
+    return signal_caught() || seconds_now() >= measuring->until;
+}
+
 bool product_measure(const struct measuring *measuring, const struct product *product,
                      struct finding *finding)
 {
@@ -168,7 +174,7 @@ bool product_measure(const struct measuring *measuring, const struct product *pr
     for (size_t i = 0; is_good && !finding->is_cut && i < n_tuning_choices; i++) {
         if (!is_sensible(&trial, &tuning_choices[i]))
             continue;
-        finding->is_cut = seconds_now() >= measuring->until;
+        finding->is_cut = is_over(measuring);
         if (!finding->is_cut)
             try_choice(&trial, &tuning_choices[i]);
     }

@@ -2,10 +2,10 @@
 #include "cli/tune/tune.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/train/signals.h"
 #include "io/file.h"
 
 struct tune {
@@ -78,7 +78,6 @@ static int prepare(struct tune *tune)
         return failure(tune->options, "%s", qn_error(NULL));
     if (strcmp(qn_device_name(tune->qn), "none") == 0)
         return failure(tune->options, "the device is \"none\": nothing can be timed");
-    signal(SIGQUIT, SIG_DFL); /* LLVM, in drivers, catches it and goes on */
     progress_start(&tune->progress, options_flag(tune->options, "quiet"));
     if (!list_products(tune))
         return failure(tune->options, "out of memory");
@@ -94,9 +93,10 @@ static int measure(struct tune *tune)
                                   .until = seconds_now() + options_seconds(tune->options, "budget"),
                                   .count = tune->products.count};
     int status = EXIT_SUCCESS;
-    for (size_t i = 0; i < tune->products.count && seconds_now() < measuring.until; i++) {
+    for (size_t i = 0; i < tune->products.count && !is_over(&measuring); i++) {
         struct finding *finding = &tune->findings[tune->n_findings++];
         char of[TUNING_TEXT];
+        signals_catch(is_hangup_ignored());
         measuring.index = i;
         product_measure(&measuring, &tune->products.at[i], finding);
         tune->n_choices += finding->best != NULL;
@@ -135,8 +135,9 @@ static void print_rest(const struct tune *tune)
     for (size_t i = 0; i < tune->n_findings; i++)
         cut += tune->findings[i].is_cut;
     if (left + cut > 0)
-        printf("\nThe time was up: of %zu products, %zu were not reached, and %zu not tried in all "
-               "ways; --budget\ngives more.\n",
+        printf("\n%s: of %zu products, %zu were not reached, and %zu not tried in all "
+               "ways.\n",
+               signal_caught() ? "Ended by a signal" : "The time was up; --budget gives more",
                tune->products.count, left, cut);
 }
 
@@ -205,6 +206,8 @@ int command_tune(const struct options *options)
         print_rest(&tune);
         int written = write_file(&tune);
         status = written == EXIT_SUCCESS ? status : written;
+        if (status == EXIT_SUCCESS && signal_caught())
+            status = 128 + signal_caught();
     }
     free(tune.findings);
     free(tune.products.at);

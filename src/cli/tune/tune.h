@@ -39,6 +39,9 @@ struct measuring {
     size_t index, count;
 };
 
+/* Whether the time is up, or a signal asks for the end. */
+bool is_over(const struct measuring *measuring);
+
 /* False: the product as it is by default fails; the finding's problem says why. */
 bool product_measure(const struct measuring *measuring, const struct product *product,
                      struct finding *finding);
