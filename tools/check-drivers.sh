@@ -19,7 +19,7 @@ intel-gpu-golden         class=gpu,$floor golden.t
 intel-gpu-training       class=gpu,$floor training.t
 intel-gpu-models         class=gpu,$floor golden_models.t
 intel-gpu-checkpoints    class=gpu,$floor checkpoints.t
-intel-gpu-matrix         class=gpu,matrix=emulated quern check --dtype f16 --op matmul_tb matmul_ta matmul_batch epilogue epilogue_tab linear
+intel-gpu-matrix         class=gpu,matrix=emulated quern check --dtype f16 --op matmul_tb matmul_ta epilogue
 intel-gpu-subgroups-8    class=gpu,subgroup_size=8 quern check --dtype f32 --op matmul --variant subgroup
 intel-gpu-subgroups-16   class=gpu,subgroup_size=16 quern check --dtype bf16 --op matmul --variant subgroup
 intel-floor-golden       $floor golden.t
