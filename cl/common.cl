@@ -380,8 +380,7 @@ inline void __attribute__((overloadable)) store4(float4 v, global f16 *p)
  * A work-group has a row; its work-items take vectors in turn.  On a CPU the group is one work-item, and the reductions are
  * over its lanes alone. */
 
-/* Of a vector at the end of a row `count` lanes are read, the others are `fill`; `count` lanes are written, or (with vectors of four)
- * those behind the first ones.  Lanes that lie `stride` numbers apart
+/* Of a vector at the end of a row `count` lanes are read, the others are `fill`; `count` lanes are written.  Lanes that lie `stride` numbers apart
  * are i, i + 1, ..., but none behind `last`. */
 #if FLOAT_WIDTH == 4 /* no array, which compilers for GPUs would put into memory */
 #define PART_OF(type)                                                                              \
@@ -408,14 +407,6 @@ inline void __attribute__((overloadable)) store4(float4 v, global f16 *p)
             store(v.s2, p + 2);                                                                    \
         if (count > 3)                                                                             \
             store(v.s3, p + 3);                                                                    \
-    }                                                                                              \
-    inline void __attribute__((overloadable)) store_rest(vector v, global type *p, uint before)    \
-    {                                                                                              \
-        if (before == 0)                                                                           \
-            storev(v, 0, p);                                                                       \
-        else                                                                                       \
-            store_part(before == 1 ? v.s1233 : before == 2 ? v.s2333 : v.s3333, p + before,        \
-                       4 - before);                                                                \
     }
 #else
 #define PART_OF(type)                                                                              \
@@ -751,4 +742,10 @@ inline uint2 tile_in_bands(uint t, uint rows, uint columns, uint band)
     uint first = t / (band * columns) * band, height = min(band, rows - first),
          within = t - first * columns;
     return (uint2)(first + within % height, within / height);
+}
+
+/* The lanes from `first` on, up to 3, before all else. */
+inline float4 lanes_from(float4 v, uint first)
+{
+    return first == 0 ? v : first == 1 ? v.s1233 : first == 2 ? v.s2333 : v.s3333;
 }

@@ -2,7 +2,7 @@
  * the speed of memory.
  *
  * A work-group makes 4 COLUMN_LANES columns of all rows, and then takes the next.  A work-item has four of the columns and each
- * K_LANES-th four steps of k; at the edge some columns are computed twice, and stored once.  The sums of the lanes of k are added
+ * K_LANES-th four steps of k; at the edge some columns are computed by two, and belong to one.  The sums of the lanes of k are added
  * in their order.  a and b are of type T, y is of type Y; n is 4 at least.
  *
  * The host defines ROWS (1 or 8, of which fewer may be there), COLUMN_LANES, K_LANES, TRANSPOSE_A and TRANSPOSE_B.  Sums have names, not indices: arrays end up in memory with some
@@ -20,14 +20,6 @@
 #define FUSED_PARAMETERS
 #define FUSED_ARGUMENTS
 #endif
-
-/* What comes after the product, for four numbers of a row of n, of which the first ones are another work-item's. */
-static inline void finish(float4 sum, global Y *restrict y, ulong n, ulong row, uint column,
-                          uint others, FUSED_PARAMETERS uint end)
-{
-    FUSED(sum, row, column, end);
-    store_rest(sum, y + row * n + column, others);
-}
 
 /* Four steps of k, of which `left` are there, in a line of an operand. */
 static inline float4 four_along(global const T *line, uint left)
@@ -105,9 +97,11 @@ gemm_skinny(global const T *restrict a, global const T *restrict b, global Y *re
                 float4 sum = 0.0f;
                 for (uint l = 0; l < K_LANES; l++)
                     sum += sums[(row * K_LANES + l) * COLUMN_LANES + lane];
-                uint from = min(column, n - 4);
-                finish(sum, y, n, y_offset / n + index * m + row, from, column - from,
-                       FUSED_ARGUMENTS n);
+                ulong y_row = y_offset / n + index * m + row;
+                uint end = min(n, column + 4);
+                sum = lanes_from(sum, column - min(column, n - 4));
+                FUSED(sum, y_row, column, end);
+                store_row(sum, y + y_row * n, column, end);
             }
         }
         barrier(CLK_LOCAL_MEM_FENCE);

@@ -3,7 +3,7 @@
  *
  * A sub-group makes tiles of ROWS x COLUMNS numbers of y, one after the other; a work-item has four columns of each row.  A block
  * of a, ROWS x SUBGROUP numbers, lies in the registers of the sub-group in the order of memory, and each of its numbers is handed
- * to all; b is read by each work-item for its own columns, of which at the edge some are computed twice, and stored once.  Each
+ * to all; b is read by each work-item for its own columns, of which at the edge some are computed by two, and belong to one.  Each
  * number of y is one sum in the order of k.  a and b are of type T, y is of type Y; n is 4 at least.
  *
  * The host defines SUBGROUP (8 or 16), GROUP (work-items), TRANSPOSE_A and TRANSPOSE_B.  Sums have names, not indices: arrays end up in memory with
@@ -21,14 +21,6 @@
 #define FUSED_PARAMETERS
 #define FUSED_ARGUMENTS
 #endif
-
-/* What comes after the product, for four numbers of a row of n, of which the first ones are another work-item's. */
-static inline void finish(float4 sum, global Y *restrict y, ulong n, ulong row, uint column,
-                          uint others, FUSED_PARAMETERS uint end)
-{
-    FUSED(sum, row, column, end);
-    store_rest(sum, y + row * n + column, others);
-}
 
 /* A register of the block of a: a row of it, or as many steps of k as it has room for where a is transposed. */
 #if TRANSPOSE_A
@@ -141,9 +133,13 @@ gemm_subgroup(global const T *restrict a, global const T *restrict b, global Y *
         }
 
         ulong y_row = y_offset / n + index * m + row;
+        uint end = min(n, column + 4);
 #define FINISH(i)                                                                                  \
-    if (column < n && i <= last_row)                                                               \
-        finish(sum##i, y, n, y_row + i, first, column - first, FUSED_ARGUMENTS n);
+    if (column < n && i <= last_row) {                                                             \
+        float4 sum = lanes_from(sum##i, column - first);                                           \
+        FUSED(sum, y_row + i, column, end);                                                        \
+        store_row(sum, y + (y_row + i) * n, column, end);                                          \
+    }
         EACH_ROW(FINISH)
     }
 }
