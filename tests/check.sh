@@ -29,6 +29,13 @@ only_gradients()
 {
     exits 0 --op softmax --grad && mentions out.tmp 'gradient of 0: error' && ! grep 'rows: error' out.tmp
 }
+# A CPU transposes without tiles, which are for GPUs.
+only_the_chosen()
+{
+    exits 0 --op flips --dtype f32 && mentions out.tmp '^ok [0-9]* - flips f32 .* tiled: error [^,]*, allowed [^,]*$' &&
+        exits 0 --op flips --dtype f32 --chosen && mentions out.tmp '^ok [0-9]* - flips f32 .* cpu: error' &&
+        ! grep -v class=gpu out.tmp | grep tiled
+}
 is_reported()
 {
     QUERN_CL_DIR=wrong exits 1 --op softmax --seed 7 && is_tap || return 1
@@ -80,6 +87,7 @@ no_device()
 check "rows that are right" passes
 check "several rows" has_both
 check "gradients only" only_gradients
+check "chosen variants only" only_the_chosen
 check "sources for another compiler" is_dumped
 check "a row that is wrong, with all that a vendor needs" is_reported
 check "a kernel that does not compile loses no other row" loses_no_others

@@ -1,3 +1,4 @@
 #!/bin/sh
-# Every operation in f32, every variant that fits, on the device as it is and as it pretends to be others.
-exec "$BUILDDIR/quern" check --dtype f32
+# Every operation in f32 with the variants that are chosen, by the device as it is and as it pretends to be others; `pocl-variants` of
+# tools/check-drivers.sh tries those, too, that nobody would choose there.
+exec "$BUILDDIR/quern" check --dtype f32 --chosen

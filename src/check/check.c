@@ -37,10 +37,9 @@ static const struct pretence {
     {"float_width=16", ELEMENTWISE, 1 << QN_F32 | 1 << QN_BF16},
     /* The least that a GPU may have. */
     {"class=gpu,local_memory=32768,max_work_group=64,fp16=0,subgroups=0", VARIANTS | PRODUCTS,
-     1 << QN_F32 | 1 << QN_BF16},
+     1 << QN_F32 | 1 << QN_F16 | 1 << QN_BF16},
     {"matrix=avx512_bf16,local_memory=32768", PRODUCTS, 1 << QN_BF16},
     {"matrix=none", PRODUCTS, 1 << QN_BF16},
-    {"class=gpu,matrix=emulated", PRODUCTS, 1 << QN_BF16},
 };
 
 /* ---- All tables ---- */

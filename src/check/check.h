@@ -15,6 +15,7 @@ struct check_options {
     uint64_t seed;       /* of the operands */
     unsigned types;      /* bit i: run them with real operands of enum qn_type i */
     bool gradients_only;
+    bool chosen_only; /* no variants but those that the device would choose */
 };
 
 /* Runs the rows on a device, as it is and as it pretends to be others.  Prints TAP on stdout, and at the end device, driver and counts on

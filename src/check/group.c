@@ -298,7 +298,8 @@ bool run_group(qn_context *context, const struct check_options *options, enum qn
             check->takes_part = check->is_built;
         }
     const char *names[64];
-    size_t n_names = alternatives(group.graph, group.checks, group.count, names, 64);
+    size_t n_names =
+        options->chosen_only ? 0 : alternatives(group.graph, group.checks, group.count, names, 64);
     bool takes_part = !options->variant && group.count;
     for (size_t i = 0; options->variant && i < group.count; i++) {
         struct check *check = &group.checks[i];

@@ -27,7 +27,8 @@ int command_check(const struct options *options)
                                   .variant = options_string(options, "variant"),
                                   .seed = (uint64_t)options_integer(options, "seed"),
                                   .types = wanted ? 1u << type : ~0u,
-                                  .gradients_only = options_flag(options, "grad")};
+                                  .gradients_only = options_flag(options, "grad"),
+                                  .chosen_only = options_flag(options, "chosen")};
     if (status == EXIT_SUCCESS && options_flag(options, "list"))
         check_list(&check, stdout);
     else if (status == EXIT_SUCCESS)

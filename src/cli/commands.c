@@ -415,6 +415,7 @@ static const struct option check_options[] = {
     {OPTION_STRINGS, 0, "op", "NAME", .help = "test this group of operations, or this row, only; may be repeated"},
     {OPTION_FLAG, 0, "grad", .help = "test gradients only"},
     {OPTION_STRING, 0, "variant", "NAME", .help = "test with this variant of kernels only"},
+    {OPTION_FLAG, 0, "chosen", .help = "test with the variants only that the device, or what it pretends to be, would choose"},
     {OPTION_STRING, 0, "dtype", "f32|f16|bf16", .help = "test with real numbers of this type only"},
     {OPTION_INTEGER, 's', "seed", "N", "1", 0, MOST_WHOLE, .help = "of the random operands"},
     {OPTION_FLAG, 0, "list", .help = "print groups and rows, and test nothing"},
