@@ -206,6 +206,46 @@ static void test_plan(size_t row)
     unsetenv("QUERN_CAPS");
 }
 
+/* ---- CLBlast's bounds ---- */
+
+#ifdef HAVE_CLBLAST
+/* Whether it takes a batch with these steps between the matrices of a, and likewise with those between the matrices of b. */
+static bool clblast_takes(size_t outer, size_t inner, size_t outer_step, size_t inner_step)
+{
+    const struct qn_caps caps = {.clblast = true};
+    const struct gemm_problem problem = {.m = 8,
+                                         .n = 8,
+                                         .k = 8,
+                                         .a_row = 8,
+                                         .b_row = 8,
+                                         .batch = {outer, inner},
+                                         .a_batch = {outer_step, inner_step},
+                                         .b_batch = {64, 64}};
+    struct gemm_problem swapped = problem;
+    swapped.a_batch[0] = swapped.a_batch[1] = 64;
+    swapped.b_batch[0] = outer_step;
+    swapped.b_batch[1] = inner_step;
+    bool takes_a = gemm_clblast_fits(&problem, &caps), takes_b = gemm_clblast_fits(&swapped, &caps);
+    ok(takes_a == takes_b, "a and b have the same bounds");
+    return takes_a;
+}
+
+static void test_bounds(void)
+{
+    const size_t large = (size_t)1 << 30;
+    ok(clblast_takes(2, 2, 64, 64), "CLBlast takes a batch");
+    ok(clblast_takes(2, 2, large, 64) && clblast_takes(2, 2, 64, large), "one of large steps");
+    ok(!clblast_takes(3, 2, large, 64), "not one with more than it can count, by the outer axis");
+    ok(!clblast_takes(2, 3, 64, large), "or by the inner one");
+    ok(!clblast_takes(2, 2, large, large), "or by both");
+}
+#else
+static void test_bounds(void)
+{
+    skip("without CLBlast: its bounds");
+}
+#endif
+
 /* ---- Results ---- */
 
 enum { ROWS = 70, COLUMNS = 90, DEPTH = 50 };
@@ -267,6 +307,7 @@ int main(void)
     test_environment();
     for (size_t i = 0; i < sizeof plans / sizeof *plans; i++)
         test_plan(i);
+    test_bounds();
     test_results();
     remove_test_folder();
     return done_testing();

@@ -8,18 +8,23 @@
 #define CL_TARGET_OPENCL_VERSION 300
 #include <clblast_c.h>
 
+/* Elements from the operand's buffer's beginning to behind its last row; in double, which counts beyond all of them. */
+static double extent(const struct gemm_problem *p, size_t offset, size_t rows, size_t row,
+                     const size_t *batch)
+{
+    double end = (double)offset + (double)rows * (double)row;
+    for (size_t i = 0; i < GEMM_BATCH_AXES; i++)
+        end += (double)(p->batch[i] - 1) * (double)batch[i];
+    return end;
+}
+
 /* CLBlast counts in int, and wants rows that do not overlap. */
 static bool is_possible(const struct gemm_problem *p)
 {
-    double a_rows = (double)(p->transpose_a ? p->k : p->m),
-           b_rows = (double)(p->transpose_b ? p->n : p->k);
-    double a_extent = (double)p->a_offset + a_rows * (double)p->a_row +
-                      (double)p->batch[1] * (double)p->a_batch[1];
-    double b_extent = (double)p->b_offset + b_rows * (double)p->b_row +
-                      (double)p->batch[1] * (double)p->b_batch[1];
-    double y_extent =
-        (double)p->y_offset + (double)gemm_batch_count(p) * (double)p->m * (double)p->n;
-    return a_extent < INT32_MAX && b_extent < INT32_MAX && y_extent < INT32_MAX &&
+    double a_end = extent(p, p->a_offset, p->transpose_a ? p->k : p->m, p->a_row, p->a_batch),
+           b_end = extent(p, p->b_offset, p->transpose_b ? p->n : p->k, p->b_row, p->b_batch),
+           y_end = (double)p->y_offset + (double)gemm_batch_count(p) * (double)p->m * (double)p->n;
+    return a_end < INT32_MAX && b_end < INT32_MAX && y_end < INT32_MAX &&
            p->a_row >= (p->transpose_a ? p->m : p->k) && p->b_row >= (p->transpose_b ? p->k : p->n);
 }
 
