@@ -1,4 +1,5 @@
 /* Sensors of the system, in a folder that stands in for /sys. */
+#include <dlfcn.h>
 #include <math.h>
 
 #include "tap.h"
@@ -11,6 +12,7 @@
 
 static const struct qn_device cpu = {.type = "CPU", .pci = ""};
 static const struct qn_device gpu = {.type = "GPU", .pci = "0000:03:00.0"};
+static const struct qn_device placeless = {.type = "GPU", .pci = ""};
 
 /* Writes a file below the folder, and the folders it is in. */
 static void put(const char *name, const char *text)
@@ -63,7 +65,7 @@ static void test_nothing(void)
     ok(!*source && is_reading(&reading, NAN, NAN, NAN), "an empty folder gives nothing of a CPU");
     reading = read_once(&gpu, source);
     ok(!*source && is_reading(&reading, NAN, NAN, NAN), "nor of a GPU");
-    reading = read_once(&(struct qn_device){.type = "GPU", .pci = ""}, source);
+    reading = read_once(&placeless, source);
     ok(!*source && is_reading(&reading, NAN, NAN, NAN), "nor of one whose place is not known");
     reading = read_once(NULL, source);
     ok(!*source && is_reading(&reading, NAN, NAN, NAN), "nor of no device");
@@ -84,12 +86,50 @@ static void test_amd(void)
     ok(is_reading(&reading, 2145, 61.5, 185) && strcmp(source, "sysfs:amdgpu") == 0,
        "clock, temperature and mean power, of its driver");
     setenv("QUERN_PCI", "0000:03:00.0", 1);
+    reading = read_once(&placeless, source);
+    ok(is_reading(&reading, 2145, 61.5, 185),
+       "by the address in QUERN_PCI, if the driver has none");
     reading = read_once(&cpu, source);
-    ok(is_reading(&reading, 2145, 61.5, 185), "by the address in QUERN_PCI, too");
+    ok(!*source, "which is not where a CPU is");
     setenv("QUERN_PCI", "0000:../00.0", 1);
-    reading = read_once(&gpu, source);
+    reading = read_once(&placeless, source);
     ok(!*source, "which nothing but an address may be");
+    reading = read_once(&gpu, source);
+    ok(is_reading(&reading, 2145, 61.5, 185), "and which does not matter where the driver has one");
     unsetenv("QUERN_PCI");
+}
+
+/* A library that knows one device, its clock and its temperature.  It is loaded by its path first: then it has the name. */
+static void test_nvml(void)
+{
+    static const char code[] =
+        "#include <string.h>\n"
+        "int nvmlInit_v2(void) { return 0; }\n"
+        "int nvmlShutdown(void) { return 0; }\n"
+        "int nvmlDeviceGetHandleByPciBusId_v2(const char *address, void **device)\n"
+        "{ *device = (void *)nvmlInit_v2; return strcmp(address, \"0000:65:00.0\") != 0; }\n"
+        "int nvmlDeviceGetClockInfo(void *device, int type, unsigned *mhz)\n"
+        "{ *mhz = 1980; return device != (void *)nvmlInit_v2 || type != 1; }\n"
+        "int nvmlDeviceGetTemperature(void *device, int sensor, unsigned *celsius)\n"
+        "{ *celsius = 41; return device != (void *)nvmlInit_v2 || sensor != 0; }\n"
+        "int nvmlDeviceGetPowerUsage(void *device, unsigned *milliwatts)\n"
+        "{ *milliwatts = 350000; return device ? 3 : 1; }\n";
+    char command[1000], source[64];
+    put("nvml.c", code);
+    snprintf(command, sizeof command,
+             "cd '%s' && ${CC:-cc} -shared -fPIC -Wl,-soname,libnvidia-ml.so.1 -o nvml.so nvml.c",
+             test_folder);
+    void *library = system(command) == 0 ? dlopen(in_folder("nvml.so"), RTLD_NOW) : NULL;
+    if (!library)
+        bail_out("no library: %s", dlerror());
+    static const struct qn_device known = {.type = "GPU", .pci = "0000:65:00.0"};
+    struct sensor_reading reading = read_once(&known, source);
+    ok(is_reading(&reading, 1980, 41, NAN) && strcmp(source, "nvml") == 0,
+       "what NVIDIA's library knows of its device");
+    reading = read_once(&gpu, source);
+    ok(is_reading(&reading, 2145, 61.5, 185) && strcmp(source, "sysfs:amdgpu") == 0,
+       "of one that it does not know the system's files do");
+    dlclose(library);
 }
 
 static void test_hostile(void)
@@ -151,7 +191,9 @@ int main(void)
     unsetenv("QUERN_PCI");
     test_nothing();
     test_amd();
+    test_nvml();
     test_hostile();
     test_cpu();
+    remove_test_folder();
     return done_testing();
 }

@@ -16,12 +16,16 @@ static const struct variable environment[] = {
     {"QUERN_DEVICE", "the device, where --device is not given"},
     {"QUERN_CAPS",
      "what a device is to pretend, for tests: words such as class=gpu, fp16=0, "
-     "subgroups=0, subgroup_size=8, max_work_group=64, local_memory=32768 or matrix=none, joined by commas; "
+     "subgroups=0, subgroup_size=8, max_work_group=64, local_memory=32768, matrix=none or "
+     "clblast=0, joined by commas; "
      "matrix=wmma, mfma, matrix_mad_8 or matrix_mad_16 tries instructions of GPUs that "
      "are not used by themselves"},
     {"QUERN_TUNING",
      "a file of `quern tune` for the device, which says which kernels multiply which matrices"},
     {"QUERN_CL_DIR", "a folder whose .cl files replace the built-in kernels of the same names"},
+    {"QUERN_PCI", "where a GPU is on the PCI bus whose driver does not tell it, such as "
+                  "0000:65:00.0: for the clock, temperature and power "
+                  "that `quern bench` reads"},
     {"QUERN_DUMP_CL",
      "a folder that gets the source of each kernel that is used, ready for another compiler"},
     {"QUERN_CACHE_DIR",

@@ -297,13 +297,13 @@ struct sensors *sensors_open(const struct qn_device *device)
         return NULL;
     sensors->began = seconds_now();
     const char *root = environment("QUERN_SYSFS", "/sys");
-    const char *pci = environment("QUERN_PCI", device ? device->pci : "");
-    if (*pci && !is_address(pci))
+    const char *pci = device && *device->pci ? device->pci : environment("QUERN_PCI", "");
+    if (device && !*device->pci && strcmp(device->type, "CPU") == 0)
+        open_cpu(sensors, root);
+    else if (*pci && !is_address(pci))
         not_available(sensors, "QUERN_PCI is no address such as 0000:65:00.0");
     else if (*pci)
         open_pci(sensors, root, pci);
-    else if (device && strcmp(device->type, "CPU") == 0)
-        open_cpu(sensors, root);
     else
         not_available(sensors,
                       "the driver does not tell where on the PCI bus the device is (QUERN_PCI)");

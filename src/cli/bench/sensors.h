@@ -15,8 +15,8 @@ struct sensor_reading {
 
 struct sensors;
 
-/* Those of the device (NULL: it is not known): of a CPU the processor's, else those of its place on the PCI bus, or of what the environment's
- * QUERN_PCI names.  sysfs is in QUERN_SYSFS, else /sys.  NULL without memory. */
+/* Those of the device (NULL: it is not known): of a CPU the processor's, else those of its place on the PCI bus, which where the driver does
+ * not tell it is QUERN_PCI in the environment.  sysfs is in QUERN_SYSFS, else /sys.  NULL without memory. */
 struct sensors *sensors_open(const struct qn_device *device);
 void sensors_close(struct sensors *sensors);
 
