@@ -77,7 +77,12 @@ unknown_row()
 }
 unknown_device()
 {
-    exits 1 --device nosuch && mentions out.tmp '^Bail out! no device: .*nosuch'
+    exits 1 --device nosuch && mentions out.tmp '^Bail out! no device "nosuch"'
+}
+bad_tuning()
+{
+    echo nothing >bad.tuning
+    QUERN_TUNING=bad.tuning exits 1 --op softmax && mentions out.tmp '^Bail out! tuning file bad.tuning, line 1: '
 }
 no_device()
 {
@@ -105,4 +110,5 @@ no_variant()
 check "a variant that no row has" no_variant
 check "a device that there is not" unknown_device
 check "no device" no_device
+check "a bad tuning file" bad_tuning
 done_testing

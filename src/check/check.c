@@ -84,7 +84,7 @@ static qn_context *open_as(const struct check_options *options, const struct pre
     qn_context *context =
         qn_open_with(&(struct qn_options){.device = options->device, .caps = caps});
     if (!context)
-        bail_out("no device: %s", qn_error(NULL));
+        bail_out("%s", qn_error(NULL));
     if (!context->device)
         bail_out("no device: operations cannot be run on \"none\"");
     context->guard_bytes = GUARD;

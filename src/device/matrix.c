@@ -106,8 +106,9 @@ static int check(qn_context *context, const struct probe *probe)
             memcpy(&found, &y[i * p->n + j], sizeof found);
             if (found != (float)expected)
                 return context_fail(context, QN_ERROR_DEVICE,
-                                    "a first product of matrices has 0x%" PRIX32 ", not %d",
-                                    y[i * p->n + j], expected);
+                                    "a first product of matrices has %g (bits 0x%08" PRIX32
+                                    "), not %d",
+                                    (double)found, y[i * p->n + j], expected);
         }
     return QN_OK;
 }

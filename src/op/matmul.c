@@ -340,7 +340,7 @@ static int epilogue_rows(const qn_node *node)
 
 static const struct qn_variant variants[] = {
     {.name = "clblast",
-     .needs = "--gemm clblast, or a tuning file that says so",
+     .needs = "f32, and --gemm clblast or a tuning file that says so",
      .fits = clblast_fits,
      .strides = {QN_ROWS, QN_ROWS},
      .record = clblast_record},
@@ -378,7 +378,7 @@ static const struct qn_variant variants[] = {
      .workspace = split_workspace,
      .record = split_record},
     {.name = "subgroup",
-     .needs = "a GPU whose sub-groups of 16 read each other's registers",
+     .needs = "a GPU whose sub-groups of 8 or 16 read each other's registers",
      .fits = subgroup_fits,
      .strides = {QN_ROWS, QN_ROWS},
      .epilogue = epilogue_rows,
