@@ -87,6 +87,43 @@ fake_sensors()
     echo 41000 >sys/class/hwmon/hwmon0/temp1_input
     QUERN_SYSFS=$PWD/sys QUERN_PCI=0000:65:00.0 exits 0 memory --shapes 8 --longest 0.000001 --json json.tmp
 }
+# A report of almost nothing, with what it says of how it was made.
+reports()
+{
+    exits 0 memory --shapes 8 --longest 0.000001 --json "$1"
+}
+differ()
+{
+    "$quern" bench compare "$1" "$2" >out.tmp 2>err.tmp && mentions out.tmp "$3"
+}
+tells_tuning()
+{
+    printf 'quern tuning 1\ndevice x\n' >x.tuning
+    QUERN_TUNING=x.tuning exits 1 memory || return 1
+    sed -n 's/.*but this is "\(.*\)": make one.*/quern tuning 1\ndevice \1/p' err.tmp >a.tuning
+    QUERN_TUNING=a.tuning reports a.json || return 1
+    echo 'matmul f32 NN 64x64x64 tiled/32' >>a.tuning
+    QUERN_TUNING=a.tuning reports b.json || return 1
+    differ a.json b.json '^| options.tuning | [0-9a-f]\{32\} | [0-9a-f]\{32\} |$' &&
+        mentions json.tmp '"tuning": null'
+}
+tells_kernels()
+{
+    mkdir -p edited
+    cp "$SRCDIR/cl/softmax.cl" edited
+    QUERN_CL_DIR=edited reports a.json || return 1
+    grep '"kernels": "' json.tmp >built.tmp
+    grep '"kernels": "' a.json | cmp - built.tmp || return 1
+    echo '// edited' >>edited/softmax.cl
+    QUERN_CL_DIR=edited reports b.json || return 1
+    differ a.json b.json '^| build.kernels | [0-9a-f]\{32\} | [0-9a-f]\{32\} |$'
+}
+tells_rows()
+{
+    exits 0 memory rows --suite quick --longest 0.000001 --json a.json || return 1
+    differ a.json json.tmp '^| options.suite | quick | standard |$' &&
+        mentions out.tmp '^| options.groups | .*memory.*rows.* | .*memory.* |$' && mentions out.tmp '^| options.shapes | .* | 8 |$'
+}
 leaves_out_large()
 {
     QUERN_CAPS=max_allocation=2000000 exits 0 memory --shapes 1000,1000000 --json json.tmp
@@ -185,6 +222,10 @@ if "$quern" devices | grep -A3 '^\*' | grep -q 'class *CPU'; then
 else
     skip "sensors of a CPU: the device is none"
 fi
+check "a report" reports json.tmp
+check "it says which tuning file was read" tells_tuning
+check "of which kernels it is" tells_kernels
+check "and of which suite, groups and shapes" tells_rows
 check "an unknown group" usage_error 'no group "gem"; did you mean gemm?' gem
 check "a shape of no recipe" usage_error 'is no shape of train: one of 12x64' train --shapes 3x3
 check "shapes without a group" usage_error '--shapes needs the one group' --shapes 64x64x64

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Writes C with the texts of kernel files: for softmax.cl
 #     const struct qn_source source_softmax = {"softmax.cl", text_softmax};
+# and a list of all of them.
 #
 # usage: embed-cl.sh header|source FILE.cl ...
 # Bytes, not strings: C promises string literals of no more than 4,095 characters.
@@ -38,5 +39,11 @@ for file in "$@"; do
 done
 
 if [ "$kind" = header ]; then
-    printf '\n#endif\n'
+    printf '\n/* All of them; NULL at the end. */\nextern const struct qn_source *const all_sources[];\n\n#endif\n'
+else
+    printf '\nconst struct qn_source *const all_sources[] = {\n'
+    for file in "$@"; do
+        echo "    &source_$(basename "$file" .cl),"
+    done
+    printf '    0,\n};\n'
 fi

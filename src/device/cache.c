@@ -57,6 +57,12 @@ bool digest_equal(struct digest a, struct digest b)
     return a.word[0] == b.word[0] && a.word[1] == b.word[1];
 }
 
+const char *digest_hex(char text[DIGEST_TEXT], struct digest digest)
+{
+    snprintf(text, DIGEST_TEXT, "%016" PRIx64 "%016" PRIx64, digest.word[0], digest.word[1]);
+    return text;
+}
+
 /* ---- The folder ---- */
 
 static const char *const kind_names[CACHE_KINDS] = {
@@ -97,11 +103,10 @@ static bool make_folder(char *path)
 
 static bool file_path(char *path, size_t size, enum cache_kind kind, struct digest name)
 {
-    char folder[PATH_MAX];
+    char folder[PATH_MAX], hash[DIGEST_TEXT];
     if (!cache_folder(folder, sizeof folder))
         return false;
-    int length = snprintf(path, size, "%s/%s-%016" PRIx64 "%016" PRIx64, folder, kind_names[kind],
-                          name.word[0], name.word[1]);
+    int length = snprintf(path, size, "%s/%s-%s", folder, kind_names[kind], digest_hex(hash, name));
     return length > 0 && (size_t)length < size;
 }
 

@@ -20,6 +20,10 @@ struct digest digest_text(struct digest digest,
                           const char *text); /* with its end: "ab", "c" is not "a", "bc" */
 bool digest_equal(struct digest a, struct digest b);
 
+/* Its digits; returns `text`. */
+enum { DIGEST_TEXT = 33 };
+const char *digest_hex(char text[DIGEST_TEXT], struct digest digest);
+
 enum cache_kind {
     CACHE_PROGRAM,  /* a program's binary, and what is in it */
     CACHE_INSTANCE, /* which program has a source with its defines */

@@ -4,6 +4,8 @@
 
 #include <quern/op.h>
 
+#include "device/cache.h"
+
 #if defined(__GNUC__)
 #define PRINTF_LIKE(index, first) __attribute__((format(printf, index, first)))
 #else
@@ -18,7 +20,7 @@ struct qn_context {
     struct device *device; /* NULL: plans can be made, not run */
     struct qn_caps caps;
     struct arena *arena;
-    struct tuning *tuning;     /* see qn_options; NULL: none */
+    struct tuning *tuning; /* see qn_options; NULL: none */
     struct qn_counters counters;
     const char *pretended;    /* see qn_options.caps */
     const char *cl_dir;       /* see qn_options */
@@ -49,6 +51,9 @@ void *context_grow(qn_context *context, void *array, size_t count, size_t *capac
 
 /* a * b into *product; false if it does not fit. */
 bool size_product(size_t *product, size_t a, size_t b);
+
+/* The hash of all kernels' sources, those of QUERN_CL_DIR in the place of ours. */
+int kernels_hash(qn_context *context, char hash[DIGEST_TEXT]);
 
 /* How kernels name the type of a number in memory; whether a kernel computes with it as a float. */
 const char *type_in_kernels(enum qn_type type);

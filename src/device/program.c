@@ -135,6 +135,21 @@ static char *make_prelude(qn_context *context, const struct qn_caps *caps)
     return NULL;
 }
 
+int kernels_hash(qn_context *context, char hash[DIGEST_TEXT])
+{
+    struct digest digest = digest_start();
+    for (size_t i = 0; all_sources[i]; i++) {
+        char *replacement;
+        if (read_replacement(context, all_sources[i]->name, &replacement) != QN_OK)
+            return context->status;
+        digest = digest_text(digest_text(digest, all_sources[i]->name),
+                             replacement ? replacement : all_sources[i]->text);
+        free(replacement);
+    }
+    digest_hex(hash, digest);
+    return QN_OK;
+}
+
 struct digest digest_device(const struct device_info *info)
 {
     struct digest digest = digest_text(digest_start(), info->platform_name);

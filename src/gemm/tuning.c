@@ -2,7 +2,6 @@
 #include "gemm/tuning.h"
 
 #include <ctype.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,7 +12,7 @@
 
 #define FORMAT "quern tuning 1"
 
-enum { MAX_BYTES = 1 << 18, WORDS = 5, HASH_TEXT = 33, MOST_CHOICES_TEXT = 256 };
+enum { MAX_BYTES = 1 << 18, WORDS = 5, MOST_CHOICES_TEXT = 256 };
 static const size_t most_size = (size_t)1 << 31;
 
 const struct tuning_choice tuning_choices[] = {
@@ -35,7 +34,7 @@ struct entry {
 struct tuning {
     struct entry *entries;
     size_t count, capacity;
-    char hash[HASH_TEXT]; /* of the file's bytes */
+    char hash[DIGEST_TEXT]; /* of the file's bytes */
 };
 
 /* ---- Classes ---- */
@@ -307,9 +306,7 @@ int tuning_open(qn_context *context, const char *path)
     context->tuning = context_alloc(context, 1, sizeof *context->tuning);
     int status = context->tuning ? QN_OK : QN_ERROR_MEMORY;
     if (status == QN_OK) {
-        struct digest digest = digest_bytes(digest_start(), text, bytes);
-        snprintf(context->tuning->hash, HASH_TEXT, "%016" PRIx64 "%016" PRIx64, digest.word[0],
-                 digest.word[1]);
+        digest_hex(context->tuning->hash, digest_bytes(digest_start(), text, bytes));
         struct reader reader = {.context = context,
                                 .tuning = context->tuning,
                                 .path = path,

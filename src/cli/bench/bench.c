@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "device/context.h"
+
 /* ---- Rows ---- */
 
 const char *sizes_text(char text[SIZES_TEXT], const size_t *sizes, size_t count)
@@ -112,6 +114,15 @@ static bool is_wanted(const struct options *options, const char *group)
         if (strcmp(options_operand_at(options, i), group) == 0)
             return true;
     return options_operands(options) == 0;
+}
+
+json_t *groups_json(const struct options *options)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < GROUPS; i++)
+        if (is_wanted(options, groups[i]))
+            json_array_append_new(array, json_string(groups[i]));
+    return array;
 }
 
 static bool make_rows(struct bench *bench)
@@ -253,6 +264,9 @@ static int prepare(struct bench *bench)
     if (!bench->qn)
         return failure(options, "%s", qn_error(NULL));
     snprintf(bench->device, sizeof bench->device, "%s", qn_device_name(bench->qn));
+    snprintf(bench->tuning, sizeof bench->tuning, "%s", qn_tuning_hash(bench->qn));
+    if (kernels_hash(bench->qn, bench->kernels) != QN_OK)
+        return failure(options, "%s", qn_error(bench->qn));
     if (json && !json_may_write(json, message))
         return failure(options, "%s", message);
     signal(SIGQUIT, SIG_DFL); /* LLVM, in drivers, catches it and goes on */

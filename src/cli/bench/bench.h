@@ -11,6 +11,7 @@
 #include "cli/device_json.h"
 #include "cli/bench/sensors.h"
 #include "cli/progress.h"
+#include "device/cache.h"
 
 /* ---- Timing ---- */
 
@@ -144,6 +145,8 @@ struct bench {
     const struct options *options;
     qn_context *qn;
     char device[512]; /* its name */
+    char tuning[DIGEST_TEXT],
+        kernels[DIGEST_TEXT]; /* hashes: of the tuning file, or ""; of the kernels' sources */
     char started[TIME_TEXT];
     enum suite suite;
     double seconds; /* a row, in all rounds */
@@ -161,6 +164,9 @@ struct bench {
 
 /* How the device is opened. */
 struct qn_options bench_options(const struct bench *bench);
+
+/* The groups whose rows are made. */
+json_t *groups_json(const struct options *options);
 
 /* Says what is being done with a row, on a terminal in a line that is rewritten; ends that line. */
 void bench_show(struct bench *bench, const char *work, size_t index, const char *id);

@@ -47,10 +47,11 @@ static json_t *environment_json(void)
 /* What changes figures; argv has the rest. */
 static json_t *options_json(const struct bench *bench)
 {
-    bool is_suite = options_operands(bench->options) == 0; /* shapes need a group */
-    return json_pack("{s:f, s:i, s:s, s:o}", "seconds", bench->seconds, "rounds", ROUNDS, "gemm",
-                     options_string(bench->options, "gemm"), "suite",
-                     is_suite ? json_string(suite_names[bench->suite]) : json_null());
+    const struct options *options = bench->options;
+    return json_pack("{s:f, s:i, s:s, s:o, s:s, s:o, s:o}", "seconds", bench->seconds, "rounds",
+                     ROUNDS, "gemm", options_string(options, "gemm"), "tuning",
+                     text_json(bench->tuning), "suite", suite_names[bench->suite], "groups",
+                     groups_json(options), "shapes", text_json(options_string(options, "shapes")));
 }
 
 /* "model name : ..." of /proc/cpuinfo, where there is one. */
@@ -237,13 +238,13 @@ bool report_json(const struct bench *bench, const char *path, char message[WRITE
     char finished[TIME_TEXT];
     time_text(finished);
     json_t *all = json_pack(
-        "{s:s, s:s, s:s, s:o, s:o, s:o, s:{s:s, s:s, s:o}, s:o, s:o, s:o, s:o, s:o, s:o}", "schema",
-        "quern.bench/1", "started", bench->started, "finished", finished, "argv",
+        "{s:s, s:s, s:s, s:o, s:o, s:o, s:{s:s, s:s, s:o, s:s}, s:o, s:o, s:o, s:o, s:o, s:o}",
+        "schema", "quern.bench/1", "started", bench->started, "finished", finished, "argv",
         argv_json(bench->options), "env", environment_json(), "options", options_json(bench),
         "build", "version", PACKAGE_VERSION, "compiler", COMPILER, "commit",
-        text_json(QUERN_COMMIT), "host", host_json(), "device", open_device_json(bench), "peaks",
-        peaks_json(&bench->peaks), "sensors", sensors_json(bench), "results", results_json(bench),
-        "left_out", left_out_json(bench));
+        text_json(QUERN_COMMIT), "kernels", bench->kernels, "host", host_json(), "device",
+        open_device_json(bench), "peaks", peaks_json(&bench->peaks), "sensors", sensors_json(bench),
+        "results", results_json(bench), "left_out", left_out_json(bench));
     return json_write(all, path, message);
 }
 
