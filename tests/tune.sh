@@ -11,17 +11,68 @@ tunes()
 {
     exits 0 --shapes 8x8x8,32x16x64 --dtype f32 --dtype bf16 --budget 1m -o tiny.tuning || return 1
     for variant in NN NT TN TT; do
-        mentions out.tmp "^| matmul bf16 $variant 32x16x64 | 32x16x64 | [a-z_0-9]* | [0-9.e-]* | .* | [0-9.]* |\$" || return 1
-        mentions tiny.tuning "matmul f32 $variant 8x8x8 [a-z_]*[/0-9]*  [0-9.e-]* ms" || return 1
+        mentions out.tmp "^| matmul bf16 $variant 32x16x64 | 32x16x64 | [a-z_0-9]* | [0-9.e-]* | .* | [-–0-9.e]* | [–0-9.]* | [-–a-z_/0-9., ]* |\$" || return 1
+        mentions tiny.tuning "matmul f32 $variant 8x8x8 [a-z_]*[/0-9]*  [0-9.e-]* ms with 8x8x8, .*; tried: " || return 1
     done
-    mentions tiny.tuning '^quern tuning 1$' && mentions out.tmp "export QUERN_TUNING=.*/tiny.tuning\$" &&
+    mentions tiny.tuning '^quern tuning 1$' && mentions out.tmp '^Wrote [0-9]* choices' &&
         mentions err.tmp '^product 16 of 16, ' && ! ls tiny.tuning.* 2>/dev/null
+}
+# A wrong sum of parts: the default, and each choice that uses it, is void; what is right is chosen, faster or not.
+goes_on_without_default()
+{
+    mkdir -p wrong
+    sed 's/floatv sum = 0.0f/floatv sum = 1.0f/' "$SRCDIR/cl/gemm_parts.cl" >wrong/gemm_parts.cl
+    QUERN_CAPS=class=gpu,clblast=0 QUERN_CL_DIR=wrong exits 1 --shapes 128x128x4096 --budget 5m -o void.tuning --quiet || return 1
+    for name in 'split, the default' split/64 split/32; do
+        [ "$(grep -c "matmul f32 NN 128x128x4096: $name: result.* is .*, not " err.tmp)" = 1 ] || {
+            echo "$name is not told once:"
+            cat err.tmp
+            return 1
+        }
+    done
+    mentions out.tmp '^| matmul f32 NN 128x128x4096 | 128x128x4096 | split: void | – | tiled/.* | – | .*tiled/32 [0-9.]*x.*split/64 void' &&
+        mentions out.tmp 'export QUERN_TUNING=.*/void.tuning$' &&
+        mentions void.tuning '^matmul f32 NN 128x128x4096 tiled/[0-9]*  .* ms with 128x128x4096, split is void; tried: '
+}
+head_of()
+{
+    sed '/^matmul/d; /^#/d' "$1"
+}
+# Choices of other products, as they stood; not one of a product that is tried again: there, tiles do not fit a CPU, and so are not chosen.
+keeps_others()
+{
+    other='matmul f32 NN 64x16x16 tiled/64  as someone wrote'
+    printf '%s\n%s\nmatmul f32 NN 8x8x8 tiled/128\n' "$(head_of tiny.tuning)" "$other" >kept.tuning
+    exits 0 --shapes 8x8x8 --budget 1m -o kept.tuning --quiet || return 1
+    mentions kept.tuning "^$other\$" && mentions out.tmp '^Wrote [0-9]* choices, and kept 1 of earlier runs.  To .*/kept.tuning$' &&
+        ! grep -q '^matmul f32 NN 8x8x8 tiled/128' kept.tuning
+}
+keeps_what_is_not_reached()
+{
+    printf '%s\nmatmul f32 NN 512x4096x1024 tiled/64\nmatmul f32 NN 8x8x8 tiled/64\n' "$(head_of tiny.tuning)" >kept.tuning
+    exits 0 --budget 0.001 -o kept.tuning --quiet || return 1
+    mentions kept.tuning '^matmul f32 NN 512x4096x1024 tiled/64$' && mentions kept.tuning '^matmul f32 NN 8x8x8 tiled/64$' &&
+        mentions out.tmp '^Wrote 0 choices, and kept 2 of earlier runs'
+}
+replaces_others()
+{
+    printf '%s\nmatmul f32 NN 64x16x16 tiled/64\n' "$(head_of tiny.tuning)" | sed "$1" >other.tuning
+    exits 0 --budget 0.001 -o other.tuning --quiet || return 1
+    mentions err.tmp 'other.tuning is for another device, driver or version: none of its choices will be kept' &&
+        ! grep -q '^matmul' other.tuning && mentions other.tuning '^quern tuning 1$'
+}
+keeps_mistakes()
+{
+    printf '%s\nmatmul f32 NN 64x16x17 tiled/64\n' "$(head_of tiny.tuning)" >bad.tuning
+    cp bad.tuning bad.kept
+    exits 1 --shapes 8x8x8 -o bad.tuning && mentions err.tmp 'bad.tuning, line 3: expected sizes .*; it is not replaced' && cmp bad.tuning bad.kept
 }
 stops()
 {
     exits 0 --budget 0.001 -o short.tuning --quiet || return 1
     mentions out.tmp 'The time was up; --budget gives more: of [0-9]* products, [0-9]* were not reached' &&
-        mentions short.tuning '^quern tuning 1$' && [ ! -s err.tmp ]
+        mentions short.tuning '^quern tuning 1$' && [ ! -s err.tmp ] &&
+        mentions out.tmp '^Wrote 0 choices: nothing that was tried is faster than the default.$'
 }
 ends_by_signal()
 {
@@ -36,7 +87,7 @@ is_read()
     { sed '/^matmul/d' tiny.tuning && echo 'matmul f32 NN 64x16x16 tiled/64'; } >one.tuning
     # shellcheck disable=SC2086
     QUERN_TUNING=one.tuning "$quern" train gpt --data text --out run --steps 2 $tiny --explain >out.tmp || return 1
-    mentions out.tmp tiled && mentions run/latest/training.json '"tuning": "[0-9a-f]\{32\}"'
+    mentions out.tmp tiled && mentions out.tmp 'subgroup needs .* sub-groups of 8 or 16' && mentions run/latest/training.json '"tuning": "[0-9a-f]\{32\}"'
 }
 resumes()
 {
@@ -66,13 +117,19 @@ refuses_device()
 }
 keeps()
 {
-    exits 1 --shapes 8x8x8 -o text && mentions err.tmp 'text is no tuning file, and is not replaced' && cmp text text.kept
+    exits 1 --shapes 8x8x8 -o text && mentions err.tmp 'text, line 1: expected "quern tuning 1", .*; it is not replaced' && cmp text text.kept
 }
 
 awk 'BEGIN { for (i = 0; i < 300; i++) print "the cat saw a dog and ran to tree", i % 7 }' >text
 cp text text.kept
 
 check "tunes, checks and writes" tunes
+check "what is void is told, and something right is chosen in the default's place" goes_on_without_default
+check "choices for other products are kept" keeps_others
+check "and those that were not reached" keeps_what_is_not_reached
+check "not those for another device" replaces_others 's/^device .*/device another/'
+check "nor those of another version" replaces_others 's/^quern tuning 1/quern tuning 2/'
+check "a file with a mistake is not replaced" keeps_mistakes
 check "a budget ends it, and what is known is written" stops
 check "a signal ends it, and what is known is written" ends_by_signal
 check "training reads the file, and keeps its hash" is_read

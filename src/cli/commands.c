@@ -557,7 +557,8 @@ static const struct option tune_options[] = {
 
     HEADING("Report"),
     {OPTION_STRING, 'o', "out", "FILE", "quern.tuning", .help =
-        "where to write the choices, for QUERN_TUNING; a file that holds something else is not replaced"},
+        "where to write the choices, for QUERN_TUNING; of a file that is there, choices for the same device and other products are kept; "
+        "one that holds something else is not replaced"},
     {OPTION_FLAG, 'q', "quiet", .help = "print no progress"},
 
     HEADING("Device"),

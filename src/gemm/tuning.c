@@ -24,17 +24,23 @@ const struct tuning_choice tuning_choices[] = {
     {"tiled/128", "tiled", 128}, {"tiled/64", "tiled", 64},
     {"tiled/32", "tiled", 32},
 };
-const size_t n_tuning_choices = sizeof tuning_choices / sizeof *tuning_choices;
+
+struct word {
+    const char *text;
+    size_t length;
+};
 
 struct entry {
     struct tuning_class of;
     const struct tuning_choice *choice;
+    struct word line; /* of the file's text */
 };
 
 struct tuning {
     struct entry *entries;
     size_t count, capacity;
-    char hash[DIGEST_TEXT]; /* of the file's bytes */
+    char *text;             /* of the file; NULL: there is none */
+    char hash[DIGEST_TEXT]; /* of its bytes */
 };
 
 /* ---- Classes ---- */
@@ -97,11 +103,6 @@ static int add(qn_context *context, struct tuning *tuning, const struct entry *e
 
 /* ---- Reading ---- */
 
-struct word {
-    const char *text;
-    size_t length;
-};
-
 struct reader {
     qn_context *context;
     struct tuning *tuning;
@@ -110,13 +111,18 @@ struct reader {
     struct word line;            /* without white space around it */
 };
 
-static int fail(const struct reader *reader, const char *expected, struct word found)
+static int fail_as(const struct reader *reader, enum qn_status status, const char *expected,
+                   struct word found)
 {
     char quoted[QUOTED];
-    return context_fail(reader->context, QN_ERROR_FORMAT,
-                        "tuning file %s, line %zu: expected %s, found %s", reader->path,
-                        reader->number, expected,
+    return context_fail(reader->context, status, "tuning file %s, line %zu: expected %s, found %s",
+                        reader->path, reader->number, expected,
                         found.length ? quote(quoted, found.text, found.length) : "nothing");
+}
+
+static int fail(const struct reader *reader, const char *expected, struct word found)
+{
+    return fail_as(reader, QN_ERROR_FORMAT, expected, found);
 }
 
 static bool is_blank(char c)
@@ -210,7 +216,7 @@ static int read_choice(const struct reader *reader, struct word word,
                        const struct tuning_choice **choice)
 {
     char names[MOST_CHOICES_TEXT] = "one of";
-    for (size_t i = 0; i < n_tuning_choices; i++) {
+    for (size_t i = 0; i < TUNING_CHOICES; i++) {
         if (is_word(word, tuning_choices[i].name)) {
             *choice = &tuning_choices[i];
             return QN_OK;
@@ -226,7 +232,7 @@ static int read_entry(struct reader *reader)
     struct word rest = reader->line, words[WORDS];
     for (size_t i = 0; i < WORDS; i++)
         words[i] = take_word(&rest);
-    struct entry entry = {0};
+    struct entry entry = {.line = reader->line};
     if (!is_word(words[0], "matmul"))
         return fail(reader, "matmul", words[0]);
     int status = read_type(reader, words[1], &entry.of.type);
@@ -285,8 +291,12 @@ static int read_device(struct reader *reader)
 static int read_all(struct reader *reader)
 {
     next_line(reader);
-    if (!is_word(reader->line, FORMAT))
-        return fail(reader, "\"" FORMAT "\"", reader->line);
+    if (!is_word(reader->line, FORMAT)) {
+        struct word found = reader->line;
+        bool is_one = is_word(take_word(&found), "quern") && is_word(take_word(&found), "tuning");
+        return fail_as(reader, is_one ? QN_ERROR_INVALID : QN_ERROR_FORMAT, "\"" FORMAT "\"",
+                       reader->line);
+    }
     int status = read_device(reader);
     while (status == QN_OK && next_line(reader))
         status = read_entry(reader);
@@ -303,19 +313,34 @@ int tuning_open(qn_context *context, const char *path)
     char *text = file_read(context, path, MAX_BYTES, &bytes);
     if (!text)
         return context->status;
-    context->tuning = context_alloc(context, 1, sizeof *context->tuning);
-    int status = context->tuning ? QN_OK : QN_ERROR_MEMORY;
-    if (status == QN_OK) {
-        digest_hex(context->tuning->hash, digest_bytes(digest_start(), text, bytes));
-        struct reader reader = {.context = context,
-                                .tuning = context->tuning,
-                                .path = path,
-                                .at = text,
-                                .end = text + bytes};
-        status = read_all(&reader);
+    struct tuning *tuning = context->tuning = context_alloc(context, 1, sizeof *tuning);
+    if (!tuning) {
+        free(text);
+        return QN_ERROR_MEMORY;
     }
-    free(text);
-    return status;
+    tuning->text = text;
+    digest_hex(tuning->hash, digest_bytes(digest_start(), text, bytes));
+    struct reader reader = {
+        .context = context, .tuning = tuning, .path = path, .at = text, .end = text + bytes};
+    return read_all(&reader);
+}
+
+struct tuning *tuning_take(qn_context *context)
+{
+    struct tuning *tuning = context->tuning;
+    context->tuning = NULL;
+    return tuning;
+}
+
+const char *tuning_line(const struct tuning *tuning, size_t index, struct tuning_class *of,
+                        int *length)
+{
+    if (!tuning || index >= tuning->count)
+        return NULL;
+    const struct entry *entry = &tuning->entries[index];
+    *of = entry->of;
+    *length = (int)entry->line.length;
+    return entry->line.text;
 }
 
 /* ---- Trials ---- */
@@ -323,13 +348,13 @@ int tuning_open(qn_context *context, const char *path)
 int tuning_try(qn_context *context, const struct tuning_class *of,
                const struct tuning_choice *choice)
 {
-    tuning_free(context->tuning);
-    context->tuning = NULL;
+    tuning_free(tuning_take(context));
     if (!choice)
         return QN_OK;
     context->tuning = context_alloc(context, 1, sizeof *context->tuning);
-    return context->tuning ? add(context, context->tuning, &(struct entry){*of, choice})
-                           : QN_ERROR_MEMORY;
+    return context->tuning
+               ? add(context, context->tuning, &(struct entry){.of = *of, .choice = choice})
+               : QN_ERROR_MEMORY;
 }
 
 static const struct step *step_of_product(const qn_plan *plan)
@@ -365,8 +390,10 @@ const char *tuning_variant(const qn_plan *plan)
 
 void tuning_free(struct tuning *tuning)
 {
-    if (tuning)
-        free(tuning->entries);
+    if (!tuning)
+        return;
+    free(tuning->entries);
+    free(tuning->text);
     free(tuning);
 }
 

@@ -21,8 +21,8 @@ struct tuning_choice {
     const char *name, *variant; /* "tiled/128", "tiled" */
     size_t tile;
 };
-extern const struct tuning_choice tuning_choices[]; /* all that a file may say */
-extern const size_t n_tuning_choices;
+enum { TUNING_CHOICES = 13 };
+extern const struct tuning_choice tuning_choices[TUNING_CHOICES]; /* all that a file may say */
 
 /* Products for which the file has one choice. */
 struct tuning_class {
@@ -40,9 +40,17 @@ const char *tuning_class_text(char text[TUNING_TEXT], const struct tuning_class 
 /* The first lines of a file for the context's device; free() it.  NULL and an error without memory. */
 char *tuning_head(qn_context *context);
 
-/* Reads the file that qn_options.tuning or QUERN_TUNING names, if any, as the context's. */
+/* Reads the file that qn_options.tuning or QUERN_TUNING names, if any, as the context's.  QN_ERROR_INVALID: it is for another device or
+ * driver, or of another version of the format. */
 int tuning_open(qn_context *context, const char *path);
 void tuning_free(struct tuning *tuning);
+
+/* The file that was read ceases to be the context's; tuning_free() it. */
+struct tuning *tuning_take(qn_context *context);
+
+/* The line of choice number `index`, as it stands in the file that was read, without an end; *length bytes of it.  NULL: there is none. */
+const char *tuning_line(const struct tuning *tuning, size_t index, struct tuning_class *of,
+                        int *length);
 
 /* Makes this the only choice of the context, or, if NULL, leaves it none: for `quern tune`. */
 int tuning_try(qn_context *context, const struct tuning_class *of,

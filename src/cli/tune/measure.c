@@ -32,11 +32,24 @@ struct trial {
     const struct measuring *measuring;
     const struct product *product;
     struct operation operation;
-    qn_plan *standard;
-    double one; /* seconds of a run of the default */
+    qn_plan *standard; /* the default; NULL: there is none */
+    qn_plan *base;     /* the default, or what takes its place; NULL: nothing is right yet */
+    double one;        /* seconds of a run of the base */
     size_t runs;
     struct finding *finding;
+    char unplanned[ROW_REASON]; /* why there is no default */
 };
+
+/* Tells of what is void. */
+static void tell(const struct trial *trial, const char *name, const char *reason)
+{
+    const struct measuring *measuring = trial->measuring;
+    char of[TUNING_TEXT];
+    progress_end_line(measuring->progress);
+    failure(measuring->options, "%s: %s: %.200s", tuning_class_text(of, &trial->product->of), name,
+            reason);
+    trial->finding->n_void++;
+}
 
 /* Tiles lie in local memory, which is like any other on a CPU; those that would be half empty are not tried, but the smallest, as
  * one of them has to do. */
@@ -57,8 +70,7 @@ static bool is_right(struct trial *trial, qn_plan *plan, const char *name)
                                       trial->product->sizes, trial->product->variant, &check);
     trial->operation.plan = NULL;
     if (!is_good)
-        snprintf(trial->finding->problem, sizeof trial->finding->problem, "%s: %.200s", name,
-                 *check.reason ? check.reason : qn_error(trial->operation.qn));
+        tell(trial, name, *check.reason ? check.reason : qn_error(trial->operation.qn));
     return is_good;
 }
 
@@ -68,26 +80,34 @@ static int compare(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
-/* How many times as fast as the default the plan is: the median of rounds, or the least if it was slower in one; 0 on failure.
- * Each is first in every other round. */
-static double ratio_of(const struct trial *trial, qn_plan *plan)
+/* Medians of rounds in which base and plan took turns, each first in every other one, and how many times as fast the plan is: in the
+ * median round, or the least if it was slower in one.  A ratio of 0: it failed. */
+struct race {
+    double base_seconds, seconds, ratio;
+};
+
+static struct race race_of(const struct trial *trial, qn_plan *plan)
 {
-    qn_plan *plans[] = {trial->standard, plan};
-    double ratios[MOST_ROUNDS], began = seconds_now();
+    qn_plan *plans[] = {trial->base, plan};
+    double seconds[2][MOST_ROUNDS], ratios[MOST_ROUNDS], began = seconds_now();
     size_t count = 0;
     while (count < LEAST_ROUNDS ||
            (count < MOST_ROUNDS && seconds_now() - began < enough_seconds)) {
-        double seconds[2];
         for (size_t i = 0; i < 2; i++) {
             size_t which = (i + count) % 2;
-            seconds[which] = time_of(trial->operation.qn, plans[which], trial->runs);
-            if (seconds[which] <= 0)
-                return 0;
+            seconds[which][count] = time_of(trial->operation.qn, plans[which], trial->runs);
+            if (seconds[which][count] <= 0)
+                return (struct race){0};
         }
-        ratios[count++] = seconds[0] / seconds[1];
+        ratios[count] = seconds[0][count] / seconds[1][count];
+        count++;
     }
     qsort(ratios, count, sizeof *ratios, compare);
-    return ratios[0] > 1 ? ratios[count / 2] : ratios[0];
+    for (size_t i = 0; i < 2; i++)
+        qsort(seconds[i], count, sizeof *seconds[i], compare);
+    return (struct race){.base_seconds = seconds[0][count / 2],
+                         .seconds = seconds[1][count / 2],
+                         .ratio = ratios[0] > 1 ? ratios[count / 2] : ratios[0]};
 }
 
 static void show(const struct trial *trial, const char *name)
@@ -104,13 +124,67 @@ static void show(const struct trial *trial, const char *name)
     progress->is_line_open = progress->is_terminal;
 }
 
-/* A choice that does not fit, or is the default, is none. */
+/* A choice that does not fit, or is the default or the base, is none. */
 static bool is_choice(const struct trial *trial, const qn_plan *plan,
                       const struct tuning_choice *choice)
 {
     const char *variant = tuning_variant(plan);
     return variant && strcmp(variant, choice->variant) == 0 &&
-           !tuning_is_same(plan, trial->standard);
+           !(trial->standard && tuning_is_same(plan, trial->standard)) &&
+           !(trial->base && tuning_is_same(plan, trial->base));
+}
+
+/* Makes a plan that is right the base, whose least run counts; false if it fails. */
+static bool take_as_base(struct trial *trial, qn_plan *plan, const char *name)
+{
+    qn_context *qn = trial->operation.qn;
+    double one = INFINITY, found = 0;
+    for (int i = 0; found >= 0 && i < LEAST_ROUNDS; i++) {
+        found = time_of(qn, plan, 1);
+        one = fmin(one, found);
+    }
+    trial->one = one;
+    trial->runs = one >= sample_seconds ? 1 : (size_t)(sample_seconds / fmax(one, 1e-9)) + 1;
+    if (found >= 0)
+        trial->finding->seconds = found = time_of(qn, plan, trial->runs);
+    if (found >= 0)
+        trial->base = plan;
+    else
+        tell(trial, name, qn_error(qn));
+    return found >= 0;
+}
+
+static void take_as_best(struct finding *finding, const struct tuning_choice *choice,
+                         struct race race)
+{
+    finding->best = choice;
+    finding->seconds = race.base_seconds;
+    finding->best_seconds = race.seconds;
+    finding->ratio = race.ratio;
+}
+
+/* Returns how many times as fast as the base it is; 0: it is void. */
+static double time_choice(struct trial *trial, qn_plan *plan, const struct tuning_choice *choice)
+{
+    struct finding *finding = trial->finding;
+    qn_context *qn = trial->operation.qn;
+    if (!is_right(trial, plan, choice->name))
+        return 0;
+    if (!trial->base) {
+        if (!take_as_base(trial, plan, choice->name))
+            return 0;
+        take_as_best(finding, choice, (struct race){finding->seconds, finding->seconds, 1});
+        return 1;
+    }
+    double one = time_of(qn, plan, 1);
+    if (one > hopeless * trial->one)
+        return trial->one / one;
+    struct race race = one > 0 ? race_of(trial, plan) : (struct race){0};
+    if (race.ratio <= 0)
+        tell(trial, choice->name, qn_error(qn));
+    if (race.ratio > noise && race.ratio > finding->ratio)
+        take_as_best(finding, choice, race);
+    return race.ratio;
 }
 
 static void try_choice(struct trial *trial, const struct tuning_choice *choice)
@@ -119,43 +193,41 @@ static void try_choice(struct trial *trial, const struct tuning_choice *choice)
     struct finding *finding = trial->finding;
     show(trial, choice->name);
     qn_plan *plan = plan_with(&trial->operation, trial->product, choice);
-    if (!plan) {
-        snprintf(finding->problem, sizeof finding->problem, "%s: %.200s", choice->name,
-                 qn_error(qn));
-    } else if (is_choice(trial, plan, choice) && is_right(trial, plan, choice->name) &&
-               time_of(qn, plan, 1) <= hopeless * trial->one) {
-        double ratio = ratio_of(trial, plan);
-        if (ratio > noise && ratio > finding->ratio) {
-            finding->best = choice;
-            finding->ratio = ratio;
-        }
+    bool is_as_default = /* which is taken for what does not fit */
+        strncmp(qn_error(qn), trial->unplanned, sizeof trial->unplanned - 1) == 0;
+    if (!plan && !is_as_default)
+        tell(trial, choice->name, qn_error(qn));
+    if (plan && is_choice(trial, plan, choice)) {
+        struct attempt *attempt = &finding->tried[finding->n_tried++];
+        *attempt = (struct attempt){choice, time_choice(trial, plan, choice)};
     }
-    qn_plan_free(plan);
+    if (plan != trial->base)
+        qn_plan_free(plan);
     qn_clear_error(qn);
 }
 
-/* The default: its first run compiles, and is checked; the least of the next ones counts. */
-static bool measure_standard(struct trial *trial)
+/* The default: its first run compiles, and is checked. */
+static void measure_standard(struct trial *trial)
 {
     struct finding *finding = trial->finding;
+    char name[64] = "the default";
     show(trial, "default");
     trial->standard = plan_with(&trial->operation, trial->product, NULL);
-    if (!trial->standard || !tuning_variant(trial->standard)) {
-        snprintf(finding->problem, sizeof finding->problem, "default: %.200s",
-                 qn_error(trial->operation.qn));
-        return false;
+    if (trial->standard && (finding->standard = tuning_variant(trial->standard))) {
+        snprintf(name, sizeof name, "%s, the default", finding->standard);
+        finding->is_void =
+            !is_right(trial, trial->standard, name) || !take_as_base(trial, trial->standard, name);
+    } else {
+        snprintf(trial->unplanned, sizeof trial->unplanned, "%s", qn_error(trial->operation.qn));
+        tell(trial, name, trial->unplanned);
+        finding->is_void = true;
     }
-    if (!is_right(trial, trial->standard, "default"))
-        return false;
-    trial->one = INFINITY;
-    for (int i = 0; i < LEAST_ROUNDS; i++) {
-        double found = time_of(trial->operation.qn, trial->standard, 1);
-        trial->one = fmin(trial->one, found > 0 ? found : sample_seconds);
-    }
-    trial->runs = trial->one >= sample_seconds ? 1 : (size_t)(sample_seconds / trial->one) + 1;
-    finding->seconds = time_of(trial->operation.qn, trial->standard, trial->runs);
-    finding->standard = tuning_variant(trial->standard);
-    return true;
+    qn_clear_error(trial->operation.qn);
+}
+
+static int compare_attempts(const void *a, const void *b)
+{
+    return -compare(&((const struct attempt *)a)->ratio, &((const struct attempt *)b)->ratio);
 }
 
 bool is_over(const struct measuring *measuring)
@@ -163,23 +235,29 @@ bool is_over(const struct measuring *measuring)
     return signal_caught() || seconds_now() >= measuring->until;
 }
 
-bool product_measure(const struct measuring *measuring, const struct product *product,
+void product_measure(const struct measuring *measuring, const struct product *product,
                      struct finding *finding)
 {
     *finding = (struct finding){.ratio = 1};
     struct trial trial = {.measuring = measuring, .product = product, .finding = finding};
     trial.operation = (struct operation){.qn = measuring->qn, .graph = qn_graph_new(measuring->qn)};
     kind_of_products(product->type)->build(&trial.operation, product->sizes, product->variant);
-    bool is_good = measure_standard(&trial);
-    for (size_t i = 0; is_good && !finding->is_cut && i < n_tuning_choices; i++) {
+    bool is_built = !*qn_error(measuring->qn);
+    if (is_built)
+        measure_standard(&trial);
+    else
+        tell(&trial, "operands", qn_error(measuring->qn));
+    for (size_t i = 0; is_built && !finding->is_cut && i < TUNING_CHOICES; i++) {
         if (!is_sensible(&trial, &tuning_choices[i]))
             continue;
         finding->is_cut = is_over(measuring);
         if (!finding->is_cut)
             try_choice(&trial, &tuning_choices[i]);
     }
+    qsort(finding->tried, finding->n_tried, sizeof *finding->tried, compare_attempts);
+    if (trial.base != trial.standard)
+        qn_plan_free(trial.base);
     qn_plan_free(trial.standard);
     operation_free(&trial.operation);
     qn_clear_error(measuring->qn);
-    return is_good;
 }

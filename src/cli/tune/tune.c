@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "cli/train/signals.h"
 #include "io/file.h"
@@ -15,6 +16,7 @@ struct tune {
     struct products products;
     struct finding *findings; /* of the products that were reached */
     size_t n_findings, n_choices;
+    struct tuning *earlier; /* what the file held before; NULL: nothing that may be kept */
 };
 
 /* ---- Before ---- */
@@ -51,18 +53,33 @@ static bool list_products(struct tune *tune)
     return is_good && tune->findings;
 }
 
-/* What holds something else than choices is not replaced. */
+/* Choices for this device are kept, those for another are not; what holds something else, or has mistakes, is not replaced. */
+static int read_earlier(struct tune *tune, const char *path)
+{
+    struct stat found;
+    if (stat(path, &found) != 0 || found.st_size == 0)
+        return EXIT_SUCCESS;
+    int status = tuning_open(tune->qn, path);
+    struct tuning *earlier = tuning_take(tune->qn);
+    if (status == QN_OK) {
+        tune->earlier = earlier;
+        return EXIT_SUCCESS;
+    }
+    tuning_free(earlier);
+    if (status != QN_ERROR_INVALID)
+        return failure(tune->options, "%s; it is not replaced", qn_error(tune->qn));
+    qn_clear_error(tune->qn);
+    failure(tune->options,
+            "%s is for another device, driver or version: none of its choices will be kept", path);
+    return EXIT_SUCCESS;
+}
+
 static int check_file(struct tune *tune)
 {
-    static const char first[] = "quern tuning ";
     const char *path = options_string(tune->options, "out");
-    char found[sizeof first] = "";
-    FILE *file = fopen(path, "re");
-    size_t length = file ? fread(found, 1, sizeof first - 1, file) : 0;
-    if (file)
-        fclose(file);
-    if (length > 0 && strcmp(found, first) != 0)
-        return failure(tune->options, "%s is no tuning file, and is not replaced", path);
+    int status = read_earlier(tune, path);
+    if (status != EXIT_SUCCESS)
+        return status;
     struct file_writer writer;
     if (file_create(&writer, tune->qn, path) != QN_OK)
         return failure(tune->options, "%s", qn_error(tune->qn));
@@ -88,23 +105,20 @@ static int prepare(struct tune *tune)
 
 static int measure(struct tune *tune)
 {
-    struct measuring measuring = {.qn = tune->qn,
+    struct measuring measuring = {.options = tune->options,
+                                  .qn = tune->qn,
                                   .progress = &tune->progress,
                                   .until = seconds_now() + options_seconds(tune->options, "budget"),
                                   .count = tune->products.count};
     int status = EXIT_SUCCESS;
     for (size_t i = 0; i < tune->products.count && !is_over(&measuring); i++) {
         struct finding *finding = &tune->findings[tune->n_findings++];
-        char of[TUNING_TEXT];
         signals_catch(is_hangup_ignored());
         measuring.index = i;
         product_measure(&measuring, &tune->products.at[i], finding);
         tune->n_choices += finding->best != NULL;
-        if (!*finding->problem)
-            continue;
-        progress_end_line(&tune->progress);
-        status = failure(tune->options, "%s: %s", tuning_class_text(of, &tune->products.at[i].of),
-                         finding->problem);
+        if (finding->n_void)
+            status = EXIT_FAILED;
     }
     progress_end_line(&tune->progress);
     return status;
@@ -112,20 +126,52 @@ static int measure(struct tune *tune)
 
 /* ---- What was found ---- */
 
+static const char *standard_of(const struct finding *finding)
+{
+    return finding->standard ? finding->standard : "the default";
+}
+
+/* "clblast 0.41x, tiled/64 void". */
+static void print_tried(const struct finding *finding, FILE *file)
+{
+    for (size_t i = 0; i < finding->n_tried; i++) {
+        const struct attempt *attempt = &finding->tried[i];
+        fprintf(file, attempt->ratio > 0 ? "%s%s %.2fx" : "%s%s void", i ? ", " : "",
+                attempt->choice->name, attempt->ratio);
+    }
+    if (finding->n_tried == 0)
+        fputs("–", file);
+}
+
+/* Two cells: of the default, and of what is best. */
+static void print_times(const struct finding *finding)
+{
+    if (finding->is_void)
+        printf(" %s: void | – |", standard_of(finding));
+    else
+        printf(" %s | %.4g |", standard_of(finding), 1e3 * finding->seconds);
+    if (finding->best)
+        printf(" %s | %.4g |", finding->best->name, 1e3 * finding->best_seconds);
+    else
+        printf(" %s | – |", finding->is_void ? "–" : "the default");
+    if (finding->best && !finding->is_void)
+        printf(" %.2f |", finding->ratio);
+    else
+        printf(" – |");
+}
+
 static void print_table(const struct tune *tune)
 {
     char of[TUNING_TEXT], measured[SIZES_TEXT];
-    printf("| product | measured with | default | ms | best | ms | times as fast |\n"
-           "|---|---|---|--:|---|--:|--:|\n");
+    printf("| product | measured with | default | ms | best | ms | times as fast | tried |\n"
+           "|---|---|---|--:|---|--:|--:|---|\n");
     for (size_t i = 0; i < tune->n_findings; i++) {
-        const struct finding *finding = &tune->findings[i];
-        if (!finding->standard)
-            continue;
-        printf("| %s | %s | %s | %.4g | %s | %.4g | %.2f |\n",
-               tuning_class_text(of, &tune->products.at[i].of),
-               sizes_text(measured, tune->products.at[i].sizes, 3), finding->standard,
-               1e3 * finding->seconds, finding->best ? finding->best->name : "the default",
-               1e3 * finding->seconds / finding->ratio, finding->ratio);
+        printf("| %s | %s |", tuning_class_text(of, &tune->products.at[i].of),
+               sizes_text(measured, tune->products.at[i].sizes, 3));
+        print_times(&tune->findings[i]);
+        printf(" ");
+        print_tried(&tune->findings[i], stdout);
+        printf(" |\n");
     }
 }
 
@@ -141,41 +187,95 @@ static void print_rest(const struct tune *tune)
                tune->products.count, left, cut);
 }
 
-/* A comment where the default stays: so the file tells what was tried. */
-static bool print_file(const struct tune *tune, FILE *file)
+/* Whether the file's line of a product, or that it has none, is due to this run: not if there was no time for all, and no reason to
+ * doubt what an earlier run found. */
+static bool is_settled(const struct finding *finding)
 {
-    char of[TUNING_TEXT], measured[SIZES_TEXT], now[TIME_TEXT], *head = tuning_head(tune->qn);
+    return finding->best || !finding->is_cut || finding->n_void > 0;
+}
+
+/* A comment where the default stays: so the file tells what was tried. */
+static void print_finding(const struct product *product, const struct finding *finding, FILE *file)
+{
+    char of[TUNING_TEXT], measured[SIZES_TEXT];
+    if (!is_settled(finding) || (!finding->best && finding->is_void))
+        return;
+    fprintf(file, "%s%s %s  %.4g ms with %s, ", finding->best ? "" : "# ",
+            tuning_class_text(of, &product->of),
+            finding->best ? finding->best->name : finding->standard,
+            1e3 * (finding->best ? finding->best_seconds : finding->seconds),
+            sizes_text(measured, product->sizes, 3));
+    if (finding->is_void)
+        fprintf(file, "%s is void", standard_of(finding));
+    else if (finding->best)
+        fprintf(file, "%.2f times as fast as %s", finding->ratio, finding->standard);
+    else
+        fprintf(file, "as without this file");
+    fprintf(file, "; tried: ");
+    print_tried(finding, file);
+    fprintf(file, "\n");
+}
+
+static bool has_settled(const struct tune *tune, const struct tuning_class *of)
+{
+    for (size_t i = 0; i < tune->n_findings; i++)
+        if (tuning_class_equal(&tune->products.at[i].of, of))
+            return is_settled(&tune->findings[i]);
+    return false;
+}
+
+/* What this run has not settled; returns the number of choices. */
+static size_t print_earlier(const struct tune *tune, FILE *file)
+{
+    struct tuning_class of;
+    const char *line;
+    size_t kept = 0;
+    int length;
+    for (size_t i = 0; (line = tuning_line(tune->earlier, i, &of, &length)); i++) {
+        if (has_settled(tune, &of))
+            continue;
+        if (kept++ == 0)
+            fprintf(file, "# of earlier runs:\n");
+        fprintf(file, "%.*s\n", length, line);
+    }
+    return kept;
+}
+
+static bool print_file(const struct tune *tune, FILE *file, size_t *kept)
+{
+    char now[TIME_TEXT], *head = tuning_head(tune->qn);
     time_text(now);
     fprintf(
         file,
         "%s# by quern tune, %s: what was faster than the default; and in comments, what was not\n",
         head ? head : "", now);
-    for (size_t i = 0; i < tune->n_findings; i++) {
-        const struct finding *finding = &tune->findings[i];
-        if (!finding->standard)
-            continue;
-        fprintf(file, "%s%s %s  %.4g ms", finding->best ? "" : "# ",
-                tuning_class_text(of, &tune->products.at[i].of),
-                finding->best ? finding->best->name : finding->standard,
-                1e3 * finding->seconds / finding->ratio);
-        sizes_text(measured, tune->products.at[i].sizes, 3);
-        if (finding->best)
-            fprintf(file, " with %s, %.2f times as fast as %s\n", measured, finding->ratio,
-                    finding->standard);
-        else
-            fprintf(file, " with %s, as without this file\n", measured);
-    }
+    for (size_t i = 0; i < tune->n_findings; i++)
+        print_finding(&tune->products.at[i], &tune->findings[i], file);
+    *kept = print_earlier(tune, file);
     free(head);
     return head && !ferror(file);
+}
+
+static void say_written(const struct tune *tune, const char *path, size_t kept)
+{
+    char *whole = realpath(path, NULL);
+    printf("\nWrote %zu choices", tune->n_choices);
+    if (kept)
+        printf(", and kept %zu of earlier runs", kept);
+    if (tune->n_choices + kept)
+        printf(".  To train and generate by them: export QUERN_TUNING=%s\n", whole ? whole : path);
+    else
+        printf(": nothing that was tried is faster than the default.\n");
+    free(whole);
 }
 
 static int write_file(struct tune *tune)
 {
     const char *path = options_string(tune->options, "out");
     char *text = NULL;
-    size_t bytes = 0;
+    size_t bytes = 0, kept = 0;
     FILE *file = open_memstream(&text, &bytes);
-    bool is_good = file && print_file(tune, file);
+    bool is_good = file && print_file(tune, file, &kept);
     if (file && fclose(file) != 0)
         is_good = false;
     struct file_writer writer;
@@ -187,10 +287,7 @@ static int write_file(struct tune *tune)
     free(text);
     if (status != QN_OK)
         return failure(tune->options, "%s", is_good ? qn_error(tune->qn) : "out of memory");
-    char *whole = realpath(path, NULL);
-    printf("\nWrote %zu choices.  To train and generate by them: export QUERN_TUNING=%s\n",
-           tune->n_choices, whole ? whole : path);
-    free(whole);
+    say_written(tune, path, kept);
     return EXIT_SUCCESS;
 }
 
@@ -209,6 +306,7 @@ int command_tune(const struct options *options)
         if (status == EXIT_SUCCESS && signal_caught())
             status = 128 + signal_caught();
     }
+    tuning_free(tune.earlier);
     free(tune.findings);
     free(tune.products.at);
     qn_close(tune.qn);

@@ -22,17 +22,29 @@ struct products {
 bool products_add_shapes(struct products *products, enum qn_type type, const char *shapes);
 bool products_add_usual(struct products *products, enum qn_type type);
 
-/* What a product takes: as it is by default, and by the fastest choice beside that. */
+/* A choice that fits, and is not the default. */
+struct attempt {
+    const struct tuning_choice *choice;
+    double ratio; /* how many times as fast as the default; 0: it is void */
+};
+
+/* What a product takes: as it is by default, and by the fastest choice beside that.  What is void - wrong, or fails - is told on stderr.
+ * Where the default is, the first choice that is right takes its place: others are compared with it. */
 struct finding {
-    const char *standard; /* the variant; NULL: nothing is known */
-    double seconds;
-    const struct tuning_choice *best; /* faster by more than noise; NULL: none is */
-    double ratio;                     /* how many times as fast */
-    bool is_cut;                      /* there was no time for all */
-    char problem[ROW_REASON]; /* of the last choice that gave wrong results or failed; or "" */
+    const char *standard; /* the default's variant; NULL: it could not be planned */
+    bool is_void;         /* the default */
+    double seconds;       /* of the default; if there is a best, in turns with that */
+    const struct tuning_choice
+        *best; /* faster by more than noise; right, if the default is void; NULL: none is */
+    double best_seconds, ratio; /* how many times as fast it is */
+    struct attempt tried[TUNING_CHOICES];
+    size_t n_tried; /* fastest first */
+    size_t n_void;  /* of the default and what was tried */
+    bool is_cut;    /* there was no time for all */
 };
 
 struct measuring {
+    const struct options *options;
     qn_context *qn;
     struct progress *progress;
     double until; /* of seconds_now(): no trial begins later */
@@ -42,8 +54,7 @@ struct measuring {
 /* Whether the time is up, or a signal asks for the end. */
 bool is_over(const struct measuring *measuring);
 
-/* False: the product as it is by default fails; the finding's problem says why. */
-bool product_measure(const struct measuring *measuring, const struct product *product,
+void product_measure(const struct measuring *measuring, const struct product *product,
                      struct finding *finding);
 
 #endif
