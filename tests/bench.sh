@@ -233,6 +233,10 @@ check "a shape of another group" usage_error '"64x64" is no shape of gemm' gemm 
 check "a shape that is none" usage_error '"0x1x1" is no shape of gemm' gemm --shapes 0x1x1
 check "a recipe that there is not" usage_error '"7x7" is no shape of train' train --shapes 12x64,7x7
 check "a file that is not there" exits 1 gemm --against nothing.json
+echo '{"schema": "quern.bench.compare/2"}' >kept.json
+check "a file of something else" exits 1 gemm --shapes 8x8x8 --json kept.json
+check "is not replaced" mentions err.tmp 'kept.json is there, and is no report of quern bench: name another file, or remove this one first$'
+check "and nothing is measured" test ! -s out.tmp
 check "a file that cannot be written" exits 1 gemm --shapes 8x8x8 --json nothing/json
 
 done_testing

@@ -146,6 +146,19 @@ check "one report and no page" usage_error 'two reports or more; or one, and --h
 check "writing over what is compared" usage_error '--json would write over a.json' a.json b.json --json a.json
 check "with a page, too" usage_error '--html would write over b.json' a.json b.json --html b.json
 check "two outputs in one file" usage_error 'name the same file' a.json b.json --html x --json x
+check "by another path" usage_error 'name the same file' a.json b.json --html x --json "../${PWD##*/}/./x"
+cp b.json kept.json
+check "a page instead of a report" exits 1 a.json b.json --html kept.json
+check "is refused" mentions err.tmp 'kept.json is there, and is no page of HTML: name another file, or remove this one first$'
+check "a comparison instead of a report" exits 1 a.json b.json --json kept.json
+check "is refused, too" mentions err.tmp 'kept.json is there, and is no comparison of quern bench compare: '
+check "nothing was written" cmp b.json kept.json
+echo notes >kept.txt
+check "nor over what is no JSON" exits 1 a.json b.json --json kept.txt
+: >kept.txt
+check "what is empty is replaced" exits 0 a.json b.json --json kept.txt
+check "and what is alike" exits 0 a.json b.json --json kept.txt --html page.html
+check "special files are written to" exits 0 a.json b.json --html /dev/null
 check "a page that cannot be written" exits 1 a.json b.json --html nothing/page.html
 check "is said" mentions err.tmp 'cannot write nothing/page.html'
 check "before anything else" test ! -s out.tmp

@@ -528,7 +528,7 @@ static const struct option bench_options[] = {
 
     HEADING("Reports"),
     {OPTION_STRING, 0, "json", "FILE", .help =
-        "write every sample, with device, driver, options, commit and environment"},
+        "write every sample, with device, driver, options, commit and environment; of what is there only such a report is replaced"},
     {OPTION_STRING, 0, "against", "FILE", .help =
         "add the rates of another program, of a JSON list of case, rate and unit"},
     {OPTION_FLAG, 'q', "quiet", .help = "print no progress"},
@@ -579,8 +579,10 @@ static const struct option compare_options[] = {
         "write the comparison, or one report, as a page that needs nothing else: verdicts, devices, bars, rooflines, losses, kernels, "
         "failures; it has the reports within, and is read as they are"},
     {OPTION_REAL, 0, "fail-slower", "PERCENT", .most = 1e6, .help =
-        "exit with 1 if a row of any other is called slower than the first, by more than this at both ends of its interval"},
-    {OPTION_STRING, 0, "json", "FILE", .help = "write the comparison as JSON"},
+        "exit with 1, and name the rows, if any other's are called slower than the first's, by more than this at both ends of the interval; "
+        "peaks do not count, unless there is nothing else"},
+    {OPTION_STRING, 0, "json", "FILE", .help =
+        "write the comparison as JSON; of what is there only such a file is replaced, and by --html only a page"},
 };
 
 static const char *const compare_examples[] = {

@@ -257,6 +257,8 @@ static int prepare(struct bench *bench)
     const char *against = options_string(options, "against");
     const char *json = options_string(options, "json");
     char message[WRITE_MESSAGE];
+    if (json && !may_write(WRITTEN_REPORT, json, message))
+        return failure(options, "%s", message);
     if (against && !(bench->against = against_read(against, message, sizeof message)))
         return failure(options, "--against: %s", message);
     struct qn_options opened = bench_options(bench);
@@ -267,8 +269,6 @@ static int prepare(struct bench *bench)
     snprintf(bench->tuning, sizeof bench->tuning, "%s", qn_tuning_hash(bench->qn));
     if (kernels_hash(bench->qn, bench->kernels) != QN_OK)
         return failure(options, "%s", qn_error(bench->qn));
-    if (json && !json_may_write(json, message))
-        return failure(options, "%s", message);
     signal(SIGQUIT, SIG_DFL); /* LLVM, in drivers, catches it and goes on */
     while (strcmp(suite_names[bench->suite], options_string(options, "suite")) != 0)
         bench->suite++;

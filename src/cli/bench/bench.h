@@ -355,10 +355,14 @@ void report_tables(const struct bench *bench);
 enum { WRITE_MESSAGE = 1024 };
 bool report_json(const struct bench *bench, const char *path, char message[WRITE_MESSAGE]);
 
-/* Writes a text, or a document, which is freed; whether it could be written, before all is measured.  The same. */
+/* Writes a text, or a document, which is freed.  The same. */
 bool text_write(const char *text, const char *path, char message[WRITE_MESSAGE]);
 bool json_write(json_t *document, const char *path, char message[WRITE_MESSAGE]);
-bool json_may_write(const char *path, char message[WRITE_MESSAGE]);
+
+/* Whether a file can be written, and whether what is there is of its kind, so that nothing else is lost: asked before all is measured.  The
+ * same. */
+enum written { WRITTEN_REPORT, WRITTEN_COMPARISON, WRITTEN_PAGE };
+bool may_write(enum written kind, const char *path, char message[WRITE_MESSAGE]);
 
 /* Prints text from elsewhere in a cell of a table: without what would end the cell or steer a terminal. */
 void print_cell_text(const char *text);

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
@@ -265,8 +267,49 @@ bool text_write(const char *text, const char *path, char message[WRITE_MESSAGE])
     return status == QN_OK;
 }
 
-bool json_may_write(const char *path, char message[WRITE_MESSAGE])
+static bool is_page(const char *path)
 {
+    static const char *const begins[] = {"<!doctype html", "<html"};
+    char text[64] = "";
+    FILE *file = fopen(path, "r");
+    if (!file)
+        return false;
+    text[fread(text, 1, sizeof text - 1, file)] = '\0';
+    fclose(file);
+    for (size_t i = 0; i < sizeof begins / sizeof *begins; i++)
+        if (strncasecmp(text + strspn(text, " \t\r\n"), begins[i], strlen(begins[i])) == 0)
+            return true;
+    return false;
+}
+
+/* Whether the file is JSON of any version of a schema. */
+static bool has_schema(const char *path, const char *schema)
+{
+    json_t *document = json_load_file(path, 0, NULL);
+    const char *found = json_string_value(json_object_get(document, "schema"));
+    bool is_found = found && strncmp(found, schema, strlen(schema)) == 0;
+    json_decref(document);
+    return is_found;
+}
+
+bool may_write(enum written kind, const char *path, char message[WRITE_MESSAGE])
+{
+    static const struct {
+        const char *name, *schema;
+    } kinds_written[] = {
+        [WRITTEN_REPORT] = {"report of quern bench", "quern.bench/"},
+        [WRITTEN_COMPARISON] = {"comparison of quern bench compare", "quern.bench.compare/"},
+        [WRITTEN_PAGE] = {"page of HTML", NULL},
+    };
+    const char *schema = kinds_written[kind].schema;
+    struct stat status;
+    bool is_there = stat(path, &status) == 0 && S_ISREG(status.st_mode) && status.st_size > 0;
+    if (is_there && !(schema ? has_schema(path, schema) : is_page(path))) {
+        snprintf(message, WRITE_MESSAGE,
+                 "%s is there, and is no %s: name another file, or remove this one first", path,
+                 kinds_written[kind].name);
+        return false;
+    }
     return text_write(NULL, path, message);
 }
 

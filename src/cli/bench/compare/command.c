@@ -1,6 +1,7 @@
 /* quern bench compare: the command. */
 #include "cli/bench/compare/compare.h"
 
+#include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -12,8 +13,31 @@ static bool is_same_file(const char *a, const char *b)
            of_a.st_ino == of_b.st_ino;
 }
 
+/* Whether the folders that the files are in are one. */
+static bool is_same_folder(const char *a, const char *b)
+{
+    char *of_a = strdup(a), *of_b = strdup(b);
+    bool is_same = of_a && of_b && is_same_file(dirname(of_a), dirname(of_b));
+    free(of_a);
+    free(of_b);
+    return is_same;
+}
+
+static const char *name_in_folder(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+/* Whether two paths lead to one file, which need not be there. */
+static bool is_same_path(const char *a, const char *b)
+{
+    return is_same_file(a, b) ||
+           (strcmp(name_in_folder(a), name_in_folder(b)) == 0 && is_same_folder(a, b));
+}
+
 /* Whether the file that an option names, if any, can be written, and is none of those that are compared. */
-static int check_output(const struct options *options, const char *option)
+static int check_output(const struct options *options, const char *option, enum written kind)
 {
     const char *path = options_string(options, option);
     char message[WRITE_MESSAGE];
@@ -21,7 +45,7 @@ static int check_output(const struct options *options, const char *option)
         if (is_same_file(path, options_operand_at(options, i)))
             return usage_error(options, "--%s would write over %s", option,
                                options_operand_at(options, i));
-    if (path && !json_may_write(path, message))
+    if (path && !may_write(kind, path, message))
         return failure(options, "%s", message);
     return EXIT_SUCCESS;
 }
@@ -29,10 +53,10 @@ static int check_output(const struct options *options, const char *option)
 static int check_outputs(const struct options *options)
 {
     const char *html = options_string(options, "html"), *json = options_string(options, "json");
-    if (html && json && strcmp(html, json) == 0)
+    if (html && json && is_same_path(html, json))
         return usage_error(options, "--html and --json name the same file");
-    int status = check_output(options, "html");
-    return status == EXIT_SUCCESS ? check_output(options, "json") : status;
+    int status = check_output(options, "html", WRITTEN_PAGE);
+    return status == EXIT_SUCCESS ? check_output(options, "json", WRITTEN_COMPARISON) : status;
 }
 
 static int read_reports(const struct options *options, struct reports *reports)
