@@ -12,6 +12,10 @@ report_of()
     "quiet_s": $2, "quiet_ci_s": [$2, $2]${4:+, $4}}, {"id": "wrong", "status": "void", "reason": "two runs differ"}]}
 END
 }
+is_without()
+{
+    ! grep -q -e "$2" "$1"
+}
 is_json()
 {
     ! command -v python3 >/dev/null || python3 -m json.tool "$1" >json.out
@@ -34,11 +38,13 @@ check "the verdict" mentions out.tmp '| 0.833 to 0.833 | faster |$'
 check "with itself" exits 0 a.json a.json
 check "the verdict" mentions out.tmp '| same |$'
 check "slower than is allowed" exits 1 a.json b.json --fail-slower 19
+check "is said" mentions err.tmp '^quern bench compare: 1 row slower by more than 19%: copy/8$'
 check "slower by less" exits 0 a.json b.json --fail-slower 21
 check "rows of one file only" exits 0 a.json c.json
 check "are named" mentions out.tmp '^- not in A: copy/9$'
 check "a row of other work" sh -c 'sed "s/\"amount\": 8/\"amount\": 9/" a.json >bad.json'
 check "is compared" exits 0 a.json bad.json
+check "but not counted" mentions out.tmp '^B and A: 0 comparable rows; 1 is not comparable.$'
 check "as not comparable" mentions out.tmp '| 50% | | | not comparable: not the same work |$'
 sed 's/"of_peak": 0.5/"of_peak": null/' a.json >unknown.json
 check "a share that is not known" exits 0 unknown.json b.json
@@ -55,6 +61,56 @@ machine 2.0 >busy.json
 check "a machine that was slower itself" exits 0 quiet.json busy.json --fail-slower 5
 check "is no verdict on a row" mentions out.tmp '^| copy/8 | 1000 ± 0 | 50% | 2000 ± 0 | 50% | 2.000 | .* | unclear |$'
 check "but is said" mentions out.tmp 'fma itself took 2.00 times as long'
+check "fma is no row" mentions out.tmp '^B and A: 1 row, 1 unclear.$'
+with_units()
+{
+    sed "s/\"driver\":/\"compute_units\": $1, &/"
+}
+with_units 2 <quiet.json >whole.json
+with_units 1 <busy.json >part.json
+check "a part of the device" exits 1 whole.json part.json --fail-slower 5
+check "is another device" mentions out.tmp '^| copy/8 | 1000 ± 0 | 50% | 2000 ± 0 | 50% | 2.000 | .* | slower |$'
+check "not one that others used" is_without out.tmp 'idle machine'
+check "peaks are not among what is slower" mentions err.tmp ': 1 row slower by more than 5%: copy/8$'
+report_of peak/fma 1.0 one >peak.json
+report_of peak/fma 1.2 two >peak2.json
+check "nothing but peaks" exits 1 peak.json peak2.json --fail-slower 5
+check "is what there is to say" mentions out.tmp '^B and A: 1 peak, 1 slower.$'
+
+# Rows r1 to rN with SECONDS, the first MORE of which do twice the work.
+rows_of()
+{
+    echo '{"schema": "quern.bench/1", "options": {"seconds": 0.29999999999999999}, "started": "'"$4"'", "finished": "'"$4"'", "results": ['
+    for i in $(seq "$1"); do
+        printf '%s{"id": "r%d", "status": "ok", "amount": %d, "unit": "B/s", "median_s": %s, "median_ci_s": [%s, %s], ' \
+            "$([ "$i" = 1 ] || echo ,)" "$i" $((8 + (i <= $3))) "$2" "$2" "$2"
+        echo '"quiet_s": '"$2, \"quiet_ci_s\": [$2, $2]}"
+    done
+    echo ']}'
+}
+rows_of 12 1.0 0 monday >rows.json
+rows_of 12 0.5 9 tuesday >fewer.json
+rows_of 12 1.5 0 tuesday | sed 's/0.29999999999999999/0.5/' >more.json
+check "most rows of other work" exits 0 rows.json fewer.json --html page.html
+check "claim nothing" mentions out.tmp '^B and A: 3 comparable rows, 3 faster; 9 are not comparable.$'
+check "nor in the page" mentions page.html '</span> in all 3 comparable rows; 9 are not comparable\.'
+check "many rows that are slower" exits 1 rows.json more.json fewer.json --fail-slower 5
+check "are named, up to five" mentions err.tmp ': 12 rows slower by more than 5%: r1 (B), r2 (B), r3 (B), r4 (B), r5 (B) and 7 more$'
+check "a number is written short" mentions out.tmp '^| options.seconds | 0.3 | 0.5 | 0.3 |$'
+
+# ---- One run twice ----
+
+same='are the same run: what is said of one against the other is no finding'
+check "a file twice" exits 0 rows.json rows.json
+check "is said to be one" mentions out.tmp "^A and B $same.\$"
+check "a file twice, and dated" exits 0 more.json rows.json rows.json
+check "is said of those two alone" mentions out.tmp "^B and C $same.\$"
+check "and of no other" is_without out.tmp '^A and'" . $same"
+check "a page and the file that is in it" exits 0 page.html fewer.json --html again.html
+check "are one run" mentions again.html ">B and C $same.<"
+sed 's/1\.0/1.1/g' rows.json >copy.json
+check "a copy that differs in its figures" exits 0 rows.json copy.json
+check "is of the run, too" mentions out.tmp "^A and B $same.\$"
 
 # ---- More ----
 
@@ -63,7 +119,7 @@ echo '{"schema": "quern.bench/1", "results": [{"id": "copy/8", "status": "void",
 check "three reports" exits 0 a.json d.json b.json --json json.tmp
 check "in a row" mentions out.tmp '^| copy/8 | 1000 ± 0 | 50% | 500 ± 0 | 50% | 0.500 | faster | 1200 ± 0 | 50% | 1.200 | slower |$'
 check "a column for each" mentions out.tmp '^| device.driver | one | four | two\\|three |$'
-check "are counted each" mentions out.tmp '^C and A: 1 rows, 1 slower.$'
+check "are counted each" mentions out.tmp '^C and A: 1 row, 1 slower.$'
 check "with means by group" mentions out.tmp '^Geometric means of B/A: memory 0.500 of 1.$'
 check "the last of three is slower" exits 1 a.json d.json b.json --fail-slower 19
 check "none of three is, by so much" exits 0 a.json d.json b.json --fail-slower 21
@@ -99,10 +155,6 @@ is_well_formed()
 has_one_script()
 {
     [ "$(grep -c '<script' "$1")" = 1 ] && [ "$(grep -c '</script>' "$1")" = 1 ]
-}
-is_without()
-{
-    ! grep -q -e "$2" "$1"
 }
 check "a page" exits 0 "odd <name>&.json" plain.json void.json --html page.html --json one.json
 cp out.tmp one.md

@@ -80,6 +80,29 @@ static bool write_page(const struct bench_comparison *comparison, const char *pa
     return is_written;
 }
 
+/* EXIT_FAILED, and which they are, if rows are slower than is allowed. */
+static int check_slower(const struct options *options, const struct bench_comparison *comparison)
+{
+    enum { NAMED = 5 };
+    double percent = options_real(options, "fail-slower");
+    char named[NAMED * (ROW_ID + sizeof ", ( A)")] = "", more[32] = "";
+    size_t reports = comparison->reports->count, count = 0, used = 0;
+    for (size_t i = 0; i < comparison->n_entries; i++)
+        for (size_t report = 1; report < reports; report++) {
+            const struct entry *entry = &comparison->entries[i];
+            char letter[] = {' ', '(', report_letter(report), ')', '\0'};
+            if (is_slower(comparison, report, entry, percent) && count++ < NAMED)
+                used += (size_t)snprintf(named + used, sizeof named - used, "%s%s%s",
+                                         used ? ", " : "", entry->id, reports > 2 ? letter : "");
+        }
+    if (count > NAMED)
+        snprintf(more, sizeof more, " and %zu more", count - NAMED);
+    if (count == 0)
+        return EXIT_SUCCESS;
+    return failure(options, "%zu row%s slower by more than %g%%: %s%s", count,
+                   count == 1 ? "" : "s", percent, named, more);
+}
+
 static int show(const struct options *options, const struct bench_comparison *comparison)
 {
     const char *html = options_string(options, "html"), *json = options_string(options, "json");
@@ -88,10 +111,7 @@ static int show(const struct options *options, const struct bench_comparison *co
     if ((json && !json_write(comparison_json(comparison), json, message)) ||
         (html && !write_page(comparison, html, message)))
         return failure(options, "%s", message);
-    if (options_given(options, "fail-slower") &&
-        is_slower(comparison, options_real(options, "fail-slower")))
-        return EXIT_FAILED;
-    return EXIT_SUCCESS;
+    return options_given(options, "fail-slower") ? check_slower(options, comparison) : EXIT_SUCCESS;
 }
 
 int command_bench_compare(const struct options *options)

@@ -82,15 +82,21 @@ void bench_comparison_release(struct bench_comparison *comparison);
 /* 'A' and so on. */
 char report_letter(size_t report);
 
-/* Verdicts on one report, of a group of rows or, if it is NULL, of all. */
+/* Verdicts on one report, of a group of rows or, if it is NULL, of all but peaks; of peaks, if there are no
+ * others. */
 struct tally {
-    size_t counts[VERDICTS], rows;
-    size_t comparable;
+    size_t counts[VERDICTS];
+    size_t comparable; /* all but those that are not comparable */
+    bool is_of_peaks;
     double
         ratio; /* geometric mean of the rows that can be compared; 0: more than half of them are unclear, or they are of several kinds */
 };
 
 struct tally tally_of(const struct bench_comparison *comparison, size_t report, const char *group);
+
+/* What a tally is of: "12 rows", "1 comparable row", "5 peaks".  Returns `text`. */
+enum { TALLY_TEXT = 48 };
+const char *tally_text(char text[TALLY_TEXT], const struct tally *tally);
 
 /* The groups of rows, in their order; the number of them. */
 enum { MOST_GROUPS = 16 };
@@ -100,8 +106,13 @@ size_t comparison_groups(const struct bench_comparison *comparison,
 /* Whether the machine was not the same in this report and the first: fma itself differs. */
 bool is_other_machine(const struct bench_comparison *comparison, size_t report);
 
-/* Whether any row is called slower by more than so many percent, at both ends of its interval. */
-bool is_slower(const struct bench_comparison *comparison, double percent);
+/* Whether the report has the very run that an earlier one has; *earlier: the first of those. */
+bool same_run(const struct bench_comparison *comparison, size_t report, size_t *earlier);
+
+/* Whether the row is called slower by more than so many percent, at both ends of its interval.  Peaks are not,
+ * unless there are no other rows. */
+bool is_slower(const struct bench_comparison *comparison, size_t report, const struct entry *entry,
+               double percent);
 
 /* ---- How it is shown ---- */
 

@@ -40,10 +40,11 @@ static bool is_same_value(const json_t *a, const json_t *b)
     return (!a && !b) || json_equal(a, b);
 }
 
-/* Whether both reports are of one device, with one driver and one kind of kernels. */
+/* Whether both reports are of one device, all of it, with one driver and one kind of kernels. */
 static bool is_same_device(const struct bench_report *a, const struct bench_report *b)
 {
-    static const char *const keys[] = {"platform", "device", "driver", "class", "float_width"};
+    static const char *const keys[] = {"platform",    "device",        "driver", "class",
+                                       "float_width", "compute_units", "matrix"};
     const json_t *of_a = report_section(a, "device"), *of_b = report_section(b, "device");
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (!is_same_value(json_object_get(of_a, keys[i]), json_object_get(of_b, keys[i])))
@@ -78,14 +79,55 @@ static struct against against_of(const struct result *a, const struct result *b,
     return (struct against){verdict_of(&ratio, control), ratio};
 }
 
-bool is_slower(const struct bench_comparison *comparison, double percent)
+/* A peak tells of the device, not of what runs on it. */
+static bool is_peak(const struct entry *entry)
 {
-    for (size_t i = 0; i < comparison->n_entries; i++)
-        for (size_t report = 0; report < comparison->reports->count; report++) {
-            const struct against *against = &comparison->entries[i].against[report];
-            if (against->verdict == SLOWER && against->ratio.low > 1 + percent / 100)
-                return true;
-        }
+    return strcmp(entry->group, "peaks") == 0;
+}
+
+/* Whether there are verdicts, and all of them on peaks. */
+static bool has_only_peaks(const struct bench_comparison *comparison, size_t report)
+{
+    bool has_peaks = false;
+    for (size_t i = 0; i < comparison->n_entries; i++) {
+        const struct entry *entry = &comparison->entries[i];
+        if (entry->against[report].verdict == NO_VERDICT)
+            continue;
+        if (!is_peak(entry))
+            return false;
+        has_peaks = true;
+    }
+    return has_peaks;
+}
+
+bool is_slower(const struct bench_comparison *comparison, size_t report, const struct entry *entry,
+               double percent)
+{
+    const struct against *against = &entry->against[report];
+    return against->verdict == SLOWER && against->ratio.low > 1 + percent / 100 &&
+           (!is_peak(entry) || has_only_peaks(comparison, report));
+}
+
+/* ---- One run, read twice ---- */
+
+static bool is_same_run(const struct bench_report *a, const struct bench_report *b)
+{
+    static const char *const keys[] = {"started", "finished", "device", "host"};
+    const json_t *of_a = json_object_get(a->json, "report"),
+                 *of_b = json_object_get(b->json, "report");
+    bool is_dated = json_is_string(report_section(a, "finished"));
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (!is_same_value(report_section(a, keys[i]), report_section(b, keys[i])))
+            return false;
+    return is_dated || json_equal(of_a, of_b);
+}
+
+bool same_run(const struct bench_comparison *comparison, size_t report, size_t *earlier)
+{
+    const struct reports *reports = comparison->reports;
+    for (*earlier = 0; *earlier < report; ++*earlier)
+        if (is_same_run(&reports->at[*earlier], &reports->at[report]))
+            return true;
     return false;
 }
 
@@ -206,23 +248,33 @@ void bench_comparison_release(struct bench_comparison *comparison)
 
 struct tally tally_of(const struct bench_comparison *comparison, size_t report, const char *group)
 {
-    struct tally tally = {0};
+    struct tally tally = {.is_of_peaks = group ? strcmp(group, "peaks") == 0
+                                               : has_only_peaks(comparison, report)};
     double sum = 0;
     for (size_t i = 0; i < comparison->n_entries; i++) {
         const struct entry *entry = &comparison->entries[i];
         const struct against *against = &entry->against[report];
-        if (against->verdict == NO_VERDICT || (group && strcmp(group, entry->group) != 0))
+        if (against->verdict == NO_VERDICT || is_peak(entry) != tally.is_of_peaks ||
+            (group && strcmp(group, entry->group) != 0))
             continue;
         tally.counts[against->verdict]++;
-        tally.rows++;
         if (against->verdict != NOT_COMPARABLE)
             sum += log(against->ratio.value);
     }
-    tally.comparable = tally.rows - tally.counts[NOT_COMPARABLE];
-    bool is_of_a_kind = group && strcmp(group, "peaks") != 0;
-    if (is_of_a_kind && 2 * tally.counts[UNCLEAR] <= tally.comparable && tally.comparable > 0)
+    for (size_t i = 0; i < NOT_COMPARABLE; i++)
+        tally.comparable += tally.counts[i];
+    if (group && !tally.is_of_peaks && 2 * tally.counts[UNCLEAR] <= tally.comparable &&
+        tally.comparable > 0)
         tally.ratio = exp(sum / (double)tally.comparable);
     return tally;
+}
+
+const char *tally_text(char text[TALLY_TEXT], const struct tally *tally)
+{
+    snprintf(text, TALLY_TEXT, "%zu %s%s%s", tally->comparable,
+             tally->counts[NOT_COMPARABLE] ? "comparable " : "",
+             tally->is_of_peaks ? "peak" : "row", tally->comparable == 1 ? "" : "s");
+    return text;
 }
 
 size_t comparison_groups(const struct bench_comparison *comparison, const char *groups[MOST_GROUPS])

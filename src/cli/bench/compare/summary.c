@@ -6,7 +6,7 @@
 
 /* ---- The verdict ---- */
 
-/* What more than half of the rows say; VERDICTS: nothing. */
+/* What more than half of the comparable rows say; VERDICTS: nothing. */
 static enum verdict most_of(const struct tally *tally)
 {
     for (enum verdict verdict = FASTER; verdict <= UNCLEAR; verdict++)
@@ -15,10 +15,11 @@ static enum verdict most_of(const struct tally *tally)
     return VERDICTS;
 }
 
-static void put_counts(FILE *file, const struct tally *tally)
+/* Of the first so many verdicts. */
+static void put_counts(FILE *file, const struct tally *tally, size_t verdicts)
 {
     const char *before = "";
-    for (size_t i = 0; i < VERDICTS; i++) {
+    for (size_t i = 0; i < verdicts; i++) {
         if (tally->counts[i])
             markup(file, "%s%zu %s", before, tally->counts[i], verdict_names[i]);
         before = tally->counts[i] ? ", " : before;
@@ -39,7 +40,30 @@ static void put_means(FILE *file, const struct bench_comparison *comparison, siz
     markup(file, shown ? "." : "");
 }
 
-/* No claim beyond what more than half of the rows say. */
+static void put_incomparable(FILE *file, const struct tally *tally)
+{
+    size_t count = tally->counts[NOT_COMPARABLE];
+    if (count > 0)
+        markup(file, "; %zu %s not comparable", count, count == 1 ? "is" : "are");
+}
+
+static void put_warnings(FILE *file, const struct bench_comparison *comparison, size_t report)
+{
+    size_t earlier;
+    if (same_run(comparison, report, &earlier))
+        markup(file,
+               "<p class=\"warning\">%c and %c are the same run: what is said of one against the "
+               "other is no finding.</p>\n",
+               report_letter(earlier), report_letter(report));
+    if (is_other_machine(comparison, report))
+        markup(file,
+               "<p class=\"warning\">fma itself took %.2f times as long in %c: the machine was not "
+               "the same in both runs. Only what goes beyond that is called faster or slower: "
+               "measure again, on an idle machine.</p>\n",
+               comparison->controls[report].value, report_letter(report));
+}
+
+/* No claim beyond what more than half of the comparable rows say. */
 static void put_verdict(FILE *file, const struct bench_comparison *comparison, size_t report)
 {
     static const char *const claims[] = {
@@ -47,29 +71,32 @@ static void put_verdict(FILE *file, const struct bench_comparison *comparison, s
         [SLOWER] = " is <b>slower</b> than ",
         [SAME] = " takes the <b>same</b> time as ",
         [UNCLEAR] = " <b>cannot be told</b>, in this noise, from ",
+        [NOT_COMPARABLE] = " has nothing to compare with ",
         [VERDICTS] = " has <b>no one verdict</b> against ",
     };
     struct tally tally = tally_of(comparison, report, NULL);
-    enum verdict most = most_of(&tally);
+    enum verdict most = tally.comparable > 0 ? most_of(&tally) : NOT_COMPARABLE;
+    char rows[TALLY_TEXT];
     markup(file, "<p class=\"verdict\">");
     put_letter(file, report);
-    fputs(tally.comparable > 0 ? claims[most] : " has nothing to compare with ", file);
+    fputs(claims[most], file);
     put_letter(file, 0);
-    if (most != VERDICTS && tally.counts[most] == tally.rows)
-        markup(file, "%s %zu rows", most == UNCLEAR ? " in any of" : " in all", tally.rows);
-    else if (tally.rows > 0)
-        markup(file, "%s %zu rows: ", most != VERDICTS ? " in most of" : ", of", tally.rows);
-    if (most == VERDICTS || tally.counts[most] < tally.rows)
-        put_counts(file, &tally);
+    if (most <= UNCLEAR && tally.counts[most] == tally.comparable)
+        markup(file, " in %s%s",
+               tally.comparable == 1 ? ""
+               : most == UNCLEAR     ? "any of "
+                                     : "all ",
+               tally_text(rows, &tally));
+    else if (most != NOT_COMPARABLE) {
+        markup(file, "%s %s: ", most == VERDICTS ? ", of" : " in most of",
+               tally_text(rows, &tally));
+        put_counts(file, &tally, NOT_COMPARABLE);
+    }
+    put_incomparable(file, &tally);
     markup(file, ".");
     put_means(file, comparison, report);
     markup(file, "</p>\n");
-    if (is_other_machine(comparison, report))
-        markup(file,
-               "<p class=\"warning\">fma itself took %.2f times as long in %c: the machine was not "
-               "the same in both runs. Only what goes beyond that is called faster or slower: "
-               "measure again, on an idle machine.</p>\n",
-               comparison->controls[report].value, report_letter(report));
+    put_warnings(file, comparison, report);
 }
 
 /* Of one report, what it reached. */
@@ -142,7 +169,7 @@ static void put_group(FILE *file, const struct bench_comparison *comparison, con
         else
             markup(file, "<td class=\"number\">%s</td><td>",
                    2 * tally.counts[UNCLEAR] > tally.comparable ? "unclear" : "");
-        put_counts(file, &tally);
+        put_counts(file, &tally, VERDICTS);
         markup(file, "</td>");
     }
     markup(file, "</tr>\n");

@@ -13,7 +13,7 @@ static void print_cell(const json_t *value)
     if (json_is_string(value))
         print_cell_text(json_string_value(value));
     else if (value && !json_is_null(value) &&
-             (text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT)))
+             (text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(6))))
         print_cell_text(text);
     free(text);
     fputs(" |", stdout);
@@ -178,12 +178,19 @@ static void print_means(const struct bench_comparison *comparison, size_t report
 static void print_tally(const struct bench_comparison *comparison, size_t report)
 {
     struct tally tally = tally_of(comparison, report, NULL);
-    printf("\n%c and A: %zu rows", report_letter(report), tally.rows);
-    for (size_t i = 0; i < VERDICTS; i++)
+    size_t incomparable = tally.counts[NOT_COMPARABLE], earlier;
+    char rows[TALLY_TEXT];
+    printf("\n%c and A: %s", report_letter(report), tally_text(rows, &tally));
+    for (size_t i = 0; i < NOT_COMPARABLE; i++)
         if (tally.counts[i])
             printf(", %zu %s", tally.counts[i], verdict_names[i]);
+    if (incomparable > 0)
+        printf("; %zu %s not comparable", incomparable, incomparable == 1 ? "is" : "are");
     printf(".\n");
     print_means(comparison, report);
+    if (same_run(comparison, report, &earlier))
+        printf("%c and %c are the same run: what is said of one against the other is no finding.\n",
+               report_letter(earlier), report_letter(report));
     if (is_other_machine(comparison, report))
         printf("fma itself took %.2f times as long in %c: the machine was not the same in both "
                "runs.\nOnly what goes beyond that is called faster or slower: measure again, on an "
