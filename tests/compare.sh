@@ -177,6 +177,17 @@ check "a roofline" mentions page.html '<title>gemm&lt;float&gt; in train/small: 
 check "a report without kernels" mentions page.html 'Kernels with their flop and bytes are not in this report'
 check "losses and by what they are off" mentions page.html '<td class="number">3.2000</td><td class="number">3.2e-02</td>'
 check "memory and the first step" mentions page.html '<td class="number">1.50 MB</td><td class="number">2.50 s</td>'
+check "losses of a row that one report alone has" exits 0 a.json "odd <name>&.json" --html own.html
+check "are on the page" mentions own.html '<td class="number">3.2000</td><td class="number">3.2e-02</td>'
+check "and its kernels" mentions own.html 'gather</th>'
+sed 's/3.5, 3.1.,/3.5, 3.2],/' "odd <name>&.json" >held.json
+check "losses that are held to another curve" exits 0 "odd <name>&.json" held.json --html own.html
+check "are off by theirs" mentions own.html '<td class="number">3.2000</td><td class="number">0.0e+00</td>'
+check "which is said" mentions own.html 'held to curves that differ'
+check "two curves" test "$(grep -c 'class="reference"' own.html)" = 2
+check "seven reports" exits 0 held.json held.json held.json held.json held.json held.json held.json --html own.html
+check "of which the first" mentions own.html '<polyline class="curve s0 d0"'
+check "and the last are not drawn alike" mentions own.html '<polyline class="curve s0 d2"'
 check "the time of kernels" mentions page.html 'gather</th><td class="number">250 ms <small>33%</small></td>'
 check "clocks" mentions page.html '1000 to 2000 MHz'
 check "no clocks, and why" mentions page.html 'not available: a test'

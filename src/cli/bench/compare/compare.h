@@ -68,9 +68,10 @@ struct entry {
 
 struct bench_comparison {
     const struct reports *reports;
-    struct entry *
-        entries; /* that as many reports as could be compared have, two at most; in order of the reports */
-    size_t n_entries;
+    struct entry
+        *entries; /* in order of the reports: those that two have, then those that one alone has */
+    size_t n_entries;                       /* of two; of the only report: all */
+    size_t n_all;                           /* of one, too */
     struct estimate controls[MOST_REPORTS]; /* ratios that the machine itself explains */
     json_t *differing;                      /* key of a section: [A's, B's, ...] */
 };

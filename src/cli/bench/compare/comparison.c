@@ -170,7 +170,8 @@ static bool is_first_with(const struct reports *reports, size_t report, const ch
     return true;
 }
 
-static void add_entries(struct bench_comparison *comparison, size_t report)
+/* Rows that as many reports have as can be compared, two at most; or those that fewer have. */
+static void add_entries(struct bench_comparison *comparison, size_t report, bool is_shared)
 {
     const struct reports *reports = comparison->reports;
     const struct bench_report *from = &reports->at[report];
@@ -181,8 +182,8 @@ static void add_entries(struct bench_comparison *comparison, size_t report)
         size_t count = 0;
         for (size_t at = 0; at < reports->count; at++)
             count += entry.results[at] != NULL;
-        if (count >= (reports->count < 2 ? reports->count : 2))
-            comparison->entries[comparison->n_entries++] = entry;
+        if (count > 0 && (count >= 2 || reports->count < 2) == is_shared)
+            comparison->entries[comparison->n_all++] = entry;
     }
 }
 
@@ -233,7 +234,10 @@ bool bench_comparison_make(struct bench_comparison *comparison, const struct rep
     comparison->entries = calloc(most + 1, sizeof *comparison->entries);
     comparison->differing = differing_of(reports);
     for (size_t i = 0; comparison->entries && i < reports->count; i++)
-        add_entries(comparison, i);
+        add_entries(comparison, i, true);
+    comparison->n_entries = comparison->n_all;
+    for (size_t i = 0; comparison->entries && i < reports->count; i++)
+        add_entries(comparison, i, false);
     return comparison->entries && comparison->differing;
 }
 

@@ -174,7 +174,7 @@ void put_kernels(FILE *file, const struct bench_comparison *comparison)
 {
     size_t reports = comparison->reports->count, shown = 0;
     markup(file, "<section id=\"kernels\"><h2>Time per kernel</h2>\n");
-    for (size_t i = 0; i < comparison->n_entries; i++) {
+    for (size_t i = 0; i < comparison->n_all; i++) {
         struct parts parts = parts_of(&comparison->entries[i], reports);
         if (parts.count > 0 && shown++ == 0)
             markup(file, "<p class=\"note\">Of one run, profiled: each kernel's time on the "

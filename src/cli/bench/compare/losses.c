@@ -17,15 +17,24 @@ static double loss_at(const json_t *curve, size_t index)
     return json_number_value(json_array_get(curve, index));
 }
 
-/* The first that any report has. */
-static const json_t *reference_of(const struct entry *entry, size_t reports)
+/* NULL: the report has none, or an earlier one has the same. */
+static const json_t *new_reference(const struct entry *entry, size_t report)
 {
-    for (size_t i = 0; i < reports; i++) {
-        const json_t *curve = curve_of(entry->results[i], "reference_losses");
-        if (curve)
-            return curve;
+    const json_t *curve = curve_of(entry->results[report], "reference_losses");
+    for (size_t i = 0; curve && i < report; i++) {
+        const json_t *earlier = curve_of(entry->results[i], "reference_losses");
+        if (earlier && json_equal(curve, earlier))
+            return NULL;
     }
-    return NULL;
+    return curve;
+}
+
+static size_t count_references(const struct entry *entry, size_t reports)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < reports; i++)
+        count += new_reference(entry, i) != NULL;
+    return count;
 }
 
 static bool has_losses(const struct entry *entry, size_t reports)
@@ -64,19 +73,19 @@ static void put_curve(const struct plot *plot, const json_t *curve, const char *
 
 static void put_plot(FILE *file, const struct entry *entry, size_t reports)
 {
-    const json_t *reference = reference_of(entry, reports);
     char title[ROW_ID + 32];
     struct plot plot = {file, axis_empty("step", "", false), axis_empty("loss", "", false), title};
     snprintf(title, sizeof title, "Losses of %s over the reference", entry->id);
-    include_curve(&plot, reference);
-    for (size_t i = 0; i < reports; i++)
-        include_curve(&plot, curve_of(entry->results[i], "losses"));
-    plot_begin(&plot);
-    put_curve(&plot, reference, "reference");
     for (size_t i = 0; i < reports; i++) {
-        char class[32];
-        snprintf(class, sizeof class, "curve s%zu d%zu", i % 6, i % 3);
-        put_curve(&plot, curve_of(entry->results[i], "losses"), class);
+        include_curve(&plot, new_reference(entry, i));
+        include_curve(&plot, curve_of(entry->results[i], "losses"));
+    }
+    plot_begin(&plot);
+    for (size_t i = 0; i < reports; i++)
+        put_curve(&plot, new_reference(entry, i), "reference");
+    for (size_t i = 0; i < reports; i++) {
+        char class[CURVE_CLASS];
+        put_curve(&plot, curve_of(entry->results[i], "losses"), curve_class(class, i));
     }
     plot_end(&plot);
 }
@@ -101,20 +110,23 @@ static void put_cell(FILE *file, double value, const char *unit)
     markup(file, "<td class=\"number\">%s</td>", value > 0 ? quantity(text, value, unit) : "");
 }
 
-static void put_numbers(FILE *file, const struct entry *entry, size_t report,
-                        const json_t *reference)
+static void put_numbers(FILE *file, const struct entry *entry, size_t report)
 {
     const struct result *result = entry->results[report];
     const json_t *losses = curve_of(result, "losses");
     markup(file, "<tr><th scope=\"row\">");
     put_letter(file, report);
+    if (losses) {
+        markup(file, " ");
+        put_curve_key(file, report);
+    }
     markup(file, "</th>");
     if (!losses) {
         markup(file, "<td colspan=\"4\" class=\"absent\">not in this report</td></tr>\n");
         return;
     }
     const json_t *memory = json_object_get(result->json, "memory_bytes");
-    double deviation = deviation_of(losses, reference);
+    double deviation = deviation_of(losses, curve_of(result, "reference_losses"));
     markup(file, "<td class=\"number\">%.4f</td>", loss_at(losses, json_array_size(losses) - 1));
     if (deviation < 0)
         markup(file, "<td></td>");
@@ -137,15 +149,21 @@ static void put_row(FILE *file, const struct entry *entry, size_t reports)
                  "<th scope=\"col\">memory</th><th scope=\"col\">first step</th></tr></thead>\n"
                  "<tbody>\n");
     for (size_t i = 0; i < reports; i++)
-        put_numbers(file, entry, i, reference_of(entry, reports));
-    markup(file, "</tbody></table></div></figure>\n");
+        put_numbers(file, entry, i);
+    markup(file, "</tbody></table></div>\n");
+    if (count_references(entry, reports) > 1)
+        markup(
+            file,
+            "<p class=\"note\">The reports are held to curves that differ: off by is of each one's "
+            "own.</p>\n");
+    markup(file, "</figure>\n");
 }
 
 void put_losses(FILE *file, const struct bench_comparison *comparison)
 {
     size_t reports = comparison->reports->count, shown = 0;
     markup(file, "<section id=\"losses\"><h2>Losses over the reference</h2>\n");
-    for (size_t i = 0; i < comparison->n_entries; i++) {
+    for (size_t i = 0; i < comparison->n_all; i++) {
         if (!has_losses(&comparison->entries[i], reports))
             continue;
         if (shown++ == 0)

@@ -8,6 +8,7 @@
 
 #include <utf8proc.h>
 
+#include "cli/progress.h"
 #include "io/file.h"
 
 /* ---- Text ---- */
@@ -99,25 +100,13 @@ void markup(FILE *file, const char *format, ...)
 
 /* ---- Numbers ---- */
 
-/* Digits in groups of three. */
-static void put_grouped(char text[QUANTITY], double value, const char *unit)
-{
-    char digits[QUANTITY];
-    int count = snprintf(digits, sizeof digits, "%.0f", value), used = 0;
-    for (int i = 0; i < count && used < QUANTITY - 2; i++) {
-        if (i > 0 && (count - i) % 3 == 0)
-            text[used++] = ',';
-        text[used++] = digits[i];
-    }
-    snprintf(text + used, (size_t)(QUANTITY - used), " %s", unit);
-}
-
 const char *quantity(char text[QUANTITY], double value, const char *unit)
 {
     static const char *const prefixes[] = {"n", "µ", "m", "", "k", "M", "G", "T", "P", "E"};
     enum { NONE = 3, LAST = sizeof prefixes / sizeof *prefixes - 1 };
-    if (strncmp(unit, "tokens", strlen("tokens")) == 0 && value >= 1000 && value < 1e15) {
-        put_grouped(text, value, unit);
+    if (strncmp(unit, "tokens", strlen("tokens")) == 0 && value >= 1000) {
+        char rate[NUMBER_TEXT];
+        snprintf(text, QUANTITY, "%s %.16s", rate_text(rate, value), unit);
         return text;
     }
     int step = value > 0 ? (int)floor(log10(value * (1 + 1e-9)) / 3) + NONE : NONE;

@@ -13,7 +13,7 @@ void markup(FILE *file, const char *format, ...) CLI_FORMAT(2, 3);
 /* The same of an id, a key or a path, which may be broken behind "/", "." and "_". */
 void markup_breakable(FILE *file, const char *text);
 
-/* A number with a unit: "92.1 GFLOP/s", "12.4 ms", "18,056 tokens/s".  Returns `text`. */
+/* A number with a unit: "92.1 GFLOP/s", "12.4 ms", "18.1k tokens/s".  Returns `text`. */
 enum { QUANTITY = 48 };
 const char *quantity(char text[QUANTITY], double value, const char *unit);
 

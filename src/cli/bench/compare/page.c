@@ -19,6 +19,22 @@ void put_letter(FILE *file, size_t report)
     markup(file, "<span class=\"letter c%zu\">%c</span>", report % 6, report_letter(report));
 }
 
+/* 6 colours and, for as many reports as there may be, 5 kinds of dashes; the first few differ in both. */
+const char *curve_class(char text[CURVE_CLASS], size_t report)
+{
+    snprintf(text, CURVE_CLASS, "curve s%zu d%zu", report % 6, (report + report / 6) % 5);
+    return text;
+}
+
+void put_curve_key(FILE *file, size_t report)
+{
+    char class[CURVE_CLASS];
+    markup(file,
+           "<svg class=\"key\" viewBox=\"0 0 32 10\" aria-hidden=\"true\"><line class=\"%s\" "
+           "x1=\"0\" x2=\"32\" y1=\"5\" y2=\"5\"/></svg>",
+           curve_class(class, report));
+}
+
 void put_share(FILE *file, double share)
 {
     if (share > 0)
@@ -34,7 +50,7 @@ void put_value(FILE *file, const json_t *value)
     if (json_is_string(value))
         markup(file, "%s", json_string_value(value));
     else if (value && !json_is_null(value) &&
-             (text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT)))
+             (text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(6))))
         markup(file, "%s", text);
     free(text);
 }

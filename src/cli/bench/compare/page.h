@@ -45,6 +45,13 @@ const char *report_device(const struct bench_report *report);
 /* A letter of a report in its colour. */
 void put_letter(FILE *file, size_t report);
 
+/* The classes of a report's curve: colour and dashes together are its own. */
+enum { CURVE_CLASS = 32 };
+const char *curve_class(char text[CURVE_CLASS], size_t report);
+
+/* A piece of its curve, for a legend. */
+void put_curve_key(FILE *file, size_t report);
+
 /* A cell with a share of a peak, the darker the more; empty: 0, not known. */
 void put_share(FILE *file, double share);
 

@@ -54,7 +54,8 @@ static void put_line(const struct plot *plot, const json_t *samples, const char 
 {
     if (json_array_size(samples) == 0)
         return;
-    markup(plot->file, "<polyline class=\"curve s%zu d%zu\" points=\"", report % 6, report % 3);
+    char class[CURVE_CLASS];
+    markup(plot->file, "<polyline class=\"%s\" points=\"", curve_class(class, report));
     for (size_t i = 0; i < json_array_size(samples); i += stride_of(samples)) {
         const json_t *sample = json_array_get(samples, i);
         if (is_known(sample, key))
@@ -62,6 +63,22 @@ static void put_line(const struct plot *plot, const json_t *samples, const char 
                    plot_y(plot, number_of(sample, key)));
     }
     markup(plot->file, "\"/>\n");
+}
+
+/* Whose line is which. */
+static void put_keys(FILE *file, const struct reports *reports, const char *key)
+{
+    markup(file, "<ul class=\"keys\">\n");
+    for (size_t i = 0; i < reports->count; i++) {
+        if (count_known(&reports->at[i], key) == 0)
+            continue;
+        markup(file, "<li>");
+        put_curve_key(file, i);
+        markup(file, " ");
+        put_letter(file, i);
+        markup(file, "</li>\n");
+    }
+    markup(file, "</ul>\n");
 }
 
 static void put_quantity(FILE *file, const struct reports *reports, size_t which)
@@ -80,6 +97,7 @@ static void put_quantity(FILE *file, const struct reports *reports, size_t which
     for (size_t i = 0; i < reports->count; i++)
         put_line(&plot, samples_of(&reports->at[i]), quantities[which].key, i);
     plot_end(&plot);
+    put_keys(file, reports, quantities[which].key);
     markup(file, "</figure>\n");
 }
 

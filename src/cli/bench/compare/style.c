@@ -5,21 +5,11 @@
  * for kernels.  Nothing is told by colour alone. */
 /* clang-format off */
 
-/* clang-format off */
-
-/* clang-format off */
-
-/* clang-format off */
-
-/* clang-format off */
-
-/* clang-format off */
-
 static const char *const rules[] = {
-    ":root{color-scheme:light dark;--page:#fff;--card:#f6f7f9;--ink:#1c2024;--soft:#5b636d;--line:#d7dbe0;--heat-ink:0 114 178;",
+    ":root{color-scheme:light dark;--page:#fff;--card:#f6f7f9;--ink:#1c2024;--soft:#5b636d;--line:#d7dbe0;--shadow:#0006;--heat-ink:0 114 178;",
     "--good:#00684a;--bad:#a33b00;--c0:#0072b2;--c1:#c25400;--c2:#00805c;--c3:#a0447c;--c4:#7a6200;--c5:#4a5058;--on:#fff}",
 
-    "@media(prefers-color-scheme:dark){:root{--page:#14171a;--card:#1d2125;--ink:#e6e8ea;--soft:#a0a8b0;--line:#363c42;--heat-ink:86 180 233;",
+    "@media(prefers-color-scheme:dark){:root{--page:#14171a;--card:#1d2125;--ink:#e6e8ea;--soft:#a0a8b0;--line:#363c42;--shadow:#fff5;--heat-ink:86 180 233;",
     "--good:#4cc9a0;--bad:#f2955a;--c0:#56b4e9;--c1:#f0954c;--c2:#3cc79c;--c3:#e39ac6;--c4:#e0cf4a;--c5:#b4bac0;--on:#111}}",
 
     /* Text */
@@ -45,7 +35,10 @@ static const char *const rules[] = {
     "footer{margin-top:2.5rem;border-top:2px solid var(--line);color:var(--soft);font-size:.9em}",
 
     /* Tables */
-    ".scroll{overflow-x:auto}",
+    /* A shadow at the side where there is more: it stays, and what covers it moves with the table. */
+    ".scroll{overflow-x:auto;background:linear-gradient(90deg,var(--page) 40%,transparent) 0/3rem 100% no-repeat local,",
+    "linear-gradient(270deg,var(--page) 40%,transparent) 100%/3rem 100% no-repeat local,",
+    "linear-gradient(90deg,var(--shadow),transparent) 0/1rem 100% no-repeat,linear-gradient(270deg,var(--shadow),transparent) 100%/1rem 100% no-repeat}",
     "table{border-collapse:collapse;font-size:.9em}",
     "th,td{padding:.2rem .6rem;text-align:left;vertical-align:middle;overflow-wrap:normal}",
     "tbody th{font-weight:500}",
@@ -85,8 +78,8 @@ static const char *const rules[] = {
     ".bars{table-layout:fixed}",
     ".bars thead th:nth-child(1){width:14em}.bars thead th:nth-child(2){width:2.6em}.bars thead th:nth-child(4){width:11.5em}",
     ".bars thead th:nth-child(5){width:5.6em}.bars thead th:nth-child(6){width:10em}.bars thead th:nth-child(7){width:6em}",
-    "@media screen and (max-width:900px){.bars small{display:none}.bars thead th:nth-child(4){width:8.5em}",
-    ".bars thead th:nth-child(6){width:3.8em}}",
+    "@media screen and (max-width:900px){.bars small{display:block;line-height:1.1}.bars thead th:nth-child(4){width:8.5em}",
+    ".bars thead th:nth-child(6){width:5.5em}}",
 
     /* Figures */
     ".figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,340px),1fr));gap:1rem}",
@@ -94,7 +87,7 @@ static const char *const rules[] = {
     "figcaption{font-weight:600;margin:.25rem 0}",
     "figure table{width:100%}",
     ".figures table{font-size:.8em}",
-    ".figures td,.figures th{padding:.15rem .3rem}",
+    ".figures td,.figures th{padding:.15rem .3rem}.figures tbody th{white-space:nowrap}",
     ".plot{display:block;width:100%;max-width:440px;height:auto}",
     ".plot text{font:14px system-ui,sans-serif;fill:var(--soft)}",
     ".keys{list-style:none;margin:.25rem 0;padding:0;display:flex;flex-wrap:wrap;gap:0 1rem;font-size:.85em}",
@@ -107,6 +100,8 @@ static const char *const rules[] = {
     ".reference{fill:none;stroke:var(--line);stroke-width:9;stroke-linecap:round;stroke-linejoin:round}",
     ".d1{stroke-dasharray:7 4}",
     ".d2{stroke-dasharray:2 4}",
+    ".d3{stroke-dasharray:9 3 2 3}",
+    ".d4{stroke-dasharray:9 3 2 3 2 3}",
     ".stacks{width:100%;margin-bottom:.5rem}",
     ".stacks .drawn{width:100%}",
     ".stacks td,.stacks th{border:0;padding:.1rem .4rem}",
@@ -121,7 +116,7 @@ static const char *const rules[] = {
     "th,td{padding-left:.35rem;padding-right:.35rem}.text th:first-child{white-space:normal}",
     ".bars,.bars tbody{display:block}.bars thead{display:none}",
     ".bars tbody{padding:.35rem 0;border-bottom:1px solid var(--line)}",
-    ".bars tr{display:grid;grid-template-columns:1.5rem minmax(2.5rem,1fr) 6rem 2.6rem 2.4rem 4.3rem;gap:0 .35rem;align-items:center}",
+    ".bars tr{display:grid;grid-template-columns:1.5rem minmax(2rem,1fr) 5.7rem 2.6rem 3.4rem 3.9rem;gap:.1rem .35rem;align-items:center}",
     ".bars tr th{grid-column:1/-1}.bars tbody tr:nth-child(n) td,.bars tbody tr th{border:0;padding:0}",
     ".bars .drawn{width:auto;min-width:0}.bars .absent{grid-column:2/5}}",
 
@@ -129,7 +124,7 @@ static const char *const rules[] = {
     "@media print{:root{--page:#fff;--card:#fff;--ink:#000;--soft:#444;--line:#bbb;--heat-ink:0 114 178;--good:#00684a;--bad:#a33b00;",
     "--c0:#0072b2;--c1:#c25400;--c2:#00805c;--c3:#a0447c;--c4:#7a6200;--c5:#4a5058;--on:#fff}",
     "body{max-width:none;font-size:8.5pt;padding:0}pre,code{font-size:1em}nav{display:none}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}",
-    ".card,figure,.bars tbody,tr{break-inside:avoid}.cards{grid-template-columns:repeat(auto-fit,minmax(200px,1fr))}h2,h3,thead{break-after:avoid}.scroll{overflow:visible}.figures{grid-template-columns:repeat(auto-fill,minmax(200px,1fr))}h2{margin-top:1.5rem}}",
+    ".card,figure,.bars tbody,tr,p{break-inside:avoid}.cards{grid-template-columns:repeat(auto-fit,minmax(200px,1fr))}h2,h3,thead,.note:not(:last-child){break-after:avoid}.scroll{overflow:visible;background:none}.figures{grid-template-columns:repeat(auto-fill,minmax(200px,1fr))}h2{margin-top:1.5rem}}",
 };
 
 /* clang-format on */
