@@ -754,7 +754,7 @@ const struct command commands[] = {
         "Measures the peaks of the device by kernels of Quern's own, then the groups named (gemm, "
         "memory, rows, attention, rnn, train, seq2seq, generate; none: all), each row as a share of its peak.  "
         "Results are checked before they are timed: one that is wrong makes its row void, and the "
-        "exit status 1.  `quern bench compare` compares two of its JSON files.",
+        "exit status 1.  `quern bench compare` compares its JSON files, two or more.",
         bench_options, LENGTH(bench_options), command_bench, bench_examples, NULL,
     },
     {

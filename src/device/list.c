@@ -143,9 +143,10 @@ static void explain_choice(struct listing *listing, const char *selector,
     if (selector)
         snprintf(listing->reason, sizeof listing->reason, "QUERN_DEVICE is \"%s\"", selector);
     else
-        snprintf(listing->reason, sizeof listing->reason, "%s%s%s (%zu compute units, %zu MHz)",
+        snprintf(listing->reason, sizeof listing->reason, "%s%s%s (%zu compute unit%s, %zu MHz)",
                  is_gpu(info) ? "" : "there is no GPU; ", rivals > 1 ? "the fastest " : "the only ",
-                 is_gpu(info) ? "GPU" : "CPU", info->caps.compute_units, info->caps.clock_mhz);
+                 is_gpu(info) ? "GPU" : "CPU", info->caps.compute_units,
+                 info->caps.compute_units == 1 ? "" : "s", info->caps.clock_mhz);
 }
 
 /* What qn_open(NULL) would open, if probing finds nothing new. */
