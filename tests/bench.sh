@@ -2,6 +2,7 @@
 # `quern bench`: rows and JSON, what voids a row, and mistakes.  Sizes are tiny: nothing here is a measurement.
 command='bench --seconds 0.05'
 . "$SRCDIR/tests/command.sh"
+unset POCL_EXTRA_BUILD_FLAGS # its rows run for a while
 
 # The number of a row's key in json.tmp; "void" if the row is.
 value_of()
