@@ -134,6 +134,26 @@ static void test_caps(void)
     qn_close(context);
 }
 
+/* ---- Sub-groups ---- */
+
+static size_t subgroup_with(const char *caps)
+{
+    qn_context *context = qn_open_with(&(struct qn_options){.device = "none", .caps = caps});
+    size_t size = context ? context->caps.subgroup_size : SIZE_MAX;
+    qn_close(context);
+    return size;
+}
+
+static void test_subgroups(void)
+{
+    is_int((long long)subgroup_with("class=gpu,subgroups=1,subgroup_size=8"), 8,
+           "kernels for GPUs ask for sub-groups of a size");
+    is_int((long long)subgroup_with("class=gpu,subgroups=0,subgroup_size=8"), 0,
+           "not where there are none");
+    is_int((long long)subgroup_with("class=cpu,subgroups=1,subgroup_size=8"), 0,
+           "kernels for CPUs do not");
+}
+
 /* ---- Instructions that multiply matrices ---- */
 
 static enum qn_matrix matrix_with(const char *caps)
@@ -697,6 +717,7 @@ int main(int argc, char **argv)
     setenv("QUERN_CACHE_DIR", cache_path, 1);
     unsetenv("QUERN_CL_DIR");
     test_caps();
+    test_subgroups();
     test_matrix();
     test_choice();
     test_none();

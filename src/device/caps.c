@@ -10,6 +10,7 @@
 #include <string.h>
 #include <strings.h>
 
+#define CL_TARGET_OPENCL_VERSION 300
 #include <CL/cl_ext.h>
 
 #include "device/matrix.h"
@@ -181,18 +182,17 @@ static bool has_subgroups(const struct device_info *info)
            most > 0;
 }
 
-
-/* Of those that a kernel may ask for, where they share a thread's registers: not on a CPU, where they are lanes of its vectors. */
+/* Of those that a kernel may ask for, with eight work-items or more. */
+enum { LEAST_SUBGROUP = 8 };
 static size_t least_subgroup(const struct device_info *info, const char *extensions)
 {
     size_t sizes[16], bytes = 0, least = 0;
-    if ((info->type & CL_DEVICE_TYPE_CPU) ||
-        !has_extension(extensions, "cl_intel_required_subgroup_size") ||
+    if (!has_extension(extensions, "cl_intel_required_subgroup_size") ||
         clGetDeviceInfo(info->id, CL_DEVICE_SUB_GROUP_SIZES_INTEL, sizeof sizes, sizes, &bytes) !=
             CL_SUCCESS)
         return 0;
     for (size_t i = 0; i < size_min(bytes, sizeof sizes) / sizeof *sizes; i++)
-        if (sizes[i] && (!least || sizes[i] < least))
+        if (sizes[i] >= LEAST_SUBGROUP && (!least || sizes[i] < least))
             least = sizes[i];
     return least;
 }
@@ -427,6 +427,8 @@ int caps_pretend(qn_context *context, struct qn_caps *caps)
 {
     const char *words = context->pretended ? context->pretended : getenv("QUERN_CAPS");
     int status = words ? caps_override(context, caps, words) : QN_OK;
+    if (caps->device_class == QN_CPU || !caps->subgroups)
+        caps->subgroup_size = 0; /* kernels for CPUs have groups of one */
     if (status == QN_OK && caps->device_class == QN_GPU &&
         (caps->max_work_group < GPU_LEAST_GROUP || caps->local_memory < GPU_LEAST_LOCAL))
         return context_fail(
