@@ -90,14 +90,21 @@ static void test_caps(void)
     static const struct {
         const char *words, *error;
     } wrong[] = {
-        {"clas=gpu", "\"clas\""},         {"class=tpu", "cpu or gpu"},
-        {"fp16", "fp16 must be 0 or 1"},  {"fp16=2", "0 or 1"},
-        {"float_width=3", "1, 4, 8"},     {"float_width=32", "1, 4, 8"},
-        {"alignment=24", "power of two"}, {"local_memory=0", "above 0"},
-        {"local_memory=-1", "above 0"},   {"max_work_group=64k", "above 0"},
+        {"clas=gpu", "\"clas\""},
+        {"class=tpu", "cpu or gpu"},
+        {"fp16", "fp16 must be 0 or 1"},
+        {"fp16=2", "0 or 1"},
+        {"float_width=3", "1, 4, 8"},
+        {"float_width=32", "1, 4, 8"},
+        {"alignment=24", "power of two"},
+        {"local_memory=0", "above 0"},
+        {"local_memory=-1", "above 0"},
+        {"max_work_group=64k", "above 0"},
         {"subgroup_size=3", "0 or a power of two"},
-        {"=1", "no capability"},          {"matrix=wgmma", "none, avx512_bf16, amx, "},
-        {"matrix=", "none, avx512_bf16"}, {"global_memory=99999999999999999999", "above 0"},
+        {"=1", "no capability"},
+        {"matrix=wgmma", "none, avx512_bf16, amx, "},
+        {"matrix=", "none, avx512_bf16"},
+        {"global_memory=99999999999999999999", "above 0"},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         qn_context *context = open_or_bail("none");
