@@ -380,8 +380,8 @@ inline void __attribute__((overloadable)) store4(float4 v, global f16 *p)
  * A work-group has a row; its work-items take vectors in turn.  On a CPU the group is one work-item, and the reductions are
  * over its lanes alone. */
 
-/* Of a vector at the end of a row `count` lanes are read, the others are `fill`; `count` lanes are written.  Lanes that lie `stride` numbers apart
- * are i, i + 1, ..., but none behind `last`. */
+/* Of a vector at the end of a row `count` lanes are read, the others are `fill`; `count` lanes are written.  Lanes that lie `stride`
+ * numbers apart are i, i + 1, ..., but none behind `last`. */
 #if FLOAT_WIDTH == 4 /* no array, which compilers for GPUs would put into memory */
 #define PART_OF(type)                                                                              \
     inline floatv __attribute__((overloadable))                                                    \

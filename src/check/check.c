@@ -6,8 +6,8 @@
  * reference.c.  The rows of a group share a plan, which is fast to compile.  For each the driver
  *   1. builds the nodes from operands that are whole tensors or views of larger ones, and their
  *      gradients of a random weighted sum;
- *   2. makes a plan with the variants a device would choose, then one for each other variant that
- *      fits;
+ *   2. makes a plan with the variants a device would choose, then, if more than those are asked
+ *      for, one for each other variant that fits;
  *   3. fills the arena with NaNs, runs, and compares values and gradients;
  *   4. looks for writes outside of intermediates and into tensors that are only read, and runs
  *      again for the same bits. */
