@@ -6,6 +6,9 @@
  * to all; b is read by each work-item for its own columns, of which at the edge some are computed by two, and belong to one.  Each
  * number of y is one sum in the order of k.  a and b are of type T, y is of type Y; n is 4 at least.
  *
+ * The sub-groups of a group have tiles below each other, as far as there are some, which need the same numbers of b: they wait for each other
+ * every CHUNK steps of k, so that these come from the nearest cache for all but one.
+ *
  * The host defines SUBGROUP (8 or 16), GROUP (work-items), TRANSPOSE_A and TRANSPOSE_B.  Sums have names, not indices: arrays end up in memory with
  * some compilers. */
 
@@ -13,6 +16,7 @@
 
 #define COLUMNS (4 * SUBGROUP)
 #define ROWS 8
+#define CHUNK 128
 #define BAND 16 /* rows of tiles */
 #define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
 
@@ -105,8 +109,11 @@ gemm_subgroup(global const T *restrict a, global const T *restrict b, global Y *
     uint matrix_tiles = row_tiles * column_tiles;
     ulong tiles = (ulong)matrix_tiles * batch;
 
-    for (ulong t = get_group_id(0) * (GROUP / SUBGROUP) + get_sub_group_id(); t < tiles;
-         t += get_num_groups(0) * (GROUP / SUBGROUP)) {
+    for (ulong first_tile = get_group_id(0) * (GROUP / SUBGROUP); first_tile < tiles;
+         first_tile += get_num_groups(0) * (GROUP / SUBGROUP)) {
+        ulong own = first_tile + get_sub_group_id();
+        bool has_tile = own < tiles;
+        ulong t = has_tile ? own : first_tile; /* whoever has none waits with the others */
         ulong index = t / matrix_tiles, outer = index / batch_inner, inner = index % batch_inner;
         uint2 tile = tile_in_bands(t % matrix_tiles, row_tiles, column_tiles, BAND);
         uint row = tile.s0 * ROWS, column = tile.s1 * COLUMNS + 4 * lane;
@@ -120,22 +127,25 @@ gemm_subgroup(global const T *restrict a, global const T *restrict b, global Y *
 #define DECLARE_SUM(i) float4 sum##i = 0.0f;
         EACH_ROW(DECLARE_SUM)
 
-        uint left = k;
-        for (; left >= SUBGROUP; left -= SUBGROUP) {
-            const uint steps = SUBGROUP;
-            MULTIPLY_BLOCK
-            a_from += TRANSPOSE_A ? SUBGROUP * a_row : SUBGROUP;
-            b_from += TRANSPOSE_B ? SUBGROUP : 0;
-        }
-        if (left > 0) {
-            uint steps = left;
-            MULTIPLY_BLOCK
+        for (uint begin = 0; begin < k; begin += CHUNK) {
+            uint left = min((uint)CHUNK, k - begin);
+            barrier(CLK_LOCAL_MEM_FENCE);
+            for (; left >= SUBGROUP; left -= SUBGROUP) {
+                const uint steps = SUBGROUP;
+                MULTIPLY_BLOCK
+                a_from += TRANSPOSE_A ? SUBGROUP * a_row : SUBGROUP;
+                b_from += TRANSPOSE_B ? SUBGROUP : 0;
+            }
+            if (left > 0) {
+                uint steps = left;
+                MULTIPLY_BLOCK
+            }
         }
 
         ulong y_row = y_offset / n + index * m + row;
         uint end = min(n, column + 4);
 #define FINISH(i)                                                                                  \
-    if (column < n && i <= last_row) {                                                             \
+    if (has_tile && column < n && i <= last_row) {                                                 \
         float4 sum = lanes_from(sum##i, column - first);                                           \
         FUSED(sum, y_row + i, column, end);                                                        \
         store_row(sum, y + (y_row + i) * n, column, end);                                          \
