@@ -1,14 +1,18 @@
 #!/bin/sh
-# Whether `quern bench` and `quern bench compare` tell what was done to a kernel: softmax is made wrong, then a tenth slower, then nothing is.
-# Of an idle machine, by hand: it measures, so it is no test.
+# Whether `quern bench` and `quern bench compare` tell what was done to a kernel: attention is made wrong, then a tenth slower, then nothing is.
+# By hand, since it measures: five minutes.
 #
-#   bench/verdicts.sh QUERN [SECONDS]         the program; how long to sample a row (default 5)
+#   bench/verdicts.sh QUERN [SECONDS [SHAPE]]     the program; how long to sample a row in a run (default 1); batch x heads x context x width
 #
-# Runs alternate (A, B, A, B), both with kernels from a folder; what both pairs say is believed.  Exits with 1 if a verdict is not as it should be.
+# The shape has ten heads, or a multiple, one in ten of which the slow kernel computes twice; a GPU needs as many as keep it busy.  Runs are made by
+# turns, all with kernels from a folder.  Exits with 1 if a verdict is not as it should be.
 set -eu
 quern=$(realpath "$1")
-seconds=${2:-5}
-kernel=$(realpath "$(dirname "$0")/../cl/softmax.cl")
+seconds=${2:-1}
+shape=${3:-1x10x128x64} # less than a cache that a core has for itself
+class=cpu
+"$quern" devices | grep -A3 '^\*' | grep -q 'class *CPU' || class=gpu
+kernel=$(realpath "$(dirname "$0")/../cl/attention_$class.cl")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
@@ -28,52 +32,57 @@ says()
 changed()
 {
     mkdir "$1"
-    sed "$2" "$kernel" >"$1/softmax.cl"
-    [ "$1" = same ] || ! cmp -s "$kernel" "$1/softmax.cl" || {
-        echo "softmax.cl has no line to change for $1"
+    sed "$2" "$kernel" >"$1/${kernel##*/}"
+    [ "$1" = same ] || ! cmp -s "$kernel" "$1/${kernel##*/}" || {
+        echo "${kernel##*/} has no line to change for $1"
         exit 1
     }
 }
 measure()
 {
-    QUERN_CL_DIR=$work/$1 "$quern" bench rows --shapes 2048x1024 --seconds "$seconds" -q --json "$2.json" >"$2.out"
+    QUERN_CL_DIR=$work/$1 "$quern" bench attention --shapes "$shape" --seconds "$seconds" -q --json "$2.json" >"$2.out"
 }
+# The runs of one kernel against those of another, by turns.
 compare()
 {
-    "$quern" bench compare "$1.json" "$2.json" >"$1-$2.txt"
+    # shellcheck disable=SC2046
+    "$quern" bench compare --turns $(for turn in $turns; do echo "$1$turn.json" "$2$turn.json"; done) >"$1-$2.txt"
     echo "$1 against $2:"
-    grep '^| [a-z_]*/' "$1-$2.txt" || true
+    grep '^| [a-z_]*/' "$1-$2.txt"
 }
-# All rows of a comparison that are neither the peaks nor softmax, or softmax alone, and what they may be called.
-others_are()
+# What a row is called, or what all are called that are no peaks.
+row_is()
 {
-    ! grep '^| [a-z_]*/' "$1" | grep -v -e '^| peak/' -e '^| softmax/' | grep -v -e "$2"
+    grep "^| $2 |" "$1" | grep -q -e "$3"
 }
-softmax_is()
+all_are()
 {
-    grep '^| softmax/' "$1" | grep -q -e "$2"
+    ! grep '^| [a-z_]*/' "$1" | grep -v -e '^| peak/' | grep -v -q -e "$2"
 }
-only_softmax_is_void()
+# Its gradients need its values, decoding has kernels of its own.
+only_attention_is_void()
 {
-    [ "$(grep ' void: ' wrong.out | grep -c '^| softmax ')" = 1 ] && [ "$(grep -c ' void: ' wrong.out)" = 1 ]
+    grep ' void: ' wrong.out
+    [ "$(grep ' void: ' wrong.out | grep -c '^| attention ')" = 2 ] && [ "$(grep -c ' void: ' wrong.out)" = 2 ]
 }
 
 changed same ''
-changed wrong 's/exp_of(/exp_of(0.9f * /'
-# The first kernel computes a tenth of the rows once more, when all are done: a row that is repeated at once would come from a cache.
-changed slow '0,/for (ulong row = get_group_id(0); row < rows; row += get_num_groups(0))/s//for (ulong turn = get_group_id(0), row = turn; turn < rows + rows \/ 10;\
-         turn += get_num_groups(0), row = turn % rows)/'
+changed wrong 's/scale \* LOG2_E/0.9f * &/'
+changed slow 's/item < .*batch \* heads \* \(parts\|blocks\);/item < batch * heads * \1 * 11 \/ 10;/
+    s/uint b = item \/ \(parts\|blocks\) \/ heads,/uint b = item \/ \1 \/ heads % batch,/'
 
 measure wrong wrong || true
-says "a wrong softmax makes its row void, and no other" only_softmax_is_void
-for pair in 1 2; do
-    measure same "same$pair"
-    measure slow "slow$pair"
-    compare "same$pair" "slow$pair"
-    says "a softmax that does a tenth more is slower" softmax_is "same$pair-slow$pair.txt" ' slower |'
-    says "other rows are neither slower nor faster" others_are "same$pair-slow$pair.txt" ' same |\| unclear |'
+says "wrong attention makes its rows void, and no others" only_attention_is_void
+turns='1 2 3 4 5 6'
+for turn in $turns; do
+    for kernels in same slow; do
+        measure "$kernels" "$kernels$turn"
+    done
+    measure same "again$turn"
 done
-compare same1 same2
-says "two equal runs are the same, or unclear" others_are same1-same2.txt ' same |\| unclear |'
-says "softmax, too" softmax_is same1-same2.txt ' same |\| unclear |'
+compare same slow
+says "attention that does a tenth more is slower" row_is same-slow.txt "attention/$shape/forward" ' slower |'
+says "decoding is neither slower nor faster" row_is same-slow.txt "attention_decode/$shape" ' same |\| unclear |'
+compare same again
+says "equal runs are the same, or unclear" all_are same-again.txt ' same |\| unclear |'
 exit $((failures > 0))

@@ -112,6 +112,57 @@ sed 's/1\.0/1.1/g' rows.json >copy.json
 check "a copy that differs in its figures" exits 0 rows.json copy.json
 check "is of the run, too" mentions out.tmp "^A and B $same.\$"
 
+# ---- By turns ----
+
+# Six pairs on a machine that takes one to three times as long, in which B takes 8 to 12 percent longer.
+turn=0
+turns=
+while read -r first second; do
+    turn=$((turn + 1))
+    report_of copy/8 "$first" one "" "\"started\": \"a$turn\", \"finished\": \"a$turn\"" >a$turn.json
+    report_of copy/8 "$second" two "" "\"started\": \"b$turn\", \"finished\": \"b$turn\"" >b$turn.json
+    turns="$turns a$turn.json b$turn.json"
+done <<END
+1.0 1.10
+3.0 3.36
+2.0 2.16
+1.5 1.65
+2.5 2.775
+1.2 1.308
+END
+# shellcheck disable=SC2086
+by_turns()
+{
+    expected=$1
+    shift
+    exits "$expected" --turns $turns "$@"
+}
+check "runs by turns" by_turns 0 --json json.tmp
+check "have the ratio of pairs, in its interval" mentions out.tmp \
+    '^| copy/8 | 1750 ± 1e+03 | 50% | 1905 ± 1.1e+03 | 50% | 1.100 | 1.080 to 1.120 | slower |$'
+check "are counted once" mentions out.tmp '^B and A: 1 row, 1 slower.$'
+check "by a rule that is told" mentions out.tmp '^Of rows in which nothing changed, one in 32 is called'
+check "have names" mentions out.tmp '^| | A: a1.json and 5 more | B: b1.json and 5 more |$'
+check "in the JSON, too" mentions json.tmp '"turns": 6'
+check "slower than is allowed" by_turns 1 --fail-slower 7
+check "but not by more" by_turns 0 --fail-slower 9
+refused_turns()
+{
+    message=$1
+    shift
+    exits 1 --turns "$@" && mentions err.tmp "^quern bench compare: --turns.*$message"
+}
+check "five pairs" refused_turns '6 of each or more, and these are 10' a1.json b1.json a2.json b2.json a3.json b3.json a4.json b4.json a5.json b5.json
+check "an odd one" refused_turns 'these are 13' $turns a.json
+check "a run twice" refused_turns 'a1.json and a1.json are the same run' $turns a1.json b1.json
+sed 's/finished": "b6/finished": "b7/' b6.json >b7.json
+check "runs of one side that differ" refused_turns 'a1.json and b7.json should be .* differ in device.driver' $turns b7.json a1.json
+check "a page of them" usage_error '--html does not go with --turns' --turns $turns --html turns.html
+sed 's/"id": "copy.8", "status": "ok"/"id": "copy\/8", "status": "void", "reason": "it lost"/' b4.json >void4.json
+check "a row that is void in one run" exits 0 --turns a1.json b1.json a2.json b2.json a3.json b3.json a4.json void4.json a5.json b5.json a6.json b6.json
+check "is void" mentions out.tmp '^- copy/8 is void in B: it lost$'
+check "and not ranked" mentions out.tmp '^B and A: 0 rows.$'
+
 # ---- More ----
 
 report_of copy/8 0.5 four >d.json

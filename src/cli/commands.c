@@ -416,6 +416,7 @@ static const struct option check_options[] = {
     {OPTION_FLAG, 0, "grad", .help = "test gradients only"},
     {OPTION_STRING, 0, "variant", "NAME", .help = "test with this variant of kernels only"},
     {OPTION_FLAG, 0, "chosen", .help = "test with the variants only that the device, or what it pretends to be, would choose"},
+    {OPTION_FLAG, 0, "as-is", .help = "test the device as it is, or as QUERN_CAPS has it, and not as it pretends to be others, too"},
     {OPTION_STRING, 0, "dtype", "f32|f16|bf16", .help = "test with real numbers of this type only"},
     {OPTION_INTEGER, 's', "seed", "N", "1", 0, MOST_WHOLE, .help = "of the random operands"},
     {OPTION_FLAG, 0, "list", .help = "print groups and rows, and test nothing"},
@@ -578,6 +579,9 @@ static const struct option compare_options[] = {
     {OPTION_STRING, 0, "html", "FILE", .help =
         "write the comparison, or one report, as a page that needs nothing else: verdicts, devices, bars, rooflines, losses, kernels, "
         "failures; it has the reports within, and is read as they are"},
+    {OPTION_FLAG, 0, "turns", .help =
+        "the files are of runs of two things by turns, A, B, A, B and so on, six of each or more: compare the two by the ratios within "
+        "pairs, which what a machine does from minute to minute leaves alone"},
     {OPTION_REAL, 0, "fail-slower", "PERCENT", .most = 1e6, .help =
         "exit with 1, and name the rows, if any other's are called slower than the first's, by more than this at both ends of the interval; "
         "peaks do not count, unless there is nothing else"},
@@ -590,6 +594,7 @@ static const char *const compare_examples[] = {
     "quern bench compare before.json after.json --fail-slower 5", "for a script",
     "quern bench compare pocl.json intel.json llvmpipe.json --html page.html", "three devices, for reading",
     "quern bench compare page.html new.json", "the reports in a page, and one more",
+    "quern bench compare --turns a1.json b1.json a2.json b2.json ...", "on a machine that others use",
     NULL,
 };
 

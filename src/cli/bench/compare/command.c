@@ -66,6 +66,8 @@ static int read_reports(const struct options *options, struct reports *reports)
             return failure(options, "%s", reports->message);
     if (reports->count < 2 && !options_given(options, "html"))
         return usage_error(options, "it takes two reports or more; or one, and --html");
+    if (options_flag(options, "turns") && !reports_by_turns(reports))
+        return failure(options, "%s", reports->message);
     return EXIT_SUCCESS;
 }
 
@@ -119,6 +121,8 @@ int command_bench_compare(const struct options *options)
     struct reports reports = {.count = 0};
     struct bench_comparison comparison = {0};
     int status = check_outputs(options);
+    if (status == EXIT_SUCCESS && options_flag(options, "turns") && options_given(options, "html"))
+        status = usage_error(options, "a page shows single runs: --html does not go with --turns");
     if (status == EXIT_SUCCESS)
         status = read_reports(options, &reports);
     if (status == EXIT_SUCCESS && !bench_comparison_make(&comparison, &reports))

@@ -8,6 +8,7 @@
 /* ---- Reports ---- */
 
 enum { MOST_REPORTS = 26, REPORTS_MESSAGE = 512 }; /* named A to Z */
+enum { LEAST_TURNS = 6, MOST_TURNS = MOST_REPORTS / 2 };
 
 /* All that is read was checked: numbers are finite and within bounds, lists are lists. */
 struct result {
@@ -17,6 +18,8 @@ struct result {
     double amount;           /* of the unit, in a run; 0: none */
     double of_peak;          /* share of the device's own peak; 0: not known */
     struct estimate median, quiet;
+    double quiet_turns[MOST_TURNS]; /* quiet times of the runs that it was made of, by turns */
+    size_t n_turns;                 /* 0: it is of one run */
     const json_t *json; /* the rest of it, where the report has it: losses, kernels, ... */
 };
 
@@ -31,6 +34,7 @@ struct bench_report {
 struct reports {
     struct bench_report at[MOST_REPORTS];
     size_t count;
+    size_t turns; /* pairs of runs that the two were made of; 0: they are of one run each */
     char message[REPORTS_MESSAGE]; /* what is wrong, with which file and where */
 };
 
@@ -38,6 +42,16 @@ struct reports {
  * False, and a message, if there is anything wrong with it. */
 bool reports_read(struct reports *reports, const char *path);
 void reports_release(struct reports *reports);
+void report_release(struct bench_report *report);
+
+/* Puts two reports in the place of runs A, B, A, B and so on, whose times are medians of the runs'.  False, and a message, if these
+ * are too few, or not all of A's or of B's are of one thing. */
+bool reports_by_turns(struct reports *reports);
+
+/* Of rows of such reports: the median of the ratios within pairs of runs, in an interval of 95% or more; and the probability that it lies
+ * outside, of so many pairs. */
+struct estimate ratio_of_turns(const struct result *a, const struct result *b);
+double turns_outside(size_t turns);
 
 /* A section of a report, such as "device"; NULL: it has none. */
 json_t *report_section(const struct bench_report *report, const char *name);
@@ -73,8 +87,11 @@ struct bench_comparison {
     size_t n_entries;                       /* of two; of the only report: all */
     size_t n_all;                           /* of one, too */
     struct estimate controls[MOST_REPORTS]; /* ratios that the machine itself explains */
-    json_t *differing;                      /* key of a section: [A's, B's, ...] */
+    json_t *differing;                      /* see reports_differing() */
 };
+
+/* Key of a section: [A's, B's, ...]. */
+json_t *reports_differing(const struct reports *reports);
 
 /* False: out of memory. */
 bool bench_comparison_make(struct bench_comparison *comparison, const struct reports *reports);

@@ -28,9 +28,11 @@ static enum verdict verdict_of(const struct estimate *ratio, const struct estima
     return ratio->high < fmin(1, control->low) ? FASTER : UNCLEAR;
 }
 
-/* The interval holds all ratios of a time in B's interval to one in A's. */
+/* The interval holds all ratios of a time in B's interval to one in A's; of runs by turns, the ratios of pairs. */
 static struct estimate ratio_of(const struct result *a, const struct result *b)
 {
+    if (a->n_turns > 0 && b->n_turns > 0)
+        return ratio_of_turns(a, b);
     return (struct estimate){b->quiet.value / a->quiet.value, b->quiet.low / a->quiet.high,
                              b->quiet.high / a->quiet.low};
 }
@@ -211,7 +213,7 @@ static void add_differing(json_t *differing, const struct reports *reports, size
     }
 }
 
-static json_t *differing_of(const struct reports *reports)
+json_t *reports_differing(const struct reports *reports)
 {
     static const char *const sections[] = {"build", "device", "env", "options", "host"};
     json_t *differing = json_object();
@@ -232,7 +234,7 @@ bool bench_comparison_make(struct bench_comparison *comparison, const struct rep
         comparison->controls[i] = control_of(&reports->at[0], &reports->at[i]);
     }
     comparison->entries = calloc(most + 1, sizeof *comparison->entries);
-    comparison->differing = differing_of(reports);
+    comparison->differing = reports_differing(reports);
     for (size_t i = 0; comparison->entries && i < reports->count; i++)
         add_entries(comparison, i, true);
     comparison->n_entries = comparison->n_all;

@@ -88,7 +88,10 @@ json_t *comparison_json(const struct bench_comparison *comparison)
     for (size_t i = 0; i < comparison->n_entries; i++)
         json_array_append_new(rows,
                               entry_json(&comparison->entries[i], comparison->reports->count));
-    return json_pack("{s:s, s:o, s:O, s:o, s:o, s:o, s:o}", "schema", "quern.bench.compare/2",
-                     "files", files, "differing", comparison->differing, "rows", rows, "void",
-                     are_void, "left_out", left_out, "missing", missing);
+    json_t *turns = comparison->reports->turns
+                        ? json_integer((json_int_t)comparison->reports->turns)
+                        : json_null();
+    return json_pack("{s:s, s:o, s:o, s:O, s:o, s:o, s:o, s:o}", "schema", "quern.bench.compare/2",
+                     "files", files, "turns", turns, "differing", comparison->differing, "rows",
+                     rows, "void", are_void, "left_out", left_out, "missing", missing);
 }

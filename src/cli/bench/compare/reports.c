@@ -365,13 +365,18 @@ bool reports_read(struct reports *reports, const char *path)
     return is_read;
 }
 
+void report_release(struct bench_report *report)
+{
+    free(report->results);
+    json_decref(report->places);
+    json_decref(report->json);
+    *report = (struct bench_report){0};
+}
+
 void reports_release(struct reports *reports)
 {
-    for (size_t i = 0; i < reports->count; i++) {
-        free(reports->at[i].results);
-        json_decref(reports->at[i].places);
-        json_decref(reports->at[i].json);
-    }
+    for (size_t i = 0; i < reports->count; i++)
+        report_release(&reports->at[i]);
     reports->count = 0;
 }
 

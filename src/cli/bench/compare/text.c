@@ -205,7 +205,17 @@ static void print_notes(const struct bench_comparison *comparison)
         struct tally tally = tally_of(comparison, i, NULL);
         called += tally.counts[FASTER] + tally.counts[SLOWER];
     }
-    printf("\nms: medians of rounds; of peak: share of the device's own.\n");
+    printf("\nms: medians of %s; of peak: share of the device's own.\n",
+           comparison->reports->turns ? "runs" : "rounds");
+    if (comparison->reports->turns) {
+        double outside = turns_outside(comparison->reports->turns);
+        printf("B/A: the median of %zu ratios of times in quiet rounds, each of a run of B to the "
+               "one of A before it; above 1 B is slower.\n"
+               "Of rows in which nothing changed, one in %.0f is called faster or slower at the "
+               "most, if what disturbs the machine favours neither.\n",
+               comparison->reports->turns, 1 / outside);
+        return;
+    }
     if (comparison->reports->count > 1)
         printf("B/A: of times in quiet rounds, above 1 B is slower.\n");
     if (called > 0)
