@@ -36,6 +36,11 @@ only_the_chosen()
         exits 0 --op flips --dtype f32 --chosen && mentions out.tmp '^ok [0-9]* - flips f32 .* cpu: error' &&
         ! grep -v class=gpu out.tmp | grep tiled
 }
+only_as_it_is()
+{
+    exits 0 --op flips --dtype f32 --as-is && is_tap && ! grep 'QUERN_CAPS=".' out.tmp || return 1
+    QUERN_CAPS=float_width=1 exits 0 --op flips --dtype f32 --as-is && [ "$(grep -c 'QUERN_CAPS=".' out.tmp)" = 1 ]
+}
 is_reported()
 {
     QUERN_CL_DIR=wrong exits 1 --op softmax --seed 7 && is_tap || return 1
@@ -93,6 +98,7 @@ check "rows that are right" passes
 check "several rows" has_both
 check "gradients only" only_gradients
 check "chosen variants only" only_the_chosen
+check "no pretences" only_as_it_is
 check "sources for another compiler" is_dumped
 check "a row that is wrong, with all that a vendor needs" is_reported
 check "a kernel that does not compile loses no other row" loses_no_others

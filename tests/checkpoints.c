@@ -11,6 +11,8 @@
 
 #include "tap.h"
 
+#include "open.h"
+
 static qn_context *context;
 
 /* ---- Models in training ---- */
@@ -377,10 +379,7 @@ static void test_writes(void)
 
 int main(void)
 {
-    context = qn_open(NULL);
-    if (!context)
-        bail_out("no device: %s", qn_error(NULL));
-    note("%s", qn_device_name(context));
+    context = open_device_or_bail_out();
     test_chain();
     test_inside();
     test_writes();

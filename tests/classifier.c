@@ -8,6 +8,7 @@
 #include "tap.h"
 
 #include "files.h"
+#include "open.h"
 
 enum { ROWS = 5, LENGTH = 7, VOCABULARY = 11, LABELS = 3 };
 
@@ -169,9 +170,7 @@ static void test_files(qn_context *qn)
 
 int main(void)
 {
-    qn_context *qn = qn_open(NULL);
-    if (!qn)
-        bail_out("no device: %s", qn_error(NULL));
+    qn_context *qn = open_with_quick_compiler();
     make_test_folder();
     for (enum qn_cell cell = QN_RNN_TANH; cell <= QN_GRU; cell++)
         for (enum qn_pooling pooling = QN_POOL_LAST; pooling <= QN_POOL_MAX; pooling++)

@@ -15,6 +15,7 @@
 #include "tap.h"
 
 #include "golden.h"
+#include "open.h"
 
 enum { MAX_INPUTS = 5 };
 
@@ -559,10 +560,7 @@ int main(void)
              "golden/index.json");
         return done_testing();
     }
-    qn_context *context = qn_open(NULL);
-    if (!context)
-        bail_out("no device: %s", qn_error(NULL));
-    note("%s", qn_device_name(context));
+    qn_context *context = open_device_or_bail_out();
     json_t *cases = json_object_get(index, "cases");
     for (size_t i = 0; i < OPERATIONS; i++)
         test_operation(context, &operations[i], cases);

@@ -15,6 +15,7 @@
 
 #include "files.h"
 #include "golden.h"
+#include "open.h"
 
 enum { MOST_INPUTS = 5, MOST_PARAMETERS = 128, BATCHES = 4 };
 
@@ -417,11 +418,8 @@ static int test_subjects(const struct subject *subjects, size_t count)
              "golden/index.json");
         return done_testing();
     }
-    context = qn_open(NULL);
-    if (!context)
-        bail_out("no device: %s", qn_error(NULL));
+    context = open_device_or_bail_out();
     make_test_folder();
-    note("%s", qn_device_name(context));
     for (size_t i = 0; i < count; i++)
         test_subject(&subjects[i], json_object_get(index, "cases"));
     remove_test_folder();

@@ -10,6 +10,7 @@
 #include "tap.h"
 
 #include "golden.h"
+#include "open.h"
 
 enum { MOST_LEAVES = 20 };
 
@@ -206,10 +207,7 @@ int main(void)
              "golden/index.json");
         return done_testing();
     }
-    context = qn_open(NULL);
-    if (!context)
-        bail_out("no device: %s", qn_error(NULL));
-    note("%s", qn_device_name(context));
+    context = open_device_or_bail_out();
     json_array_foreach (json_object_get(index, "cases"), i, entry) {
         if (strncmp(json_string_value(json_object_get(entry, "file")), "rnn/", 4) == 0)
             test_layers(entry);

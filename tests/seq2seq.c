@@ -11,6 +11,7 @@
 #include "tap.h"
 
 #include "files.h"
+#include "open.h"
 
 enum { SOURCES = 3, LENGTH = 7, TARGET = 6, VOCABULARY = 23, BEGIN = 1, END = 2 };
 
@@ -482,10 +483,7 @@ static void test_refusals(const qn_seq2seq *model)
 
 int main(void)
 {
-    context = qn_open(NULL);
-    if (!context)
-        bail_out("no device: %s", qn_error(NULL));
-    note("%s", qn_device_name(context));
+    context = open_with_quick_compiler();
     make_test_folder();
     for (size_t i = 0; i < SUBJECTS; i++) {
         qn_seq2seq *model = qn_seq2seq_new(context, &subjects[i].config);

@@ -13,6 +13,8 @@
 #include "shim.h"
 #include "tap.h"
 
+#include "open.h"
+
 /* ---- A small model ---- */
 
 enum { CONTEXT = 32, VOCABULARY = 61, MOST_ROWS = 12 };
@@ -724,9 +726,7 @@ int main(void)
     if (!mkdtemp(folder))
         bail_out("no folder");
     setenv("POCL_CACHE_DIR", folder, 1);
-    qn_context *context = qn_open(NULL);
-    if (!context)
-        bail_out("no device: %s", qn_error(NULL));
+    qn_context *context = open_device_or_bail_out();
     test_shapes(context, folder);
     test_allocations(context);
     test_losses(context, folder);

@@ -4,6 +4,8 @@
 
 #include "tap.h"
 
+#include "open.h"
+
 #include "nn/layers.h"
 
 enum { ROWS = 2, QUERIES = 5, HEADS = 4, SIZE = 16 };
@@ -60,9 +62,7 @@ static void test_weights(qn_context *qn, size_t keys, size_t groups, bool is_cau
 
 int main(void)
 {
-    qn_context *qn = qn_open(NULL);
-    if (!qn)
-        bail_out("no device: %s", qn_error(NULL));
+    qn_context *qn = open_with_quick_compiler();
     test_weights(qn, 7, HEADS, false, NULL);
     test_weights(qn, 7, HEADS, false, (int32_t[ROWS]){7, 3});
     test_weights(qn, QUERIES, HEADS, true, NULL);

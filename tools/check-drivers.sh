@@ -14,7 +14,7 @@ runs()
 {
     cat <<END
 intel-operations         - quern check --dtype f32 --chosen
-intel-16-bits            - quern check --dtype f16 --chosen --op two shape reduce rows positions choose matmul attention recurrent
+intel-gpu-16-bits        class=gpu,$floor quern check --dtype f16 --chosen --as-is --op two shape reduce rows positions choose matmul attention recurrent
 pocl-variants            - quern check --dtype f32 --op shape reduce choose rows recurrent matmul_tb attention_causal
 intel-gpu-golden         class=gpu,$floor golden.t
 intel-gpu-training       class=gpu,$floor training.t
@@ -34,11 +34,11 @@ pocl-gpu-models          class=gpu,$floor golden_models.t
 pocl-gpu-recurrent       class=gpu,$floor golden_rnn.t
 pocl-gpu-seq2seq         class=gpu,$floor golden_seq2seq.t
 pocl-gpu-matrix          class=gpu,matrix=emulated quern check --dtype bf16 --op matmul_tb epilogue_ta --variant matrix
-pocl-floor-rows          $floor quern check --op rows --chosen
+pocl-floor-rows          $floor quern check --op rows --chosen --as-is
 sanitized-training       - training.t
 sanitized-memory         - faults.t memory
 sanitized-lost           - faults.t lost
-sanitized-rows           - quern check --op rows
+sanitized-rows           - quern check --op rows --as-is
 sanitized-graph          - graph.t
 sanitized-plans          - plans.t
 sanitized-io             - io.t
@@ -100,6 +100,9 @@ run()
     sanitized-*) # PoCL alone: the address sanitizer stops at drivers that are loaded with RTLD_DEEPBIND
         test=sanitized/$test
         # They look at the host's code, so kernels need not be fast.
+        export OCL_ICD_VENDORS=/etc/OpenCL/vendors/pocl.icd POCL_EXTRA_BUILD_FLAGS=-cl-opt-disable
+        ;;
+    pocl-gpu-*) # kernels that no CPU runs but for tests, which Intel's runtime compiles with all care
         export OCL_ICD_VENDORS=/etc/OpenCL/vendors/pocl.icd POCL_EXTRA_BUILD_FLAGS=-cl-opt-disable
         ;;
     pocl-*) export OCL_ICD_VENDORS=/etc/OpenCL/vendors/pocl.icd ;;

@@ -16,9 +16,10 @@ struct check_options {
     unsigned types;      /* bit i: run them with real operands of enum qn_type i */
     bool gradients_only;
     bool chosen_only; /* no variants but those that the device would choose */
+    bool as_is;       /* the device does not pretend to be others */
 };
 
-/* Runs the rows on a device, as it is and as it pretends to be others.  Prints TAP on stdout, and at the end device, driver and counts on
+/* Runs the rows on a device, as it is and, if that is wanted, as it pretends to be others.  Prints TAP on stdout, and at the end device, driver and counts on
  * stderr.  Returns 0 if all passed, else 1. */
 int check_operations(const struct check_options *options);
 

@@ -28,7 +28,8 @@ int command_check(const struct options *options)
                                   .seed = (uint64_t)options_integer(options, "seed"),
                                   .types = wanted ? 1u << type : ~0u,
                                   .gradients_only = options_flag(options, "grad"),
-                                  .chosen_only = options_flag(options, "chosen")};
+                                  .chosen_only = options_flag(options, "chosen"),
+                                  .as_is = options_flag(options, "as-is")};
     if (status == EXIT_SUCCESS && options_flag(options, "list"))
         check_list(&check, stdout);
     else if (status == EXIT_SUCCESS)
