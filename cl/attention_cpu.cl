@@ -154,8 +154,8 @@ static inline void load_rows(float *to, global const T *x, ulong row, uint count
 
 #define DECLARE(i) floatv low##i = (floatv)(0.0f), high##i = (floatv)(0.0f);
 #define ADD_PRODUCT(i)                                                                             \
-    low##i = fma((floatv)(a[(i)*row]), b_low, low##i);                                             \
-    high##i = fma((floatv)(a[(i)*row]), b_high, high##i);
+    low##i = multiply_add((floatv)(a[(i)*row]), b_low, low##i);                                             \
+    high##i = multiply_add((floatv)(a[(i)*row]), b_high, high##i);
 #define ADD_PRODUCTS(EACH)                                                                         \
     for (uint c = 0; c < depth; c++, a += step, b += b_row) {                                      \
         floatv b_low = load_vector(0, b), b_high = load_vector(1, b);                              \
@@ -449,8 +449,8 @@ static inline void add_products(float *delta, const float *out_t, const float *d
 {
     floatv low = (floatv)(0.0f), high = low;
     for (uint d = 0; d < D; d++) {
-        low = fma(load_vector(2 * d, out_t), load_vector(2 * d, d_out_t), low);
-        high = fma(load_vector(2 * d + 1, out_t), load_vector(2 * d + 1, d_out_t), high);
+        low = multiply_add(load_vector(2 * d, out_t), load_vector(2 * d, d_out_t), low);
+        high = multiply_add(load_vector(2 * d + 1, out_t), load_vector(2 * d + 1, d_out_t), high);
     }
     store_vector(low, 0, delta);
     store_vector(high, 1, delta);

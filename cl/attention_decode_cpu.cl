@@ -105,7 +105,7 @@ attention_decode(global const T *q, global const T *k, global const T *v,
                         k_rows + place * k_row + (first + h) / group * k_head;
                     floatv product = (floatv)(0.0f);
                     for (uint d = 0; d < VECTORS; d++)
-                        product = fma(query[h][d], load_lanes(k_numbers, d), product);
+                        product = multiply_add(query[h][d], load_lanes(k_numbers, d), product);
                     scores[h][j] = sum_lanes(product) +
                                    SLOPE_OF_HEAD(first + h) * (float)(key + (int)j - sees);
                 }
@@ -119,7 +119,7 @@ attention_decode(global const T *q, global const T *k, global const T *v,
                         v_rows + place * v_row + (first + h) / group * v_head;
                     for (uint d = 0; d < VECTORS; d++)
                         sums[h][d] =
-                            fma((floatv)(scores[h][j]), load_lanes(v_numbers, d), sums[h][d]);
+                            multiply_add((floatv)(scores[h][j]), load_lanes(v_numbers, d), sums[h][d]);
                 }
             }
         }

@@ -78,7 +78,7 @@ attention_decode(global const T *q, global const T *k, global const T *v,
                 }
                 barrier(CLK_LOCAL_MEM_FENCE);
                 for (uint d = 0; d < min(DEPTH, (int)(D - depth)); d++)
-                    score = fma(query[depth + d], k_block[lane * PITCH + d], score);
+                    score = multiply_add(query[depth + d], k_block[lane * PITCH + d], score);
             }
             score += SLOPE_OF_HEAD(h) * (float)(key + (int)lane - sees);
             if ((int)lane >= keys)
@@ -101,7 +101,7 @@ attention_decode(global const T *q, global const T *k, global const T *v,
                     break;
                 float sum = sums[j] * shrink;
                 for (int n = 0; n < keys; n++)
-                    sum = fma(p[n], load(v_rows + PLACE(b, key + n) * v_row + d), sum);
+                    sum = multiply_add(p[n], load(v_rows + PLACE(b, key + n) * v_row + d), sum);
                 sums[j] = sum;
             }
         }

@@ -55,7 +55,7 @@ static inline void multiply_rows(float s[OWN_ROWS][OWN_COLUMNS], local const flo
         for (uint i = 0; i < OWN_ROWS; i++)
 #pragma unroll
             for (uint j = 0; j < OWN_COLUMNS; j++)
-                s[i][j] = fma(a_numbers[i], b_numbers[j], s[i][j]);
+                s[i][j] = multiply_add(a_numbers[i], b_numbers[j], s[i][j]);
     }
 }
 
@@ -73,7 +73,7 @@ static inline void add_block(float sum[OWN_ROWS][D_COLUMNS], local const float *
             float b_number = b[c * PITCH + x + j * COLUMNS];
 #pragma unroll
             for (uint i = 0; i < OWN_ROWS; i++)
-                sum[i][j] = fma(p_numbers[i], b_number, sum[i][j]);
+                sum[i][j] = multiply_add(p_numbers[i], b_number, sum[i][j]);
         }
     }
 }
@@ -322,7 +322,7 @@ kernel SUBGROUPS_OF_8 __attribute__((reqd_work_group_size(GROUP, 1, 1))) void at
             /* In the order of dp = d_out v^T: where out is v, their difference is 0. */
             float sum = 0.0f;
             for (uint d = 0; d < D; d++)
-                sum = fma(d_out_block[i * PITCH + d], kv_block[i * PITCH + d], sum);
+                sum = multiply_add(d_out_block[i * PITCH + d], kv_block[i * PITCH + d], sum);
             row_delta[i] = sum;
             row_lse[i] = i < queries ? lse[row + i] * LOG2_E : 0.0f;
             if (i < queries)

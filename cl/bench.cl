@@ -20,7 +20,7 @@ kernel void fma_peak(global float *sums, global const float *x, ulong rows, ulon
             for (int u = 0; u < UNROLLED; u++)
 #pragma unroll
                 for (int c = 0; c < CHAINS; c++)
-                    chain[c] = fma(chain[c], factor, term);
+                    chain[c] = multiply_add(chain[c], factor, term);
         }
         floatv sum = 0.0f;
         for (int c = 0; c < CHAINS; c++)

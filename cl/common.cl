@@ -1,6 +1,6 @@
 /* What every program begins with.  Quern defines FLOAT_WIDTH (1, 4, 8 or 16: the device's native vector of floats),
- * DEVICE_CPU (1: one work-item a group and wide vectors; 0: groups that share local memory) and SUBGROUP_SIZE (the least
- * that a kernel may ask for; 0: none) before it.
+ * DEVICE_CPU (1: one work-item a group and wide vectors; 0: groups that share local memory), SUBGROUP_SIZE (the least
+ * that a kernel may ask for; 0: none) and HAS_FMA (fma() is not made of integers) before it.
  *
  * floatv, intv and uintv are vectors of FLOAT_WIDTH; the macros on them mean the same at every width. */
 
@@ -57,6 +57,13 @@ typedef ushort16 ushortv;
 #define as_intv(v) as_int16(v)
 #define as_uintv(v) as_uint16(v)
 #define LANES (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
+#endif
+
+/* a b + c, rounded once where that costs nothing.  Where it must be, kernels use fma(). */
+#if HAS_FMA
+#define multiply_add(a, b, c) fma(a, b, c)
+#else
+#define multiply_add(a, b, c) mad(a, b, c)
 #endif
 
 /* Where a kernel may choose the size of its sub-groups, their work-items share a thread's registers: the fewer they are
@@ -569,12 +576,12 @@ inline floatv power_of_2_in_range(floatv x, floatv rest)
 {
     floatv shifted = x + 12583039.0f; /* 1.5 * 2^23 + 127: the last bits are the exponent's */
     floatv f = x - (shifted - 12583039.0f) + rest;
-    floatv y = fma(f, 1.535336188319500e-4f, (floatv)(1.339887440266574e-3f));
-    y = fma(y, f, (floatv)(9.618437357674640e-3f));
-    y = fma(y, f, (floatv)(5.550332471162809e-2f));
-    y = fma(y, f, (floatv)(2.402264791363012e-1f));
-    y = fma(y, f, (floatv)(6.931472028550421e-1f));
-    y = fma(y, f, (floatv)(1.0f));
+    floatv y = multiply_add(f, 1.535336188319500e-4f, (floatv)(1.339887440266574e-3f));
+    y = multiply_add(y, f, (floatv)(9.618437357674640e-3f));
+    y = multiply_add(y, f, (floatv)(5.550332471162809e-2f));
+    y = multiply_add(y, f, (floatv)(2.402264791363012e-1f));
+    y = multiply_add(y, f, (floatv)(6.931472028550421e-1f));
+    y = multiply_add(y, f, (floatv)(1.0f));
     return y * as_floatv(as_intv(shifted) << 23);
 }
 

@@ -42,14 +42,14 @@ inline floatv tanh_of(floatv x)
     x = greater(-9.0f, x);
     x = SELECT(LT((floatv)(9.0f), x), (floatv)(9.0f), x);
     floatv z = x * x;
-    floatv above = fma(z, 1.3354634731399528e-8f, (floatv)(2.0609064449672587e-5f));
-    above = fma(above, z, (floatv)(3.495587268844247e-3f));
-    above = fma(above, z, (floatv)(0.13381025195121765f));
-    above = fma(above, z, (floatv)(1.0f));
-    floatv below = fma(z, 7.776547477078566e-7f, (floatv)(3.2856332836672664e-4f));
-    below = fma(below, z, (floatv)(2.5876978412270546e-2f));
-    below = fma(below, z, (floatv)(0.4671434164047241f));
-    below = fma(below, z, (floatv)(1.0f));
+    floatv above = multiply_add(z, 1.3354634731399528e-8f, (floatv)(2.0609064449672587e-5f));
+    above = multiply_add(above, z, (floatv)(3.495587268844247e-3f));
+    above = multiply_add(above, z, (floatv)(0.13381025195121765f));
+    above = multiply_add(above, z, (floatv)(1.0f));
+    floatv below = multiply_add(z, 7.776547477078566e-7f, (floatv)(3.2856332836672664e-4f));
+    below = multiply_add(below, z, (floatv)(2.5876978412270546e-2f));
+    below = multiply_add(below, z, (floatv)(0.4671434164047241f));
+    below = multiply_add(below, z, (floatv)(1.0f));
     floatv y = x * above / below;
     y = greater(-1.0f, y);
     return SELECT(LT((floatv)(1.0f), y), (floatv)(1.0f), y);
@@ -549,7 +549,7 @@ recurrent_gpu(PARAMETERS, int step)
                     float number = rows[(y_of_me + i * SIDE) * PITCH + k];
                     UNROLLED(j, EACH)
                     UNROLLED(g, SUMS) sums[i][j][g] =
-                        fma(number, u[(g * TILE + x_of_me + j * SIDE) * PITCH + k], sums[i][j][g]);
+                        multiply_add(number, u[(g * TILE + x_of_me + j * SIDE) * PITCH + k], sums[i][j][g]);
                 }
             barrier(CLK_LOCAL_MEM_FENCE);
         }

@@ -116,14 +116,15 @@ static void test_caps(void)
     }
     qn_context *context = open_or_bail("none");
     struct qn_caps caps = context->caps;
-    is_int(caps_override(context, &caps,
-                         "fp16=1,subgroups=0,subgroup_size=8,max_work_group=64,local_memory=16384,"
-                         "global_memory="
-                         "5000000000,class=gpu"),
+    is_int(caps_override(
+               context, &caps,
+               "fp16=1,fma=0,subgroups=0,subgroup_size=8,max_work_group=64,local_memory=16384,"
+               "global_memory="
+               "5000000000,class=gpu"),
            0, "QUERN_CAPS with several words");
-    ok(caps.fp16 && !caps.subgroups && caps.subgroup_size == 8 && caps.max_work_group == 64 &&
-           caps.local_memory == 16384 && caps.global_memory == 5000000000 &&
-           caps.device_class == QN_GPU,
+    ok(caps.fp16 && !caps.fma && !caps.subgroups && caps.subgroup_size == 8 &&
+           caps.max_work_group == 64 && caps.local_memory == 16384 &&
+           caps.global_memory == 5000000000 && caps.device_class == QN_GPU,
        "they are in force");
     is_int((long long)caps.float_width, 4, "a CPU taken for a GPU has vectors of 4");
     is_int(caps_override(context, &caps, "class=cpu,float_width=1"), 0, "a width of its own");

@@ -52,6 +52,7 @@ struct qn_caps {
     size_t alignment;   /* of sub-buffers, bytes */
     size_t float_width; /* native vector width in floats */
     bool fp16, fp64, subgroups;
+    bool fma; /* fma() is an instruction, or two */
     size_t
         subgroup_size; /* the least that a kernel may ask for, with most registers for a work-item; 0: it may not ask */
     enum qn_matrix matrix; /* those that a first product was right with */

@@ -525,7 +525,7 @@ static const struct option bench_options[] = {
         "how long to sample each row (default: 1s; in the quick suite 0.5s), in ten rounds over all rows; each round takes one sample at "
         "least, however long that takes"},
     {OPTION_DURATION, 0, "longest", "TIME", "10m", 0, 1e6, .above_least = true, .help =
-        "leave out a row whose fewest runs would take longer, as the device's peaks predict"},
+        "leave out a row whose fewest runs would take longer, as the device's peaks predict, or as its first run was"},
 
     HEADING("Reports"),
     {OPTION_STRING, 0, "json", "FILE", .help =

@@ -16,7 +16,7 @@ static const struct variable environment[] = {
     {"QUERN_DEVICE", "the device, where --device is not given"},
     {"QUERN_CAPS",
      "what a device is to pretend, for tests: words such as class=gpu, fp16=0, "
-     "subgroups=0, subgroup_size=8, max_work_group=64, local_memory=32768, matrix=none or "
+     "subgroups=0, subgroup_size=8, max_work_group=64, local_memory=32768, fma=0, matrix=none or "
      "clblast=0, joined by commas; "
      "matrix=wmma, mfma, matrix_mad_8 or matrix_mad_16 tries instructions of GPUs that "
      "are not used by themselves"},

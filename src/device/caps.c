@@ -64,6 +64,11 @@ static void with_cut_loops(struct device_info *info)
     info->cuts_loops = true;
 }
 
+static void without_fma(struct device_info *info)
+{
+    info->caps.fma = false;
+}
+
 static void without_binaries(struct device_info *info)
 {
     info->caches_programs = true;
@@ -107,6 +112,13 @@ static const struct quirk {
         .what = "wrong results for very long rows",
         .why = "it ends all loops of a work-item together after 65,535 turns",
         .link = "https://gitlab.freedesktop.org/mesa/mesa, LP_MAX_TGSI_LOOP_ITERATIONS",
+    },
+    {
+        .device = "llvmpipe",
+        .change = without_fma,
+        .what = "products are rounded before they are added",
+        .why = "fma() is made of integers here",
+        .link = "https://gitlab.freedesktop.org/mesa/mesa, lower_ffma32",
     },
 };
 
@@ -271,6 +283,7 @@ void caps_query(struct device_info *info)
         .float_width = width_of_class(is_cpu ? QN_CPU : QN_GPU, native),
         .fp16 = has_extension(list, "cl_khr_fp16"),
         .fp64 = has_extension(list, "cl_khr_fp64"),
+        .fma = true,
         .subgroups = has_extension(list, "cl_khr_subgroups") ||
                      has_extension(list, "cl_intel_subgroups") || has_subgroups(info),
         .subgroup_size = least_subgroup(info, list),
@@ -294,6 +307,7 @@ struct qn_caps caps_none(void)
         .max_work_group = 256,
         .alignment = 512,
         .float_width = 16,
+        .fma = true,
     };
 }
 
@@ -336,6 +350,7 @@ static const struct field {
     {"float_width", FIELD_WIDTH, offsetof(struct qn_caps, float_width)},
     {"fp16", FIELD_BOOL, offsetof(struct qn_caps, fp16)},
     {"fp64", FIELD_BOOL, offsetof(struct qn_caps, fp64)},
+    {"fma", FIELD_BOOL, offsetof(struct qn_caps, fma)},
     {"subgroups", FIELD_BOOL, offsetof(struct qn_caps, subgroups)},
     {"subgroup_size", FIELD_LANES, offsetof(struct qn_caps, subgroup_size)},
     {"matrix", FIELD_MATRIX, offsetof(struct qn_caps, matrix)},

@@ -121,12 +121,12 @@ static char *make_prelude(qn_context *context, const struct qn_caps *caps)
     if (read_replacement(context, source_common.name, &replacement) != QN_OK)
         return NULL;
     struct text prelude = {0};
-    text_append(
-        &prelude,
-        "#define FLOAT_WIDTH %zu\n#define DEVICE_CPU %d\n#define SUBGROUP_SIZE %zu\n#line 1 "
-        "\"%s\"\n%s\n",
-        caps->float_width, caps->device_class == QN_CPU, caps->subgroup_size, source_common.name,
-        replacement ? replacement : source_common.text);
+    text_append(&prelude,
+                "#define FLOAT_WIDTH %zu\n#define DEVICE_CPU %d\n#define SUBGROUP_SIZE %zu\n"
+                "#define HAS_FMA %d\n#line 1 "
+                "\"%s\"\n%s\n",
+                caps->float_width, caps->device_class == QN_CPU, caps->subgroup_size, caps->fma,
+                source_common.name, replacement ? replacement : source_common.text);
     free(replacement);
     if (!prelude.failed)
         return prelude.bytes;

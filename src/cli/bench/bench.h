@@ -190,7 +190,8 @@ double seconds_at_peak(const struct bench *bench, const struct row *row);
 
 /* Leaves out rows that the device has no room for; one that would take too long. */
 void leave_out_too_large(struct bench *bench);
-void leave_out_too_long(const struct bench *bench, struct row *row);
+void leave_out_too_long(const struct bench *bench, struct row *row); /* as the peaks predict */
+void leave_out_slow(const struct bench *bench, struct row *row);     /* as its first round was */
 
 /* Tokens `begin` and so on, the same on every machine. */
 void make_tokens(int32_t *tokens, size_t begin, size_t count, size_t vocabulary);

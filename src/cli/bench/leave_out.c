@@ -79,11 +79,24 @@ static double least_runs(const struct row *row)
     return row->table == TABLE_TRAINING ? CHECKED_STEPS + ROUNDS : 2 * ROUNDS;
 }
 
-void leave_out_too_long(const struct bench *bench, struct row *row)
+static void leave_out_over(const struct bench *bench, struct row *row, double seconds_of_run,
+                           const char *how)
 {
     char predicted[NUMBER_TEXT];
-    double seconds = least_runs(row) * seconds_at_peak(bench, row);
+    double seconds = least_runs(row) * seconds_of_run;
     if (seconds > bench->longest)
-        leave_out(row, "its %.0f runs at the least would take %s at the device's peak (--longest)",
-                  least_runs(row), duration_text(predicted, seconds));
+        leave_out(row, "its %.0f runs at the least would take %s %s (--longest)", least_runs(row),
+                  duration_text(predicted, seconds), how);
+}
+
+void leave_out_too_long(const struct bench *bench, struct row *row)
+{
+    leave_out_over(bench, row, seconds_at_peak(bench, row), "at the device's peak");
+}
+
+/* Of the peaks only copies, of which there are three: without the others there are no shares. */
+void leave_out_slow(const struct bench *bench, struct row *row)
+{
+    if (row->table != TABLE_PEAKS || row->unit == BYTES)
+        leave_out_over(bench, row, row->timing.samples[0], "as the first did");
 }

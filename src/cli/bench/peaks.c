@@ -120,7 +120,7 @@ bool bench_peaks(struct bench *bench)
     return is_good && bench_operation(bench, TABLE_PEAKS, &launch_kind, NULL, 0);
 }
 
-/* The best of the rows of peaks, each of which has this rate; that of a void row is 0. */
+/* The best of the rows of peaks, each of which has this rate. */
 static struct peaks read_peaks(const struct bench *bench, double (*rate)(const struct row *))
 {
     struct peaks peaks = {0};
@@ -128,7 +128,7 @@ static struct peaks read_peaks(const struct bench *bench, double (*rate)(const s
     size_t copies = 0;
     for (size_t i = 0; i < bench->n_rows && bench->rows[i].table == TABLE_PEAKS; i++) {
         const struct row *row = &bench->rows[i];
-        double found = *row->reason ? 0 : rate(row);
+        double found = rate(row);
         if (row->kind == &fma_kind)
             peaks.fma_flops = found;
         else if (row->kind == gemm)
@@ -174,9 +174,12 @@ static double peak_of(const struct peaks *peaks, const struct row *row)
     return row->kind == kind_of("gemm_bf16") ? peaks->gemm_bf16_flops : peaks->gemm_flops;
 }
 
+/* Of rows that were left out after their first round, too; 0: it is void. */
 static double best_rate_so_far(const struct row *row)
 {
     double best = INFINITY;
+    if (row_is_void(row))
+        return 0;
     for (size_t i = 0; i < row->timing.count; i++)
         best = fmin(best, row->timing.samples[i]);
     return row->amount / best;
@@ -189,9 +192,14 @@ double seconds_at_peak(const struct bench *bench, const struct row *row)
     return peak > 0 ? work_of(row) / peak : 0;
 }
 
+static double rate_of_figures(const struct row *row)
+{
+    return *row->reason ? 0 : row_rate(row);
+}
+
 void set_peaks(struct bench *bench)
 {
-    bench->peaks = read_peaks(bench, row_rate);
+    bench->peaks = read_peaks(bench, rate_of_figures);
     for (size_t i = 0; i < bench->n_rows; i++) {
         struct row *row = &bench->rows[i];
         double peak = *row->reason ? 0 : peak_of(&bench->peaks, row);
