@@ -85,14 +85,26 @@ typedef ushort16 ushortv;
 #else
 #define UNALIGNED(type, bytes) typedef type##v unaligned_##type##v __attribute__((aligned(bytes)));
 #endif
+/* Where all accesses must be aligned, those that are not known to be are made number by number: they are asked. */
+#if defined(__NV_CL_C_VERSION) || defined(__NVPTX__)
+#define IS_ALIGNED(p, vector) (((size_t)(p) & (sizeof(vector) - 1)) == 0)
+#else
+#define IS_ALIGNED(p, vector) false
+#endif
 #define ACCESS_IN(space, type, vector)                                                             \
     inline vector __attribute__((overloadable)) loadv(size_t i, space const type *p)               \
     {                                                                                              \
-        return *(space const unaligned_##type##v *)(p + i * FLOAT_WIDTH);                          \
+        p += i * FLOAT_WIDTH;                                                                      \
+        return IS_ALIGNED(p, vector) ? *(space const vector *)p                                    \
+                                     : *(space const unaligned_##type##v *)p;                      \
     }                                                                                              \
     inline void __attribute__((overloadable)) storev(vector v, size_t i, space type *p)            \
     {                                                                                              \
-        *(space unaligned_##type##v *)(p + i * FLOAT_WIDTH) = v;                                   \
+        p += i * FLOAT_WIDTH;                                                                      \
+        if (IS_ALIGNED(p, vector))                                                                 \
+            *(space vector *)p = v;                                                                \
+        else                                                                                       \
+            *(space unaligned_##type##v *)p = v;                                                   \
     }
 #define VECTOR_ACCESS(type, vector, bytes)                                                         \
     UNALIGNED(type, bytes)                                                                         \
@@ -350,36 +362,43 @@ inline void __attribute__((overloadable)) store(int v, global int *p)
 }
 
 /* Four numbers. */
+#define LOAD_FOUR(type, p)                                                                         \
+    (IS_ALIGNED(p, type##4) ? *(global const type##4 *)(p) : vload4(0, (global const type *)(p)))
+#define STORE_FOUR(v, type, p)                                                                     \
+    if (IS_ALIGNED(p, type##4))                                                                    \
+        *(global type##4 *)(p) = (v);                                                              \
+    else                                                                                           \
+        vstore4(v, 0, (global type *)(p))
 inline float4 __attribute__((overloadable)) load4(global const float *p)
 {
-    return vload4(0, p);
+    return LOAD_FOUR(float, p);
 }
 
 inline float4 __attribute__((overloadable)) load4(global const bf16 *p)
 {
-    return as_float4(convert_uint4(vload4(0, (global const ushort *)p)) << 16);
+    return as_float4(convert_uint4(LOAD_FOUR(ushort, p)) << 16);
 }
 
 inline float4 __attribute__((overloadable)) load4(global const f16 *p)
 {
-    return floats_of_f16(vload4(0, (global const ushort *)p));
+    return floats_of_f16(LOAD_FOUR(ushort, p));
 }
 
 inline void __attribute__((overloadable)) store4(float4 v, global float *p)
 {
-    vstore4(v, 0, p);
+    STORE_FOUR(v, float, p);
 }
 
 inline void __attribute__((overloadable)) store4(float4 v, global bf16 *p)
 {
     uint4 bits = as_uint4(v);
     bits = select(bits + 0x7FFFu + (bits >> 16 & 1u), bits | 0x10000u, isnan(v));
-    vstore4(convert_ushort4(bits >> 16), 0, (global ushort *)p);
+    STORE_FOUR(convert_ushort4(bits >> 16), ushort, p);
 }
 
 inline void __attribute__((overloadable)) store4(float4 v, global f16 *p)
 {
-    vstore4(f16_of(v), 0, (global ushort *)p);
+    STORE_FOUR(f16_of(v), ushort, p);
 }
 
 /* ---- Parts of vectors, and rows ----
@@ -505,41 +524,35 @@ enum { GROUP_MOST = 256 };
 
 #if DEVICE_CPU
 #define GROUP_SCRATCH(name) local float *name = 0
+#define GROUP_SCRATCHV(name) local floatv *name = 0
 #define group_sum(value, scratch) (value)
 #define group_max(value, scratch) (value)
+#define group_sumv(value, scratch) (value)
 #else
 #define GROUP_SCRATCH(name) local float name[GROUP_MOST]
 
-/* The sum over the work-group, a power of two of work-items, for all of them. */
-inline float group_sum(float value, local float *scratch)
-{
-    uint me = get_local_id(0);
-    scratch[me] = value;
-    for (uint half_size = get_local_size(0) / 2; half_size > 0; half_size /= 2) {
-        barrier(CLK_LOCAL_MEM_FENCE);
-        if (me < half_size)
-            scratch[me] += scratch[me + half_size];
-    }
-    barrier(CLK_LOCAL_MEM_FENCE);
-    value = scratch[0];
-    barrier(CLK_LOCAL_MEM_FENCE);
-    return value;
-}
+#define GROUP_SCRATCHV(name) local floatv name[GROUP_MOST]
 
-inline float group_max(float value, local float *scratch)
-{
-    uint me = get_local_id(0);
-    scratch[me] = value;
-    for (uint half_size = get_local_size(0) / 2; half_size > 0; half_size /= 2) {
-        barrier(CLK_LOCAL_MEM_FENCE);
-        if (me < half_size)
-            scratch[me] = GREATER(scratch[me], scratch[me + half_size]);
+/* The sum, or the greatest, over the work-group, a power of two of work-items, for all of them. */
+#define GROUP_REDUCTION(name, type, combined)                                                      \
+    inline type name(type value, local type *scratch)                                              \
+    {                                                                                              \
+        uint me = get_local_id(0);                                                                 \
+        scratch[me] = value;                                                                       \
+        for (uint half_size = get_local_size(0) / 2; half_size > 0; half_size /= 2) {              \
+            barrier(CLK_LOCAL_MEM_FENCE);                                                          \
+            if (me < half_size)                                                                    \
+                scratch[me] = combined(scratch[me], scratch[me + half_size]);                      \
+        }                                                                                          \
+        barrier(CLK_LOCAL_MEM_FENCE);                                                              \
+        value = scratch[0];                                                                        \
+        barrier(CLK_LOCAL_MEM_FENCE);                                                              \
+        return value;                                                                              \
     }
-    barrier(CLK_LOCAL_MEM_FENCE);
-    value = scratch[0];
-    barrier(CLK_LOCAL_MEM_FENCE);
-    return value;
-}
+#define SUM_OF(a, b) ((a) + (b))
+GROUP_REDUCTION(group_sum, float, SUM_OF)
+GROUP_REDUCTION(group_sumv, floatv, SUM_OF)
+GROUP_REDUCTION(group_max, float, GREATER)
 #endif
 
 /* Philox 4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", 2011). */

@@ -34,7 +34,7 @@ static inline uint place_of(uint line, uint step, uint by_k)
 /* ---- Instructions ----
  *
  * Each set has types `left`, `right` and `sums`, what a lane has of a fragment of op(a), op(b) and y; and functions of
- * all lanes: load_left(), load_right() take one from a slice, multiply_add() multiplies, put_sums() writes 16 x 16 sums
+ * all lanes: load_left(), load_right() take one from a slice, multiply_fragments() multiplies, put_sums() writes 16 x 16 sums
  * to local memory, in rows PITCH apart.  Where ASYNC is 1, copy_run() brings a run to a slice by itself: those before the last but
  * STAGES - 2 calls of COPIES_END() are there after COPIES_WAIT(). */
 
@@ -87,7 +87,7 @@ static inline uint4 load_blocks(local const uint4 *slice, uint place, uint trans
     return (uint4)(word[0], word[1], word[2], word[3]);
 }
 
-static inline sums multiply_add(left a, right b, sums y, local uint4 *exchange)
+static inline sums multiply_fragments(left a, right b, sums y, local uint4 *exchange)
 {
     uint item = get_local_id(0), lane = item % LANE_COUNT;
     local uint *words = (local uint *)(exchange + 2 * (item - lane));
@@ -173,7 +173,7 @@ static inline float4 multiply_half(left a, uint b0, uint b1, float4 y)
     return (float4)(y0, y1, y2, y3);
 }
 
-static inline sums multiply_add(left a, right b, sums y, local uint4 *exchange)
+static inline sums multiply_fragments(left a, right b, sums y, local uint4 *exchange)
 {
     return (sums)(multiply_half(a, b.x, b.y, y.lo), multiply_half(a, b.z, b.w, y.hi));
 }
@@ -297,7 +297,7 @@ typedef uint8 right;
 #define ROW_OF(i) (2 * i + lane / 16)
 #endif
 
-static inline sums multiply_add(left a, right b, sums y, local uint4 *exchange)
+static inline sums multiply_fragments(left a, right b, sums y, local uint4 *exchange)
 {
 #if IS_F16
     return MULTIPLY_F16(HALVES(a), HALVES(b), y);
@@ -336,7 +336,7 @@ typedef float4 sums;
     (uint2)(pair_of(slice, (line) + lane % 16, (step) + lane / 16 * 4, by_k),                      \
             pair_of(slice, (line) + lane % 16, (step) + lane / 16 * 4 + 2, by_k))
 
-static inline sums multiply_add(left a, right b, sums y, local uint4 *exchange)
+static inline sums multiply_fragments(left a, right b, sums y, local uint4 *exchange)
 {
 #if IS_F16
     return __builtin_amdgcn_mfma_f32_16x16x16f16(as_half4(a), as_half4(b), y, 0, 0, 0);
@@ -420,7 +420,7 @@ static inline right load_right(local const uint4 *slice, uint line, uint step,
     return as_int8((uint8)(run_of(slice, line, step, B_BY_K), run_of(slice, line, step + 8, B_BY_K)));
 }
 
-static inline sums multiply_add(left a, right b, sums y, local uint4 *exchange)
+static inline sums multiply_fragments(left a, right b, sums y, local uint4 *exchange)
 {
     return (sums)(MULTIPLY_EIGHT(a.low, b, y.lo), MULTIPLY_EIGHT(a.high, b, y.hi));
 }
@@ -546,7 +546,9 @@ static inline void put_share(local uint4 *slice, uint by_k, uint is_aligned, con
 #define ROW_FRAGMENTS (PART / 16)
 #define COLUMN_FRAGMENTS (PART / COLUMNS)
 #define STAGED (16 * PITCH) /* sums of a sub-group in local memory, on their way to y */
-#define MEMORY (2 * STAGES * RUNS + GROUP * EXCHANGED)
+#define SLICES (2 * STAGES * RUNS + GROUP * EXCHANGED)
+#define ALL_STAGED (GROUP / LANE_COUNT * STAGED / 4) /* in the place of slices */
+#define MEMORY (SLICES > ALL_STAGED ? SLICES : ALL_STAGED)
 #define BAND 8 /* rows of tiles that are made column by column: groups that run together read the same lines */
 
 struct problem {
@@ -573,7 +575,7 @@ UNROLL
         for (uint i = 0; i < ROW_FRAGMENTS; i++)
 UNROLL
             for (uint j = 0; j < COLUMN_FRAGMENTS; j++)
-                y[i][j] = multiply_add(rows[i], columns[j], y[i][j], exchange);
+                y[i][j] = multiply_fragments(rows[i], columns[j], y[i][j], exchange);
     }
 }
 
@@ -612,12 +614,17 @@ UNROLL
             for (uint j = 0; j < COLUMN_FRAGMENTS; j++)
                 part[i][j] = (sums)(0.0f);
 
-        for (uint i = 0; i < STAGES - 1 && i * DEPTH < p.k; i++) {
-            fetch(of_a, i * DEPTH, A_BY_K, ALIGNED_A, a_slices + i * RUNS, a_run);
-            fetch(of_b, i * DEPTH, B_BY_K, ALIGNED_B, b_slices + i * RUNS, b_run);
-            COPIES_END();
-            put_share(a_slices + i * RUNS, A_BY_K, ALIGNED_A, a_run);
-            put_share(b_slices + i * RUNS, B_BY_K, ALIGNED_B, b_run);
+        for (uint i = 0; i < STAGES - 1; i++) {
+            bool has_steps = i * DEPTH < p.k;
+            if (has_steps) {
+                fetch(of_a, i * DEPTH, A_BY_K, ALIGNED_A, a_slices + i * RUNS, a_run);
+                fetch(of_b, i * DEPTH, B_BY_K, ALIGNED_B, b_slices + i * RUNS, b_run);
+            }
+            COPIES_END(); /* of none, too: those that are waited for are counted from the last */
+            if (has_steps) {
+                put_share(a_slices + i * RUNS, A_BY_K, ALIGNED_A, a_run);
+                put_share(b_slices + i * RUNS, B_BY_K, ALIGNED_B, b_run);
+            }
         }
         uint now = 0, next = STAGES - 1;
         for (uint begin = 0; begin < p.k; begin += DEPTH) {

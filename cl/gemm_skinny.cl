@@ -2,8 +2,8 @@
  * the speed of memory.
  *
  * A work-group makes 4 COLUMN_LANES columns of all rows, and then takes the next.  A work-item has four of the columns and each
- * K_LANES-th four steps of k; at the edge some columns are computed by two, and belong to one.  The sums of the lanes of k are added
- * in their order.  a and b are of type T, y is of type Y; n is 4 at least.
+ * K_LANES-th four steps of k; at the edge some columns are computed by two, and belong to one.  The sums of the lanes of k, a power of two, are
+ * added by halves.  a and b are of type T, y is of type Y; n is 4 at least.
  *
  * The host defines ROWS (1 or 8, of which fewer may be there), COLUMN_LANES, K_LANES, TRANSPOSE_A and TRANSPOSE_B.  Sums have names, not indices: arrays end up in memory with some
  * compilers. */
@@ -91,12 +91,19 @@ gemm_skinny(global const T *restrict a, global const T *restrict b, global Y *re
 #define PUT(i) sums[(i * K_LANES + k_lane) * COLUMN_LANES + column_lane] = sum##i;
         EACH_ROW(PUT)
         barrier(CLK_LOCAL_MEM_FENCE);
-        for (uint i = item; i < min((uint)ROWS, m) * COLUMN_LANES; i += GROUP) {
+        uint rows = min((uint)ROWS, m);
+        for (uint half_size = K_LANES / 2; half_size > 0; half_size /= 2) {
+            for (uint i = item; i < rows * half_size * COLUMN_LANES; i += GROUP) {
+                uint row = i / (half_size * COLUMN_LANES), rest = i % (half_size * COLUMN_LANES);
+                local float4 *sum = sums + row * GROUP + rest;
+                *sum += sum[half_size * COLUMN_LANES];
+            }
+            barrier(CLK_LOCAL_MEM_FENCE);
+        }
+        for (uint i = item; i < rows * COLUMN_LANES; i += GROUP) {
             uint row = i / COLUMN_LANES, lane = i % COLUMN_LANES, column = column_begin + 4 * lane;
             if (column < n) {
-                float4 sum = 0.0f;
-                for (uint l = 0; l < K_LANES; l++)
-                    sum += sums[(row * K_LANES + l) * COLUMN_LANES + lane];
+                float4 sum = sums[row * GROUP + lane];
                 ulong y_row = y_offset / n + index * m + row;
                 uint end = min(n, column + 4);
                 sum = lanes_from(sum, column - min(column, n - 4));

@@ -156,20 +156,25 @@ kernel void norm_backward(global T *restrict dx, global float *restrict partial,
     }
 }
 
-/* d_weight and d_bias: the stripes' sums added up in order.  A work-item has a vector of columns. */
+/* d_weight and d_bias: the stripes' sums added up in a fixed order.  A work-group has a vector of columns, a work-item some stripes. */
 kernel void norm_sums(global float *restrict d_weight, IF_CENTERED(global float *restrict d_bias,)
                       global const float *restrict partial, ulong stripes, ulong width)
 {
-    for (ulong i = get_global_id(0) * FLOAT_WIDTH; i < width;
-         i += get_global_size(0) * FLOAT_WIDTH) {
+    GROUP_SCRATCHV(scratch);
+    for (ulong i = get_group_id(0) * FLOAT_WIDTH; i < width;
+         i += get_num_groups(0) * FLOAT_WIDTH) {
         floatv w = 0.0f;
         IF_CENTERED(floatv b = 0.0f;)
-        for (ulong stripe = 0; stripe < stripes; stripe++) {
+        for (ulong stripe = get_local_id(0); stripe < stripes; stripe += get_local_size(0)) {
             global const float *sums = partial + stripe * SUMS * width;
             w += load_row(sums, i, width, 0.0f);
             IF_CENTERED(b += load_row(sums + width, i, width, 0.0f);)
         }
-        store_row(w, d_weight, i, width);
-        IF_CENTERED(store_row(b, d_bias, i, width);)
+        w = group_sumv(w, scratch);
+        IF_CENTERED(b = group_sumv(b, scratch);)
+        if (get_local_id(0) == 0) {
+            store_row(w, d_weight, i, width);
+            IF_CENTERED(store_row(b, d_bias, i, width);)
+        }
     }
 }

@@ -3,6 +3,8 @@
 command='bench --seconds 0.05'
 . "$SRCDIR/tests/command.sh"
 unset POCL_EXTRA_BUILD_FLAGS # its rows run for a while
+# The largest copy, whose 256 MiB are made and checked in each run, is left out but for one.
+export QUERN_CAPS=max_allocation=67108864
 
 # The number of a row's key in json.tmp; "void" if the row is.
 value_of()
@@ -165,7 +167,12 @@ against()
         mentions out.tmp '^| gemm NN | 64x64x64 .* | | |$'
 }
 
-check "a gemm of one shape" exits 0 gemm --shapes 64x64x64 --json json.tmp
+all_peaks()
+{
+    QUERN_CAPS='' exits 0 gemm --shapes 64x64x64 --json json.tmp
+}
+check "a gemm of one shape" all_peaks
+check "all copies are peaks" is_positive peak/copy/33554432 median_s
 check "a line of the table for each transposition" has_rows
 check "the JSON is JSON" is_json
 check "it has a positive median" is_positive gemm/64x64x64/NT median_s

@@ -23,11 +23,11 @@ passes()
 }
 has_both()
 {
-    exits 0 --op relu softmax_first && is_tap && mentions out.tmp '^ok [0-9]* - relu ' && mentions out.tmp '^ok [0-9]* - softmax_first '
+    exits 0 --op relu softmax_first --chosen --dtype f32 && is_tap && mentions out.tmp '^ok [0-9]* - relu ' && mentions out.tmp '^ok [0-9]* - softmax_first '
 }
 only_gradients()
 {
-    exits 0 --op softmax --grad && mentions out.tmp 'gradient of 0: error' && ! grep 'rows: error' out.tmp
+    exits 0 --op softmax --grad --as-is && mentions out.tmp 'gradient of 0: error' && ! grep 'rows: error' out.tmp
 }
 # A CPU transposes without tiles, which are for GPUs.
 only_the_chosen()
@@ -38,12 +38,12 @@ only_the_chosen()
 }
 only_as_it_is()
 {
-    exits 0 --op flips --dtype f32 --as-is && is_tap && ! grep 'QUERN_CAPS=".' out.tmp || return 1
-    QUERN_CAPS=float_width=1 exits 0 --op flips --dtype f32 --as-is && [ "$(grep -c 'QUERN_CAPS=".' out.tmp)" = 1 ]
+    exits 0 --op flips --dtype f32 --as-is && is_tap && ! grep 'QUERN_CAPS="[^"]' out.tmp || return 1
+    QUERN_CAPS=float_width=1 exits 0 --op flips --dtype f32 --as-is && [ "$(grep -c 'QUERN_CAPS="[^"]' out.tmp)" = 1 ]
 }
 is_reported()
 {
-    QUERN_CL_DIR=wrong exits 1 --op softmax --seed 7 && is_tap || return 1
+    QUERN_CL_DIR=wrong exits 1 --op softmax --seed 7 --as-is && is_tap || return 1
     for line in '^not ok 1 - softmax f32 3x5x37 rows: error [0-9.]*e-0[1-9], allowed 1.0e-06' '^# at \[[0-9,]*\]: found [-0-9.e]*, expected [-0-9.e]*$' \
         '^# variant rows, kernels softmax of softmax.cl$' "^# again: QUERN_CL_DIR='wrong' .*quern check .*--op softmax --dtype f32 --seed 7\$"; do
         mentions out.tmp "$line" || return 1
@@ -52,14 +52,14 @@ is_reported()
 # softmax and layer_norm share a plan.
 loses_no_others()
 {
-    QUERN_CL_DIR=broken exits 1 --op softmax layer_norm && is_tap &&
+    QUERN_CL_DIR=broken exits 1 --op softmax layer_norm --as-is && is_tap &&
         mentions out.tmp '^not ok 1 - softmax 3x5x37: it cannot be run$' && mentions out.tmp '^# softmax.cl does not compile' &&
         mentions out.tmp '^ok [0-9]* - layer_norm ' && ! grep '^not ok [0-9]* - layer_norm' out.tmp
 }
 # On a CPU the driver, and all of its process, dies of a write outside of memory; the rows before and after are tested all the same.
 survives_deaths()
 {
-    QUERN_CL_DIR=deadly exits 1 --op softmax layer_norm --dtype f32 && is_tap &&
+    QUERN_CL_DIR=deadly exits 1 --op softmax layer_norm --dtype f32 --as-is && is_tap &&
         mentions out.tmp '^# rows: the driver ended the process: signal 11 ' &&
         mentions out.tmp '^not ok 1 - softmax: the driver ended the process: signal 11 ' &&
         mentions out.tmp '^ok [0-9]* - layer_norm ' && ! grep '^not ok [0-9]* - layer_norm' out.tmp
@@ -68,7 +68,7 @@ survives_deaths()
 is_dumped()
 {
     mkdir sources
-    QUERN_DUMP_CL=sources exits 0 --op softmax --dtype f32 && grep -q 'kernel void softmax(' sources/softmax-*.cl &&
+    QUERN_DUMP_CL=sources exits 0 --op softmax --dtype f32 --as-is && grep -q 'kernel void softmax(' sources/softmax-*.cl &&
         QUERN_DUMP_CL=nowhere exits 1 --op softmax --dtype f32 && mentions out.tmp '^# QUERN_DUMP_CL: cannot write nowhere/.*: No such file'
 }
 is_listed()
@@ -94,6 +94,24 @@ no_device()
     exits 1 --device none && mentions out.tmp '^Bail out! no device'
 }
 
+# The macros of a source end with it, and so would those of cl/common.cl that had the same name as one of its macros or functions.
+macros_of()
+{
+    sed -n 's/^ *# *define *\([A-Za-z_0-9]*\).*/\1/p' "$1"
+}
+takes_no_name()
+{
+    macros_of "$SRCDIR/cl/common.cl" | sort -u >common.tmp
+    for source in "$SRCDIR"/cl/*.cl; do
+        [ "${source##*/}" != common.cl ] || continue
+        {
+            macros_of "$source"
+            sed -n 's/^\(static \)\{0,1\}inline .*[ *]\([a-zA-Z_0-9]*\)(.*/\2/p' "$source"
+        } | sort -u | comm -12 - common.tmp | sed "s|^|${source##*/}: |"
+    done >taken.tmp
+    [ -s common.tmp ] && ! grep . taken.tmp
+}
+check "no source takes a name of cl/common.cl" takes_no_name
 check "rows that are right" passes
 check "several rows" has_both
 check "gradients only" only_gradients

@@ -49,6 +49,7 @@ struct qn_caps {
     size_t compute_units, clock_mhz;
     size_t global_memory, max_allocation, local_memory; /* bytes */
     size_t max_work_group;
+    size_t max_items;   /* work-items of a launch; beyond, PoCL compiles again */
     size_t alignment;   /* of sub-buffers, bytes */
     size_t float_width; /* native vector width in floats */
     bool fp16, fp64, subgroups;
@@ -103,9 +104,8 @@ struct qn_source {
 /* A kernel may be compiled several times with different macros in one program, so Quern renames the functions of a source
  * and drops its macros at the end; cl/common.cl comes before it.  Everything else in the text is plain OpenCL C 1.2.
  *
- * Sizes are arguments, never macros: a new shape must not compile anything.  No global size may pass QN_MAX_ITEMS
- * work-items (PoCL compiles again there): kernels loop over the rest. */
-enum { QN_MAX_ITEMS = 65535 };
+ * Sizes are arguments, never macros: a new shape must not compile anything.  No global size may pass qn_caps.max_items:
+ * kernels loop over the rest. */
 struct qn_launch; /* the commands of one node, being recorded */
 
 /* Begins a command: kernel `name` of `source`.  What follows belongs to it. */
@@ -132,6 +132,9 @@ void qn_launch_local(struct qn_launch *launch, size_t bytes); /* local memory */
 
 /* Work-groups and work-items a group, up to three dimensions (a zero ends them). */
 void qn_launch_range(struct qn_launch *launch, const size_t groups[3], const size_t local[3]);
+
+/* So many groups, or as many as max_items allows, of `local` work-items: kernels loop where there is more to do. */
+void qn_launch_groups(struct qn_launch *launch, size_t groups, size_t local);
 
 /* The same for common forms, on either class of device; kernels loop where there are more than the groups or items launched.
  * A group a row (a power of two of work-items; one on a CPU); a work-item for each of `items`; a work-item for each

@@ -145,6 +145,9 @@ static void apply_quirks(struct device_info *info)
 
 /* ---- What the driver reports ---- */
 
+/* Of a launch: enough for all of a GPU's units at once and then some; PoCL compiles a kernel again beyond 65,535. */
+enum { CPU_ITEMS = 65535, GPU_ITEMS = 1 << 22 };
+
 void query_check(struct device_info *info, cl_device_info what, cl_int code)
 {
     if (code != CL_SUCCESS && !info->problem[0])
@@ -278,6 +281,7 @@ void caps_query(struct device_info *info)
         .max_allocation = query_number(info, CL_DEVICE_MAX_MEM_ALLOC_SIZE),
         .local_memory = query_number(info, CL_DEVICE_LOCAL_MEM_SIZE),
         .max_work_group = query_number(info, CL_DEVICE_MAX_WORK_GROUP_SIZE),
+        .max_items = is_cpu ? CPU_ITEMS : GPU_ITEMS,
         .alignment =
             size_max(query_number(info, CL_DEVICE_MEM_BASE_ADDR_ALIGN) / 8, 1), /* from bits */
         .float_width = width_of_class(is_cpu ? QN_CPU : QN_GPU, native),
@@ -305,6 +309,7 @@ struct qn_caps caps_none(void)
         .max_allocation = (size_t)2 << 30,
         .local_memory = 32 << 10,
         .max_work_group = 256,
+        .max_items = CPU_ITEMS,
         .alignment = 512,
         .float_width = 16,
         .fma = true,
@@ -346,6 +351,7 @@ static const struct field {
     {"max_allocation", FIELD_SIZE, offsetof(struct qn_caps, max_allocation)},
     {"local_memory", FIELD_SIZE, offsetof(struct qn_caps, local_memory)},
     {"max_work_group", FIELD_SIZE, offsetof(struct qn_caps, max_work_group)},
+    {"max_items", FIELD_SIZE, offsetof(struct qn_caps, max_items)},
     {"alignment", FIELD_POWER, offsetof(struct qn_caps, alignment)},
     {"float_width", FIELD_WIDTH, offsetof(struct qn_caps, float_width)},
     {"fp16", FIELD_BOOL, offsetof(struct qn_caps, fp16)},

@@ -70,7 +70,7 @@ static void launch_tiles(struct qn_launch *launch, const struct gemm_problem *p,
     qn_launch_local(launch, tiling.tile * sizeof(float));
     if (is_narrow)
         qn_launch_workspace(launch);
-    qn_launch_range(launch, (size_t[3]){size_min(tiles, QN_MAX_ITEMS)}, (size_t[3]){1});
+    qn_launch_groups(launch, tiles, 1);
 }
 
 static void record_few_rows(struct qn_launch *launch, const struct gemm_problem *p)
@@ -254,5 +254,5 @@ void gemm_cpu_bf16_record(struct qn_launch *launch, const struct gemm_problem *p
     qn_launch_local(launch, memory.sums);
     size_t tiles =
         divide_up(p->m, tiling.rows) * divide_up(p->n, tiling.columns) * gemm_batch_count(p);
-    qn_launch_range(launch, (size_t[3]){size_min(tiles, QN_MAX_ITEMS)}, (size_t[3]){1});
+    qn_launch_groups(launch, tiles, 1);
 }

@@ -6,11 +6,14 @@
 
 enum { LARGE = 128, SMALL = 64, DEPTH = 32, FEW = 8, RUN = 8 /* numbers, 16 bytes */ };
 
-/* Bytes of local memory for so many slices of each operand; the emulation's lanes tell each other eight words. */
+/* Bytes of local memory for so many slices of each operand; the emulation's lanes tell each other eight words.  Sums take the place of slices: of each
+ * sub-group 16 rows, of eight numbers more than its part has, at the most. */
 static size_t memory_of(enum qn_matrix matrix, size_t tile, size_t stages)
 {
-    size_t exchanged = matrix == QN_EMULATED ? matrix_group(matrix_set(matrix), tile) * 32 : 0;
-    return 2 * stages * tile * DEPTH * sizeof(uint16_t) + exchanged;
+    const struct matrix_set *set = matrix_set(matrix);
+    size_t group = matrix_group(set, tile), exchanged = matrix == QN_EMULATED ? group * 32 : 0;
+    size_t staged = group / set->lanes * 16 * (matrix_part(set, tile) + 8) * sizeof(float);
+    return size_max(2 * stages * tile * DEPTH * sizeof(uint16_t) + exchanged, staged);
 }
 
 /* 0 where not even two fit: one is multiplied while the next arrives. */
@@ -79,6 +82,5 @@ void gemm_matrix_record(struct qn_launch *launch, const struct gemm_problem *p)
     qn_launch_define(launch, "IS_F16", qn_launch_layout(launch, 0)->type == QN_F16);
     gemm_launch_types(launch, p);
     gemm_launch_arguments(launch, p);
-    qn_launch_range(launch, (size_t[3]){size_min(count_of(p, tile), QN_MAX_ITEMS / group)},
-                    (size_t[3]){group});
+    qn_launch_groups(launch, count_of(p, tile), group);
 }

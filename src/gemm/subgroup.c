@@ -26,7 +26,5 @@ void gemm_subgroup_record(struct qn_launch *launch, const struct gemm_problem *p
     qn_launch_define(launch, "TRANSPOSE_B", p->transpose_b);
     gemm_launch_types(launch, p);
     gemm_launch_arguments(launch, p);
-    qn_launch_range(launch,
-                    (size_t[3]){size_min(divide_up(tiles, GROUP / subgroup), QN_MAX_ITEMS / GROUP)},
-                    (size_t[3]){GROUP});
+    qn_launch_groups(launch, divide_up(tiles, GROUP / subgroup), GROUP);
 }

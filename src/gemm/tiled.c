@@ -58,8 +58,7 @@ void gemm_tiled_record(struct qn_launch *launch, const struct gemm_problem *p)
     qn_launch_define(launch, "TRANSPOSE_B", p->transpose_b);
     gemm_launch_types(launch, p);
     gemm_launch_arguments(launch, p);
-    qn_launch_range(launch, (size_t[3]){size_min(count_of(tile, p), QN_MAX_ITEMS / group)},
-                    (size_t[3]){group});
+    qn_launch_groups(launch, count_of(tile, p), group);
 }
 
 /* ---- In parts ---- */

@@ -53,7 +53,7 @@ static int find(struct search *search, cl_mem buffer, enum qn_type type, size_t 
     qn_context *context = search->plan->context;
     cl_command_queue queue = context->device->queue;
     cl_ulong elements = count;
-    size_t items = size_min(divide_up(count, flat_chunk(&context->caps)), QN_MAX_ITEMS);
+    size_t items = size_min(divide_up(count, flat_chunk(&context->caps)), context->caps.max_items);
     *first = NOTHING;
     cl_int code =
         clEnqueueWriteBuffer(queue, search->first, CL_TRUE, 0, sizeof *first, first, 0, NULL, NULL);

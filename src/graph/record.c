@@ -203,6 +203,12 @@ void qn_launch_range(struct qn_launch *launch, const size_t groups[3], const siz
     }
 }
 
+void qn_launch_groups(struct qn_launch *launch, size_t groups, size_t local)
+{
+    size_t most = qn_launch_caps(launch)->max_items / local;
+    qn_launch_range(launch, (size_t[3]){size_min(groups, size_max(most, 1))}, (size_t[3]){local});
+}
+
 enum {
     GPU_GROUP = 128,
     CPU_GROUPS = 1024, /* enough to balance any number of cores */
@@ -219,8 +225,7 @@ static size_t group_size(const struct qn_caps *caps)
 void qn_launch_rows(struct qn_launch *launch, size_t rows)
 {
     size_t group = group_size(qn_launch_caps(launch));
-    size_t most = group == 1 ? CPU_GROUPS : QN_MAX_ITEMS / group;
-    qn_launch_range(launch, (size_t[3]){size_min(rows, most)}, (size_t[3]){group});
+    qn_launch_groups(launch, group == 1 ? size_min(rows, CPU_GROUPS) : rows, group);
 }
 
 void qn_launch_items(struct qn_launch *launch, size_t items)

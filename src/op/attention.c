@@ -21,7 +21,7 @@ enum {
     /* Of cl/attention_decode_*.cl: keys that an item has, which splits sums and so depends on no
      * number of cores; on a CPU, numbers of the heads that it has. */
     CPU_DECODE_CHUNK = 128,
-    GPU_DECODE_CHUNK = 1024,
+    GPU_DECODE_CHUNK = 128,
     CPU_DECODE_NUMBERS = 1024,
     CPU_DECODE_HEADS = 32, /* at most */
     CPU_ITEMS = 4,         /* work-items a core, at least, where there is enough to do */
@@ -261,11 +261,6 @@ static void define_heads(struct qn_launch *launch, const qn_node *node)
     qn_launch_define(launch, "IS_NARROW", type_of(node) != QN_F32);
 }
 
-static void launch_range(struct qn_launch *launch, size_t items, size_t group)
-{
-    qn_launch_range(launch, (size_t[3]){size_min(items, QN_MAX_ITEMS / group)}, (size_t[3]){group});
-}
-
 /* Rows and columns of a block of cl/attention_gpu.cl: three blocks of D columns fit 32 KiB. */
 static size_t gpu_block(size_t head_size)
 {
@@ -290,8 +285,8 @@ static void define_gpu_block(struct qn_launch *launch, size_t head_size)
 static void launch_blocks(struct qn_launch *launch, size_t heads, size_t positions,
                           size_t head_size)
 {
-    launch_range(launch, heads * divide_up(positions, gpu_block(head_size)),
-                 GPU_ROWS * gpu_columns(qn_launch_caps(launch), head_size));
+    qn_launch_groups(launch, heads * divide_up(positions, gpu_block(head_size)),
+                     GPU_ROWS * gpu_columns(qn_launch_caps(launch), head_size));
 }
 
 static bool is_cpu(const struct qn_caps *caps)
@@ -339,7 +334,7 @@ static void record_cpu(struct qn_launch *launch, const qn_node *node)
     begin_forward(launch, node, &source_attention_cpu);
     qn_launch_define(launch, "BLOCK", (long)block);
     qn_launch_uint(launch, part);
-    launch_range(launch, heads * divide_up(s.queries, part), 1);
+    qn_launch_groups(launch, heads * divide_up(s.queries, part), 1);
 }
 
 static void record_gpu(struct qn_launch *launch, const qn_node *node)
@@ -399,7 +394,7 @@ static void record_decode(struct qn_launch *launch, const qn_node *node,
     qn_launch_uint(launch, chunk);
     qn_launch_input(launch, has_table(node) ? table_input(node) : 0);
     qn_launch_uint(launch, qn_in(node, 1)->size[1]);
-    launch_range(launch, s.batch * divide_up(s.heads, heads) * s.queries * chunks, group);
+    qn_launch_groups(launch, s.batch * divide_up(s.heads, heads) * s.queries * chunks, group);
     if (chunks == 1)
         return;
 
@@ -418,7 +413,7 @@ static void record_decode(struct qn_launch *launch, const qn_node *node,
     qn_launch_uint(launch, keep_lse);
     qn_launch_workspace(launch);
     qn_launch_uint(launch, chunk);
-    launch_range(launch, s.batch * s.heads * s.queries, group);
+    qn_launch_groups(launch, s.batch * s.heads * s.queries, group);
 }
 
 static void record_decode_cpu(struct qn_launch *launch, const qn_node *node)
@@ -476,7 +471,7 @@ static void record_backward_part(struct qn_launch *launch, const qn_node *node, 
     launch_gradient_rows(launch, node);
     if (type_of(node) != QN_F32)
         qn_launch_workspace(launch);
-    launch_range(
+    qn_launch_groups(
         launch,
         s.batch * s.kv_heads * divide_up(s.keys, key_part) * divide_up(s.queries, query_part), 1);
 }

@@ -61,7 +61,7 @@ static bool infer_backward(qn_node *node)
 
 static void record_backward(struct qn_launch *launch, const qn_node *node)
 {
-    enum { CPU_BLOCK = 16, GPU_BLOCK = 4 };
+    enum { CPU_BLOCK = 16, GPU_BLOCK = 16 };
     const struct backward_attributes *table = node->attributes;
     size_t block = qn_launch_caps(launch)->device_class == QN_CPU ? CPU_BLOCK : GPU_BLOCK;
     qn_launch_kernel(launch, &source_embedding, "embedding_backward");

@@ -151,7 +151,7 @@ static void record_backward(struct qn_launch *launch, const qn_node *node)
     qn_launch_workspace(launch);
     qn_launch_ulong(launch, divide_up(rows, stripe));
     qn_launch_ulong(launch, width);
-    qn_launch_items(launch, divide_up(width, caps->float_width));
+    qn_launch_rows(launch, divide_up(width, caps->float_width));
 }
 
 static struct qn_cost cost_backward(const qn_node *node)

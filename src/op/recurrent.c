@@ -79,7 +79,7 @@ static void record_pack(struct qn_launch *launch, const qn_node *node)
     qn_launch_output(launch, 0);
     qn_launch_input(launch, 0);
     qn_launch_uint(launch, units);
-    qn_launch_range(launch, (size_t[3]){size_min(divide_up(units, 4), 1024)}, (size_t[3]){1});
+    qn_launch_groups(launch, size_min(divide_up(units, 4), 1024), 1);
 }
 
 static const struct qn_variant pack_variants[] = {{.name = "panels", .record = record_pack}};
@@ -160,12 +160,11 @@ static void launch_steps(struct qn_launch *launch, const struct sizes *sizes,
         qn_launch_uint(launch, division->panels);
         qn_launch_int(launch, begin);
         qn_launch_int(launch, end);
-        qn_launch_range(launch, (size_t[3]){size_min(items, QN_MAX_ITEMS)}, (size_t[3]){1});
+        qn_launch_groups(launch, items, 1);
     } else {
         size_t tiles = divide_up(sizes->batch, GPU_TILE) * divide_up(sizes->units, GPU_TILE);
         qn_launch_int(launch, begin);
-        qn_launch_range(launch, (size_t[3]){size_min(tiles, QN_MAX_ITEMS / GPU_GROUP)},
-                        (size_t[3]){GPU_GROUP});
+        qn_launch_groups(launch, tiles, GPU_GROUP);
     }
 }
 

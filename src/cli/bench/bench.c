@@ -202,7 +202,13 @@ static bool watch_device(struct bench *bench)
     return bench->sensors && bench->readings;
 }
 
-/* Lessons are freed first: a device may have no room for both contexts. */
+static void row_release(struct row *row)
+{
+    lesson_release(row);
+    operation_release(row);
+}
+
+/* What rows keep is freed first: a device may have no room for both contexts. */
 static int write_json(struct bench *bench)
 {
     const char *json = options_string(bench->options, "json");

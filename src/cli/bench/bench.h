@@ -68,6 +68,7 @@ enum table { TABLE_PEAKS, TABLE_OPERATIONS, TABLE_TRAINING, TABLE_GENERATION, TA
 struct bench;
 struct kind;
 struct lesson;
+struct operation;
 struct recipe;
 struct row;
 
@@ -101,7 +102,8 @@ struct row {
     /* Operations only. */
     const struct kind *kind;
     size_t sizes[MOST_SIZES], variant;
-    uint64_t bits; /* a hash of the results; each round must give it */
+    uint64_t bits;               /* a hash of the results; each round must give it */
+    struct operation *operation; /* kept for the next round; NULL: none is */
     /* Generating only. */
     size_t prompt; /* tokens */
     /* Training only. */
@@ -203,8 +205,9 @@ bool bench_generate(struct bench *bench, const size_t *sizes, size_t count);
 bool train_has_shape(const char *group, const size_t *sizes, size_t count);
 bool generate_has_shape(const size_t *sizes, size_t count);
 
-/* Frees the lesson that a row of training keeps. */
-void row_release(struct row *row);
+/* Free what a row keeps from round to round. */
+void lesson_release(struct row *row);
+void operation_release(struct row *row);
 
 /* What trained losses are held to. */
 const double *reference_losses(const struct row *row);

@@ -270,18 +270,60 @@ static bool operation_make(struct operation *operation, qn_context *qn, const st
             qn_set(operation->plan, operation->input, operation->input_values) == QN_OK);
 }
 
+/* Some drivers compile for each plan anew, for half a minute: what has been made a second time, and took longer than this besides its samples,
+ * is kept if there is room. */
+static const double slow_to_make = 1;
+
+static void keep_or_free(struct bench *bench, struct row *row, struct operation *operation,
+                         double seconds)
+{
+    if (!*row->reason && row->timing.rounds > 0 && seconds > slow_to_make &&
+        row->device_bytes <= bench->room) {
+        row->operation = operation;
+        bench->room -= row->device_bytes;
+    } else {
+        operation_free(operation);
+        free(operation);
+    }
+}
+
+void operation_release(struct row *row)
+{
+    if (row->operation)
+        operation_free(row->operation);
+    free(row->operation);
+    row->operation = NULL;
+}
+
+/* The operation of a row, whose values were compared if it is the first; NULL on failure. */
+static struct operation *make_right(struct bench *bench, struct row *row)
+{
+    struct operation *operation = malloc(sizeof *operation);
+    if (!operation)
+        return NULL;
+    if (operation_make(operation, bench->qn, row) &&
+        (row->timing.rounds > 0 ||
+         (is_right(operation, row) && hash_results(operation, &row->bits))))
+        return operation;
+    operation_free(operation);
+    free(operation);
+    return NULL;
+}
+
 static void time_operation(struct bench *bench, struct row *row, double seconds)
 {
-    struct operation operation;
-    bool is_first = row->timing.rounds == 0, is_launch = row->unit == NO_UNIT;
-    bool is_good = operation_make(&operation, bench->qn, row);
-    if (is_good && is_first)
-        is_good = is_right(&operation, row) && hash_results(&operation, &row->bits);
-    if (!is_good ||
-        timing_of_plan(&row->timing, bench->qn, operation.plan, seconds, is_launch) != QN_OK ||
-        !is_repeated(&operation, row))
+    double began = seconds_now(), sampled = 0;
+    size_t first = row->timing.count;
+    struct operation *operation = row->operation ? row->operation : make_right(bench, row);
+    if (!operation ||
+        timing_of_plan(&row->timing, bench->qn, operation->plan, seconds, row->unit == NO_UNIT) !=
+            QN_OK ||
+        !is_repeated(operation, row))
         row_void(row, "%s", qn_error(bench->qn));
-    operation_free(&operation);
+    for (size_t i = first; i < row->timing.count; i++)
+        sampled += row->timing.samples[i] * (double)row->timing.runs;
+    if (operation && operation != row->operation)
+        keep_or_free(bench, row, operation, seconds_now() - began - sampled);
 }
 
 static bool run_operation(void *operation)

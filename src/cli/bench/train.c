@@ -282,7 +282,7 @@ static void time_training(struct bench *bench, struct row *row, double seconds)
         keep(bench, row, lesson);
 }
 
-void row_release(struct row *row)
+void lesson_release(struct row *row)
 {
     lesson_free(row->lesson);
     row->lesson = NULL;
