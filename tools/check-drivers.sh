@@ -34,6 +34,7 @@ pocl-gpu-models          class=gpu,$floor golden_models.t
 pocl-gpu-recurrent       class=gpu,$floor golden_rnn.t
 pocl-gpu-seq2seq         class=gpu,$floor golden_seq2seq.t
 pocl-gpu-matrix          class=gpu,matrix=emulated quern check --dtype bf16 --op matmul_tb epilogue_ta --variant matrix
+pocl-gpu-matrix-split    class=gpu,subgroups=0,matrix=emulated quern check --dtype bf16 --as-is --op matmul --variant split
 pocl-floor-rows          $floor quern check --op rows --chosen --as-is
 sanitized-training       - training.t
 sanitized-memory         - faults.t memory

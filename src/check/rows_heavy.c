@@ -124,7 +124,7 @@ static const struct row rows_of_matmul[] = {
     MATMUL("matmul", "nn", plain, 3, "33x67 67x17", "1x1 1x1", "1x67 67x131", "65x1 1x33", "129x65 65x257", "5x4099 4099x7",
            "33x67t 67x17s", "33x67s 67x17t", "33x67r 67x17r"),
     MATMUL("matmul_ta", "nn", transposed_a, 3, "67x33 67x17", "67x1 67x5", "131x65 131x67", "33x9t 33x7s", "2048x19 2048x10s"),
-    MATMUL("matmul_tb", "nn", transposed_b, 3, "33x67 17x67", "1x67 131x67", "65x131 67x131", "9x33s 7x33r", "4x96 259x96", "19x2050r 10x2050"),
+    MATMUL("matmul_tb", "nn", transposed_b, 3, "33x67 17x67", "1x67 131x67", "65x131 67x131", "9x33s 7x33r", "4x96 259x96", "19x2050r 10x2050", "72x16 40x16", "136x64 200x64"),
     MATMUL("matmul_tab", "nn", transposed_both, 3, "67x33 17x67", "131x65 67x131", "1026x19 10x1026"),
     MATMUL("matmul_batch", "nn", plain, 3, "3x9x13 3x13x7", "2x3x9x5 2x3x5x11", "2x3x9x5t 2x3x5x11", "4x1x67 4x67x33", "2x9x5s 2x5x11r"),
     MATMUL("matmul_batch_tb", "nn", transposed_b, 3, "3x9x13 3x7x13", "2x3x17x16 2x3x17x16"),
