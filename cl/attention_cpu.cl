@@ -154,7 +154,7 @@ static inline void load_rows(float *to, global const T *x, ulong row, uint count
 
 #define DECLARE(i) floatv low##i = (floatv)(0.0f), high##i = (floatv)(0.0f);
 #define ADD_PRODUCT(i)                                                                             \
-    low##i = multiply_add((floatv)(a[(i)*row]), b_low, low##i);                                             \
+    low##i = multiply_add((floatv)(a[(i)*row]), b_low, low##i);                                    \
     high##i = multiply_add((floatv)(a[(i)*row]), b_high, high##i);
 #define ADD_PRODUCTS(EACH)                                                                         \
     for (uint c = 0; c < depth; c++, a += step, b += b_row) {                                      \

@@ -119,7 +119,8 @@ attention_decode(global const T *q, global const T *k, global const T *v,
                         v_rows + place * v_row + (first + h) / group * v_head;
                     for (uint d = 0; d < VECTORS; d++)
                         sums[h][d] =
-                            multiply_add((floatv)(scores[h][j]), load_lanes(v_numbers, d), sums[h][d]);
+                            multiply_add((floatv)(scores[h][j]), load_lanes(v_numbers, d),
+                                         sums[h][d]);
                 }
             }
         }

@@ -376,7 +376,7 @@ static inline right load_right(local const uint4 *slice, uint line, uint step,
 #if !defined(cl_intel_subgroups)
 #error "only compilers with sub-groups of Intel know matrix_mad"
 #endif
-#define PITCH PART /* more would not fit beside the slices */
+#define PITCH PART /* with sub-groups of eight, sums of a large tile take 64 KiB */
 #define WITH_SUB_GROUPS __attribute__((intel_reqd_sub_group_size(LANE_COUNT)))
 #if IS_F16
 #define MULTIPLY_EIGHT intel_sub_group_f16_f16_matrix_mad_k16

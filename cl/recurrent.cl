@@ -549,7 +549,8 @@ recurrent_gpu(PARAMETERS, int step)
                     float number = rows[(y_of_me + i * SIDE) * PITCH + k];
                     UNROLLED(j, EACH)
                     UNROLLED(g, SUMS) sums[i][j][g] =
-                        multiply_add(number, u[(g * TILE + x_of_me + j * SIDE) * PITCH + k], sums[i][j][g]);
+                        multiply_add(number, u[(g * TILE + x_of_me + j * SIDE) * PITCH + k],
+                                     sums[i][j][g]);
                 }
             barrier(CLK_LOCAL_MEM_FENCE);
         }

@@ -107,7 +107,7 @@ static bool infer_unit_rows(qn_node *node)
  * shape compiles nothing. */
 static void launch_rows(struct qn_launch *launch, const qn_node *node, const char *kernel)
 {
-    enum { GPU_GROUP = 128, MOST_ITEMS = 65535 /* PoCL compiles again above it */ };
+    enum { GPU_GROUP = 128 };
     const struct qn_caps *caps = qn_launch_caps(launch);
     const struct unit_rows *options = node->attributes;
     size_t width = qn_in(node, 0)->size[qn_in(node, 0)->rank - 1];
@@ -115,7 +115,6 @@ static void launch_rows(struct qn_launch *launch, const qn_node *node, const cha
     while (caps->device_class == QN_GPU && 2 * local <= GPU_GROUP &&
            2 * local <= caps->max_work_group)
         local *= 2; /* group_sum() wants a power of two */
-    size_t groups = rows < MOST_ITEMS / local ? rows : MOST_ITEMS / local;
 
     qn_launch_kernel(launch, &unit_rows_source, kernel);
     qn_launch_output(launch, 0);
@@ -124,7 +123,7 @@ static void launch_rows(struct qn_launch *launch, const qn_node *node, const cha
     qn_launch_ulong(launch, rows);
     qn_launch_ulong(launch, width);
     qn_launch_float(launch, options->epsilon);
-    qn_launch_range(launch, (size_t[3]){groups}, (size_t[3]){local});
+    qn_launch_groups(launch, rows, local);
 }
 
 static void record_unit_rows(struct qn_launch *launch, const qn_node *node)

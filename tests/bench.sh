@@ -213,7 +213,8 @@ check "the quick suite of a group" exits 0 memory --suite quick --json json.tmp
 check "has its row" is_positive add/4194304 median_s
 check "and no other" test "$(grep -c '"id": "[^p]' json.tmp)" = 1
 check "rows that would take too long" exits 0 memory --suite quick --longest 0.000001 --json json.tmp
-check "are left out, with the reason" mentions out.tmp '^- add/4194304: its 20 runs at the least would take .* (--longest)$'
+check "are left out, with the reason" mentions out.tmp "^- add/4194304: its 20 runs at the least would take .* at the device's peak (--longest)\$"
+check "a copy that was too slow" mentions out.tmp '^- peak/copy/262144: its 20 runs .* as the first did (--longest)$'
 check "in the JSON, too" mentions json.tmp '"reason": "its 20 runs'
 check "a row that the device has no room for" leaves_out_large
 check "is left out" mentions out.tmp '^- copy/1000000: a buffer of 3.8 MiB is larger than the device allows'

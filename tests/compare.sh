@@ -144,6 +144,7 @@ check "are counted once" mentions out.tmp '^B and A: 1 row, 1 slower.$'
 check "by a rule that is told" mentions out.tmp '^Of rows in which nothing changed, one in 32 is called'
 check "have names" mentions out.tmp '^| | A: a1.json and 5 more | B: b1.json and 5 more |$'
 check "in the JSON, too" mentions json.tmp '"turns": 6'
+check "all of them" mentions json.tmp '"b6.json"'
 check "slower than is allowed" by_turns 1 --fail-slower 7
 check "but not by more" by_turns 0 --fail-slower 9
 refused_turns()

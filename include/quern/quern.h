@@ -179,6 +179,7 @@ struct qn_device {
     size_t global_memory, max_allocation, local_memory; /* bytes */
     size_t max_work_group;
     bool fp16, fp64, subgroups;
+    bool fma;             /* kernels round a product and a sum once */
     size_t subgroup_size; /* the least that kernels ask for; 0: they do not */
     const char *
         matrix; /* instructions that multiply matrices of 16 bits, as QUERN_CAPS calls them, or "none"; until a device is first

@@ -27,8 +27,8 @@ json_t *device_json(const struct qn_device *device)
     if (!object || !*device->name)
         return object;
     json_t *more = json_pack(
-        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:o, s:o, "
-        "s:o, s:o, s:o}",
+        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:b, s:o, "
+        "s:o, s:o, s:o, s:o}",
         "device", text_json(device->name), "driver", text_json(device->driver), "opencl_c",
         text_json(device->opencl_c), "type", text_json(device->type), "class",
         text_json(device->device_class), "compute_units", count_json(device->compute_units),
@@ -36,7 +36,7 @@ json_t *device_json(const struct qn_device *device)
         "global_memory", count_json(device->global_memory), "max_allocation",
         count_json(device->max_allocation), "local_memory", count_json(device->local_memory),
         "max_work_group", count_json(device->max_work_group), "fp16", device->fp16, "fp64",
-        device->fp64, "subgroups", device->subgroups, "subgroup_size",
+        device->fp64, "fma", device->fma, "subgroups", device->subgroups, "subgroup_size",
         count_json(device->subgroup_size), "matrix", text_json(device->matrix), "matrix_problem",
         text_json(device->matrix_problem), "pci", text_json(device->pci), "quirks",
         text_json(device->quirks));

@@ -50,6 +50,7 @@ static struct qn_device describe(const struct device_info *info, const struct qn
         .max_work_group = caps->max_work_group,
         .fp16 = caps->fp16,
         .fp64 = caps->fp64,
+        .fma = caps->fma,
         .subgroups = caps->subgroups,
         .subgroup_size = caps->subgroup_size,
         .matrix = matrix_set(device_matrix(NULL, info, caps->matrix))->name,

@@ -12,6 +12,7 @@ struct matrix_set {
     const char *macro; /* chooses it in cl/gemm_matrix.cl; NULL: it is one of CPUs */
     size_t lanes;      /* of a sub-group */
     size_t part;       /* the side of what a sub-group makes of a tile, at most */
+    size_t pad;        /* numbers between the rows of its sums in local memory */
     bool is_async;     /* slices arrive by themselves: more of them are under way */
 };
 

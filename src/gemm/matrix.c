@@ -7,12 +7,12 @@
 enum { LARGE = 128, SMALL = 64, DEPTH = 32, FEW = 8, RUN = 8 /* numbers, 16 bytes */ };
 
 /* Bytes of local memory for so many slices of each operand; the emulation's lanes tell each other eight words.  Sums take the place of slices: of each
- * sub-group 16 rows, of eight numbers more than its part has, at the most. */
+ * sub-group 16 rows. */
 static size_t memory_of(enum qn_matrix matrix, size_t tile, size_t stages)
 {
     const struct matrix_set *set = matrix_set(matrix);
     size_t group = matrix_group(set, tile), exchanged = matrix == QN_EMULATED ? group * 32 : 0;
-    size_t staged = group / set->lanes * 16 * (matrix_part(set, tile) + 8) * sizeof(float);
+    size_t staged = group / set->lanes * 16 * (matrix_part(set, tile) + set->pad) * sizeof(float);
     return size_max(2 * stages * tile * DEPTH * sizeof(uint16_t) + exchanged, staged);
 }
 

@@ -61,9 +61,8 @@ static bool infer_backward(qn_node *node)
 
 static void record_backward(struct qn_launch *launch, const qn_node *node)
 {
-    enum { CPU_BLOCK = 16, GPU_BLOCK = 16 };
+    enum { BLOCK = 16 };
     const struct backward_attributes *table = node->attributes;
-    size_t block = qn_launch_caps(launch)->device_class == QN_CPU ? CPU_BLOCK : GPU_BLOCK;
     qn_launch_kernel(launch, &source_embedding, "embedding_backward");
     qn_launch_type(launch, "T", node->inputs[1]->outputs[0].type);
     qn_launch_output(launch, 0);
@@ -72,8 +71,8 @@ static void record_backward(struct qn_launch *launch, const qn_node *node)
     qn_launch_ulong(launch, qn_shape_count(*qn_in(node, 0)));
     qn_launch_ulong(launch, table->rows);
     qn_launch_ulong(launch, table->width);
-    qn_launch_ulong(launch, block);
-    qn_launch_rows(launch, divide_up(table->rows, block));
+    qn_launch_ulong(launch, BLOCK);
+    qn_launch_rows(launch, divide_up(table->rows, BLOCK));
 }
 
 static struct qn_cost cost_backward(const qn_node *node)

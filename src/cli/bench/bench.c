@@ -158,6 +158,23 @@ void bench_show_end(struct bench *bench)
     bench->progress.is_line_open = false;
 }
 
+bool take_room(struct bench *bench, struct row *row, double bytes)
+{
+    if (*row->reason || bytes > bench->room)
+        return false;
+    bench->room -= bytes;
+    row->kept_bytes = bytes;
+    return true;
+}
+
+static void row_release(struct bench *bench, struct row *row)
+{
+    lesson_release(row);
+    operation_release(row);
+    bench->room += row->kept_bytes;
+    row->kept_bytes = 0;
+}
+
 /* Every other round in the opposite order, so that no row always follows the same one. */
 static void run_round(struct bench *bench, size_t round)
 {
@@ -176,6 +193,8 @@ static void run_round(struct bench *bench, size_t round)
             timing_end_round(&row->timing);
         if (round == 0 && !*row->reason)
             leave_out_slow(bench, row);
+        if (*row->reason)
+            row_release(bench, row);
         qn_clear_error(bench->qn);
     }
 }
@@ -202,12 +221,6 @@ static bool watch_device(struct bench *bench)
     return bench->sensors && bench->readings;
 }
 
-static void row_release(struct row *row)
-{
-    lesson_release(row);
-    operation_release(row);
-}
-
 /* What rows keep is freed first: a device may have no room for both contexts. */
 static int write_json(struct bench *bench)
 {
@@ -216,7 +229,7 @@ static int write_json(struct bench *bench)
     if (!json)
         return EXIT_SUCCESS;
     for (size_t i = 0; i < bench->n_rows; i++)
-        row_release(&bench->rows[i]);
+        row_release(bench, &bench->rows[i]);
     if (!bench_profile(bench))
         fprintf(stderr, "quern bench: no time by kernel: %s\n", qn_error(NULL));
     return report_json(bench, json, message) ? EXIT_SUCCESS
@@ -301,7 +314,7 @@ int command_bench(const struct options *options)
     if (status == EXIT_SUCCESS)
         status = run_all(&bench);
     for (size_t i = 0; i < bench.n_rows; i++) {
-        row_release(&bench.rows[i]);
+        row_release(&bench, &bench.rows[i]);
         json_decref(bench.rows[i].kernels);
         free(bench.rows[i].timing.samples);
     }

@@ -61,7 +61,14 @@ double time_of(qn_context *qn, qn_plan *plan, size_t runs);
 
 enum unit { FLOPS, BYTES, TOKENS, NO_UNIT };
 
-enum { ROW_ID = 96, ROW_REASON = 256, CHECKED_STEPS = 8, SIZES_TEXT = 64, MOST_SIZES = 4 };
+enum {
+    ROW_ID = 96,
+    ROW_REASON = 256,
+    CHECKED_STEPS = 8,
+    DRAWN = 32 /* tokens of a sample */,
+    SIZES_TEXT = 64,
+    MOST_SIZES = 4
+};
 
 enum table { TABLE_PEAKS, TABLE_OPERATIONS, TABLE_TRAINING, TABLE_GENERATION, TABLES };
 
@@ -73,7 +80,7 @@ struct recipe;
 struct row;
 
 /* One round of a row: makes what is to be timed, checks it the first time, samples for
- * `seconds`, and frees it.  What goes wrong makes the row void. */
+ * `seconds`, and frees it or keeps it for the next round.  What goes wrong makes the row void. */
 typedef void row_round(struct bench *bench, struct row *row, double seconds);
 
 /* Something to do with what a row times: run(of) runs it once; false on failure. */
@@ -99,6 +106,7 @@ struct row {
     double of_peak;                  /* share; 0: unknown */
     json_t *kernels;                 /* what each takes of a run; NULL: not profiled */
     double device_bytes, host_bytes; /* that it takes, as planned */
+    double kept_bytes;               /* of the device, kept for the next round */
     /* Operations only. */
     const struct kind *kind;
     size_t sizes[MOST_SIZES], variant;
@@ -152,8 +160,9 @@ struct bench {
     char started[TIME_TEXT];
     enum suite suite;
     double seconds; /* a row, in all rounds */
-    double longest; /* that a row may take by what the peaks predict */
-    double room;    /* bytes of the device that may be kept from round to round */
+    double
+        longest; /* that the fewest runs of a row may take, by the peaks and then by the first round */
+    double room; /* bytes of the device that may be kept from round to round */
     struct progress progress;
     struct peaks peaks;
     struct row *rows;
@@ -205,7 +214,10 @@ bool bench_generate(struct bench *bench, const size_t *sizes, size_t count);
 bool train_has_shape(const char *group, const size_t *sizes, size_t count);
 bool generate_has_shape(const size_t *sizes, size_t count);
 
-/* Free what a row keeps from round to round. */
+/* Whether what a row has made may be kept for the next round: it is not void, and there is room, which is taken. */
+bool take_room(struct bench *bench, struct row *row, double bytes);
+
+/* Free what a row keeps. */
 void lesson_release(struct row *row);
 void operation_release(struct row *row);
 

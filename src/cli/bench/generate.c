@@ -4,7 +4,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-enum { POSITIONS = 1024, DRAWN = 32, MOST_PROMPT = 512 };
+enum { POSITIONS = 1024, MOST_PROMPT = 512 };
 static const struct qn_lm_config config = {
     .architecture = QN_GPT2,
     .vocab_size = 65, /* of nanoGPT's recipe for characters on a CPU */

@@ -73,9 +73,12 @@ void leave_out_too_large(struct bench *bench)
 
 /* ---- Too long ---- */
 
-/* A run to warm up and a sample in each round; training is kept, but its losses are checked. */
+/* A run to warm up and a sample in each round; training is kept, but its losses are checked; of generating, which has a token a run, a sample
+ * has many. */
 static double least_runs(const struct row *row)
 {
+    if (row->table == TABLE_GENERATION)
+        return ROUNDS * DRAWN;
     return row->table == TABLE_TRAINING ? CHECKED_STEPS + ROUNDS : 2 * ROUNDS;
 }
 

@@ -270,29 +270,29 @@ static bool operation_make(struct operation *operation, qn_context *qn, const st
             qn_set(operation->plan, operation->input, operation->input_values) == QN_OK);
 }
 
-/* Some drivers compile for each plan anew, for half a minute: what has been made a second time, and took longer than this besides its samples,
- * is kept if there is room. */
-static const double slow_to_make = 1;
-
-static void keep_or_free(struct bench *bench, struct row *row, struct operation *operation,
-                         double seconds)
+static void operation_drop(struct operation *operation)
 {
-    if (!*row->reason && row->timing.rounds > 0 && seconds > slow_to_make &&
-        row->device_bytes <= bench->room) {
-        row->operation = operation;
-        bench->room -= row->device_bytes;
-    } else {
-        operation_free(operation);
-        free(operation);
-    }
+    operation_free(operation);
+    free(operation);
 }
 
 void operation_release(struct row *row)
 {
     if (row->operation)
-        operation_free(row->operation);
-    free(row->operation);
+        operation_drop(row->operation);
     row->operation = NULL;
+}
+
+/* Some drivers compile for each plan anew, for half a minute: what took longer than this besides its samples, though it had been made before, is
+ * kept if there is room. */
+static void keep_or_drop(struct bench *bench, struct row *row, struct operation *operation,
+                         double seconds)
+{
+    static const double slow = 1;
+    if (row->timing.rounds > 0 && seconds > slow && take_room(bench, row, row->device_bytes))
+        row->operation = operation;
+    else
+        operation_drop(operation);
 }
 
 /* The operation of a row, whose values were compared if it is the first; NULL on failure. */
@@ -305,8 +305,7 @@ static struct operation *make_right(struct bench *bench, struct row *row)
         (row->timing.rounds > 0 ||
          (is_right(operation, row) && hash_results(operation, &row->bits))))
         return operation;
-    operation_free(operation);
-    free(operation);
+    operation_drop(operation);
     return NULL;
 }
 
@@ -323,7 +322,7 @@ static void time_operation(struct bench *bench, struct row *row, double seconds)
     for (size_t i = first; i < row->timing.count; i++)
         sampled += row->timing.samples[i] * (double)row->timing.runs;
     if (operation && operation != row->operation)
-        keep_or_free(bench, row, operation, seconds_now() - began - sampled);
+        keep_or_drop(bench, row, operation, seconds_now() - began - sampled);
 }
 
 static bool run_operation(void *operation)

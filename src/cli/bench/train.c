@@ -257,12 +257,10 @@ static struct lesson *make_lesson(qn_context *qn, const struct row *row)
 static void keep(struct bench *bench, struct row *row, struct lesson *lesson)
 {
     double bytes = (double)(row->memory.arena + row->memory.tensors + row->memory.kept);
-    if (!*row->reason && bytes <= bench->room) {
+    if (take_room(bench, row, bytes))
         row->lesson = lesson;
-        bench->room -= bytes;
-    } else {
+    else
         lesson_free(lesson);
-    }
 }
 
 static void time_training(struct bench *bench, struct row *row, double seconds)

@@ -46,7 +46,7 @@ static bool is_same_value(const json_t *a, const json_t *b)
 static bool is_same_device(const struct bench_report *a, const struct bench_report *b)
 {
     static const char *const keys[] = {"platform",    "device",        "driver", "class",
-                                       "float_width", "compute_units", "matrix"};
+                                       "float_width", "compute_units", "fma",    "matrix"};
     const json_t *of_a = report_section(a, "device"), *of_b = report_section(b, "device");
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (!is_same_value(json_object_get(of_a, keys[i]), json_object_get(of_b, keys[i])))

@@ -74,13 +74,28 @@ json_t *missing_json(const struct bench_comparison *comparison, size_t report)
     return list;
 }
 
+/* What it was read from: one file; or those of all runs, in their order. */
+static json_t *files_json(const struct bench_report *report)
+{
+    json_t *name = json_object_get(report->json, "name"), *files, *run;
+    const json_t *runs = json_object_get(report->json, "runs");
+    size_t i;
+    if (!runs)
+        return json_incref(name);
+    files = json_array();
+    json_array_append(files, name);
+    json_array_foreach (runs, i, run)
+        json_array_append(files, json_object_get(run, "name"));
+    return files;
+}
+
 json_t *comparison_json(const struct bench_comparison *comparison)
 {
     json_t *files = json_array(), *rows = json_array(), *are_void = json_array(),
            *left_out = json_array(), *missing = json_array();
     for (size_t i = 0; i < comparison->reports->count; i++) {
         const struct bench_report *report = &comparison->reports->at[i];
-        json_array_append_new(files, json_string(report->name));
+        json_array_append_new(files, files_json(report));
         json_array_append_new(are_void, failures_json(report, false));
         json_array_append_new(left_out, failures_json(report, true));
         json_array_append_new(missing, missing_json(comparison, i));

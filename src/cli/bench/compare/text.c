@@ -33,7 +33,7 @@ static void print_differing(const struct bench_comparison *comparison)
     printf("\n|---|");
     for (size_t i = 0; i < reports->count; i++)
         printf("---|");
-    printf("\n| finished |");
+    printf(comparison->reports->turns ? "\n| first finished |" : "\n| finished |");
     for (size_t i = 0; i < reports->count; i++)
         print_cell(report_section(&reports->at[i], "finished"));
     printf("\n");
@@ -191,7 +191,11 @@ static void print_tally(const struct bench_comparison *comparison, size_t report
     if (same_run(comparison, report, &earlier))
         printf("%c and %c are the same run: what is said of one against the other is no finding.\n",
                report_letter(earlier), report_letter(report));
-    if (is_other_machine(comparison, report))
+    if (is_other_machine(comparison, report) && comparison->reports->turns)
+        printf("fma itself took %.2f times as long in runs of %c: only what goes beyond that is "
+               "called faster or slower.\n",
+               comparison->controls[report].value, report_letter(report));
+    else if (is_other_machine(comparison, report))
         printf("fma itself took %.2f times as long in %c: the machine was not the same in both "
                "runs.\nOnly what goes beyond that is called faster or slower: measure again, on an "
                "idle machine.\n",

@@ -109,10 +109,13 @@ static void join_row(const struct reports *reports, size_t side, struct result *
     size_t n = reports->count / 2;
     for (size_t i = 0; i < n && !row->reason; i++) {
         const struct result *of_run = report_find(&reports->at[side + 2 * i], row->id);
-        if (!of_run || of_run->reason || of_run->amount != row->amount ||
-            strcmp(of_run->unit, row->unit) != 0) {
-            row->reason = of_run && of_run->reason ? of_run->reason : "other runs do other work";
+        if (!of_run || of_run->reason) {
+            row->reason = of_run ? of_run->reason : "not every run has it";
             row->is_left_out = of_run && of_run->is_left_out;
+            return;
+        }
+        if (of_run->amount != row->amount || strcmp(of_run->unit, row->unit) != 0) {
+            row->reason = "other runs do other work";
             return;
         }
         medians[i] = of_run->median.value;
@@ -136,12 +139,14 @@ static bool join_side(struct reports *reports, size_t side)
     for (size_t i = 0; i < report->n_results; i++)
         join_row(reports, side, &report->results[i]);
     for (size_t i = side + 2; i < reports->count; i += 2)
-        json_array_append(runs, reports->at[i].json);
+        if (json_array_append(runs, reports->at[i].json) != 0)
+            return false;
     snprintf(name, sizeof name, "%s and %zu more", report->name, reports->count / 2 - 1);
     json_t *joined = text_json(name);
+    bool is_kept = json_object_set_new(report->json, "runs", runs) == 0 &&
+                   json_object_set_new(report->json, "joined", joined) == 0;
     report->name = json_string_value(joined);
-    return json_object_set_new(report->json, "runs", runs) == 0 &&
-           json_object_set_new(report->json, "name", joined) == 0;
+    return is_kept;
 }
 
 bool reports_by_turns(struct reports *reports)
