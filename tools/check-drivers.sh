@@ -13,7 +13,7 @@ floor=local_memory=32768,max_work_group=64,fp16=0,subgroups=0
 runs()
 {
     cat <<END
-intel-operations         - quern check --dtype f32 --chosen
+intel-operations         - quern check --dtype f32 --chosen --as-is
 intel-gpu-16-bits        class=gpu,$floor quern check --dtype f16 --chosen --as-is --op two shape reduce rows positions choose matmul attention recurrent
 pocl-variants            - quern check --dtype f32 --op shape reduce choose rows recurrent matmul_tb attention_causal
 intel-gpu-golden         class=gpu,$floor golden.t
@@ -33,6 +33,9 @@ intel-device             - device.t
 pocl-gpu-models          class=gpu,$floor golden_models.t
 pocl-gpu-recurrent       class=gpu,$floor golden_rnn.t
 pocl-gpu-seq2seq         class=gpu,$floor golden_seq2seq.t
+pocl-gpu-bf16            class=gpu,$floor quern check --dtype bf16 --chosen --as-is --op shape reduce choose rows recurrent matmul attention
+pocl-avx512-bf16         matrix=avx512_bf16,local_memory=32768 quern check --dtype bf16 --op matmul --chosen --as-is
+pocl-no-matrix           matrix=none quern check --dtype bf16 --op matmul --chosen --as-is
 pocl-gpu-matrix          class=gpu,matrix=emulated quern check --dtype bf16 --op matmul_tb epilogue_ta --variant matrix
 pocl-gpu-matrix-split    class=gpu,subgroups=0,matrix=emulated quern check --dtype bf16 --as-is --op matmul --variant split
 pocl-floor-rows          $floor quern check --op rows --chosen --as-is
