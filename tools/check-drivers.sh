@@ -14,7 +14,7 @@ runs()
 {
     cat <<END
 intel-operations         - quern check --dtype f32 --chosen --as-is
-intel-gpu-16-bits        class=gpu,$floor quern check --dtype f16 --chosen --as-is --op two shape reduce rows positions choose matmul attention recurrent
+intel-gpu-16-bits        class=gpu quern check --dtype f16 --chosen --as-is --op two shape reduce rows positions choose matmul attention recurrent
 pocl-variants            - quern check --dtype f32 --op shape reduce choose rows recurrent matmul_tb attention_causal
 intel-gpu-golden         class=gpu,$floor golden.t
 intel-gpu-training       class=gpu,$floor training.t

@@ -20,8 +20,7 @@ enum {
     FEW_QUERIES = 8,       /* no more: each on its own, not in the lanes of a vector */
     /* Of cl/attention_decode_*.cl: keys that an item has, which splits sums and so depends on no
      * number of cores; on a CPU, numbers of the heads that it has. */
-    CPU_DECODE_CHUNK = 128,
-    GPU_DECODE_CHUNK = 128,
+    DECODE_CHUNK = 128,
     CPU_DECODE_NUMBERS = 1024,
     CPU_DECODE_HEADS = 32, /* at most */
     CPU_ITEMS = 4,         /* work-items a core, at least, where there is enough to do */
@@ -360,15 +359,11 @@ static bool fits_decode_cpu(const qn_node *node, const struct qn_caps *caps)
     return is_cpu(caps) && fits_decode(node, caps);
 }
 
-static size_t decode_chunk(const struct qn_caps *caps)
-{
-    return caps->device_class == QN_CPU ? CPU_DECODE_CHUNK : GPU_DECODE_CHUNK;
-}
-
 static size_t decode_workspace(const qn_node *node, const struct qn_caps *caps)
 {
+    (void)caps;
     struct sizes s = sizes_of(node);
-    size_t chunks = divide_up(s.keys, decode_chunk(caps));
+    size_t chunks = divide_up(s.keys, DECODE_CHUNK);
     return chunks > 1 ? s.batch * s.heads * s.queries * chunks * (s.head_size + 2) * sizeof(float)
                       : 0;
 }
@@ -379,7 +374,7 @@ static void record_decode(struct qn_launch *launch, const qn_node *node,
 {
     const struct attention_attributes *attributes = node->attributes;
     struct sizes s = sizes_of(node);
-    size_t chunk = decode_chunk(qn_launch_caps(launch)), chunks = divide_up(s.keys, chunk);
+    size_t chunks = divide_up(s.keys, DECODE_CHUNK);
     bool keep_lse = qn_launch_output_used(launch, 1);
 
     qn_launch_kernel(launch, source, "attention_decode");
@@ -391,7 +386,7 @@ static void record_decode(struct qn_launch *launch, const qn_node *node,
         qn_launch_workspace(launch);
     else
         qn_launch_output(launch, 0);
-    qn_launch_uint(launch, chunk);
+    qn_launch_uint(launch, DECODE_CHUNK);
     qn_launch_input(launch, has_table(node) ? table_input(node) : 0);
     qn_launch_uint(launch, qn_in(node, 1)->size[1]);
     qn_launch_groups(launch, s.batch * divide_up(s.heads, heads) * s.queries * chunks, group);
@@ -412,7 +407,7 @@ static void record_decode(struct qn_launch *launch, const qn_node *node,
     qn_launch_uint(launch, attributes->has_position);
     qn_launch_uint(launch, keep_lse);
     qn_launch_workspace(launch);
-    qn_launch_uint(launch, chunk);
+    qn_launch_uint(launch, DECODE_CHUNK);
     qn_launch_groups(launch, s.batch * s.heads * s.queries, group);
 }
 

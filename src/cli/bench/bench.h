@@ -35,6 +35,10 @@ struct timing {
     double best;
 };
 
+/* In ascending order; and the median of numbers that are. */
+void numbers_sort(double *numbers, size_t count);
+double median_of(const double *sorted, size_t count);
+
 /* Adds a sample; false if there is no memory. */
 bool timing_add(struct timing *timing, double seconds);
 
@@ -61,14 +65,8 @@ double time_of(qn_context *qn, qn_plan *plan, size_t runs);
 
 enum unit { FLOPS, BYTES, TOKENS, NO_UNIT };
 
-enum {
-    ROW_ID = 96,
-    ROW_REASON = 256,
-    CHECKED_STEPS = 8,
-    DRAWN = 32 /* tokens of a sample */,
-    SIZES_TEXT = 64,
-    MOST_SIZES = 4
-};
+enum { ROW_ID = 96, ROW_REASON = 256, CHECKED_STEPS = 8, SIZES_TEXT = 64, MOST_SIZES = 4 };
+enum { DRAWN = 32 }; /* tokens that a sample of generating has */
 
 enum table { TABLE_PEAKS, TABLE_OPERATIONS, TABLE_TRAINING, TABLE_GENERATION, TABLES };
 
@@ -160,9 +158,8 @@ struct bench {
     char started[TIME_TEXT];
     enum suite suite;
     double seconds; /* a row, in all rounds */
-    double
-        longest; /* that the fewest runs of a row may take, by the peaks and then by the first round */
-    double room; /* bytes of the device that may be kept from round to round */
+    double longest; /* that the fewest runs of a row may take */
+    double room;    /* bytes of the device that may be kept from round to round */
     struct progress progress;
     struct peaks peaks;
     struct row *rows;

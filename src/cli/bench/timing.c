@@ -35,8 +35,12 @@ static int compare(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
-/* Of sorted numbers. */
-static double median_of(const double *sorted, size_t count)
+void numbers_sort(double *numbers, size_t count)
+{
+    qsort(numbers, count, sizeof *numbers, compare);
+}
+
+double median_of(const double *sorted, size_t count)
 {
     return (sorted[(count - 1) / 2] + sorted[count / 2]) / 2;
 }
@@ -47,8 +51,8 @@ static double median_of(const double *sorted, size_t count)
 static void estimate_rounds(struct timing *timing, double *medians, double *bests)
 {
     _Static_assert(ROUNDS == 10, "the ranks below are for ten rounds");
-    qsort(medians, ROUNDS, sizeof *medians, compare);
-    qsort(bests, ROUNDS, sizeof *bests, compare);
+    numbers_sort(medians, ROUNDS);
+    numbers_sort(bests, ROUNDS);
     timing->median = (struct estimate){median_of(medians, ROUNDS), medians[1], medians[8]};
     timing->quiet = (struct estimate){bests[2], bests[0], bests[5]};
     timing->best = bests[0];
@@ -62,7 +66,7 @@ bool timing_finish(struct timing *timing)
     memcpy(sorted, timing->samples, timing->count * sizeof *sorted);
     for (size_t i = 0, begin = 0; i < ROUNDS; begin = timing->ends[i++]) {
         size_t count = timing->ends[i] - begin;
-        qsort(sorted + begin, count, sizeof *sorted, compare);
+        numbers_sort(sorted + begin, count);
         medians[i] = median_of(sorted + begin, count);
         bests[i] = sorted[begin];
     }

@@ -74,12 +74,6 @@ static bool is_right(struct trial *trial, qn_plan *plan, const char *name)
     return is_good;
 }
 
-static int compare(const void *a, const void *b)
-{
-    double left = *(const double *)a, right = *(const double *)b;
-    return (left > right) - (left < right);
-}
-
 /* Medians of rounds in which base and plan took turns, each first in every other one, and how many times as fast the plan is: in the
  * median round, or the least if it was slower in one.  A ratio of 0: it failed. */
 struct race {
@@ -102,9 +96,9 @@ static struct race race_of(const struct trial *trial, qn_plan *plan)
         ratios[count] = seconds[0][count] / seconds[1][count];
         count++;
     }
-    qsort(ratios, count, sizeof *ratios, compare);
+    numbers_sort(ratios, count);
     for (size_t i = 0; i < 2; i++)
-        qsort(seconds[i], count, sizeof *seconds[i], compare);
+        numbers_sort(seconds[i], count);
     return (struct race){.base_seconds = seconds[0][count / 2],
                          .seconds = seconds[1][count / 2],
                          .ratio = ratios[0] > 1 ? ratios[count / 2] : ratios[0]};
@@ -225,9 +219,11 @@ static void measure_standard(struct trial *trial)
     qn_clear_error(trial->operation.qn);
 }
 
+/* The fastest first. */
 static int compare_attempts(const void *a, const void *b)
 {
-    return -compare(&((const struct attempt *)a)->ratio, &((const struct attempt *)b)->ratio);
+    double left = ((const struct attempt *)a)->ratio, right = ((const struct attempt *)b)->ratio;
+    return (left < right) - (left > right);
 }
 
 bool is_over(const struct measuring *measuring)

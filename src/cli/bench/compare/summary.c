@@ -132,12 +132,6 @@ void put_verdicts(FILE *file, const struct bench_comparison *comparison)
 
 /* ---- By group ---- */
 
-static int by_size(const void *left, const void *right)
-{
-    double a = *(const double *)left, b = *(const double *)right;
-    return (a > b) - (a < b);
-}
-
 /* The median share of the device's own peak; 0: not known. */
 static double share_of(const struct bench_comparison *comparison, size_t report, const char *group)
 {
@@ -149,8 +143,8 @@ static double share_of(const struct bench_comparison *comparison, size_t report,
             shares[count++] = result->of_peak;
     }
     if (count > 0) {
-        qsort(shares, count, sizeof *shares, by_size);
-        share = (shares[(count - 1) / 2] + shares[count / 2]) / 2;
+        numbers_sort(shares, count);
+        share = median_of(shares, count);
     }
     free(shares);
     return share;

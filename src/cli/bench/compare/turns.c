@@ -4,16 +4,9 @@
 
 #include <math.h>
 #include <stdarg.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* ---- Order statistics ---- */
-
-static int compare_numbers(const void *a, const void *b)
-{
-    double left = *(const double *)a, right = *(const double *)b;
-    return (left > right) - (left < right);
-}
 
 /* How many of n numbers, on either side, the median lies within with a probability of 95% or more, whatever their distribution (the sign
  * test: a number is above the median or below it, like a coin); and *outside, the probability that it does not. */
@@ -34,9 +27,8 @@ static struct estimate median_of_turns(const double *numbers, size_t n)
     double sorted[MOST_TURNS], outside;
     size_t rank = rank_of(n, &outside);
     memcpy(sorted, numbers, n * sizeof *sorted);
-    qsort(sorted, n, sizeof *sorted, compare_numbers);
-    return (struct estimate){(sorted[(n - 1) / 2] + sorted[n / 2]) / 2, sorted[rank],
-                             sorted[n - 1 - rank]};
+    numbers_sort(sorted, n);
+    return (struct estimate){median_of(sorted, n), sorted[rank], sorted[n - 1 - rank]};
 }
 
 double turns_outside(size_t n)
