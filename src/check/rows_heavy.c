@@ -129,7 +129,7 @@ static const struct row rows_of_matmul[] = {
     MATMUL("matmul_batch", "nn", plain, 3, "3x9x13 3x13x7", "2x3x9x5 2x3x5x11", "2x3x9x5t 2x3x5x11", "4x1x67 4x67x33", "2x9x5s 2x5x11r"),
     MATMUL("matmul_batch_tb", "nn", transposed_b, 3, "3x9x13 3x7x13", "2x3x17x16 2x3x17x16"),
     MATMUL("matmul_batch_ta", "nn", transposed_a, 3, "3x13x9 3x13x7"),
-    MATMUL("matmul_shared", "nn", plain, 3, "3x9x13 13x7", "2x3x5x16 16x33", "3x9x13s 13x7", "3x9x13b 13x7"),
+    MATMUL("matmul_shared", "nn", plain, 3, "3x9x13 13x7", "2x3x5x16 16x33", "3x9x13s 13x7", "3x9x13b 13x7", "2x5x1026 1026x9", "3x5x1026b 1026x9"),
     MATMUL("matmul_shared_ta", "nn", transposed_a, 3, "3x13x9 13x7"),
     MATMUL("matmul_kept", "nn", kept, 3, "33x67 67x17", "9x1 1x1", "65x1031 1031x70", "3x9x13s 13x7", "2x4x5x600b 600x33", "1x67 67x131", "33x67r 67x17s", "2x3x9x5 2x3x5x11"),
     MATMUL("matmul_kept_tb", "nn", kept_tb, 3, "33x67 17x67", "4x96 259x96", "9x1031 40x1031r"),

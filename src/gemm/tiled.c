@@ -71,10 +71,15 @@ enum {
     MOST_PARTS = 16
 };
 
+static size_t all_rows(const struct gemm_problem *p)
+{
+    return gemm_batch_count(p) * p->m;
+}
+
 /* A power of two that divides k. */
 size_t gemm_split_parts(const struct gemm_problem *p)
 {
-    size_t count = divide_up(p->m, SPLIT_TILE) * divide_up(p->n, SPLIT_TILE), parts = 1;
+    size_t count = divide_up(all_rows(p), SPLIT_TILE) * divide_up(p->n, SPLIT_TILE), parts = 1;
     while (parts < MOST_PARTS && parts * count < ENOUGH_TILES && p->k % (2 * parts) == 0 &&
            p->k / (2 * parts) >= LEAST_PART)
         parts *= 2;
@@ -86,7 +91,7 @@ bool gemm_split_fits(const struct gemm_problem *p, const struct qn_caps *caps)
     return caps->device_class == QN_GPU && caps->float_width == 4 && gemm_split_parts(p) > 1;
 }
 
-/* The parts are a batch of products, which lie one after the other in the workspace. */
+/* The parts are a batch of products, or the outer axis of one, and lie one after the other in the workspace. */
 void gemm_split_record(struct qn_launch *launch, const struct gemm_problem *p)
 {
     const struct qn_caps *caps = qn_launch_caps(launch);
@@ -111,7 +116,7 @@ void gemm_split_record(struct qn_launch *launch, const struct gemm_problem *p)
     qn_launch_output(launch, 0);
     qn_launch_fused(launch);
     qn_launch_uint(launch, parts);
-    qn_launch_ulong(launch, p->m);
+    qn_launch_ulong(launch, all_rows(p));
     qn_launch_ulong(launch, p->n);
-    qn_launch_items(launch, p->m * divide_up(p->n, qn_launch_caps(launch)->float_width));
+    qn_launch_items(launch, all_rows(p) * divide_up(p->n, qn_launch_caps(launch)->float_width));
 }

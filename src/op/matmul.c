@@ -310,10 +310,13 @@ static void subgroup_record(struct qn_launch *launch, const qn_node *node)
     record(launch, node, 0, gemm_subgroup_record);
 }
 
-/* Of a single matrix: strides may turn more into a batch. */
+/* Of what is a single matrix but for strides, which may turn one axis into a batch: parts take the other. */
 static bool split_fits(const qn_node *node, const struct qn_caps *caps)
 {
-    return has_matrix(node, caps) && qn_in(node, 0)->rank == 2 && fits(node, caps, gemm_split_fits);
+    size_t n_axes;
+    struct gemm_problem problem = problem_of_shapes(node, &n_axes);
+    return has_matrix(node, caps) && n_axes == 0 && qn_in(node, 0)->rank <= 3 &&
+           gemm_split_fits(&problem, caps);
 }
 static size_t split_workspace(const qn_node *node, const struct qn_caps *caps)
 {
@@ -364,7 +367,7 @@ static const struct qn_variant variants[] = {
      .epilogue = epilogue_rows,
      .record = skinny_record},
     {.name = "split",
-     .needs = "a GPU, one matrix, few results and an even k of 1,024 or more",
+     .needs = "a GPU, one b for all, few results and an even k of 1,024 or more",
      .fits = split_fits,
      .strides = {QN_ROWS, QN_ROWS},
      .epilogue = epilogue_rows,
