@@ -53,7 +53,8 @@ static const struct {
     {CL_INVALID_KERNEL_ARGS, "CL_INVALID_KERNEL_ARGS", 0, "the kernel has more arguments"},
     {CL_INVALID_WORK_DIMENSION, "CL_INVALID_WORK_DIMENSION", 0, NULL},
     {CL_INVALID_WORK_GROUP_SIZE, "CL_INVALID_WORK_GROUP_SIZE", 0,
-     "the work-group does not fit the device, or does not divide the range"},
+     "the work-group does not fit the device or the kernel: QUERN_CAPS=max_work_group=64 asks for "
+     "smaller ones"},
     {CL_INVALID_WORK_ITEM_SIZE, "CL_INVALID_WORK_ITEM_SIZE", 0, NULL},
     {CL_INVALID_GLOBAL_OFFSET, "CL_INVALID_GLOBAL_OFFSET", 0, NULL},
     {CL_INVALID_EVENT_WAIT_LIST, "CL_INVALID_EVENT_WAIT_LIST", 0, NULL},

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cl_sources.h"
 #include "device/cache.h"
 #include "device/probe.h"
 
@@ -27,7 +28,8 @@ static cl_int run(const struct device *device, const struct probe *probe, cl_ker
     return code;
 }
 
-static int build_and_run(qn_context *context, const struct probe *probe)
+/* *is_verdict: the same would be found another time. */
+static int build_and_run(qn_context *context, const struct probe *probe, bool *is_verdict)
 {
     const struct device *device = context->device;
     struct qn_counters before = context->counters;
@@ -35,6 +37,7 @@ static int build_and_run(qn_context *context, const struct probe *probe)
     int status = device_kernels(
         context, &(struct kernel_key){&probe->source, "probe", probe->defines}, 1, &kernel);
     context->counters = before;
+    *is_verdict = status != QN_ERROR_MEMORY && status != QN_ERROR_DEVICE_MEMORY;
     if (status != QN_OK)
         return status;
     cl_int code;
@@ -45,13 +48,17 @@ static int build_and_run(qn_context *context, const struct probe *probe)
     }
     clReleaseKernel(kernel);
     status = device_check(context, code, "running a first kernel");
+    /* What is short because others use the device: drivers name it so, too. */
+    *is_verdict = status != QN_ERROR_MEMORY && status != QN_ERROR_DEVICE_MEMORY &&
+                  code != CL_OUT_OF_RESOURCES;
     return status == QN_OK ? probe->check(context, probe) : status;
 }
 
 static struct digest verdict_name(const struct device_info *info, const struct qn_source *source,
                                   const char *defines)
 {
-    return digest_text(digest_text(digest_device(info), defines), source->text);
+    struct digest digest = digest_text(digest_text(digest_device(info), defines), source->text);
+    return digest_text(digest, source_common.text);
 }
 
 void probe_recall(const struct device_info *info, const struct qn_source *source,
@@ -65,9 +72,10 @@ void probe_recall(const struct device_info *info, const struct qn_source *source
 
 int probe_try(qn_context *context, const struct probe *probe)
 {
-    int status = build_and_run(context, probe);
+    bool is_verdict;
+    int status = build_and_run(context, probe, &is_verdict);
     const char *verdict = status == QN_OK ? "ok" : context->error;
-    if (status != QN_ERROR_MEMORY && status != QN_ERROR_DEVICE_MEMORY)
+    if (is_verdict)
         cache_write(CACHE_DEVICE,
                     verdict_name(&context->device->info, &probe->source, probe->defines), verdict,
                     strlen(verdict));
