@@ -1,19 +1,27 @@
-/* y = op(a) op(b), or what FUSED makes of it, for a and b of 16 bits, by instructions that multiply small matrices.
+/* y = op(a) op(b), or what FUSED makes of it, by instructions that multiply small matrices: for a and b of 16 bits, or of f32 whose fractions
+ * are rounded to ten bits (TF32).
  *
  * A work-group makes tiles of TILE x TILE numbers of y, one after the other, from slices of DEPTH columns of op(a) and rows of
  * op(b).  Local memory holds STAGES of them: while one is multiplied the next ones arrive.  A sub-group of LANE_COUNT work-items has
  * PART x PART numbers of y in registers, as fragments of 16 x 16.  Each number is one sum in the order of k: the choice of tile
  * changes nothing in the numbers.  a and b are of type T, y is of type Y.
  *
- * A line is a row of op(a) or a column of op(b).  A slice lies as its operand does: in runs of eight numbers along k, or
+ * A line is a row of op(a) or a column of op(b).  A slice lies as its operand does: in runs of RUN numbers, 16 bytes, along k, or
  * along lines ("by k").
  *
  * The host defines TILE, PART, LANE_COUNT, STAGES, TRANSPOSE_A, TRANSPOSE_B, ALIGNED_A and ALIGNED_B (all runs of that operand begin at multiples of
- * 16 bytes), IS_F16 (T is f16, and bf16 otherwise) and the instructions: MMA_SYNC, MMA_SYNC_F16, WMMA, MFMA, MATRIX_MAD_8, MATRIX_MAD_16
+ * 16 bytes), IS_F16 or IS_F32 (T is bf16 otherwise) and the instructions: MMA_SYNC, MMA_SYNC_F16, WMMA, MFMA, MATRIX_MAD_8, MATRIX_MAD_16
  * or EMULATED.  Sums are in arrays, whose loops must be unrolled for them to be in registers. */
 
-#define DEPTH 32
-#define RUNS (TILE * DEPTH / 8) /* of a slice */
+#if IS_F32
+#define PER_WORD 1 /* numbers */
+#else
+#define PER_WORD 2
+#endif
+#define RUN (4 * PER_WORD)
+#define DEPTH (4 * RUN)
+#define STEPS (2 * RUN)          /* of k that a fragment has */
+#define RUNS (TILE * DEPTH / RUN) /* of a slice */
 #define A_BY_K TRANSPOSE_A
 #define B_BY_K (!TRANSPOSE_B)
 
@@ -23,13 +31,20 @@
 #define FUSED_ARGUMENTS
 #endif
 
-/* Where a slice has the run that begins at a line and a step of k.  The eight that are read together, of successive lines or
- * steps, fall into different banks. */
+/* Where a slice has the run that begins at a line and a step of k.  What is read together, eight runs of successive lines or
+ * steps, or of f32 by k numbers of eight lines and four steps, falls into different banks. */
 static inline uint place_of(uint line, uint step, uint by_k)
 {
-    return by_k ? step * (TILE / 8) + (line / 8 ^ (step & 7))
-                : line * (DEPTH / 8) + (step / 8 ^ (line >> 1 & 3));
+    return by_k ? step * (TILE / RUN) + (line / RUN ^ (step * (8 / RUN) & 7))
+                : line * (DEPTH / RUN) + (step / RUN ^ (line >> 1 & 3));
 }
+
+/* As members: of ushorts llvmpipe reads the first one again and again. */
+#if IS_F32
+#define BITS_OF(number) as_uint(number)
+#else
+#define BITS_OF(number) (uint)(number).bits
+#endif
 
 /* ---- Instructions ----
  *
@@ -39,7 +54,7 @@ static inline uint place_of(uint line, uint step, uint by_k)
  * STAGES - 2 calls of COPIES_END() are there after COPIES_WAIT(). */
 
 #if MMA_SYNC || MMA_SYNC_F16 || EMULATED
-/* NVIDIA's PTX, "Matrix instructions: mma.m16n8k16". */
+/* NVIDIA's PTX, "Matrix instructions": mma.m16n8k16; of TF32, mma.m16n8k8, whose words lie as those of two numbers of 16 bits. */
 #if MMA_SYNC_F16
 #define ASYNC 0
 #else
@@ -47,8 +62,8 @@ static inline uint place_of(uint line, uint step, uint by_k)
 #endif
 #define PITCH (PART + 8)
 
-typedef uint4 left;  /* rows 0-7 and 8-15 of k 0-7, then of k 8-15 */
-typedef uint4 right; /* k 0-7 and 8-15 of columns 0-7, then of columns 8-15 */
+typedef uint4 left;  /* rows 0-7 and 8-15 of the first run of k, then of the second */
+typedef uint4 right; /* the first and the second run of k of columns 0-7, then of columns 8-15 */
 typedef float8 sums; /* two neighbours of rows 0-7 and two of 8-15, of columns 0-7, then of columns 8-15 */
 
 #if EMULATED
@@ -58,15 +73,25 @@ typedef float8 sums; /* two neighbours of rows 0-7 and two of 8-15, of columns 0
 
 static inline float number_of(uint bits)
 {
-#if IS_F16
+#if IS_F32
+    return as_float(bits);
+#elif IS_F16
     return floats_of_f16((ushort4)((ushort)bits)).x;
 #else
     return as_float(bits << 16);
 #endif
 }
 
-/* ldmatrix: four blocks of 8 x 8; lane 8 i + j knows where row j of block i is.  Lane 4 i + j gets numbers 2 j and 2 j + 1 of each row i,
- * or, transposed, of each column i. */
+/* Of f32: to ten bits of the fraction, the nearest, and those between away from zero; infinities and NaNs stay. */
+static inline uint4 rounded(uint4 bits)
+{
+    if (!IS_F32)
+        return bits;
+    return (bits & 0x7FFFFFFF) < 0x7F800000 ? (bits + 0x1000) & 0xFFFFE000 : bits;
+}
+
+/* ldmatrix: four blocks of 8 runs; lane 8 i + j knows where row j of block i is.  Lane 4 i + j gets word j of each row i,
+ * or, transposed, numbers 2 j and 2 j + 1 of each column i. */
 static inline uint4 load_blocks(local const uint4 *slice, uint place, uint transposed,
                                 local uint4 *exchange)
 {
@@ -97,12 +122,11 @@ static inline sums multiply_fragments(left a, right b, sums y, local uint4 *exch
     float sum[8];
     vstore8(y, 0, sum);
     for (uint i = 0; i < 8; i++)
-        for (uint k = 0; k < 16; k++) {
-            uint row = lane / 4, column = lane % 4 * 2 + i % 2, shift = k % 2 * 16;
-            uint of_row = 8 * (4 * row + k % 8 / 2) + i / 2 % 2 + k / 8 * 2;
-            uint of_column = 8 * (4 * column + k % 8 / 2) + 4 + i / 4 * 2 + k / 8;
-            sum[i] += number_of(words[of_row] >> shift & 0xFFFF) *
-                      number_of(words[of_column] >> shift & 0xFFFF);
+        for (uint k = 0; k < STEPS; k++) {
+            uint row = lane / 4, column = lane % 4 * 2 + i % 2, shift = k % PER_WORD * 16;
+            uint of_row = 8 * (4 * row + k % RUN / PER_WORD) + i / 2 % 2 + k / RUN * 2;
+            uint of_column = 8 * (4 * column + k % RUN / PER_WORD) + 4 + i / 4 * 2 + k / RUN;
+            sum[i] += number_of(words[of_row] >> shift) * number_of(words[of_column] >> shift);
         }
     barrier(CLK_LOCAL_MEM_FENCE);
     return vload8(0, sum);
@@ -112,7 +136,7 @@ static inline void copy_run(local uint4 *to, global const T *from, uint count)
 {
     uint word[4] = {0, 0, 0, 0};
     for (uint i = 0; i < count; i++)
-        word[i / 2] |= (uint)from[i].bits << i % 2 * 16;
+        word[i / PER_WORD] |= BITS_OF(from[i]) << i % PER_WORD * 16;
     *to = (uint4)(word[0], word[1], word[2], word[3]);
 }
 
@@ -148,7 +172,21 @@ static inline uint4 load_blocks(local const uint4 *slice, uint place, uint trans
     return (uint4)(x, y, z, w);
 }
 
-/* y += 16 x 16 numbers of a times 16 x 8 of b. */
+static inline uint rounded_word(uint bits)
+{
+#if IS_F32
+    ASM("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(as_float(bits)));
+#endif
+    return bits;
+}
+
+static inline uint4 rounded(uint4 bits)
+{
+    return (uint4)(rounded_word(bits.x), rounded_word(bits.y), rounded_word(bits.z),
+                   rounded_word(bits.w));
+}
+
+/* y += 16 x STEPS numbers of a times STEPS x 8 of b. */
 static inline float4 multiply_half(left a, uint b0, uint b1, float4 y)
 {
     float y0 = y.x, y1 = y.y, y2 = y.z, y3 = y.w;
@@ -160,12 +198,14 @@ static inline float4 multiply_half(left a, uint b0, uint b1, float4 y)
         : "+f"(y0), "+f"(y1), "+f"(y2), "+f"(y3)
         : "r"(a.z), "r"(a.w), "r"(b1));
 #else
-#if IS_F16
-#define OPERANDS "f16.f16"
+#if IS_F32
+#define SHAPE_AND_OPERANDS "m16n8k8.row.col.f32.tf32.tf32"
+#elif IS_F16
+#define SHAPE_AND_OPERANDS "m16n8k16.row.col.f32.f16.f16"
 #else
-#define OPERANDS "bf16.bf16"
+#define SHAPE_AND_OPERANDS "m16n8k16.row.col.f32.bf16.bf16"
 #endif
-    ASM("mma.sync.aligned.m16n8k16.row.col.f32." OPERANDS
+    ASM("mma.sync.aligned." SHAPE_AND_OPERANDS
         ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
         : "+f"(y0), "+f"(y1), "+f"(y2), "+f"(y3)
         : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
@@ -181,7 +221,7 @@ static inline sums multiply_fragments(left a, right b, sums y, local uint4 *exch
 #if ASYNC
 static inline void copy_run(local uint4 *to, global const T *from, uint count)
 {
-    uint bytes = count * 2;
+    uint bytes = count * sizeof(T);
     ASM volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
                  :
                  : "l"(to), "l"(from), "r"(bytes)
@@ -200,28 +240,43 @@ static inline void copy_run(local uint4 *to, global const T *from, uint count)
 #endif
 #endif
 
+/* Of a slice of f32 by k, which ldmatrix cannot turn: lane 4 i + j gets line i and step j of the fragment's halves, those of the first steps first. */
+static inline uint4 load_words(local const uint4 *slice, uint line, uint step)
+{
+    uint lane = get_local_id(0) % LANE_COUNT;
+    line += lane / 4;
+    step += lane % 4;
+#define WORD_AT(line, step) ((local const uint *)(slice + place_of(line, step, 1)))[(line) % RUN]
+    return (uint4)(WORD_AT(line, step), WORD_AT(line + 8, step), WORD_AT(line, step + RUN),
+                   WORD_AT(line + 8, step + RUN));
+}
+
 /* Lane 8 i + j looks after row j of block i. */
 static inline left load_left(local const uint4 *slice, uint line, uint step, local uint4 *exchange)
 {
+    if (IS_F32 && A_BY_K)
+        return rounded(load_words(slice, line, step));
     uint lane = get_local_id(0) % LANE_COUNT;
     line += lane / 8 % 2 * 8;
-    step += lane / 16 * 8;
-    return load_blocks(slice,
-                       A_BY_K ? place_of(line, step + lane % 8, 1)
-                              : place_of(line + lane % 8, step, 0),
-                       A_BY_K, exchange);
+    step += lane / 16 * RUN;
+    return rounded(load_blocks(slice,
+                               A_BY_K ? place_of(line, step + lane % 8, 1)
+                                      : place_of(line + lane % 8, step, 0),
+                               A_BY_K, exchange));
 }
 
 static inline right load_right(local const uint4 *slice, uint line, uint step,
                                local uint4 *exchange)
 {
+    if (IS_F32 && B_BY_K)
+        return rounded(load_words(slice, line, step).xzyw);
     uint lane = get_local_id(0) % LANE_COUNT;
     line += lane / 16 * 8;
-    step += lane / 8 % 2 * 8;
-    return load_blocks(slice,
-                       B_BY_K ? place_of(line, step + lane % 8, 1)
-                              : place_of(line + lane % 8, step, 0),
-                       B_BY_K, exchange);
+    step += lane / 8 % 2 * RUN;
+    return rounded(load_blocks(slice,
+                               B_BY_K ? place_of(line, step + lane % 8, 1)
+                                      : place_of(line + lane % 8, step, 0),
+                               B_BY_K, exchange));
 }
 
 static inline void put_sums(sums y, local float *to)
@@ -475,12 +530,20 @@ struct strip {
 /* Of the run that begins there the numbers before the end. */
 static inline uint count_of(uint begin, uint end)
 {
-    return begin < end ? min(end - begin, 8u) : 0;
+    return begin < end ? min(end - begin, (uint)RUN) : 0;
 }
 
-/* A run from anywhere: five reads at even addresses, three of them of two numbers. */
-static inline uint4 unaligned_run(global const ushort *from)
+/* A run from anywhere. */
+#if IS_F32
+static inline uint4 unaligned_run(global const T *from)
 {
+    return as_uint4(vload4(0, from));
+}
+#else
+/* Five reads at even addresses, three of them of two numbers. */
+static inline uint4 unaligned_run(global const T *run)
+{
+    global const ushort *from = (global const ushort *)run;
     bool is_odd = (size_t)from & 2;
     global const uint *pair = (global const uint *)(from + is_odd);
     uint p0 = pair[0], p1 = pair[1], p2 = pair[2];
@@ -489,22 +552,25 @@ static inline uint4 unaligned_run(global const ushort *from)
                             p2 >> 16 | last << 16)
                   : (uint4)(p0, p1, p2, single | last << 16);
 }
+#endif
 
 static inline uint4 fetch_run(global const T *from, uint count, uint is_aligned)
 {
-    if (count == 8)
-        return is_aligned ? *(global const uint4 *)from
-                          : unaligned_run((global const ushort *)from);
-    /* As members: of ushorts llvmpipe reads the first one again and again. */
-#define NUMBER(i) (i < count ? (uint)from[i].bits : 0)
+    if (count == RUN)
+        return is_aligned ? *(global const uint4 *)from : unaligned_run(from);
+#define NUMBER(i) (i < count ? BITS_OF(from[i]) : 0)
+#if IS_F32
+    return (uint4)(NUMBER(0), NUMBER(1), NUMBER(2), NUMBER(3));
+#else
     return (uint4)(NUMBER(0) | NUMBER(1) << 16, NUMBER(2) | NUMBER(3) << 16,
                    NUMBER(4) | NUMBER(5) << 16, NUMBER(6) | NUMBER(7) << 16);
+#endif
 }
 
 /* Of the share of a work-item the first run begins at number `along` of row `across` of what is in memory: of a line, or, by k, of a
  * step; the next ones so many rows further on. */
-#define RUNS_ALONG(by_k) (by_k ? TILE / 8 : DEPTH / 8)
-#define ALONG(by_k) (get_local_id(0) % RUNS_ALONG(by_k) * 8)
+#define RUNS_ALONG(by_k) (by_k ? TILE / RUN : DEPTH / RUN)
+#define ALONG(by_k) (get_local_id(0) % RUNS_ALONG(by_k) * RUN)
 #define ACROSS(by_k, i) (get_local_id(0) / RUNS_ALONG(by_k) + i * (GROUP / RUNS_ALONG(by_k)))
 #define PLACE(by_k, i)                                                                             \
     (by_k ? place_of(ALONG(1), ACROSS(1, i), 1) : place_of(ACROSS(0, i), ALONG(0), 0))
@@ -562,7 +628,7 @@ static inline void multiply_slices(local const uint4 *a, local const uint4 *b, u
                                    sums y[ROW_FRAGMENTS][COLUMN_FRAGMENTS], local uint4 *exchange)
 {
 UNROLL
-    for (uint step = 0; step < DEPTH; step += 16) {
+    for (uint step = 0; step < DEPTH; step += STEPS) {
         left rows[ROW_FRAGMENTS];
         right columns[COLUMN_FRAGMENTS];
 UNROLL
@@ -687,6 +753,6 @@ probe(global uint *x)
     local uint4 memory[MEMORY];
     struct problem p = {PROBE_M, PROBE_N, PROBE_K, PROBE_K, PROBE_N, 0, 0, 0, 1, 1, 0, 0, 0, 0};
     make_products((global const T *)x, (global const T *)x + PROBE_M * PROBE_K,
-                  (global Y *)x + (PROBE_M + PROBE_N) * PROBE_K / 2, p, memory);
+                  (global Y *)x + (PROBE_M + PROBE_N) * PROBE_K / PER_WORD, p, memory);
 }
 #endif

@@ -187,6 +187,9 @@ static void test_matrix(void)
     is_int((long long)matrix_with("class=gpu,matrix=emulated"), QN_EMULATED,
            "a product by plain OpenCL in place of matrix instructions is right");
     is_int((long long)matrix_with("class=gpu,matrix=none"), QN_NO_MATRIX, "none are asked for");
+    ok(!qn_open_with(&(struct qn_options){.gemm = "tf32", .caps = "class=gpu,matrix=none"}) &&
+           has(qn_error(NULL), "no instructions for matrices of TF32"),
+       "TF32 is refused where it is not");
     setenv("QUERN_CAPS", "class=gpu,matrix=matrix_mad_16,max_work_group=64", 1);
     ok(!list_has_problem("matrix_mad_16"), "of what was not tried nothing is known");
     bool is_used = matrix_with(NULL) == QN_MATRIX_MAD_16; /* few devices have them */

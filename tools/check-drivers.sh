@@ -37,6 +37,7 @@ pocl-gpu-bf16            class=gpu,$floor quern check --dtype bf16 --chosen --as
 pocl-avx512-bf16         matrix=avx512_bf16,local_memory=32768 quern check --dtype bf16 --op matmul --chosen --as-is
 pocl-no-matrix           matrix=none quern check --dtype bf16 --op matmul --chosen --as-is
 pocl-gpu-matrix          class=gpu,matrix=emulated quern check --dtype bf16 --op matmul_tb epilogue_ta --variant matrix
+pocl-gpu-matrix-tf32     class=gpu,subgroups=0,matrix=emulated quern check --dtype f32 --gemm tf32 --as-is --op matmul_ta matmul_tb epilogue_ta --variant matrix
 pocl-gpu-matrix-split    class=gpu,subgroups=0,matrix=emulated quern check --dtype bf16 --as-is --op matmul --variant split
 pocl-floor-rows          $floor quern check --op rows --chosen --as-is
 sanitized-training       - training.t

@@ -24,10 +24,11 @@ enum qn_class {
 enum qn_gemm {
     QN_GEMM_AUTO,
     QN_GEMM_OWN,
-    QN_GEMM_CLBLAST
+    QN_GEMM_CLBLAST,
+    QN_GEMM_TF32
 }; /* who multiplies matrices: see qn_options.gemm */
 
-/* Instructions that multiply matrices of 16 bits with sums in f32: none; of x86; of GPUs, in plain OpenCL (for tests) or of NVIDIA, AMD and
+/* Instructions that multiply matrices of 16 bits, or of f32 rounded to TF32, with sums in f32: none; of x86; of GPUs, in plain OpenCL (for tests) or of NVIDIA, AMD and
  * Intel (by the work-items of a sub-group). */
 enum qn_matrix {
     QN_NO_MATRIX,
@@ -36,6 +37,7 @@ enum qn_matrix {
     QN_EMULATED,
     QN_MMA_SYNC_F16, /* f16 alone */
     QN_MMA_SYNC,
+    QN_MMA_SYNC_TF32, /* those, and TF32 */
     QN_WMMA,
     QN_MFMA,
     QN_MATRIX_MAD_8,

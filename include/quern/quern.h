@@ -83,8 +83,10 @@ struct qn_options {
     const char *
         device; /* PLATFORM[:DEVICE], numbers or parts of names; NULL: the environment's QUERN_DEVICE, else the
                            fastest GPU, else the CPU.  "none": plans can be made and printed, but not run. */
-    const char *gemm; /* "auto" (or NULL), "clblast" or "own": who multiplies matrices */
-    bool profile;     /* time every kernel: see qn_profile_print() */
+    /* Who multiplies matrices: "auto" (or NULL), "clblast" or "own"; "tf32" is "auto", but where a device has instructions for matrices
+     * of TF32, f32 is rounded to a fraction of ten bits and multiplied by them. */
+    const char *gemm;
+    bool profile; /* time every kernel: see qn_profile_print() */
     /* Look at every value as soon as it is computed: a run ends with QN_ERROR_NOT_FINITE at the first node, leaf or input that is infinite or
      * NaN, and says where it was built (what was assigned before stays assigned).  Slow: nothing is fused, and each step is waited for. */
     bool detect_anomaly;

@@ -195,11 +195,13 @@ static double least_scale(enum qn_type type)
     return type == QN_F16 ? precisions[type].least : FLT_MIN / 1e-7;
 }
 
-/* What a row allows, and some roundings to 16 bits: of the result, and of values on the way, more for gradients. */
+/* What a row allows, and some roundings to 16 bits: of the result, and of values on the way, more for gradients.  TF32 has the fraction of f16. */
 static double allowed(const struct check *check, double tolerance, int roundings)
 {
-    return check->type == QN_F32 ? tolerance
-                                 : tolerance + roundings * precisions[check->type].half_ulp;
+    bool is_tf32 = check->graph->context->caps.gemm == QN_GEMM_TF32 &&
+                   strcmp(check->row->group, "matmul") == 0;
+    enum qn_type type = check->type == QN_F32 && is_tf32 ? QN_F16 : check->type;
+    return type == QN_F32 ? tolerance : tolerance + roundings * precisions[type].half_ulp;
 }
 
 static struct difference compare(const double *found, const double *expected, size_t count,

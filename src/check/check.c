@@ -81,8 +81,8 @@ static qn_context *open_as(const struct check_options *options, const struct pre
     const char *users = getenv("QUERN_CAPS");
     users = users ? users : "";
     snprintf(caps, size, "%s%s%s", users, *users && *pretence->caps ? "," : "", pretence->caps);
-    qn_context *context =
-        qn_open_with(&(struct qn_options){.device = options->device, .caps = caps});
+    qn_context *context = qn_open_with(
+        &(struct qn_options){.device = options->device, .gemm = options->gemm, .caps = caps});
     if (!context)
         bail_out("%s", qn_error(NULL));
     if (!context->device)

@@ -9,6 +9,7 @@
 
 struct check_options {
     const char *device;       /* see qn_options.device */
+    const char *gemm;         /* see qn_options.gemm */
     const char *const *names; /* groups and rows to run; if there are none: all */
     size_t n_names;
     const char *variant; /* run them with this variant only; or NULL */

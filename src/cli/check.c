@@ -22,6 +22,7 @@ int command_check(const struct options *options)
     if (wanted)
         type_named(wanted, &type);
     struct check_options check = {.device = options_string(options, "device"),
+                                  .gemm = options_string(options, "gemm"),
                                   .names = names,
                                   .n_names = count,
                                   .variant = options_string(options, "variant"),

@@ -13,13 +13,17 @@
 
 #define HEADING(title) {.kind = OPTION_HEADING, .help = title}
 
+#define GEMM_OPTION \
+    {OPTION_STRING, 0, "gemm", "auto|clblast|own|tf32", "auto", .help = \
+        "who multiplies matrices: CLBlast, Quern's own kernels, or what the tuning file says, else those; tf32: f32 is rounded to a fraction of " \
+        "ten bits and multiplied by instructions for matrices, where a device has such (NVIDIA)"}
+
 /* What every command that computes takes. */
 #define DEVICE_OPTIONS \
     {OPTION_STRING, 'd', "device", "D", .help = \
         "where to compute: PLATFORM[:DEVICE], numbers or parts of names as `quern devices` prints " \
         "them (default: QUERN_DEVICE, else the fastest GPU, else the CPU)"}, \
-    {OPTION_STRING, 0, "gemm", "auto|clblast|own", "auto", .help = \
-        "who multiplies matrices: CLBlast, Quern's own kernels, or what the tuning file says, else those"}
+    GEMM_OPTION
 
 #define CONFIG_OPTION \
     {OPTION_STRING, 0, "config", "FILE", .help = \
@@ -412,6 +416,7 @@ static const struct option check_options[] = {
     {OPTION_STRING, 'd', "device", "D", .help =
         "what to test: PLATFORM[:DEVICE], numbers or parts of names as `quern devices` prints them (default: "
         "QUERN_DEVICE, else the fastest GPU, else the CPU)"},
+    GEMM_OPTION,
     {OPTION_STRINGS, 0, "op", "NAME", .help = "test this group of operations, or this row, only; may be repeated"},
     {OPTION_FLAG, 0, "grad", .help = "test gradients only"},
     {OPTION_STRING, 0, "variant", "NAME", .help = "test with this variant of kernels only"},
@@ -727,7 +732,7 @@ const struct command commands[] = {
         "settings, A and B, and names the first node that differs by more than rounding, with what its vendor needs to "
         "reproduce it.  Each node of B computes what A had computed before it, so that no error is another's; then come the kernels "
         "that compute several nodes, of both, and the results of whole steps.  A setting is DEVICE,KEY=VALUE,...; no DEVICE is the "
-        "default one; keys are caps, as QUERN_CAPS has it with colons for commas; cl, as QUERN_CL_DIR; gemm=own|clblast; and "
+        "default one; keys are caps, as QUERN_CAPS has it with colons for commas; cl, as QUERN_CL_DIR; gemm=own|clblast|tf32; and "
         "variant, a name that `quern diff` prints.  The exit status is 1 if there is a difference.",
         diff_options, LENGTH(diff_options), command_diff, diff_examples, NULL,
     },

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "device/device.h"
+#include "device/matrix.h"
 #include "device/memory.h"
 #include "gemm/tuning.h"
 
@@ -84,19 +85,25 @@ bool size_product(size_t *product, size_t a, size_t b)
 
 static int set_gemm(qn_context *context, const char *choice)
 {
-    static const char *const names[] = {
-        [QN_GEMM_AUTO] = "auto", [QN_GEMM_OWN] = "own", [QN_GEMM_CLBLAST] = "clblast"};
+    static const char *const names[] = {[QN_GEMM_AUTO] = "auto",
+                                        [QN_GEMM_OWN] = "own",
+                                        [QN_GEMM_CLBLAST] = "clblast",
+                                        [QN_GEMM_TF32] = "tf32"};
     enum { CHOICES = sizeof names / sizeof *names };
     int found = 0;
     while (choice && found < CHOICES && strcmp(choice, names[found]) != 0)
         found++;
     if (found == CHOICES)
         return context_fail(context, QN_ERROR_INVALID,
-                            "gemm: \"%s\" is none of auto, clblast and own", choice);
+                            "gemm: \"%s\" is none of auto, clblast, own and tf32", choice);
     if (found == QN_GEMM_CLBLAST && !context->caps.clblast)
         return context_fail(context, QN_ERROR_INVALID,
                             "gemm: CLBlast cannot be used here: it is not built in, or is known to "
                             "fail on this device (see `quern devices`)");
+    if (found == QN_GEMM_TF32 && !(matrix_set(context->caps.matrix)->types >> QN_F32 & 1))
+        return context_fail(context, QN_ERROR_INVALID,
+                            "gemm: tf32 cannot be used here: the device has no instructions for "
+                            "matrices of TF32 (see `quern devices`)");
     context->caps.gemm = (enum qn_gemm)found;
     return QN_OK;
 }
@@ -120,8 +127,7 @@ qn_context *qn_open_with(const struct qn_options *options)
     context->keeps_origins = chosen.keep_origins || chosen.detect_anomaly;
     context->detect_anomaly = context->is_unfused = chosen.detect_anomaly;
     if (device_open(context, chosen.device, chosen.profile) != QN_OK ||
-        set_gemm(context, chosen.gemm) != QN_OK ||
-        tuning_open(context, chosen.tuning) != QN_OK) {
+        set_gemm(context, chosen.gemm) != QN_OK || tuning_open(context, chosen.tuning) != QN_OK) {
         fail_without_context(context->status, "%s", context->error);
         qn_close(context);
         return NULL;

@@ -16,16 +16,19 @@
 
 #define BF16 (1U << QN_BF16)
 #define BOTH (1U << QN_BF16 | 1U << QN_F16)
+#define AND_TF32 (BOTH | 1U << QN_F32)
 
 /* clang-format off */
 static const struct matrix_set sets[QN_MATRICES] = {
     [QN_NO_MATRIX]     = {.name = "none"},
     [QN_AVX512_BF16]   = {.name = "avx512_bf16",  .types = BF16},
     [QN_AMX]           = {.name = "amx",          .types = BF16, .lesser = QN_AVX512_BF16},
-    [QN_EMULATED]      = {.name = "emulated",     .types = BOTH, .macro = "EMULATED",      .lanes = 32, .part = 64, .pad = 8, .is_async = true},
+    [QN_EMULATED]      = {.name = "emulated",     .types = AND_TF32, .macro = "EMULATED",      .lanes = 32, .part = 64, .pad = 8, .is_async = true},
     [QN_MMA_SYNC_F16]  = {.name = "mma_sync_f16", .types = 1U << QN_F16, .macro = "MMA_SYNC_F16", .lanes = 32, .part = 64, .pad = 8},
     [QN_MMA_SYNC]      = {.name = "mma_sync",     .types = BOTH, .macro = "MMA_SYNC",      .lanes = 32, .part = 64, .pad = 8, .is_async = true,
                           .lesser = QN_MMA_SYNC_F16},
+    [QN_MMA_SYNC_TF32] = {.name = "mma_sync_tf32",.types = AND_TF32, .macro = "MMA_SYNC",  .lanes = 32, .part = 64, .pad = 8, .is_async = true,
+                          .lesser = QN_MMA_SYNC},
     [QN_WMMA]          = {.name = "wmma",         .types = BOTH, .macro = "WMMA",          .lanes = 32, .part = 32, .pad = 8},
     [QN_MFMA]          = {.name = "mfma",         .types = BOTH, .macro = "MFMA",          .lanes = 64, .part = 64, .pad = 8},
     [QN_MATRIX_MAD_8]  = {.name = "matrix_mad_8", .types = BOTH, .macro = "MATRIX_MAD_8",  .lanes = 8,  .part = 16},
@@ -65,11 +68,12 @@ static const struct product of_cpus = {16, 16, 32, true}, of_gpus = {MOST_M, MOS
 struct trial {
     struct probe probe; /* first: a pointer to it is one to the whole */
     const struct product *product;
-    uint32_t words[(MOST_M + MOST_N) * MOST_K / 2 + MOST_M * MOST_N]; /* a, b, and y of f32 */
+    uint32_t *b, *y;                                              /* within: */
+    uint32_t words[(MOST_M + MOST_N) * MOST_K + MOST_M * MOST_N]; /* a, b, and y of f32 */
     char defines[512];
 };
 
-/* Small whole numbers, which 16 bits and sums of f32 hold exactly. */
+/* Small whole numbers, which 16 bits, TF32 and sums of f32 hold exactly. */
 static int a_at(size_t i, size_t k)
 {
     return (int)((7 * i + 3 * k) % 13) - 6;
@@ -83,12 +87,11 @@ static int b_at(size_t k, size_t j)
 static void fill(struct trial *trial, enum qn_type type)
 {
     const struct product *p = trial->product;
-    uint32_t *b = trial->words + p->m * p->k / 2;
     for (size_t i = 0; i < p->m * p->k; i++)
         type_put(type, trial->words, i, a_at(i / p->k, i % p->k));
     for (size_t k = 0; k < p->k; k++)
         for (size_t j = 0; j < p->n; j++)
-            type_put(type, b, p->b_in_pairs ? (k / 2 * p->n + j) * 2 + k % 2 : k * p->n + j,
+            type_put(type, trial->b, p->b_in_pairs ? (k / 2 * p->n + j) * 2 + k % 2 : k * p->n + j,
                      b_at(k, j));
 }
 
@@ -96,19 +99,18 @@ static int check(qn_context *context, const struct probe *probe)
 {
     const struct trial *trial = (const struct trial *)probe;
     const struct product *p = trial->product;
-    const uint32_t *y = trial->words + (p->m + p->n) * p->k / 2;
     for (size_t i = 0; i < p->m; i++)
         for (size_t j = 0; j < p->n; j++) {
             int expected = 0;
             for (size_t k = 0; k < p->k; k++)
                 expected += a_at(i, k) * b_at(k, j);
             float found;
-            memcpy(&found, &y[i * p->n + j], sizeof found);
+            memcpy(&found, &trial->y[i * p->n + j], sizeof found);
             if (found != (float)expected)
                 return context_fail(context, QN_ERROR_DEVICE,
                                     "a first product of matrices has %g (bits 0x%08" PRIX32
                                     "), not %d",
-                                    (double)found, y[i * p->n + j], expected);
+                                    (double)found, trial->y[i * p->n + j], expected);
         }
     return QN_OK;
 }
@@ -166,16 +168,19 @@ static void trial_init(struct trial *trial, enum qn_matrix matrix, enum qn_type 
                                       .check = check},
                             .product = set->macro ? &of_gpus : &of_cpus};
     const struct product *p = trial->product;
-    trial->probe.bytes = ((p->m + p->n) * p->k / 2 + p->m * p->n) * sizeof *trial->words;
+    trial->b = trial->words + qn_type_bytes(type, p->m * p->k) / sizeof *trial->words;
+    trial->y = trial->b + qn_type_bytes(type, p->n * p->k) / sizeof *trial->words;
+    trial->probe.bytes = (size_t)(trial->y + p->m * p->n - trial->words) * sizeof *trial->words;
     if (set->macro)
         snprintf(trial->defines, sizeof trial->defines,
                  "#define PROBE_M %zu\n#define PROBE_N %zu\n#define PROBE_K %zu\n"
-                 "#define T %s\n#define Y float\n#define IS_F16 %d\n#define %s 1\n"
+                 "#define T %s\n#define Y float\n#define IS_F16 %d\n#define IS_F32 %d\n"
+                 "#define %s 1\n"
                  "#define LANE_COUNT %zu\n#define PART %zu\n#define TILE %d\n#define STAGES %d\n"
                  "#define TRANSPOSE_A 0\n#define TRANSPOSE_B 0\n"
                  "#define ALIGNED_A 1\n#define ALIGNED_B 1\n",
-                 p->m, p->n, p->k, type_in_kernels(type), type == QN_F16, set->macro, set->lanes,
-                 matrix_part(set, TILE), TILE, set->is_async ? 3 : 2);
+                 p->m, p->n, p->k, type_in_kernels(type), type == QN_F16, type == QN_F32,
+                 set->macro, set->lanes, matrix_part(set, TILE), TILE, set->is_async ? 3 : 2);
     else
         snprintf(trial->defines, sizeof trial->defines, "#define MATRIX_AMX %d\n",
                  matrix == QN_AMX);

@@ -22,7 +22,7 @@ struct gemm_problem {
     size_t a_offset, b_offset, y_offset;
     size_t batch[GEMM_BATCH_AXES]; /* outer, inner */
     size_t a_batch[GEMM_BATCH_AXES], b_batch[GEMM_BATCH_AXES];
-    size_t tile; /* the side that is wanted; 0, or none of the provider's: as it chooses */
+    size_t tile;       /* the side that is wanted; 0, or none of the provider's: as it chooses */
     bool to_workspace; /* y is the node's workspace, in f32, and nothing comes after the product */
 };
 
@@ -44,8 +44,10 @@ bool gemm_cpu_packs(size_t rows);
 size_t gemm_cpu_packed_size(size_t k, size_t n, const struct qn_caps *caps);
 void gemm_cpu_pack(struct qn_launch *launch, const struct gemm_problem *problem);
 
-/* GPUs, operands of 16 bits: instructions that multiply small matrices (qn_caps.matrix), for more than few rows and columns.
- * cl/gemm_matrix.cl */
+/* GPUs: instructions that multiply small matrices of a type (qn_caps.matrix; of f32 for QN_GEMM_TF32 alone), for more than few rows and
+ * columns.  cl/gemm_matrix.cl */
+bool gemm_matrix_has(enum qn_type type, const struct qn_caps *caps);
+bool gemm_matrix_takes(size_t m, size_t n); /* so many rows and columns */
 bool gemm_matrix_fits(const struct gemm_problem *problem, const struct qn_caps *caps);
 void gemm_matrix_record(struct qn_launch *launch, const struct gemm_problem *problem);
 

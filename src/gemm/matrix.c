@@ -4,7 +4,7 @@
 #include "device/matrix.h"
 #include "gemm/gemm.h"
 
-enum { LARGE = 128, SMALL = 64, DEPTH = 32, FEW = 8, RUN = 8 /* numbers, 16 bytes */ };
+enum { LARGE = 128, SMALL = 64, LINE = 64 /* bytes of a slice */, FEW = 8, RUN = 16 /* bytes */ };
 
 /* Bytes of local memory for so many slices of each operand; the emulation's lanes tell each other eight words.  Sums take the place of slices: of each
  * sub-group 16 rows. */
@@ -13,7 +13,7 @@ static size_t memory_of(enum qn_matrix matrix, size_t tile, size_t stages)
     const struct matrix_set *set = matrix_set(matrix);
     size_t group = matrix_group(set, tile), exchanged = matrix == QN_EMULATED ? group * 32 : 0;
     size_t staged = group / set->lanes * 16 * (matrix_part(set, tile) + set->pad) * sizeof(float);
-    return size_max(2 * stages * tile * DEPTH * sizeof(uint16_t) + exchanged, staged);
+    return size_max(2 * stages * tile * LINE + exchanged, staged);
 }
 
 /* 0 where not even two fit: one is multiplied while the next arrives. */
@@ -31,10 +31,21 @@ static bool tile_fits(const struct qn_caps *caps, size_t tile)
            stages_of(caps, tile) > 0;
 }
 
+bool gemm_matrix_has(enum qn_type type, const struct qn_caps *caps)
+{
+    return (matrix_set(caps->matrix)->types >> type & 1) &&
+           (type != QN_F32 || caps->gemm == QN_GEMM_TF32);
+}
+
+bool gemm_matrix_takes(size_t m, size_t n)
+{
+    return size_min(m, n) > FEW;
+}
+
 bool gemm_matrix_fits(const struct gemm_problem *p, const struct qn_caps *caps)
 {
     return caps->device_class == QN_GPU && matrix_set(caps->matrix)->macro &&
-           size_min(p->m, p->n) > FEW && tile_fits(caps, SMALL);
+           gemm_matrix_takes(p->m, p->n) && tile_fits(caps, SMALL);
 }
 
 static size_t count_of(const struct gemm_problem *p, size_t tile)
@@ -52,15 +63,14 @@ static size_t choose_tile(const struct gemm_problem *p, const struct qn_caps *ca
     return is_large ? LARGE : SMALL;
 }
 
-/* Whether all that begins at a multiple of eight numbers within a row begins at one of 16 bytes in memory. */
-static bool is_aligned(const struct gemm_problem *p, const struct qn_caps *caps, size_t row,
-                       size_t offset, const size_t *batch)
+/* Whether what begins at a multiple of so many numbers, 16 bytes, within a row begins at one of 16 bytes in memory. */
+static bool is_aligned(const struct gemm_problem *p, const struct qn_caps *caps, size_t run,
+                       size_t row, size_t offset, const size_t *batch)
 {
     bool is_batch_aligned = true;
     for (size_t i = 0; i < GEMM_BATCH_AXES; i++)
-        is_batch_aligned = is_batch_aligned && (p->batch[i] == 1 || batch[i] % RUN == 0);
-    return is_batch_aligned && row % RUN == 0 && offset % RUN == 0 &&
-           caps->alignment % (RUN * sizeof(uint16_t)) == 0;
+        is_batch_aligned = is_batch_aligned && (p->batch[i] == 1 || batch[i] % run == 0);
+    return is_batch_aligned && row % run == 0 && offset % run == 0 && caps->alignment % RUN == 0;
 }
 
 void gemm_matrix_record(struct qn_launch *launch, const struct gemm_problem *p)
@@ -68,6 +78,8 @@ void gemm_matrix_record(struct qn_launch *launch, const struct gemm_problem *p)
     const struct qn_caps *caps = qn_launch_caps(launch);
     const struct matrix_set *set = matrix_set(caps->matrix);
     size_t tile = choose_tile(p, caps), group = matrix_group(set, tile);
+    enum qn_type type = qn_launch_layout(launch, 0)->type;
+    size_t run = RUN / qn_type_bytes(type, 1);
 
     qn_launch_kernel(launch, &source_gemm_matrix, "gemm_matrix");
     qn_launch_define(launch, set->macro, 1);
@@ -77,9 +89,12 @@ void gemm_matrix_record(struct qn_launch *launch, const struct gemm_problem *p)
     qn_launch_define(launch, "STAGES", (long)stages_of(caps, tile));
     qn_launch_define(launch, "TRANSPOSE_A", p->transpose_a);
     qn_launch_define(launch, "TRANSPOSE_B", p->transpose_b);
-    qn_launch_define(launch, "ALIGNED_A", is_aligned(p, caps, p->a_row, p->a_offset, p->a_batch));
-    qn_launch_define(launch, "ALIGNED_B", is_aligned(p, caps, p->b_row, p->b_offset, p->b_batch));
-    qn_launch_define(launch, "IS_F16", qn_launch_layout(launch, 0)->type == QN_F16);
+    qn_launch_define(launch, "ALIGNED_A",
+                     is_aligned(p, caps, run, p->a_row, p->a_offset, p->a_batch));
+    qn_launch_define(launch, "ALIGNED_B",
+                     is_aligned(p, caps, run, p->b_row, p->b_offset, p->b_batch));
+    qn_launch_define(launch, "IS_F16", type == QN_F16);
+    qn_launch_define(launch, "IS_F32", type == QN_F32);
     gemm_launch_types(launch, p);
     gemm_launch_arguments(launch, p);
     qn_launch_groups(launch, count_of(p, tile), group);

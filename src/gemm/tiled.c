@@ -1,7 +1,6 @@
 /* The provider for any device: the size of a tile for cl/gemm_tiled.cl, and products in parts. */
 #include "cl_sources.h"
 #include "device/context.h"
-#include "device/matrix.h"
 #include "gemm/gemm.h"
 
 /* A group makes tile x tile numbers of y, a work-item block x block of them, from `depth` columns
@@ -95,7 +94,6 @@ bool gemm_split_fits(const struct gemm_problem *p, const struct qn_caps *caps)
 void gemm_split_record(struct qn_launch *launch, const struct gemm_problem *p)
 {
     const struct qn_caps *caps = qn_launch_caps(launch);
-    bool is_of_matrices = matrix_set(caps->matrix)->types >> qn_launch_layout(launch, 0)->type & 1;
     size_t parts = gemm_split_parts(p);
     struct gemm_problem part = *p;
     part.k = p->k / parts;
@@ -103,7 +101,7 @@ void gemm_split_record(struct qn_launch *launch, const struct gemm_problem *p)
     part.a_batch[0] = p->transpose_a ? part.k * p->a_row : part.k;
     part.b_batch[0] = p->transpose_b ? part.k : part.k * p->b_row;
     part.to_workspace = true;
-    if (is_of_matrices && gemm_matrix_fits(&part, caps))
+    if (gemm_matrix_has(qn_launch_layout(launch, 0)->type, caps) && gemm_matrix_fits(&part, caps))
         gemm_matrix_record(launch, &part);
     else if (gemm_subgroup_fits(&part, caps))
         gemm_subgroup_record(launch, &part);

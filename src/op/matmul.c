@@ -5,7 +5,6 @@
 #include <quern/ops.h>
 
 #include "device/context.h"
-#include "device/matrix.h"
 #include "gemm/tuning.h"
 #include "graph/graph.h"
 #include "op/matmul.h"
@@ -207,15 +206,17 @@ static struct gemm_problem problem_of_shapes(const qn_node *node, size_t *n_axes
     return problem_of(node, &a, &b, axes, n_axes);
 }
 
-/* What the tuning file says; NULL: nothing, as of batches, and of a b that was packed for one variant. */
+/* What the tuning file says; NULL: nothing, as of batches, of a b that was packed for one variant, and of TF32. */
 static const struct tuning_choice *tuned(const qn_node *node)
 {
     const struct tuning *tuning = node->graph->context->tuning;
-    if (!tuning || attributes_of(node)->packed_columns)
+    enum qn_type type = node->inputs[0]->outputs[0].type;
+    bool is_tf32 = type == QN_F32 && node->graph->context->caps.gemm == QN_GEMM_TF32;
+    if (!tuning || attributes_of(node)->packed_columns || is_tf32)
         return NULL;
     size_t n_axes;
     struct gemm_problem problem = problem_of_shapes(node, &n_axes);
-    struct tuning_class of = tuning_class_of(node->inputs[0]->outputs[0].type, &problem);
+    struct tuning_class of = tuning_class_of(type, &problem);
     return n_axes == 0 ? tuning_find(tuning, &of) : NULL;
 }
 
@@ -260,8 +261,8 @@ static void clblast_record(struct qn_launch *launch, const qn_node *node)
 
 static bool matrix_fits(const qn_node *node, const struct qn_caps *caps)
 {
-    return (matrix_set(caps->matrix)->types >> node->inputs[0]->outputs[0].type & 1) &&
-           has_matrix(node, caps) && fits(node, caps, gemm_matrix_fits);
+    return gemm_matrix_has(node->inputs[0]->outputs[0].type, caps) && has_matrix(node, caps) &&
+           fits(node, caps, gemm_matrix_fits);
 }
 static void matrix_record(struct qn_launch *launch, const qn_node *node)
 {
@@ -374,8 +375,8 @@ static const struct qn_variant variants[] = {
      .workspace = split_workspace,
      .record = split_record},
     {.name = "matrix",
-     .needs = "16 bits, a GPU with instructions for matrices of them (see `quern devices`), and "
-              "more than eight rows and columns",
+     .needs = "16 bits, or f32 and --gemm tf32, a GPU with instructions for matrices of them (see "
+              "`quern devices`), and more than eight rows and columns",
      .fits = matrix_fits,
      .strides = {QN_ROWS, QN_ROWS},
      .epilogue = epilogue_rows,

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "device/context.h"
+#include "gemm/gemm.h"
 
 enum { SAMPLED = 200, SAMPLED_ROWS = 4 };
 
@@ -82,9 +83,20 @@ static float rounded_to_f16(float x)
     return float_of_f16(bits);
 }
 
+/* As instructions for TF32 have it: to the nearest, those between away from zero; of numbers that are finite. */
+static float rounded_to_tf32(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    bits = (bits + 0x1000) & 0xFFFFE000U;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
 void check_gemm(struct check *check, struct operation *operation, const size_t *s, size_t variant)
 {
-    check_product(check, operation, s, variant, as_it_is, 0);
+    bool is_tf32 = operation->qn->caps.gemm == QN_GEMM_TF32 && gemm_matrix_takes(s[0], s[1]);
+    check_product(check, operation, s, variant, is_tf32 ? rounded_to_tf32 : as_it_is, 0);
 }
 
 void check_gemm_bf16(struct check *check, struct operation *operation, const size_t *s,
