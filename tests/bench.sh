@@ -127,6 +127,20 @@ tells_rows()
     differ a.json json.tmp '^| options.suite | quick | standard |$' &&
         mentions out.tmp '^| options.groups | .*memory.*rows.* | .*memory.* |$' && mentions out.tmp '^| options.shapes | .* | 8 |$'
 }
+# Two devices that differ in nothing but their numbers.  Runs on both at once are two runs.
+of_twin()
+{
+    POCL_DEVICES='pthread pthread' OCL_ICD_VENDORS=$pocl exits 0 memory --shapes 8 --longest 0.000001 --device "$1" --json "$2" &&
+        mentions "$2" "\"selector\": \"$1\""
+}
+tells_twins()
+{
+    of_twin 0:0 a.json && of_twin 0:1 b.json || return 1
+    for name in a b; do
+        sed -e 's/"started": .*/"started": "today",/' -e 's/"finished": .*/"finished": "today",/' $name.json >$name.dated.json
+    done
+    differ a.dated.json b.dated.json '^| device.selector | 0:0 | 0:1 |$' && ! grep 'are the same run' out.tmp
+}
 leaves_out_large()
 {
     QUERN_CAPS=max_allocation=2000000 exits 0 memory --shapes 1000,1000000 --json json.tmp
@@ -235,6 +249,12 @@ check "a report" reports json.tmp
 check "it says which tuning file was read" tells_tuning
 check "of which kernels it is" tells_kernels
 check "and of which suite, groups and shapes" tells_rows
+pocl=/etc/OpenCL/vendors/pocl.icd
+if [ -f "$pocl" ]; then
+    check "of which of two devices alike" tells_twins
+else
+    skip "two devices alike: no PoCL"
+fi
 check "an unknown group" usage_error 'no group "gem"; did you mean gemm?' gem
 check "a shape of no recipe" usage_error 'is no shape of train: one of 12x64' train --shapes 3x3
 check "shapes without a group" usage_error '--shapes needs the one group' --shapes 64x64x64

@@ -210,6 +210,15 @@ int device_open(qn_context *context, const char *selector, bool profile)
     return status;
 }
 
+void device_selector(const qn_context *context, char text[SELECTOR_TEXT])
+{
+    const struct device *device = context->device;
+    text[0] = '\0';
+    if (device)
+        snprintf(text, SELECTOR_TEXT, "%zu:%zu", device->info.platform_number,
+                 device->info.device_number);
+}
+
 void device_close(struct device *device)
 {
     if (!device)

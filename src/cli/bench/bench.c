@@ -287,6 +287,7 @@ static int prepare(struct bench *bench)
     if (!bench->qn)
         return failure(options, "%s", qn_error(NULL));
     snprintf(bench->device, sizeof bench->device, "%s", qn_device_name(bench->qn));
+    device_selector(bench->qn, bench->selector);
     snprintf(bench->tuning, sizeof bench->tuning, "%s", qn_tuning_hash(bench->qn));
     if (kernels_hash(bench->qn, bench->kernels) != QN_OK)
         return failure(options, "%s", qn_error(bench->qn));

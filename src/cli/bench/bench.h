@@ -11,7 +11,7 @@
 #include "cli/device_json.h"
 #include "cli/bench/sensors.h"
 #include "cli/progress.h"
-#include "device/cache.h"
+#include "device/context.h"
 
 /* ---- Timing ---- */
 
@@ -153,6 +153,7 @@ struct bench {
     const struct options *options;
     qn_context *qn;
     char device[512]; /* its name */
+    char selector[SELECTOR_TEXT];
     char tuning[DIGEST_TEXT],
         kernels[DIGEST_TEXT]; /* hashes: of the tuning file, or ""; of the kernels' sources */
     char started[TIME_TEXT];
