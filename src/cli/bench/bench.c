@@ -167,6 +167,16 @@ bool take_room(struct bench *bench, struct row *row, double bytes)
     return true;
 }
 
+bool has_sensors(const struct bench *bench)
+{
+    return sensors_source(bench->sensors) != NULL;
+}
+
+void read_sensors(struct bench *bench)
+{
+    bench->readings[bench->n_readings++] = sensors_read(bench->sensors);
+}
+
 static void row_release(struct bench *bench, struct row *row)
 {
     lesson_release(row);
@@ -188,7 +198,6 @@ static void run_round(struct bench *bench, size_t round)
             continue;
         bench_show(bench, work, i, row->id);
         row->round(bench, row, bench->seconds / ROUNDS);
-        bench->readings[bench->n_readings++] = sensors_read(bench->sensors);
         if (!*row->reason)
             timing_end_round(&row->timing);
         if (round == 0 && !*row->reason)

@@ -166,7 +166,7 @@ struct bench {
     struct row *rows;
     size_t n_rows;
     struct sensors *sensors;
-    struct sensor_reading *readings; /* one a visit of a row */
+    struct sensor_reading *readings; /* one a visit of a row, if there are sensors */
     size_t n_readings;
     json_t *against; /* the other program's cases; NULL: none */
 };
@@ -214,6 +214,11 @@ bool generate_has_shape(const size_t *sizes, size_t count);
 
 /* Whether what a row has made may be kept for the next round: it is not void, and there is room, which is taken. */
 bool take_room(struct bench *bench, struct row *row, double bytes);
+
+/* At the end of its round a row that is not void gives the device once more what it times, and reads the sensors, if there are any, before it
+ * waits: after the wait the device would be idle, and no sample may have a reading within it. */
+bool has_sensors(const struct bench *bench);
+void read_sensors(struct bench *bench);
 
 /* Free what a row keeps. */
 void lesson_release(struct row *row);

@@ -98,6 +98,19 @@ static bool sample_texts(qn_context *qn, qn_lm *lm, qn_generator *generator, str
     return true;
 }
 
+/* While the device reads a prompt.  False on failure. */
+static bool read_sensors_at_work(struct bench *bench, qn_generator *generator, size_t prompt)
+{
+    int32_t tokens[MOST_PROMPT];
+    if (!has_sensors(bench))
+        return true;
+    make_tokens(tokens, 0, prompt, config.vocab_size);
+    if (qn_generator_start(generator, tokens, prompt, 0) != QN_OK)
+        return false;
+    read_sensors(bench);
+    return qn_finish(bench->qn) == QN_OK;
+}
+
 /* Weights with which every part of the model moves the likeliest token; those that training begins with are so small that a
  * model says much the same without attention. */
 static bool make_lively(qn_lm *lm)
@@ -117,7 +130,8 @@ static void time_generation(struct bench *bench, struct row *row, double seconds
     qn_lm *lm = qn_lm_new(bench->qn, &config);
     bool is_good = lm && make_lively(lm);
     qn_generator *generator = is_good ? qn_generator_new(lm, (struct qn_generation){0}) : NULL;
-    if (!generator || !sample_texts(bench->qn, lm, generator, row, seconds))
+    if (!generator || !sample_texts(bench->qn, lm, generator, row, seconds) ||
+        !read_sensors_at_work(bench, generator, row->prompt))
         row_void(row, "%s", qn_error(bench->qn));
     qn_generator_free(generator);
     qn_lm_free(lm);

@@ -73,22 +73,23 @@ void leave_out_too_large(struct bench *bench)
 
 /* ---- Too long ---- */
 
-/* A run to warm up and a sample in each round; training is kept, but its losses are checked; of generating, which has a token a run, a sample
- * has many. */
-static double least_runs(const struct row *row)
+/* A run to warm up and a sample in each round, and one in which sensors are read; training is kept, but its losses are checked; of
+ * generating, which has a token a run, a sample has many. */
+static double least_runs(const struct bench *bench, const struct row *row)
 {
+    double watched = has_sensors(bench) ? ROUNDS : 0;
     if (row->table == TABLE_GENERATION)
         return ROUNDS * DRAWN;
-    return row->table == TABLE_TRAINING ? CHECKED_STEPS + ROUNDS : 2 * ROUNDS;
+    return watched + (row->table == TABLE_TRAINING ? CHECKED_STEPS + ROUNDS : 2 * ROUNDS);
 }
 
 static void leave_out_over(const struct bench *bench, struct row *row, double seconds_of_run,
                            const char *how)
 {
     char predicted[NUMBER_TEXT];
-    double seconds = least_runs(row) * seconds_of_run;
+    double runs = least_runs(bench, row), seconds = runs * seconds_of_run;
     if (seconds > bench->longest)
-        leave_out(row, "its %.0f runs at the least would take %s %s (--longest)", least_runs(row),
+        leave_out(row, "its %.0f runs at the least would take %s %s (--longest)", runs,
                   duration_text(predicted, seconds), how);
 }
 

@@ -309,6 +309,20 @@ static struct operation *make_right(struct bench *bench, struct row *row)
     return NULL;
 }
 
+/* Runs that last longer than the reading.  False on failure. */
+static bool read_sensors_at_work(struct bench *bench, const struct row *row, qn_plan *plan)
+{
+    static const double work_seconds = 1e-2;
+    size_t runs = (size_t)(work_seconds / row->timing.samples[row->timing.count - 1]) + 1;
+    if (!has_sensors(bench))
+        return true;
+    for (size_t i = 0; i < runs; i++)
+        if (qn_run(plan) != QN_OK)
+            return false;
+    read_sensors(bench);
+    return qn_finish(bench->qn) == QN_OK;
+}
+
 static void time_operation(struct bench *bench, struct row *row, double seconds)
 {
     double began = seconds_now(), sampled = 0;
@@ -317,7 +331,7 @@ static void time_operation(struct bench *bench, struct row *row, double seconds)
     if (!operation ||
         timing_of_plan(&row->timing, bench->qn, operation->plan, seconds, row->unit == NO_UNIT) !=
             QN_OK ||
-        !is_repeated(operation, row))
+        !read_sensors_at_work(bench, row, operation->plan) || !is_repeated(operation, row))
         row_void(row, "%s", qn_error(bench->qn));
     for (size_t i = first; i < row->timing.count; i++)
         sampled += row->timing.samples[i] * (double)row->timing.runs;

@@ -24,7 +24,7 @@ void sensors_close(struct sensors *sensors);
 const char *sensors_source(const struct sensors *sensors);
 const char *sensors_reason(const struct sensors *sensors);
 
-/* Now; of sensors that count energy the power is the mean since the last reading. */
+/* Now: for what a device does at work, before it is waited for.  Of sensors that count energy the power is the mean since the last reading. */
 struct sensor_reading sensors_read(struct sensors *sensors);
 
 #endif
