@@ -231,6 +231,31 @@ against()
         mentions out.tmp '^| gemm NN | 64x64x64 .* | | |$'
 }
 
+# Shares of GFLOP/s are of the greater of both, which are in the report.
+is_held_to_greater()
+{
+    command -v python3 >/dev/null || return 0
+    python3 - "$@" <<'END'
+import json, sys
+report = json.load(open("json.tmp"))
+peaks, rows = report["peaks"], [r for r in report["results"] if r["id"].startswith(sys.argv[1] + "/")]
+greater = max(peaks["fma_flops_per_s"], peaks["gemm_flops_per_s"])
+assert rows and peaks["flops_per_s"] == greater, peaks
+for row in rows:
+    rate = row.get("model_flops_per_s") or row["rate"]
+    assert abs(row["of_peak"] / (rate / greater) - 1) < 1e-9, (row, peaks)
+END
+}
+# fma as if it were much faster, or much slower, than any product.
+with_fma()
+{
+    mkdir -p fma
+    sed "s,i < width;,i < width $1;," "$SRCDIR/cl/bench.cl" >fma/bench.cl
+    ! cmp -s fma/bench.cl "$SRCDIR/cl/bench.cl" && QUERN_CL_DIR=fma exits 0 gemm --shapes 64x64x64 --json json.tmp &&
+        python3 -c 'import json; p = json.load(open("json.tmp"))["peaks"]; assert p["fma_flops_per_s"] '"$2"' p["gemm_flops_per_s"], p' &&
+        is_held_to_greater gemm
+}
+
 all_peaks()
 {
     QUERN_CAPS='' exits 0 gemm --shapes 64x64x64 --json json.tmp
@@ -245,6 +270,8 @@ check "its kernel did that work, in one launch" has_kernels gemm/64x64x64/NT 'ma
 check "it has the commit" mentions json.tmp '"commit": '
 if command -v python3 >/dev/null; then
     check "the estimates are those of the rounds' samples" estimates_are_of_rounds gemm/64x64x64/NT
+    check "shares are of the product where it does more than fma" with_fma '* 8' '<'
+    check "and of fma where that does more" with_fma '/ 64' '>'
 else
     skip "the estimates: no python3"
 fi
@@ -261,6 +288,7 @@ check "rows of three sizes, and of one" exits 0 rows --shapes 31x16x7,1001
 check "training of one recipe, and its losses" exits 0 train --shapes 12x64 --json json.tmp
 check "it has tokens a second" is_positive train/nanogpt-char-cpu/4L4H128-T64-B12 tokens_per_s
 check "and the losses that these are held to" has_reference
+check "and the share of the same peak" is_held_to_greater train
 check "and what its kernels take of a step" has_kernels train/nanogpt-char-cpu/4L4H128-T64-B12 'attention_backward '
 check "generating, and its tokens" exits 0 generate --shapes 64 --json json.tmp
 check "what kernels take of a token" has_kernels generate/nanogpt-char-cpu/4L4H128-T64 'attention '

@@ -191,6 +191,9 @@ const struct qn_device *open_device(const struct bench *bench, const qn_device_l
 /* These make rows, and return false if there is no memory. */
 bool bench_peaks(struct bench *bench);
 
+/* What FLOP/s of f32 are a share of. */
+double flops_peak(const struct peaks *peaks);
+
 /* Takes the device's peaks from rows that are timed, and gives each row its share of them. */
 void set_peaks(struct bench *bench);
 

@@ -144,9 +144,9 @@ static void print_notes(const struct bench *bench)
     size_t void_rows = 0;
     for (size_t i = 0; i < bench->n_rows; i++)
         void_rows += row_is_void(&bench->rows[i]);
-    printf("\nms: the median of %d rounds; ±: half of its 98%% interval.  of peak: of that of gemm "
-           "or gemm_bf16\nfor GFLOP/s, of the copy of a like size for GB/s; above 100%% it came "
-           "from a cache.\n",
+    printf("\nms: the median of %d rounds; ±: half of its 98%% interval.  of peak: for GFLOP/s of the "
+           "greater of fma and gemm,\nof gemm_bf16 of its own best; for GB/s of the copy of a like "
+           "size: above 100%% it came from a cache.\n",
            ROUNDS);
     if (bench->against)
         printf("theirs, ratio: their best run, and how many times as fast our best run is.\n");

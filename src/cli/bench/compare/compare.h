@@ -59,6 +59,9 @@ json_t *report_section(const struct bench_report *report, const char *name);
 /* How many of its rows have no figures: those that were left out, or those that are void. */
 size_t report_failures(const struct bench_report *report, bool left_out);
 
+/* Whether its shares of FLOP/s are those of older reports: of its best gemm alone, though fma may be greater. */
+bool has_older_shares(const struct bench_report *report);
+
 /* NULL: it has none of this id. */
 const struct result *report_find(const struct bench_report *report, const char *id);
 

@@ -248,7 +248,8 @@ static bool check_peaks(const struct reading *reading, const json_t *peaks)
 {
     const json_t *copies = json_object_get(peaks, "copies");
     char where[WHERE];
-    if (!check_key(reading, "peaks", peaks, "fma_flops_per_s", 1, most_work) ||
+    if (!check_key(reading, "peaks", peaks, "flops_per_s", 1, most_work) ||
+        !check_key(reading, "peaks", peaks, "fma_flops_per_s", 1, most_work) ||
         !check_key(reading, "peaks", peaks, "gemm_flops_per_s", 1, most_work) ||
         !check_key(reading, "peaks", peaks, "gemm_bf16_flops_per_s", 1, most_work) ||
         !check_key(reading, "peaks", peaks, "launch_s", 0, most_seconds) ||
@@ -393,6 +394,13 @@ size_t report_failures(const struct bench_report *report, bool left_out)
     for (size_t i = 0; i < report->n_results; i++)
         count += report->results[i].reason && report->results[i].is_left_out == left_out;
     return count;
+}
+
+bool has_older_shares(const struct bench_report *report)
+{
+    const json_t *peaks = report_section(report, "peaks");
+    return json_is_number(json_object_get(peaks, "gemm_flops_per_s")) &&
+           !json_object_get(peaks, "flops_per_s");
 }
 
 const struct result *report_find(const struct bench_report *report, const char *id)

@@ -189,8 +189,14 @@ void put_groups(FILE *file, const struct bench_comparison *comparison)
         put_group(file, comparison, groups[i]);
     markup(file,
            "</tbody></table></div>\n<p class=\"note\">Of peak: the median row's share of what "
-           "this very device reached in the same run, in a matrix product or in a copy of a "
-           "like size; above 100%% it came from a cache.");
+           "this very device reached in the same run, in multiply-adds or a matrix product "
+           "(whichever is greater) or in a copy of a like size; above 100%% it came from a cache.");
+    for (size_t i = 0; i < count; i++)
+        if (has_older_shares(&comparison->reports->at[i])) {
+            markup(file, " Of ");
+            put_letter(file, i);
+            markup(file, ", an older report, FLOP/s are a share of its matrix product alone.");
+        }
     if (count > 1)
         markup(file,
                " B/A: the geometric mean of ratios of quiet times; below 1 B is faster.  It is "

@@ -211,6 +211,11 @@ static void print_notes(const struct bench_comparison *comparison)
     }
     printf("\nms: medians of %s; of peak: share of the device's own.\n",
            comparison->reports->turns ? "runs" : "rounds");
+    for (size_t i = 0; i < comparison->reports->count; i++)
+        if (has_older_shares(&comparison->reports->at[i]))
+            printf("%c is an older report: its shares of FLOP/s are of gemm alone, though fma may "
+                   "be greater.\n",
+                   report_letter(i));
     if (comparison->reports->turns) {
         double outside = turns_outside(comparison->reports->turns);
         printf("B/A: the median of %zu ratios of times in quiet rounds, each of a run of B to the "
