@@ -756,3 +756,48 @@ probe(global uint *x)
                   (global Y *)x + (PROBE_M + PROBE_N) * PROBE_K / PER_WORD, p, memory);
 }
 #endif
+
+#ifdef PEAK_CHAINS
+/* The most that the instructions give: each sub-group adds `steps` products of fragments, which stay in registers, to each of PEAK_CHAINS
+ * fragments of sums, which wait for nothing but themselves; twice as many where a fragment is half as wide.  All factors are x[0], a one, so that each
+ * sum grows by 16 a step.  The chains begin with different numbers, since of two that are alike compilers make one.
+ *
+ * means[i]: of a share of the 16 x 16 sums, work-item i's, that of all chains together, without what these began with:
+ * PEAK_CHAINS x 16 x steps. */
+kernel WITH_SUB_GROUPS __attribute__((reqd_work_group_size(GROUP, 1, 1))) void
+matrix_peak(global float *means, global const float *x, ulong groups, ulong steps)
+{
+    local uint4 memory[MEMORY];
+    local uint4 *exchange = memory + 2 * STAGES * RUNS;
+    uint item = get_local_id(0), lane = item % LANE_COUNT, ones = as_uint(x[0]);
+    local float *staged = (local float *)memory + item / LANE_COUNT * STAGED;
+    for (ulong group = get_group_id(0); group < groups; group += get_num_groups(0)) {
+        for (uint i = item; i < RUNS; i += GROUP)
+            memory[i] = (uint4)(ones | ones >> 16); /* two of bf16, each the upper half of a float */
+        barrier(CLK_LOCAL_MEM_FENCE);
+        left a = load_left(memory, 0, 0, exchange);
+        right b = load_right(memory, 0, 0, exchange);
+        sums y[PEAK_CHAINS];
+UNROLL
+        for (uint c = 0; c < PEAK_CHAINS; c++)
+            y[c] = (sums)((float)c);
+        for (ulong i = 0; i < steps * (16 / COLUMNS); i++) {
+UNROLL
+            for (uint c = 0; c < PEAK_CHAINS; c++)
+                y[c] = multiply_fragments(a, b, y[c], exchange);
+        }
+        sums all = (sums)(0.0f);
+UNROLL
+        for (uint c = 0; c < PEAK_CHAINS; c++)
+            all += y[c] - (sums)((float)c);
+        barrier(CLK_LOCAL_MEM_FENCE); /* what is staged takes the place of the slice */
+        put_sums(all, staged);
+        barrier(CLK_LOCAL_MEM_FENCE);
+        float sum = 0.0f;
+        for (uint at = lane; at < 16 * COLUMNS; at += LANE_COUNT)
+            sum += staged[at / COLUMNS * PITCH + at % COLUMNS];
+        means[group * GROUP + item] = sum * (LANE_COUNT / 256.0f);
+        barrier(CLK_LOCAL_MEM_FENCE);
+    }
+}
+#endif

@@ -147,7 +147,9 @@ reports()
 }
 differ()
 {
-    "$quern" bench compare "$1" "$2" >out.tmp 2>err.tmp && mentions out.tmp "$3"
+    first=$1 second=$2 said=$3
+    shift 3
+    "$quern" bench compare "$first" "$second" "$@" >out.tmp 2>err.tmp && mentions out.tmp "$said"
 }
 tells_tuning()
 {
@@ -256,6 +258,43 @@ with_fma()
         is_held_to_greater gemm
 }
 
+# Instructions of GPUs that multiply matrices, as plain OpenCL that is not optimised, with the kernels of a folder.  What is as large as the
+# peaks of products, or as long as fma, would take minutes.
+emulated()
+{
+    sed 's,i < width;,i < width / 64;,' "$SRCDIR/cl/bench.cl" >"$2/bench.cl"
+    QUERN_CAPS=class=gpu,matrix=emulated,max_allocation=3000000 POCL_EXTRA_BUILD_FLAGS=-cl-opt-disable QUERN_CL_DIR=$2 \
+        exits "$1" gemm --shapes 64x64x64 --json "$3"
+}
+multiplies_matrices()
+{
+    mkdir short && emulated 0 short json.tmp
+}
+is_held_to_instructions()
+{
+    command -v python3 >/dev/null || return 0
+    python3 - <<'END'
+import json
+report = json.load(open("json.tmp"))
+peaks, results = report["peaks"], {row["id"]: row for row in report["results"]}
+peak, row = results["peak/matrix bf16/emulated"], results["gemm_bf16/64x64x64/NN"]
+assert peaks["gemm_bf16_flops_per_s"] is None, peaks
+assert peaks["bf16_flops_per_s"] == peaks["matrix_bf16_flops_per_s"] == peak["rate"], peaks
+assert abs(row["of_peak"] / (row["rate"] / peak["rate"]) - 1) < 1e-9, (row, peak)
+END
+}
+# Chains that begin with what they should not.
+voids_wrong_instructions()
+{
+    mkdir -p chains
+    sed 's/all += y\[c\] - .*;/all += y[c];/' "$SRCDIR/cl/gemm_matrix.cl" >chains/gemm_matrix.cl
+    emulated 1 chains wrong.json
+}
+no_instructions()
+{
+    QUERN_CAPS=matrix=none,max_allocation=3000000 exits 0 gemm --shapes 64x64x64 --json json.tmp && ! grep 'matrix bf16' out.tmp
+}
+
 all_peaks()
 {
     QUERN_CAPS='' exits 0 gemm --shapes 64x64x64 --json json.tmp
@@ -275,6 +314,21 @@ if command -v python3 >/dev/null; then
 else
     skip "the estimates: no python3"
 fi
+check "instructions that multiply matrices" multiplies_matrices
+check "have a peak" is_positive 'peak/matrix bf16/emulated' median_s
+check "of which bf16 is a share" is_held_to_instructions
+check "as is said" mentions out.tmp '^of bf16 of the greater of matrix bf16 and gemm_bf16;'
+check "the peaks that the device has no room for" mentions out.tmp '^- peak/gemm_bf16/1024x1024x1024/NN: a buffer of 4.0 MiB is larger'
+check "a peak that is wrong" voids_wrong_instructions
+check "is void" mentions out.tmp '^| matrix bf16 | emulated | void: mean\[0\] is .*, not 128 (allowed'
+check "and nothing a share of it" mentions out.tmp '^| gemm_bf16 NN | 64x64x64 | [^|]*|[^|]*|[^|]*| |$'
+check "both reports" differ json.tmp wrong.json '^- peak/matrix bf16/emulated is void in B: mean\[0\] is .*, not 128'
+check "have what was left out, too" mentions out.tmp '^- peak/gemm_bf16/1024x1024x1024/NN is left out in B: a buffer of'
+check "and a page" differ json.tmp wrong.json 'void in B' --html page.html
+check "with the reason" mentions page.html '>mean\[0\] is .*, not 128'
+check "and the other" mentions page.html '<td>left out</td><td>a buffer of 4.0 MiB'
+check "a device without such instructions" no_instructions
+check "says of what bf16 is a share" mentions out.tmp '^of bf16 of the best gemm_bf16;'
 check "memory" exits 0 memory --shapes 1000
 check "a size given twice is one row" exits 0 memory --shapes 1000,01000 --json json.tmp
 check "once" test "$(grep -c '"copy/1000"' json.tmp)" = 1

@@ -245,10 +245,13 @@ check "clocks" mentions page.html '1000 to 2000 MHz'
 check "no clocks, and why" mentions page.html 'not available: a test'
 check "shares of gemm alone, of an older report" mentions one.md '^A is an older report: its shares of FLOP/s are of gemm alone'
 check "are said to be that" mentions page.html 'an older report, FLOP/s are a share of its matrix product alone'
-sed 's/"fma_flops_per_s"/"flops_per_s": 2e10, &/' "odd <name>&.json" >newer.json
+sed 's/"fma_flops_per_s"/"flops_per_s": 2e10, "matrix_bf16_flops_per_s": 8e12, &/' "odd <name>&.json" >newer.json
 check "those of the greater peak" exits 0 newer.json plain.json --html newer.html
 check "are not" is_without out.tmp 'older report'
 check "nor in the page" is_without newer.html 'older report'
+check "a peak of instructions" mentions newer.html '<dt>peak of matrix instructions in bf16</dt><dd>8.00 TFLOP/s<'
+check "is a roof" mentions newer.html '</svg> matrix instructions in bf16 8.00 TFLOP/s<'
+check "which is not one of others" is_without page.html 'matrix instructions in bf16'
 check "no samples" is_without page.html 'samples_s'
 check "reading it back" exits 0 page.html --html again.html --json two.json
 check "is the same comparison" cmp one.md out.tmp
@@ -329,6 +332,7 @@ check "a kernel without a name" spoiled_all 's/"gemm<float>"/1/' 'results.0..ker
 check "a kernel that takes no time that is one" spoiled_all 's/"seconds": 0.5/"seconds": -0.5/' 'kernels.0..seconds is no number'
 check "a peak of nothing" spoiled_all 's/2e10/0/' 'peaks.fma_flops_per_s is no number from 1'
 check "shares of nothing" spoiled_all 's/"fma_flops_per_s"/"flops_per_s": 0, &/' 'peaks.flops_per_s is no number from 1'
+check "a peak of instructions that is text" spoiled_all 's/"fma_flops_per_s"/"matrix_bf16_flops_per_s": "x", &/' 'peaks.matrix_bf16_flops_per_s is no number from 1'
 check "a copy that is text" spoiled_all 's/3e9/"fast"/' 'peaks.copies.0..bytes_per_s is no number'
 check "a clock that cannot be" spoiled_all 's/2000/2e300/' 'sensors.samples.1..clock_mhz is no number'
 check "samples that are no list" spoiled_all 's/"samples": ./"samples": 7, "others": [/' 'sensors.samples is no list'

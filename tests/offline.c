@@ -4,6 +4,9 @@
 
 #include <quern/ops.h>
 
+#include "device/context.h"
+#include "gemm/gemm.h"
+
 enum { ROWS = 4, HEADS = 8, KV_HEADS = 2, TEXT = 256, CACHE = 4096, CLASSES = 32000, BEAM = 4 };
 
 static _Noreturn void give_up(qn_context *qn)
@@ -80,6 +83,15 @@ static void plan_softmax(qn_context *qn, enum qn_type type)
     plan(qn, graph, roots, 2);
 }
 
+/* What `quern bench` holds products of bf16 to. */
+static void plan_peak(qn_context *qn)
+{
+    qn_graph *graph = qn_graph_new(qn);
+    qn_node *one = qn_input(graph, "one", QN_F32, QN_SHAPE(1));
+    qn_node *peak = gemm_matrix_peak(one, 1024, 128, &qn->caps);
+    plan(qn, graph, &peak, 1);
+}
+
 int main(void)
 {
     qn_context *qn = qn_open("none");
@@ -94,6 +106,8 @@ int main(void)
     plan_decoding(qn, QN_F16, 64);
     plan_choosing(qn);
     plan_softmax(qn, QN_F32);
+    if (gemm_matrix_has_peak(&qn->caps))
+        plan_peak(qn);
     qn_close(qn);
     return 0;
 }

@@ -53,7 +53,7 @@ dump()
     # Of products of a kernel, a tile, a layout and types, that with most behind it.
     # shellcheck disable=SC2012,SC2045
     for source in $(ls -S sources/gemm_*.cl); do
-        kind=$(awk '/^\/\/\/\/ / { own = 1 } own && /^#line/ { exit } own && /^#define (TILE|ROWS|K_LANES|TRANSPOSE_A|TRANSPOSE_B|T|Y) / { printf "%s", $2 $3 }' "$source")
+        kind=$(awk '/^\/\/\/\/ / { own = 1 } own && /^#line/ { exit } own && /^#define (TILE|ROWS|K_LANES|PEAK_CHAINS|TRANSPOSE_A|TRANSPOSE_B|T|Y) / { printf "%s", $2 $3 }' "$source")
         kind=$(basename "$source" | cut -d- -f1)-$kind
         [ ! -e "$kind" ] || rm "$source"
         : >"$kind"

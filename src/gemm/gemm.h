@@ -51,6 +51,13 @@ bool gemm_matrix_takes(size_t m, size_t n); /* so many rows and columns */
 bool gemm_matrix_fits(const struct gemm_problem *problem, const struct qn_caps *caps);
 void gemm_matrix_record(struct qn_launch *launch, const struct gemm_problem *problem);
 
+/* The same instructions on fragments of 16 x 16 of bf16 that stay in registers, for `quern bench`: whether a device has such; and, of a
+ * multiple of 16 sub-groups, for each work-item GEMM_PEAK_CHAINS x 16 x steps if the one is 1. */
+enum { GEMM_PEAK_CHAINS = 4 };
+bool gemm_matrix_has_peak(const struct qn_caps *caps);
+qn_node *gemm_matrix_peak(qn_node *one, size_t sub_groups, size_t steps,
+                          const struct qn_caps *caps);
+
 /* Any device: tiles in local memory, a block of results in the registers of each work-item.
  * cl/gemm_tiled.cl */
 void gemm_tiled_record(struct qn_launch *launch, const struct gemm_problem *problem);

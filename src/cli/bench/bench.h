@@ -138,7 +138,7 @@ enum { COPY_PEAKS = 3 };
 
 /* The best of the device, as measured here; 0 where that failed. */
 struct peaks {
-    double fma_flops, gemm_flops, gemm_bf16_flops;
+    double fma_flops, gemm_flops, matrix_bf16_flops, gemm_bf16_flops;
     struct copy_peak {
         double moved, rate; /* bytes, and bytes a second */
     } copies[COPY_PEAKS];
@@ -191,8 +191,9 @@ const struct qn_device *open_device(const struct bench *bench, const qn_device_l
 /* These make rows, and return false if there is no memory. */
 bool bench_peaks(struct bench *bench);
 
-/* What FLOP/s of f32 are a share of. */
+/* What FLOP/s of f32, and of bf16, are a share of. */
 double flops_peak(const struct peaks *peaks);
+double bf16_flops_peak(const struct peaks *peaks);
 
 /* Takes the device's peaks from rows that are timed, and gives each row its share of them. */
 void set_peaks(struct bench *bench);
@@ -347,6 +348,10 @@ extern const struct qn_adamw bench_adamw; /* the constants of the adamw rows */
 extern const double bench_dropout;        /* the chance of the dropout rows */
 
 void build_copy(struct operation *operation, const size_t *s, size_t variant);
+
+/* The peak of instructions that multiply matrices of bf16: whether a device has it, and in which variant. */
+extern const struct kind matrix_peak_kind;
+bool matrix_peak_variant(const qn_context *qn, size_t *variant);
 
 /* A row of an operation. */
 bool bench_operation(struct bench *bench, enum table table, const struct kind *kind,

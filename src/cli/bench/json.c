@@ -114,11 +114,13 @@ static json_t *peaks_json(const struct peaks *peaks)
         json_array_append_new(copies,
                               json_pack("{s:o, s:o}", "bytes", real_json(peaks->copies[i].moved),
                                         "bytes_per_s", real_json(peaks->copies[i].rate)));
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "flops_per_s", real_json(flops_peak(peaks)),
-                     "fma_flops_per_s", real_json(peaks->fma_flops), "gemm_flops_per_s",
-                     real_json(peaks->gemm_flops), "gemm_bf16_flops_per_s",
-                     real_json(peaks->gemm_bf16_flops), "copies", copies, "launch_s",
-                     real_json(peaks->launch_s));
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "flops_per_s",
+                     real_json(flops_peak(peaks)), "bf16_flops_per_s",
+                     real_json(bf16_flops_peak(peaks)), "fma_flops_per_s",
+                     real_json(peaks->fma_flops), "gemm_flops_per_s", real_json(peaks->gemm_flops),
+                     "matrix_bf16_flops_per_s", real_json(peaks->matrix_bf16_flops),
+                     "gemm_bf16_flops_per_s", real_json(peaks->gemm_bf16_flops), "copies", copies,
+                     "launch_s", real_json(peaks->launch_s));
 }
 
 static json_t *losses_json(const double *losses)

@@ -111,7 +111,10 @@ bool bench_peaks(struct bench *bench)
     static const size_t gemm_sizes[][3] = {{1024, 1024, 1024}, {4096, 4096, 4096}};
     size_t n_gemms =
         bench->suite == FULL ? 2 : 1; /* what is fast with 1024 may idle for the most part */
+    size_t variant;
     bool is_good = bench_operation(bench, TABLE_PEAKS, &fma_kind, NULL, 0);
+    if (is_good && matrix_peak_variant(bench->qn, &variant))
+        is_good = bench_operation(bench, TABLE_PEAKS, &matrix_peak_kind, NULL, variant);
     for (size_t i = 0; is_good && i < n_gemms; i++)
         is_good = bench_operation(bench, TABLE_PEAKS, kind_of("gemm"), gemm_sizes[i], NN) &&
                   bench_operation(bench, TABLE_PEAKS, kind_of("gemm_bf16"), gemm_sizes[i], NN);
@@ -131,6 +134,8 @@ static struct peaks read_peaks(const struct bench *bench, double (*rate)(const s
         double found = rate(row);
         if (row->kind == &fma_kind)
             peaks.fma_flops = found;
+        else if (row->kind == &matrix_peak_kind)
+            peaks.matrix_bf16_flops = found;
         else if (row->kind == gemm)
             peaks.gemm_flops = fmax(peaks.gemm_flops, found);
         else if (row->kind == gemm_bf16)
@@ -172,13 +177,19 @@ double flops_peak(const struct peaks *peaks)
     return fmax(peaks->fma_flops, peaks->gemm_flops);
 }
 
+/* Where there is no peak of instructions, as on CPUs, our own best product alone. */
+double bf16_flops_peak(const struct peaks *peaks)
+{
+    return fmax(peaks->matrix_bf16_flops, peaks->gemm_bf16_flops);
+}
+
 static double peak_of(const struct peaks *peaks, const struct row *row)
 {
     if (row->table == TABLE_GENERATION || row->unit == NO_UNIT)
         return 0;
     if (row->unit == BYTES)
         return copy_peak(peaks, row);
-    return row->kind == kind_of("gemm_bf16") ? peaks->gemm_bf16_flops : flops_peak(peaks);
+    return row->kind == kind_of("gemm_bf16") ? bf16_flops_peak(peaks) : flops_peak(peaks);
 }
 
 /* Of rows that were left out after their first round, too; 0: it is void. */

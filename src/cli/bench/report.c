@@ -141,13 +141,16 @@ static void print_sensors(const struct bench *bench)
 
 static void print_notes(const struct bench *bench)
 {
+    const char *of_bf16 = bench->peaks.matrix_bf16_flops > 0
+                              ? "the greater of matrix bf16 and gemm_bf16"
+                              : "the best gemm_bf16";
     size_t void_rows = 0;
     for (size_t i = 0; i < bench->n_rows; i++)
         void_rows += row_is_void(&bench->rows[i]);
-    printf("\nms: the median of %d rounds; ±: half of its 98%% interval.  of peak: for GFLOP/s of the "
-           "greater of fma and gemm,\nof gemm_bf16 of its own best; for GB/s of the copy of a like "
-           "size: above 100%% it came from a cache.\n",
-           ROUNDS);
+    printf("\nms: the median of %d rounds; ±: half of its 98%% interval.  of peak: for GFLOP/s of "
+           "the greater of fma and gemm,\nof bf16 of %s; for GB/s of the copy of a like size: "
+           "above 100%% it came from a cache.\n",
+           ROUNDS, of_bf16);
     if (bench->against)
         printf("theirs, ratio: their best run, and how many times as fast our best run is.\n");
     if (void_rows)

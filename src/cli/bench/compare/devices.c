@@ -157,6 +157,8 @@ static void put_peaks(FILE *file, const struct bench_report *report)
     put_quantity(file, "local memory", number_of(device, "local_memory"), "B");
     put_quantity(file, "peak of multiply-adds", number_of(peaks, "fma_flops_per_s"), "FLOP/s");
     put_quantity(file, "peak of gemm", number_of(peaks, "gemm_flops_per_s"), "FLOP/s");
+    put_quantity(file, "peak of matrix instructions in bf16",
+                 number_of(peaks, "matrix_bf16_flops_per_s"), "FLOP/s");
     put_quantity(file, "peak of gemm in bf16", number_of(peaks, "gemm_bf16_flops_per_s"), "FLOP/s");
     for (size_t i = 0; i < json_array_size(copies) && i < COPY_PEAKS; i++) {
         const json_t *copy = json_array_get(copies, i);

@@ -249,8 +249,10 @@ static bool check_peaks(const struct reading *reading, const json_t *peaks)
     const json_t *copies = json_object_get(peaks, "copies");
     char where[WHERE];
     if (!check_key(reading, "peaks", peaks, "flops_per_s", 1, most_work) ||
+        !check_key(reading, "peaks", peaks, "bf16_flops_per_s", 1, most_work) ||
         !check_key(reading, "peaks", peaks, "fma_flops_per_s", 1, most_work) ||
         !check_key(reading, "peaks", peaks, "gemm_flops_per_s", 1, most_work) ||
+        !check_key(reading, "peaks", peaks, "matrix_bf16_flops_per_s", 1, most_work) ||
         !check_key(reading, "peaks", peaks, "gemm_bf16_flops_per_s", 1, most_work) ||
         !check_key(reading, "peaks", peaks, "launch_s", 0, most_seconds) ||
         !check_list(reading, "peaks.copies", copies, MOST_ITEMS))

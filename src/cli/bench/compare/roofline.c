@@ -10,7 +10,7 @@ enum { MOST_DOTS = 2000 };
 static const double least_share = 0.01;
 
 struct roofs {
-    double fma, gemm, gemm_bf16, copy; /* 0: not known */
+    double fma, gemm, gemm_bf16, matrix_bf16, copy; /* 0: not known */
 };
 
 static struct roofs roofs_of(const struct bench_report *report)
@@ -18,7 +18,8 @@ static struct roofs roofs_of(const struct bench_report *report)
     const json_t *peaks = report_section(report, "peaks"),
                  *copies = json_object_get(peaks, "copies");
     struct roofs roofs = {number_of(peaks, "fma_flops_per_s"), number_of(peaks, "gemm_flops_per_s"),
-                          number_of(peaks, "gemm_bf16_flops_per_s"), 0};
+                          number_of(peaks, "gemm_bf16_flops_per_s"),
+                          number_of(peaks, "matrix_bf16_flops_per_s"), 0};
     double most = 0;
     for (size_t i = 0; i < json_array_size(copies); i++) {
         const json_t *copy = json_array_get(copies, i);
@@ -123,7 +124,7 @@ static void put_level(const struct plot *plot, double rate, double copy, const c
 /* Up to the highest level. */
 static void put_slope(const struct plot *plot, const struct roofs *roofs)
 {
-    double top = fmax(fmax(roofs->fma, roofs->gemm), roofs->gemm_bf16);
+    double top = fmax(fmax(roofs->fma, roofs->gemm), fmax(roofs->gemm_bf16, roofs->matrix_bf16));
     if (roofs->copy <= 0 || top <= 0)
         return;
     double low = fmax(plot->x.low, plot->y.low / roofs->copy);
@@ -138,6 +139,7 @@ static void put_roofs(const struct plot *plot, const struct roofs *roofs)
     put_level(plot, roofs->fma, roofs->copy, "d0");
     put_level(plot, roofs->gemm, roofs->copy, "d1");
     put_level(plot, roofs->gemm_bf16, roofs->copy, "d2");
+    put_level(plot, roofs->matrix_bf16, roofs->copy, "d3");
 }
 
 static void put_key(FILE *file, const char *name, double value, const char *unit,
@@ -158,13 +160,14 @@ static void put_keys(FILE *file, const struct roofs *roofs)
     put_key(file, "fma", roofs->fma, "FLOP/s", "d0");
     put_key(file, "gemm", roofs->gemm, "FLOP/s", "d1");
     put_key(file, "gemm in bf16", roofs->gemm_bf16, "FLOP/s", "d2");
+    put_key(file, "matrix instructions in bf16", roofs->matrix_bf16, "FLOP/s", "d3");
     put_key(file, "copy, the slope,", roofs->copy, "B/s", "d0");
     markup(file, "</ul>\n");
 }
 
 static void include_roofs(struct plot *plot, const struct roofs *roofs)
 {
-    double levels[] = {roofs->fma, roofs->gemm, roofs->gemm_bf16};
+    double levels[] = {roofs->fma, roofs->gemm, roofs->gemm_bf16, roofs->matrix_bf16};
     for (size_t i = 0; i < sizeof levels / sizeof *levels; i++) {
         if (levels[i] <= 0)
             continue;
@@ -218,8 +221,9 @@ void put_rooflines(FILE *file, const struct bench_comparison *comparison)
            "<section id=\"roofline\"><h2>Roofline</h2>\n<p class=\"note\">A dot is a kernel in "
            "a row, the larger the more of the row's time it takes, one percent at least; hover for "
            "its name. The "
-           "slope is the largest copy, the levels are the peaks of multiply-adds and of "
-           "gemm. Above the slope numbers came from a cache.</p>\n<div class=\"figures\">\n");
+           "slope is the largest copy, the levels are the peaks of multiply-adds, of gemm and, "
+           "where a GPU has them, of matrix instructions. Above the slope numbers came from a "
+           "cache.</p>\n<div class=\"figures\">\n");
     for (size_t i = 0; i < comparison->reports->count; i++)
         put_roofline(file, &comparison->reports->at[i], i);
     markup(file, "</div></section>\n");

@@ -189,7 +189,7 @@ void put_groups(FILE *file, const struct bench_comparison *comparison)
         put_group(file, comparison, groups[i]);
     markup(file,
            "</tbody></table></div>\n<p class=\"note\">Of peak: the median row's share of what "
-           "this very device reached in the same run, in multiply-adds or a matrix product "
+           "this very device reached in the same run, in instructions alone or a matrix product "
            "(whichever is greater) or in a copy of a like size; above 100%% it came from a cache.");
     for (size_t i = 0; i < count; i++)
         if (has_older_shares(&comparison->reports->at[i])) {
