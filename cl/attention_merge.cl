@@ -6,6 +6,15 @@
 
 #define MOST_OWNED (DEVICE_CPU ? D : (D + 63) / 64) /* numbers of a row that a work-item has */
 
+/* Number j of this work-item is number d of the row.  j counts to a constant: compilers for GPUs put into memory what they do not unroll. */
+#define EACH_OWNED(DO)                                                                             \
+    for (uint j = 0; j < MOST_OWNED; j++) {                                                        \
+        uint d = get_local_id(0) + j * get_local_size(0);                                          \
+        if (d < D) {                                                                               \
+            DO                                                                                     \
+        }                                                                                          \
+    }
+
 kernel void attention_merge(global const int *position, global T *out, global float *lse,
                             uint batch, uint heads, uint tq, uint tk, int first_position,
                             MASK_PARAMETERS uint has_position, uint keep_lse,
@@ -33,12 +42,10 @@ kernel void attention_merge(global const int *position, global T *out, global fl
         for (uint c = 0; c < filled; c++) {
             global const float *part = parts + c * (D + 2);
             float share = exp2(part[D] - greatest) * inverse;
-            for (uint d = get_local_id(0), j = 0; d < D; d += get_local_size(0), j++)
-                sums[j] += share * part[d];
+            EACH_OWNED(sums[j] += share * part[d];)
         }
         global T *y = out + (((ulong)b * tq + i) * heads + h) * D;
-        for (uint d = get_local_id(0), j = 0; d < D; d += get_local_size(0), j++)
-            store(sums[j], y + d);
+        EACH_OWNED(store(sums[j], y + d);)
         if (keep_lse && get_local_id(0) == 0)
             lse[row] = (greatest + log2(total)) * LN_2;
     }

@@ -29,11 +29,7 @@
 /* The lanes behind the end of a row are START. */
 inline floatv first_lanes(floatv v, uint count)
 {
-    float lane[FLOAT_WIDTH];
-    storev(v, 0, lane);
-    for (uint i = count; i < FLOAT_WIDTH; i++)
-        lane[i] = START;
-    return loadv(0, lane);
+    return SELECT(LT(LANES, (intv)((int)count)), v, (floatv)(START));
 }
 
 /* out[row, part] = x[row, part * length : (part + 1) * length].  A work-group a part. */

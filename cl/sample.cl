@@ -105,9 +105,12 @@ kernel void sample(global int *restrict ids, global const float *restrict logits
         /* Added up in another order, the block may end before the target: then its last is drawn. */
         ulong id = 0, end = min(begin + BLOCK, width);
         for (ulong i = begin; i < end && before <= target; i += FLOAT_WIDTH) {
-            float lane[FLOAT_WIDTH];
-            storev(weights(load_row(in, i, end, NAN), threshold, most, temperature), 0, lane);
-            for (uint j = 0; j < FLOAT_WIDTH && before <= target; j++) {
+            floatv weight = weights(load_row(in, i, end, NAN), threshold, most, temperature);
+            const float *lane = (const float *)&weight;
+#pragma unroll /* or it is in memory */
+            for (uint j = 0; j < FLOAT_WIDTH; j++) {
+                if (!(before <= target))
+                    break;
                 before += lane[j];
                 if (lane[j] > 0)
                     id = i + j;
