@@ -1,10 +1,17 @@
-/* Plans of what training leaves out, for tools/check-offline.sh: with QUERN_DUMP_CL and no device, their kernels are written. */
+/* Plans of what training leaves out, for tools/check-offline.sh: with QUERN_DUMP_CL and no device, their kernels are written.
+ *
+ *   tests/offline             all of them
+ *   tests/offline products    those of products alone */
+#include "config.h"
+
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <quern/ops.h>
 
-#include "device/context.h"
+#include "cl_sources.h"
+#include "device/device.h"
 #include "gemm/gemm.h"
 
 enum { ROWS = 4, HEADS = 8, KV_HEADS = 2, TEXT = 256, CACHE = 4096, CLASSES = 32000, BEAM = 4 };
@@ -92,22 +99,97 @@ static void plan_peak(qn_context *qn)
     plan(qn, graph, &peak, 1);
 }
 
-int main(void)
+/* Products of so many rows, of the first of these layouts: by b transposed, as weights lie; by b as it is; by a transposed, too, as
+ * gradients of weights have it. */
+enum layouts { NT = 1, NN, TN };
+static void plan_products(qn_context *qn, enum qn_type type, size_t rows, size_t columns,
+                          enum layouts layouts)
 {
-    qn_context *qn = qn_open("none");
-    if (!qn) {
-        fprintf(stderr, "offline: out of memory\n");
-        return 1;
+    size_t k = columns < TEXT ? columns : TEXT;
+    qn_graph *graph = qn_graph_new(qn);
+    qn_node *a = qn_input(graph, "a", type, QN_SHAPE(rows, k)),
+            *a_transposed = qn_input(graph, "at", type, QN_SHAPE(k, rows)),
+            *b = qn_input(graph, "b", type, QN_SHAPE(k, columns)),
+            *b_transposed = qn_input(graph, "bt", type, QN_SHAPE(columns, k));
+    qn_node *roots[] = {qn_matmul_with(a, b_transposed, (struct qn_matmul){.transpose_b = true}),
+                        qn_matmul(a, b),
+                        qn_matmul_with(a_transposed, b, (struct qn_matmul){.transpose_a = true})};
+    plan(qn, graph, roots, layouts);
+}
+
+/* Large tiles, of rows that begin at multiples of 16 bytes and of such that do not, and smaller ones. */
+static void plan_tiles(qn_context *qn, enum qn_type type)
+{
+    plan_products(qn, type, TEXT, TEXT, TN);
+    plan_products(qn, type, TEXT - 4, TEXT - 4, TN);
+    plan_products(qn, type, 64, TEXT, NT);
+    plan_products(qn, type, 32, TEXT, NT);
+}
+
+/* No plan has them: what looks for numbers that are not finite, and a peak of `quern bench`. */
+static void dump_others(qn_context *qn)
+{
+    static const struct kernel_key keys[] = {
+        {&source_check, "find_not_finite", "#define T float\n"},
+        {&source_check, "find_not_finite", "#define T f16\n"},
+        {&source_check, "find_not_finite", "#define T bf16\n"},
+        {&source_bench, "fma_peak", ""},
+    };
+    if (kernels_dump(qn, keys, sizeof keys / sizeof *keys) != QN_OK)
+        give_up(qn);
+}
+
+/* A context for plans; where an operation has the variant, it is taken. */
+static qn_context *open_for(const char *variant)
+{
+    qn_context *qn = qn_open_with(&(struct qn_options){.device = "none", .variant = variant});
+    if (!qn)
+        give_up(qn);
+    return qn;
+}
+
+static void plan_tf32(void)
+{
+    qn_context *qn = qn_open_with(&(struct qn_options){.device = "none", .gemm = "tf32"});
+    if (!qn)
+        give_up(qn);
+    plan_products(qn, QN_F32, TEXT, TEXT, TN);
+    plan_products(qn, QN_F32, 64, TEXT, NT);
+    qn_close(qn);
+}
+
+int main(int argc, char **argv)
+{
+    static const enum qn_type types[] = {QN_F32, QN_BF16, QN_F16};
+    qn_context *qn = open_for(NULL), *tiled = open_for("tiled");
+    bool is_all = argc < 2 || strcmp(argv[1], "products") != 0;
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        plan_tiles(qn, types[i]);
+        if (!is_all)
+            continue;
+        plan_products(qn, types[i], 1, TEXT, NN); /* of decoding */
+        plan_products(qn, types[i], 8, TEXT, NN);
+        plan_products(tiled, types[i], 32, TEXT,
+                      NT); /* where others are faster, but do not take all */
     }
-    plan_attention(qn, QN_F16, 64);
-    plan_attention(qn, QN_F32, 128);
-    plan_decoding(qn, QN_F32, 64);
-    plan_decoding(qn, QN_BF16, 128);
-    plan_decoding(qn, QN_F16, 64);
-    plan_choosing(qn);
-    plan_softmax(qn, QN_F32);
+    if (is_all) {
+        plan_products(qn, QN_F32, 1, CLASSES, NT); /* as many columns as there are words */
+        plan_products(qn, QN_F32, 8, CLASSES, NT);
+        plan_tiles(tiled, QN_F32);
+        plan_attention(qn, QN_F16, 64);
+        plan_attention(qn, QN_F32, 128);
+        plan_decoding(qn, QN_F32, 64);
+        plan_decoding(qn, QN_BF16, 128);
+        plan_decoding(qn, QN_F16, 64);
+        plan_choosing(qn);
+        plan_softmax(qn, QN_F32);
+        dump_others(qn);
+    }
     if (gemm_matrix_has_peak(&qn->caps))
         plan_peak(qn);
+    if (qn->caps.matrix == QN_MMA_SYNC_TF32)
+        plan_tf32();
+    qn_close(tiled);
     qn_close(qn);
     return 0;
 }
