@@ -15,7 +15,8 @@
 # Packages are installed by apt, as root or through sudo.  On systems without apt it only names what is missing.
 set -eu
 
-# Debian's name, and what it is for.  What stands here and is not installed gets installed.
+# Debian's name, and what it is for.  What stands here and is not installed gets installed; of names with a bar between them, the first
+# that there is.
 packages='
 gcc                 compiles C
 libc6-dev           headers of C
@@ -43,8 +44,8 @@ python3-venv        fetches the runtime of Intel
 '
 offline_packages='
 clang-19            compiles kernels for AMD and NVIDIA
-rocm-device-libs    what kernels call on AMD
-libclc-15-dev       what kernels call on NVIDIA
+rocm-device-libs|rocm-device-libs-17    what kernels call on AMD
+libclc-15-dev|libclc-19-dev             what kernels call on NVIDIA
 intel-opencl-icd    ocloc, which compiles kernels for Intel
 '
 libraries='OpenCL clblast jansson libpcre2-8 libutf8proc'
@@ -92,12 +93,26 @@ apt()
     fi
 }
 
-# Installs those of the given "name  reason" lines that are missing.
-install_packages()
+# The first of names with a bar between them that is installed or that apt knows; the last if it knows none.
+choose_name()
+{
+    for name in $(echo "$1" | tr '|' ' '); do
+        if is_installed "$name" || apt-cache show "$name" >/dev/null 2>&1; then
+            break
+        fi
+    done
+    echo "$name"
+}
+
+# Which of the given "name  reason" lines are missing.
+find_missing()
 {
     missing=
     reasons=
     while read -r name reason; do
+        case $name in
+        *'|'*) name=$(choose_name "$name") ;;
+        esac
         if [ -n "$name" ] && ! is_installed "$name"; then
             missing="$missing $name"
             reasons="$reasons$(printf '   %-20s%s' "$name" "$reason")
@@ -106,6 +121,12 @@ install_packages()
     done <<EOF
 $1
 EOF
+}
+
+# Installs them.
+install_packages()
+{
+    find_missing "$1"
     [ -n "$missing" ] || return 0
 
     say "Installing by apt:"
@@ -117,6 +138,7 @@ EOF
     # shellcheck disable=SC2086
     apt install --no-install-recommends $missing 2>/dev/null || {
         apt update || die "apt-get update failed"
+        find_missing "$1"
         apt install --no-install-recommends $missing || die "apt-get install$missing failed"
     }
 }
