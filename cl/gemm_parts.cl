@@ -7,7 +7,7 @@
 #define FUSED_ARGUMENTS
 #endif
 
-kernel void gemm_parts(global const float *restrict parts, global Y *restrict y,
+kernel SUBGROUPS_OF_16 void gemm_parts(global const float *restrict parts, global Y *restrict y,
                        FUSED_PARAMETERS uint n_parts, ulong m, ulong n)
 {
     ulong row_vectors = (n + FLOAT_WIDTH - 1) / FLOAT_WIDTH;

@@ -34,6 +34,7 @@ static void record(struct qn_launch *launch, const qn_node *node)
     qn_launch_define(launch, "ALIGNED_A", 1);
     qn_launch_define(launch, "ALIGNED_B", 1);
     qn_launch_define(launch, "IS_F16", 0);
+    qn_launch_define(launch, "IS_F32", 0);
     qn_launch_type(launch, "T", QN_BF16);
     qn_launch_type(launch, "Y", QN_F32);
     qn_launch_output(launch, 0);
