@@ -117,9 +117,14 @@ static void plan_products(qn_context *qn, enum qn_type type, size_t rows, size_t
     plan(qn, graph, roots, layouts);
 }
 
-/* Large tiles, of rows that begin at multiples of 16 bytes and of such that do not, and smaller ones. */
+/* Large tiles, of rows that begin at multiples of 16 bytes and of such that do not, and smaller ones.  Where f16 becomes f32 as it is read,
+ * the rest is as with bf16. */
 static void plan_tiles(qn_context *qn, enum qn_type type)
 {
+    if (type == QN_F16 && !gemm_matrix_has(type, &qn->caps)) {
+        plan_products(qn, type, TEXT, TEXT, NT);
+        return;
+    }
     plan_products(qn, type, TEXT, TEXT, TN);
     plan_products(qn, type, TEXT - 4, TEXT - 4, TN);
     plan_products(qn, type, 64, TEXT, NT);
