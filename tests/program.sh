@@ -387,7 +387,7 @@ trains_llama()
 # Checkpoints of activations change no bit, and may come and go.
 forgets_activations()
 {
-    set -- --layers 2 --dropout 0.1 --eval-every 0
+    set -- --layers 2 --eval-every 0
     some=${tiny#--layers 1 }
     runs 0 train gpt --data text --out kept --steps 8 --quiet $some "$@" || return 1
     runs 0 train gpt --data text --out again --steps 5 --checkpoint-activations $some "$@" || return 1
@@ -429,8 +429,7 @@ check "a loss scale of f32" refuses 2 'means nothing to --dtype f32' train gpt -
 check "a type that there is not" refuses 2 'there are f32, f16, bf16' train gpt --data text --out no --dtype f8
 check "an RNN" trains_recurrent rnn --nonlinearity relu
 check "an LSTM of two layers with dropout" trains_recurrent lstm --layers 2 --dropout 0.1 --embeddings tied
-check "a GRU in bf16" trains_recurrent gru --dtype bf16
-check "a GRU whose state is carried" trains_recurrent gru --state carry
+check "a GRU in bf16 whose state is carried" trains_recurrent gru --dtype bf16 --state carry
 check "a recipe" follows_recipe
 check "parameters that a recurrent model has not" refuses_layers
 check "rows too short to carry a state" refuses 1 'give more text, or make one of them smaller' train lstm --data short --valid-fraction 0 --out no --state carry --batch 9

@@ -14,11 +14,12 @@ runs()
 {
     cat <<END
 intel-operations         - quern check --dtype f32 --chosen --as-is
-intel-gpu-16-bits        class=gpu quern check --dtype f16 --chosen --as-is --op two shape reduce rows positions choose matmul attention recurrent
+intel-gpu-16-bits        class=gpu quern check --dtype f16 --chosen --as-is --op shape reduce rows positions choose matmul_ta matmul_tb matmul_shared linear attention recurrent
+pocl-gpu-f32             class=gpu,$floor quern check --dtype f32 --chosen --as-is --op shape reduce choose rows adamw recurrent matmul attention
 pocl-variants            - quern check --dtype f32 --op shape reduce choose rows recurrent matmul_tb attention_causal
 intel-gpu-golden         class=gpu,$floor golden.t
 intel-gpu-training       class=gpu,$floor training.t
-intel-gpu-models         class=gpu,$floor golden_models.t
+intel-gpu-models         class=gpu golden_models.t
 intel-gpu-matrix         class=gpu,subgroups=0,matrix=emulated quern check --dtype f16 --op matmul_tb matmul_ta epilogue --variant matrix
 intel-gpu-subgroups-8    class=gpu quern check --dtype f32 --op matmul --variant subgroup
 intel-gpu-subgroups-16   class=gpu,subgroup_size=16 quern check --dtype bf16 --op matmul_tb matmul_kept_ta linear --variant subgroup
@@ -34,10 +35,13 @@ pocl-gpu-models          class=gpu,$floor golden_models.t
 pocl-gpu-recurrent       class=gpu,$floor golden_rnn.t
 pocl-gpu-seq2seq         class=gpu,$floor golden_seq2seq.t
 pocl-gpu-bf16            class=gpu,$floor quern check --dtype bf16 --chosen --as-is --op shape reduce choose rows recurrent matmul attention
+pocl-width-1             float_width=1 quern check --dtype f32 --as-is --op one special two two_i32 numbers
+pocl-width-16            float_width=16 quern check --dtype f32 --as-is --op one special two two_i32 numbers
 pocl-avx512-bf16         matrix=avx512_bf16,local_memory=32768 quern check --dtype bf16 --op matmul --chosen --as-is
 pocl-no-matrix           matrix=none quern check --dtype bf16 --op matmul --chosen --as-is
 pocl-gpu-matrix          class=gpu,matrix=emulated quern check --dtype bf16 --op matmul_tb epilogue_ta --variant matrix
 pocl-gpu-matrix-tf32     class=gpu,subgroups=0,matrix=emulated quern check --dtype f32 --gemm tf32 --as-is --op matmul_ta matmul_tb epilogue_ta --variant matrix
+pocl-gpu-tiles           class=gpu,subgroups=0,compute_units=1 quern check --dtype f32 --as-is --op matmul --variant tiled
 pocl-gpu-matrix-split    class=gpu,subgroups=0,matrix=emulated quern check --dtype bf16 --as-is --op matmul --variant split
 pocl-floor-rows          $floor quern check --op rows --chosen --as-is
 sanitized-training       - training.t
@@ -107,7 +111,7 @@ run()
         # They look at the host's code, so kernels need not be fast.
         export OCL_ICD_VENDORS=/etc/OpenCL/vendors/pocl.icd POCL_EXTRA_BUILD_FLAGS=-cl-opt-disable
         ;;
-    pocl-gpu-* | pocl-variants) # kernels that no CPU would choose: what they compute, not how they are compiled
+    pocl-gpu-* | pocl-width-* | pocl-variants) # kernels that no CPU would choose: what they compute, not how they are compiled
         export OCL_ICD_VENDORS=/etc/OpenCL/vendors/pocl.icd POCL_EXTRA_BUILD_FLAGS=-cl-opt-disable
         ;;
     pocl-*) export OCL_ICD_VENDORS=/etc/OpenCL/vendors/pocl.icd ;;
