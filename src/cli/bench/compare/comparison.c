@@ -59,7 +59,8 @@ static bool is_same_device(const struct bench_report *a, const struct bench_repo
 static struct estimate control_of(const struct bench_report *a, const struct bench_report *b)
 {
     const struct result *of_a = report_find(a, PEAK "fma"), *of_b = report_find(b, PEAK "fma");
-    if (!is_same_device(a, b) || !of_a || !of_b || of_a->reason || of_b->reason)
+    if (!is_same_device(a, b) || !of_a || !of_b || of_a->reason || of_b->reason ||
+        of_a->amount != of_b->amount)
         return (struct estimate){1, 1, 1};
     return ratio_of(of_a, of_b);
 }
