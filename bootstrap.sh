@@ -332,11 +332,12 @@ check_drivers()
     rm -f build/drivers/intel.trs
     tools/intel-opencl.sh build/intel &
     intel=$!
-    say "Building the tests, and in build/sanitized/ all of it with sanitizers"
+    say "Building the tests, and in build/sanitized/ those that run with sanitizers"
     logged build/tests.log make -s -C build -j "$cores" check TESTS=
     mkdir -p build/sanitized
     [ -f build/sanitized/Makefile ] || (cd build/sanitized && logged configure.log configure_sanitized)
-    logged build/sanitized/tests.log make -s -C build/sanitized -j "$cores" check TESTS=
+    # shellcheck disable=SC2046 # words
+    logged build/sanitized/tests.log make -s -C build/sanitized -j "$cores" $(tools/check-drivers.sh --sanitized)
     wait "$intel" || {
         rm -rf build/intel/env
         say "Intel's runtime cannot be fetched: what would run on it is SKIPPED"

@@ -379,7 +379,7 @@ static void test_writes(void)
 
 int main(void)
 {
-    context = open_device_or_bail_out();
+    context = open_with_quick_compiler();
     test_chain();
     test_inside();
     test_writes();

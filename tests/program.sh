@@ -243,7 +243,7 @@ writes_nothing_infinite()
 # Rates so large that the loss has thousands of nats: its perplexity is infinite.
 prints_valid_json()
 {
-    train --out wild --steps 10 --lr 100 --warmup 0 --clip 0 && runs 0 evaluate wild/latest --data other --json &&
+    train --out wild --steps 10 --lr 100 --warmup 0 && runs 0 evaluate wild/latest --data other --json &&
         mentions out.tmp '"perplexity": null, '
 }
 check "weights that are infinite end a run" writes_nothing_infinite
@@ -319,7 +319,7 @@ quits()
 # A step that the time ends between its passes is done again, whole.
 ends_between_passes()
 {
-    set -- --accumulate 20 --dropout 0.1 --min-lr 1e-3 --eval-every 0 # the rate knows no last step
+    set -- --accumulate 20 --min-lr 1e-3 --eval-every 0 # the rate knows no last step
     train --out compiled --steps 1 "$@" || return 1 # that is not to count
     train --out passes --steps 1000000 --time 4 "$@" || return 1
     saved=$(readlink passes/latest)

@@ -2,6 +2,7 @@
 # Runs tests on other drivers than the default one, on devices that pretend to be smaller, and under checkers.
 #
 #   tools/check-drivers.sh BUILD         the folder of a build whose tests are made (make check TESTS=)
+#   tools/check-drivers.sh --sanitized   prints what must have been made in its folder sanitized/
 #
 # `./bootstrap.sh check-drivers` installs what this needs: PoCL, Rusticl, Intel's runtime, oclgrind.  What each run printed is in
 # BUILD/drivers/*.log; a run that finds no device has failed.
@@ -61,7 +62,6 @@ END
     for rows in device.t $llvmpipe; do
         echo "llvmpipe-${rows%.t}" - "$(case $rows in *.t) echo "$rows" ;; *) echo "quern check --dtype f32 --op $rows" ;; esac)"
     done
-    echo llvmpipe-matrix matrix=emulated quern check --dtype bf16 --op matmul_tb --variant matrix
     echo llvmpipe-16-bits - quern check --dtype bf16 --op softmax matmul_tb
     for rows in $oclgrind; do
         echo "oclgrind-$rows" - quern check --dtype f32 --op "$rows"
@@ -69,9 +69,9 @@ END
 }
 
 # Operations that are tried on llvmpipe, which is slow; and under oclgrind, which is slower.
-llvmpipe='shape lstm positions adamw softmax layer_norm cross_entropy sum_last matmul_tb attention_causal'
+llvmpipe='shape lstm adamw softmax layer_norm cross_entropy sum_last matmul_tb attention_causal'
 oclgrind='special two_i32 transpose concat_first split adamw softmax cross_entropy rotary top_k_values sum_first sum_last argmax_last
-matmul_tb gru_lengths lstm_reverse_lengths'
+matmul_kept_ta gru_lengths lstm_reverse_lengths'
 
 # What Automake's driver would make of a run's TAP.
 results()
@@ -133,6 +133,10 @@ run()
     }
 }
 
+if [ "$1" = --sanitized ]; then
+    runs | awk '/^sanitized/ { print $3 == "quern" ? $3 : "tests/" $3 }' | sort -u
+    exit
+fi
 build=$(cd "$1" && pwd)
 shift
 SRCDIR=$(cd "$(dirname "$0")/.." && pwd)

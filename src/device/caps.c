@@ -221,7 +221,9 @@ static enum qn_matrix nvidia_matrix(const struct device_info *info)
         clGetDeviceInfo(info->id, CL_DEVICE_COMPUTE_CAPABILITY_MINOR_NV, sizeof minor, &minor,
                         NULL) != CL_SUCCESS)
         return QN_NO_MATRIX;
-    return major >= 8 ? QN_MMA_SYNC_TF32 : major == 7 && minor >= 5 ? QN_MMA_SYNC_F16 : QN_NO_MATRIX;
+    return major >= 8                 ? QN_MMA_SYNC_TF32
+           : major == 7 && minor >= 5 ? QN_MMA_SYNC_F16
+                                      : QN_NO_MATRIX;
 }
 
 /* Those that it may have. */

@@ -104,12 +104,12 @@ struct kernel_key {
     const char *name, *defines;
 };
 
-/* New kernel objects for all keys, which may repeat.  What is neither in memory nor in the cache on
- * disk is compiled as one program.  The caller releases them.  On failure there are none. */
 /* Writes the sources of kernels to the folder QUERN_DUMP_CL, if there is one, each as a program of its own: for compilers that are not the
  * driver's.  Needs no device. */
 int kernels_dump(qn_context *context, const struct kernel_key *keys, size_t count);
 
+/* New kernel objects for all keys, which may repeat.  What is neither in memory nor in the cache on
+ * disk is compiled as one program, or two: see GENERATED_SOURCE.  The caller releases them.  On failure there are none. */
 int device_kernels(qn_context *context, const struct kernel_key *keys, size_t count,
                    cl_kernel *kernels);
 

@@ -464,11 +464,23 @@ static int create_kernel(qn_context *context, const struct kernel_key *key, stru
     return device_check(context, code, "kernel %s of %s", key->name, key->source->name);
 }
 
-/* Makes every instance known: from disk, else by compiling those that are left as one program. */
+/* Compiles the instances that the graph wrote, or those of files, as one program. */
+static int build_part(qn_context *context, const struct instance *const *instances, size_t count,
+                      bool is_written, const struct instance **part)
+{
+    size_t n_part = 0;
+    for (size_t i = 0; i < count; i++)
+        if ((strcmp(instances[i]->file, GENERATED_SOURCE) == 0) == is_written)
+            part[n_part++] = instances[i];
+    return n_part ? build_program(context, part, n_part) : QN_OK;
+}
+
+/* Makes every instance known: from disk, else by compiling those that are left, as two programs: what the graph writes changes with each
+ * option of a model, while a driver's own cache knows a program only if it is the same throughout. */
 static int provide(qn_context *context, const struct instance *instances, size_t count)
 {
     const struct program_cache *cache = context->device->programs;
-    const struct instance **missing = context_alloc(context, count, sizeof *missing);
+    const struct instance **missing = context_alloc(context, 2 * count, sizeof *missing);
     if (!missing)
         return QN_ERROR_MEMORY;
     size_t n_missing = 0;
@@ -482,8 +494,8 @@ static int provide(qn_context *context, const struct instance *instances, size_t
         if (!load_program(context, instances[i].id))
             missing[n_missing++] = &instances[i];
     }
-    if (status == QN_OK && n_missing)
-        status = build_program(context, missing, n_missing);
+    for (int is_written = 0; status == QN_OK && is_written < 2; is_written++)
+        status = build_part(context, missing, n_missing, is_written, missing + count);
     free(missing);
     return status;
 }

@@ -511,7 +511,7 @@ void emit_group(struct qn_launch *launch)
     }
     if (copy) {
         memcpy(copy, emitter->text.begin, emitter->text.used);
-        launch->step->source = (struct qn_source){"fused.cl", copy};
+        launch->step->source = (struct qn_source){GENERATED_SOURCE, copy};
         launch_kernel(emitter, launch);
     } else {
         launch->status = QN_ERROR_MEMORY;
