@@ -241,7 +241,7 @@ static const struct row rows_of_attention[] = {
               "2x5x2x16 2x67x2x16 2x67x2x16", "1x33x1x128 1x33x1x128 1x33x1x128", "2x9x3x16s 2x9x3x16r 2x9x3x16s"),
     ATTENTION("attention_scaled", "nnn", causal_scaled, 7, "1x33x2x16 1x33x2x16 1x33x2x16"),
     ATTENTION("attention_at", "nnn3", causal, 0, "2x1x3x16 2x67x3x16 2x67x3x16 1", "2x5x3x16 2x33x3x16 2x33x3x16 1", "1x1x18x64 1x1031x18x64 1x1031x18x64 1"),
-    ATTENTION("attention_decode", "nnn9", causal, 0, "2x1x3x16 2x67x3x16 2x67x3x16 1", "2x3x2x16 2x1299x2x16 2x1299x2x16 1", "1x1x2x64 1x3001x2x64 1x3001x2x64 1"),
+    ATTENTION("attention_decode", "nnn9", causal, 0, "2x1x3x16 2x67x3x16 2x67x3x16 1", "2x3x2x16 2x1299x2x16 2x1299x2x16 1", "1x1x2x64 1x3001x2x64 1x3001x2x64 1", "2x2x8x64 2x201x2x64 2x201x2x64 1", "1x3x8x72 1x150x2x72 1x150x2x72 1"),
     ATTENTION("attention_grouped", "nnn", causal, 7, "2x33x6x16 2x33x2x16 2x33x2x16", "1x17x4x32 1x67x1x32 1x67x1x32"),
     ATTENTION("attention_lengths", "nnnl", everything, 7, "5x33x3x16 5x33x3x16 5x33x3x16 5", "3x5x4x7 3x67x2x7 3x67x2x7 3", "2x131x1x64 2x131x1x64 2x131x1x64 2"),
     ATTENTION("attention_causal_lengths", "nnnl", causal, 7, "5x67x3x16 5x67x3x16 5x67x3x16 5", "3x131x2x33 3x131x2x33 3x131x2x33 3"),

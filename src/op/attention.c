@@ -16,7 +16,8 @@
 enum {
     GPU_ROWS = 8,          /* of work-items, of cl/attention_gpu.cl */
     LEAST_BLOCK = 8,       /* of cl/attention_gpu.cl, which counts blocks in 32 bits */
-    GPU_DECODE_GROUP = 64, /* of cl/attention_decode_gpu.cl */
+    GPU_DECODE_GROUP = 64, /* of cl/attention_decode_gpu.cl, and */
+    GPU_DECODE_ROWS = 8,   /* at most */
     FEW_QUERIES = 8,       /* no more: each on its own, not in the lanes of a vector */
     /* Of cl/attention_decode_*.cl: keys that an item has, which splits sums and so depends on no
      * number of cores; on a CPU, numbers of the heads that it has. */
@@ -368,9 +369,10 @@ static size_t decode_workspace(const qn_node *node, const struct qn_caps *caps)
                       : 0;
 }
 
-/* A work-group has so many heads. */
+/* A work-group of `group` has a chunk of one of so many tiles of heads and queries, of `size` of them, which is what `macro` defines. */
 static void record_decode(struct qn_launch *launch, const qn_node *node,
-                          const struct qn_source *source, size_t heads, size_t group)
+                          const struct qn_source *source, const char *macro, size_t size,
+                          size_t tiles, size_t group)
 {
     const struct attention_attributes *attributes = node->attributes;
     struct sizes s = sizes_of(node);
@@ -379,7 +381,7 @@ static void record_decode(struct qn_launch *launch, const qn_node *node,
 
     qn_launch_kernel(launch, source, "attention_decode");
     define_heads(launch, node);
-    qn_launch_define(launch, "HEADS", (long)heads);
+    qn_launch_define(launch, macro, (long)size);
     qn_launch_define(launch, "TABLE", has_table(node));
     launch_forward(launch, node);
     if (chunks > 1)
@@ -389,7 +391,7 @@ static void record_decode(struct qn_launch *launch, const qn_node *node,
     qn_launch_uint(launch, DECODE_CHUNK);
     qn_launch_input(launch, has_table(node) ? table_input(node) : 0);
     qn_launch_uint(launch, qn_in(node, 1)->size[1]);
-    qn_launch_groups(launch, s.batch * divide_up(s.heads, heads) * s.queries * chunks, group);
+    qn_launch_groups(launch, tiles * chunks, group);
     if (chunks == 1)
         return;
 
@@ -413,14 +415,21 @@ static void record_decode(struct qn_launch *launch, const qn_node *node,
 
 static void record_decode_cpu(struct qn_launch *launch, const qn_node *node)
 {
-    size_t heads = size_max(1, CPU_DECODE_NUMBERS / sizes_of(node).head_size);
+    struct sizes s = sizes_of(node);
+    size_t heads = size_max(1, CPU_DECODE_NUMBERS / s.head_size);
     heads = size_min(heads, CPU_DECODE_HEADS);
-    record_decode(launch, node, &source_attention_decode_cpu, heads, 1);
+    record_decode(launch, node, &source_attention_decode_cpu, "HEADS", heads,
+                  s.batch * divide_up(s.heads, heads) * s.queries, 1);
 }
 
 static void record_decode_gpu(struct qn_launch *launch, const qn_node *node)
 {
-    record_decode(launch, node, &source_attention_decode_gpu, 1, GPU_DECODE_GROUP);
+    struct sizes s = sizes_of(node);
+    size_t of_keys = s.heads / s.kv_heads * s.queries, rows = 1; /* that read the same ones */
+    while (rows < GPU_DECODE_ROWS && rows < of_keys)
+        rows *= 2;
+    record_decode(launch, node, &source_attention_decode_gpu, "ROWS", rows,
+                  s.batch * s.kv_heads * divide_up(of_keys, rows), GPU_DECODE_GROUP);
 }
 
 /* ---- Backward: q, k, v, out, lse, d_out -> dq, dk, dv ---- */
