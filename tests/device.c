@@ -11,7 +11,6 @@
 #include "device/cache.h"
 #include "device/device.h"
 #include "device/source.h"
-#include "shim.h"
 #include "tap.h"
 
 static char folder[] = "/tmp/quern-device-XXXXXX";
@@ -196,32 +195,6 @@ static void test_matrix(void)
     ok(list_has_problem("matrix_mad_16, when last tried: ") != is_used,
        "the list says why they are not used, if they are not");
     unsetenv("QUERN_CAPS");
-}
-
-/* ---- What a first kernel tells ---- */
-
-/* A device that others have filled, for a moment, is not taken for one that cannot compute. */
-static void test_probe(void)
-{
-    long tried = 0;
-    bool is_remembered = false;
-    long calls = 1;
-    for (long at = -1; at < calls; at++) {
-        qn_cache_clear(NULL, NULL);
-        shim_start(FAULT_CALL, at);
-        qn_close(qn_open(NULL));
-        shim_stop();
-        if (at < 0)
-            calls = shim_calls(FAULT_CALL);
-        if (strcmp(shim_failed(), "clSetKernelArg") != 0)
-            continue; /* of those before the first kernel runs this one lacks resources */
-        qn_device_list *list = qn_device_list_new();
-        is_remembered = is_remembered || !list || !list->chosen;
-        qn_device_list_free(list);
-        tried++;
-    }
-    ok(tried > 0 && !is_remembered, "lack of resources is not remembered as the device's fault");
-    qn_cache_clear(NULL, NULL);
 }
 
 /* ---- Choosing ---- */
@@ -757,7 +730,6 @@ int main(int argc, char **argv)
     test_caps();
     test_subgroups();
     test_matrix();
-    test_probe();
     test_choice();
     test_none();
     test_scanner();

@@ -518,6 +518,31 @@ static long test_campaign(const struct campaign *campaign, long only)
     return done;
 }
 
+/* ---- What a first kernel tells ---- */
+
+/* A device that others have filled, for a moment, is not taken for one that cannot compute. */
+static void test_probe(void)
+{
+    long tried = 0, calls = 1;
+    bool is_remembered = false;
+    for (long at = -1; at < calls; at++) {
+        qn_cache_clear(NULL, NULL);
+        shim_start(FAULT_CALL, at);
+        qn_close(qn_open(NULL));
+        shim_stop();
+        if (at < 0)
+            calls = shim_calls(FAULT_CALL);
+        if (strcmp(shim_failed(), "clSetKernelArg") != 0)
+            continue; /* of those before the first kernel runs this one lacks resources */
+        qn_device_list *list = qn_device_list_new();
+        is_remembered = is_remembered || !list || !list->chosen;
+        qn_device_list_free(list);
+        tried++;
+    }
+    ok(tried > 0 && !is_remembered, "lack of resources is not remembered as the device's fault");
+    qn_cache_clear(NULL, NULL);
+}
+
 int main(int argc, char **argv)
 {
     make_test_folder();
@@ -525,6 +550,8 @@ int main(int argc, char **argv)
     setenv("QUERN_CACHE_DIR", in_folder("cache"), 1);
     json_set_alloc_funcs(shim_malloc, free);
     long injected = 0;
+    if (argc < 2)
+        test_probe();
     for (size_t i = 0; i < CAMPAIGNS; i++)
         if (argc < 2 || strcmp(argv[1], campaigns[i].name) == 0)
             injected += test_campaign(&campaigns[i], argc > 2 ? atol(argv[2]) : -1);
