@@ -102,6 +102,7 @@ attention_decode(global const T *q, global const T *k, global const T *v,
                                                : 0.0f;
                 }
                 barrier(CLK_LOCAL_MEM_FENCE);
+#pragma unroll 4
                 for (uint d = 0; d < min(DEPTH, (int)(D - depth)); d++) {
                     float of_key = k_block[lane * PITCH + d];
                     EACH_ROW score[r] =
@@ -130,6 +131,7 @@ attention_decode(global const T *q, global const T *k, global const T *v,
                     sums[r][j] *= shrink;
             }
             barrier(CLK_LOCAL_MEM_FENCE);
+#pragma unroll 4
             for (int n = 0; n < keys; n++) {
                 global const T *of_key = v_rows + PLACE(b, key + n) * v_row;
 #pragma unroll
