@@ -121,7 +121,7 @@ static void plan_products(qn_context *qn, enum qn_type type, size_t rows, size_t
  * the rest is as with bf16. */
 static void plan_tiles(qn_context *qn, enum qn_type type)
 {
-    if (type == QN_F16 && !gemm_matrix_has(type, &qn->caps)) {
+    if (type == QN_F16 && !gemm_matrix_is_there(type, &qn->caps)) {
         plan_products(qn, type, TEXT, TEXT, NT);
         return;
     }
@@ -190,7 +190,7 @@ int main(int argc, char **argv)
         plan_softmax(qn, QN_F32);
         dump_others(qn);
     }
-    if (gemm_matrix_has_peak(&qn->caps))
+    if (gemm_matrix_is_there(QN_BF16, &qn->caps))
         plan_peak(qn);
     if (qn->caps.matrix == QN_MMA_SYNC_TF32)
         plan_tf32();

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "device/device.h"
-#include "device/matrix.h"
 #include "device/memory.h"
+#include "gemm/gemm.h"
 #include "gemm/tuning.h"
 
 /* What qn_error(NULL) gives: there is no context to keep it in. */
@@ -100,7 +100,7 @@ static int set_gemm(qn_context *context, const char *choice)
         return context_fail(context, QN_ERROR_INVALID,
                             "gemm: CLBlast cannot be used here: it is not built in, or is known to "
                             "fail on this device (see `quern devices`)");
-    if (found == QN_GEMM_TF32 && !(matrix_set(context->caps.matrix)->types >> QN_F32 & 1))
+    if (found == QN_GEMM_TF32 && !gemm_matrix_is_there(QN_F32, &context->caps))
         return context_fail(context, QN_ERROR_INVALID,
                             "gemm: tf32 cannot be used here: the device has no instructions for "
                             "matrices of TF32 (see `quern devices`)");

@@ -56,7 +56,7 @@ void *context_grow(qn_context *context, void *array, size_t count, size_t *capac
 /* a * b into *product; false if it does not fit. */
 bool size_product(size_t *product, size_t a, size_t b);
 
-#define GENERATED_SOURCE "fused.cl" /* a kernel that the graph writes, and no file has */
+#define GENERATED_SOURCE "fused.cl" /* of kernels that the graph generates */
 
 /* The hash of all kernels' sources, those of QUERN_CL_DIR in the place of ours. */
 int kernels_hash(qn_context *context, char hash[DIGEST_TEXT]);

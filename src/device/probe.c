@@ -28,7 +28,13 @@ static cl_int run(const struct device *device, const struct probe *probe, cl_ker
     return code;
 }
 
-/* *is_verdict: the same would be found another time. */
+/* Whether the same would be found another time, not only while others use the device: what is short then drivers also call resources. */
+static bool lasts(int status, cl_int code)
+{
+    return status != QN_ERROR_MEMORY && status != QN_ERROR_DEVICE_MEMORY &&
+           code != CL_OUT_OF_RESOURCES;
+}
+
 static int build_and_run(qn_context *context, const struct probe *probe, bool *is_verdict)
 {
     const struct device *device = context->device;
@@ -37,7 +43,7 @@ static int build_and_run(qn_context *context, const struct probe *probe, bool *i
     int status = device_kernels(
         context, &(struct kernel_key){&probe->source, "probe", probe->defines}, 1, &kernel);
     context->counters = before;
-    *is_verdict = status != QN_ERROR_MEMORY && status != QN_ERROR_DEVICE_MEMORY;
+    *is_verdict = lasts(status, CL_SUCCESS);
     if (status != QN_OK)
         return status;
     cl_int code;
@@ -48,9 +54,7 @@ static int build_and_run(qn_context *context, const struct probe *probe, bool *i
     }
     clReleaseKernel(kernel);
     status = device_check(context, code, "running a first kernel");
-    /* What is short because others use the device: drivers name it so, too. */
-    *is_verdict = status != QN_ERROR_MEMORY && status != QN_ERROR_DEVICE_MEMORY &&
-                  code != CL_OUT_OF_RESOURCES;
+    *is_verdict = lasts(status, code);
     return status == QN_OK ? probe->check(context, probe) : status;
 }
 

@@ -464,23 +464,12 @@ static int create_kernel(qn_context *context, const struct kernel_key *key, stru
     return device_check(context, code, "kernel %s of %s", key->name, key->source->name);
 }
 
-/* Compiles the instances that the graph wrote, or those of files, as one program. */
-static int build_part(qn_context *context, const struct instance *const *instances, size_t count,
-                      bool is_written, const struct instance **part)
-{
-    size_t n_part = 0;
-    for (size_t i = 0; i < count; i++)
-        if ((strcmp(instances[i]->file, GENERATED_SOURCE) == 0) == is_written)
-            part[n_part++] = instances[i];
-    return n_part ? build_program(context, part, n_part) : QN_OK;
-}
-
-/* Makes every instance known: from disk, else by compiling those that are left, as two programs: what the graph writes changes with each
- * option of a model, while a driver's own cache knows a program only if it is the same throughout. */
-static int provide(qn_context *context, const struct instance *instances, size_t count)
+/* Makes the instances known that are generated, or those that are not: from disk, else by compiling what is left as one program. */
+static int provide(qn_context *context, const struct instance *instances, size_t count,
+                   bool is_generated)
 {
     const struct program_cache *cache = context->device->programs;
-    const struct instance **missing = context_alloc(context, 2 * count, sizeof *missing);
+    const struct instance **missing = context_alloc(context, count, sizeof *missing);
     if (!missing)
         return QN_ERROR_MEMORY;
     size_t n_missing = 0;
@@ -489,13 +478,14 @@ static int provide(qn_context *context, const struct instance *instances, size_t
         bool is_listed = false;
         for (size_t j = 0; j < n_missing && !is_listed; j++)
             is_listed = digest_equal(missing[j]->id, instances[i].id);
-        if (is_listed || find_program(cache, instances[i].id))
+        bool is_of_these = (strcmp(instances[i].file, GENERATED_SOURCE) == 0) == is_generated;
+        if (!is_of_these || is_listed || find_program(cache, instances[i].id))
             continue;
         if (!load_program(context, instances[i].id))
             missing[n_missing++] = &instances[i];
     }
-    for (int is_written = 0; status == QN_OK && is_written < 2; is_written++)
-        status = build_part(context, missing, n_missing, is_written, missing + count);
+    if (status == QN_OK && n_missing)
+        status = build_program(context, missing, n_missing);
     free(missing);
     return status;
 }
@@ -514,8 +504,12 @@ int device_kernels(qn_context *context, const struct kernel_key *keys, size_t co
     for (size_t i = 0; i < count && status == QN_OK; i++)
         status =
             find_instance(context, &keys[i], context->device->programs->environment, &instances[i]);
+    /* Two programs: what the graph generates changes with each option of a model, while a driver's own cache knows a program only if it is the
+     * same throughout. */
     if (status == QN_OK)
-        status = provide(context, instances, count);
+        status = provide(context, instances, count, false);
+    if (status == QN_OK)
+        status = provide(context, instances, count, true);
     size_t created = 0;
     while (created < count && status == QN_OK) {
         status = create_kernel(context, &keys[created], instances[created].id, &kernels[created]);

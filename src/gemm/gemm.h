@@ -44,17 +44,16 @@ bool gemm_cpu_packs(size_t rows);
 size_t gemm_cpu_packed_size(size_t k, size_t n, const struct qn_caps *caps);
 void gemm_cpu_pack(struct qn_launch *launch, const struct gemm_problem *problem);
 
-/* GPUs: instructions that multiply small matrices of a type (qn_caps.matrix; of f32 for QN_GEMM_TF32 alone), for more than few rows and
- * columns.  cl/gemm_matrix.cl */
-bool gemm_matrix_has(enum qn_type type, const struct qn_caps *caps);
-bool gemm_matrix_takes(size_t m, size_t n); /* so many rows and columns */
-bool gemm_matrix_fits(const struct gemm_problem *problem, const struct qn_caps *caps);
+/* GPUs: instructions that multiply small matrices of a type (qn_caps.matrix): whether they are there, and whether a product is made by them, which
+ * has more than few rows and columns; of f32 for QN_GEMM_TF32 alone.  cl/gemm_matrix.cl */
+bool gemm_matrix_is_there(enum qn_type type, const struct qn_caps *caps);
+bool gemm_matrix_fits(enum qn_type type, const struct gemm_problem *problem,
+                      const struct qn_caps *caps);
 void gemm_matrix_record(struct qn_launch *launch, const struct gemm_problem *problem);
 
-/* The same instructions on fragments of 16 x 16 of bf16 that stay in registers, for `quern bench`: whether a device has such; and, of a
- * multiple of 16 sub-groups, for each work-item GEMM_PEAK_CHAINS x 16 x steps if the one is 1. */
+/* The same instructions on fragments of 16 x 16 of bf16 that stay in registers, for `quern bench`: of a multiple of 16 sub-groups, for each
+ * work-item GEMM_PEAK_CHAINS x 16 x steps if the one is 1. */
 enum { GEMM_PEAK_CHAINS = 4 };
-bool gemm_matrix_has_peak(const struct qn_caps *caps);
 qn_node *gemm_matrix_peak(qn_node *one, size_t sub_groups, size_t steps,
                           const struct qn_caps *caps);
 
@@ -87,6 +86,9 @@ size_t gemm_batch_count(const struct gemm_problem *problem);
 
 /* Defines T, the type of the operands, and Y, that of the results. */
 void gemm_launch_types(struct qn_launch *launch, const struct gemm_problem *problem);
+
+/* Defines what cl/gemm_matrix.cl is compiled for, but for how its operands lie. */
+void gemm_launch_matrix(struct qn_launch *launch, enum qn_type type, size_t tile, size_t stages);
 
 /* The arguments with which every kernel of ours begins (see cl/gemm_*.cl): a, b, y; what the
  * epilogue needs; sizes, strides and offsets. */

@@ -31,21 +31,17 @@ static bool tile_fits(const struct qn_caps *caps, size_t tile)
            stages_of(caps, tile) > 0;
 }
 
-bool gemm_matrix_has(enum qn_type type, const struct qn_caps *caps)
+bool gemm_matrix_is_there(enum qn_type type, const struct qn_caps *caps)
 {
-    return (matrix_set(caps->matrix)->types >> type & 1) &&
-           (type != QN_F32 || caps->gemm == QN_GEMM_TF32);
+    const struct matrix_set *set = matrix_set(caps->matrix);
+    return caps->device_class == QN_GPU && set->macro && (set->types >> type & 1) &&
+           tile_fits(caps, SMALL);
 }
 
-bool gemm_matrix_takes(size_t m, size_t n)
+bool gemm_matrix_fits(enum qn_type type, const struct gemm_problem *p, const struct qn_caps *caps)
 {
-    return size_min(m, n) > FEW;
-}
-
-bool gemm_matrix_fits(const struct gemm_problem *p, const struct qn_caps *caps)
-{
-    return caps->device_class == QN_GPU && matrix_set(caps->matrix)->macro &&
-           gemm_matrix_takes(p->m, p->n) && tile_fits(caps, SMALL);
+    bool is_wanted = type != QN_F32 || caps->gemm == QN_GEMM_TF32;
+    return is_wanted && gemm_matrix_is_there(type, caps) && size_min(p->m, p->n) > FEW;
 }
 
 static size_t count_of(const struct gemm_problem *p, size_t tile)
@@ -73,28 +69,33 @@ static bool is_aligned(const struct gemm_problem *p, const struct qn_caps *caps,
     return is_batch_aligned && row % run == 0 && offset % run == 0 && caps->alignment % RUN == 0;
 }
 
-void gemm_matrix_record(struct qn_launch *launch, const struct gemm_problem *p)
+void gemm_launch_matrix(struct qn_launch *launch, enum qn_type type, size_t tile, size_t stages)
 {
-    const struct qn_caps *caps = qn_launch_caps(launch);
-    const struct matrix_set *set = matrix_set(caps->matrix);
-    size_t tile = choose_tile(p, caps), group = matrix_group(set, tile);
-    enum qn_type type = qn_launch_layout(launch, 0)->type;
-    size_t run = RUN / qn_type_bytes(type, 1);
-
-    qn_launch_kernel(launch, &source_gemm_matrix, "gemm_matrix");
+    const struct matrix_set *set = matrix_set(qn_launch_caps(launch)->matrix);
     qn_launch_define(launch, set->macro, 1);
     qn_launch_define(launch, "LANE_COUNT", (long)set->lanes);
     qn_launch_define(launch, "PART", (long)matrix_part(set, tile));
     qn_launch_define(launch, "TILE", (long)tile);
-    qn_launch_define(launch, "STAGES", (long)stages_of(caps, tile));
+    qn_launch_define(launch, "STAGES", (long)stages);
+    qn_launch_define(launch, "IS_F16", type == QN_F16);
+    qn_launch_define(launch, "IS_F32", type == QN_F32);
+}
+
+void gemm_matrix_record(struct qn_launch *launch, const struct gemm_problem *p)
+{
+    const struct qn_caps *caps = qn_launch_caps(launch);
+    size_t tile = choose_tile(p, caps), group = matrix_group(matrix_set(caps->matrix), tile);
+    enum qn_type type = qn_launch_layout(launch, 0)->type;
+    size_t run = RUN / qn_type_bytes(type, 1);
+
+    qn_launch_kernel(launch, &source_gemm_matrix, "gemm_matrix");
+    gemm_launch_matrix(launch, type, tile, stages_of(caps, tile));
     qn_launch_define(launch, "TRANSPOSE_A", p->transpose_a);
     qn_launch_define(launch, "TRANSPOSE_B", p->transpose_b);
     qn_launch_define(launch, "ALIGNED_A",
                      is_aligned(p, caps, run, p->a_row, p->a_offset, p->a_batch));
     qn_launch_define(launch, "ALIGNED_B",
                      is_aligned(p, caps, run, p->b_row, p->b_offset, p->b_batch));
-    qn_launch_define(launch, "IS_F16", type == QN_F16);
-    qn_launch_define(launch, "IS_F32", type == QN_F32);
     gemm_launch_types(launch, p);
     gemm_launch_arguments(launch, p);
     qn_launch_groups(launch, count_of(p, tile), group);

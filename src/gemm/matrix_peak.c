@@ -24,17 +24,11 @@ static void record(struct qn_launch *launch, const qn_node *node)
     size_t group = matrix_group(set, TILE), groups = peak->sub_groups * peak->lanes / group;
     qn_launch_kernel(launch, &source_gemm_matrix, "matrix_peak");
     qn_launch_define(launch, "PEAK_CHAINS", GEMM_PEAK_CHAINS);
-    qn_launch_define(launch, set->macro, 1);
-    qn_launch_define(launch, "LANE_COUNT", (long)set->lanes);
-    qn_launch_define(launch, "PART", (long)matrix_part(set, TILE));
-    qn_launch_define(launch, "TILE", TILE);
-    qn_launch_define(launch, "STAGES", 2);
+    gemm_launch_matrix(launch, QN_BF16, TILE, 2);
     qn_launch_define(launch, "TRANSPOSE_A", 0);
     qn_launch_define(launch, "TRANSPOSE_B", 0);
     qn_launch_define(launch, "ALIGNED_A", 1);
     qn_launch_define(launch, "ALIGNED_B", 1);
-    qn_launch_define(launch, "IS_F16", 0);
-    qn_launch_define(launch, "IS_F32", 0);
     qn_launch_type(launch, "T", QN_BF16);
     qn_launch_type(launch, "Y", QN_F32);
     qn_launch_output(launch, 0);
@@ -51,12 +45,6 @@ static const struct qn_op matrix_peak = {.name = "matrix_peak",
                                          .infer = infer,
                                          .variants = variants,
                                          .n_variants = 1};
-
-bool gemm_matrix_has_peak(const struct qn_caps *caps)
-{
-    const struct gemm_problem large = {.m = TILE, .n = TILE, .k = TILE};
-    return gemm_matrix_fits(&large, caps) && matrix_set(caps->matrix)->types >> QN_BF16 & 1;
-}
 
 qn_node *gemm_matrix_peak(qn_node *one, size_t sub_groups, size_t steps, const struct qn_caps *caps)
 {

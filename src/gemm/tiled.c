@@ -101,7 +101,7 @@ void gemm_split_record(struct qn_launch *launch, const struct gemm_problem *p)
     part.a_batch[0] = p->transpose_a ? part.k * p->a_row : part.k;
     part.b_batch[0] = p->transpose_b ? part.k : part.k * p->b_row;
     part.to_workspace = true;
-    if (gemm_matrix_has(qn_launch_layout(launch, 0)->type, caps) && gemm_matrix_fits(&part, caps))
+    if (gemm_matrix_fits(qn_launch_layout(launch, 0)->type, &part, caps))
         gemm_matrix_record(launch, &part);
     else if (gemm_subgroup_fits(&part, caps))
         gemm_subgroup_record(launch, &part);

@@ -261,8 +261,10 @@ static void clblast_record(struct qn_launch *launch, const qn_node *node)
 
 static bool matrix_fits(const qn_node *node, const struct qn_caps *caps)
 {
-    return gemm_matrix_has(node->inputs[0]->outputs[0].type, caps) && has_matrix(node, caps) &&
-           fits(node, caps, gemm_matrix_fits);
+    size_t n_axes;
+    struct gemm_problem problem = problem_of_shapes(node, &n_axes);
+    return has_matrix(node, caps) &&
+           gemm_matrix_fits(node->inputs[0]->outputs[0].type, &problem, caps);
 }
 static void matrix_record(struct qn_launch *launch, const qn_node *node)
 {

@@ -95,7 +95,8 @@ static float rounded_to_tf32(float x)
 
 void check_gemm(struct check *check, struct operation *operation, const size_t *s, size_t variant)
 {
-    bool is_tf32 = operation->qn->caps.gemm == QN_GEMM_TF32 && gemm_matrix_takes(s[0], s[1]);
+    const struct gemm_problem problem = {.m = s[0], .n = s[1], .k = s[2]};
+    bool is_tf32 = gemm_matrix_fits(QN_F32, &problem, &operation->qn->caps);
     check_product(check, operation, s, variant, is_tf32 ? rounded_to_tf32 : as_it_is, 0);
 }
 

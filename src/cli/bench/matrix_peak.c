@@ -48,5 +48,5 @@ const struct kind matrix_peak_kind = {
 bool matrix_peak_variant(const qn_context *qn, size_t *variant)
 {
     *variant = qn->caps.matrix == QN_EMULATED ? EMULATION : INSTRUCTIONS;
-    return gemm_matrix_has_peak(&qn->caps);
+    return gemm_matrix_is_there(QN_BF16, &qn->caps);
 }

@@ -74,7 +74,7 @@ static double cost_fma(const size_t *sizes, size_t variant)
     return 2.0 * (double)fma_rows[variant] * FMA_WIDTH * CHAINS;
 }
 
-static const struct kind fma_kind = {"peaks", "fma",     0,         {"", ""},
+static const struct kind fma_kind = {"peaks", "fma",     0,         {[OF_CPU] = "", [OF_GPU] = ""},
                                      FLOPS,   build_fma, check_fma, cost_fma};
 
 /* ---- A run of next to nothing, and waiting for it ---- */
