@@ -1,5 +1,5 @@
 #!/bin/sh
-# `quern score`: its metrics, their files, and mistakes in them.  tests/score.c has the figures.
+# `quern score`: its metrics, their files, and mistakes in them.  tests/scores.c has the figures.
 command='score'
 . "$SRCDIR/tests/command.sh"
 

@@ -326,6 +326,8 @@ static cl_int swallow(cl_event *event, const char *name)
     {                                                                                              \
         cl_int code = error_of(RELEASE, #name, CL_OUT_OF_RESOURCES), real;                         \
         gone(object);                                                                              \
+        if ((const void *)object == shim.queue)                                                    \
+            shim.queue = NULL;                                                                     \
         real = __real_##name(object);                                                              \
         return code == CL_SUCCESS ? real : code;                                                   \
     }

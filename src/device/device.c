@@ -88,6 +88,8 @@ int device_check(qn_context *context, cl_int code, const char *what, ...)
 {
     if (code == CL_SUCCESS)
         return QN_OK;
+    if (context->device)
+        context->device->error = code;
     char intended[512];
     va_list arguments;
     va_start(arguments, what);

@@ -40,6 +40,7 @@ struct device {
     char *name;             /* "platform, device, driver version" */
     struct program_cache *programs;
     struct profile *profile; /* NULL: kernels are not timed */
+    cl_int error;            /* the last that device_check() saw, or CL_SUCCESS */
 };
 
 /* Opens the device that `selector` names (see qn_options.device) and sets context->device and
@@ -119,10 +120,9 @@ struct digest digest_device(const struct device_info *info);
 /* ---- Probes: probe.c ---- */
 
 /* Builds, runs and checks a tiny kernel, unless the cache on disk knows that it went well.  0, or a
- * negative status and an error; device_probe_verdict() gives what was found the last time: "ok",
- * what went wrong, or "" if it was never tried. */
+ * negative status and an error; device_probe_recall() is probe_recall() of it. */
 int device_probe(qn_context *context);
-void device_probe_verdict(const struct device_info *info, char *verdict, size_t size);
+bool device_probe_recall(const struct device_info *info, char *verdict, size_t size);
 
 /* ---- The queue: queue.c ---- */
 

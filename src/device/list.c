@@ -84,8 +84,8 @@ static struct qn_device describe_empty(const struct platform *platform, const ch
 static void recall_probe(struct device_info *info)
 {
     char verdict[256];
-    device_probe_verdict(info, verdict, sizeof verdict);
-    if (!info->problem[0] && verdict[0] && strcmp(verdict, "ok") != 0)
+    bool is_settled = device_probe_recall(info, verdict, sizeof verdict);
+    if (!info->problem[0] && is_settled && strcmp(verdict, "ok") != 0)
         snprintf(info->problem, sizeof info->problem, "when last tried: %s", verdict);
 }
 

@@ -209,9 +209,11 @@ static bool is_right(const qn_context *context, const struct device_info *info,
             continue;
         struct trial trial;
         trial_init(&trial, matrix, type);
-        probe_recall(info, &trial.probe.source, trial.defines, verdict, size);
-        is_well = verdict[0] ? strcmp(verdict, "ok") == 0
-                             : !context || try_apart(context, info, &trial.probe) == QN_OK;
+        bool is_settled = probe_recall(info, &trial.probe.source, trial.defines, verdict, size);
+        if (context && !is_settled)
+            is_well = try_apart(context, info, &trial.probe) == QN_OK;
+        else
+            is_well = !verdict[0] || strcmp(verdict, "ok") == 0;
     }
     return is_well;
 }

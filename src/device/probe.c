@@ -28,14 +28,7 @@ static cl_int run(const struct device *device, const struct probe *probe, cl_ker
     return code;
 }
 
-/* Whether the same would be found another time, not only while others use the device: what is short then drivers also call resources. */
-static bool lasts(int status, cl_int code)
-{
-    return status != QN_ERROR_MEMORY && status != QN_ERROR_DEVICE_MEMORY &&
-           code != CL_OUT_OF_RESOURCES;
-}
-
-static int build_and_run(qn_context *context, const struct probe *probe, bool *is_verdict)
+static int build_and_run(qn_context *context, const struct probe *probe)
 {
     const struct device *device = context->device;
     struct qn_counters before = context->counters;
@@ -43,7 +36,6 @@ static int build_and_run(qn_context *context, const struct probe *probe, bool *i
     int status = device_kernels(
         context, &(struct kernel_key){&probe->source, "probe", probe->defines}, 1, &kernel);
     context->counters = before;
-    *is_verdict = lasts(status, CL_SUCCESS);
     if (status != QN_OK)
         return status;
     cl_int code;
@@ -54,9 +46,12 @@ static int build_and_run(qn_context *context, const struct probe *probe, bool *i
     }
     clReleaseKernel(kernel);
     status = device_check(context, code, "running a first kernel");
-    *is_verdict = lasts(status, code);
     return status == QN_OK ? probe->check(context, probe) : status;
 }
+
+/* Drivers call it resources what others took of the device for a moment, as well as what a kernel did that is not allowed: such a
+ * verdict is told, but tried again. */
+static const char for_now[] = "for now: ";
 
 static struct digest verdict_name(const struct device_info *info, const struct qn_source *source,
                                   const char *defines)
@@ -65,24 +60,32 @@ static struct digest verdict_name(const struct device_info *info, const struct q
     return digest_text(digest, source_common.text);
 }
 
-void probe_recall(const struct device_info *info, const struct qn_source *source,
+bool probe_recall(const struct device_info *info, const struct qn_source *source,
                   const char *defines, char *verdict, size_t size)
 {
     size_t bytes;
     char *found = cache_read(CACHE_DEVICE, verdict_name(info, source, defines), &bytes);
-    snprintf(verdict, size, "%s", found ? found : "");
+    bool is_settled = found && strncmp(found, for_now, sizeof for_now - 1) != 0;
+    snprintf(verdict, size, "%s", !found ? "" : is_settled ? found : found + sizeof for_now - 1);
     free(found);
+    return is_settled;
 }
 
 int probe_try(qn_context *context, const struct probe *probe)
 {
-    bool is_verdict;
-    int status = build_and_run(context, probe, &is_verdict);
-    const char *verdict = status == QN_OK ? "ok" : context->error;
-    if (is_verdict)
-        cache_write(CACHE_DEVICE,
-                    verdict_name(&context->device->info, &probe->source, probe->defines), verdict,
-                    strlen(verdict));
+    char verdict[sizeof context->error + sizeof for_now];
+    struct device *device = context->device;
+    device->error = CL_SUCCESS;
+    int status = build_and_run(context, probe);
+    if (status == QN_ERROR_MEMORY || status == QN_ERROR_DEVICE_MEMORY)
+        return status;
+    if (status == QN_OK)
+        snprintf(verdict, sizeof verdict, "ok");
+    else
+        snprintf(verdict, sizeof verdict, "%s%s",
+                 device->error == CL_OUT_OF_RESOURCES ? for_now : "", context->error);
+    cache_write(CACHE_DEVICE, verdict_name(&device->info, &probe->source, probe->defines), verdict,
+                strlen(verdict));
     return status;
 }
 
@@ -112,16 +115,16 @@ static int check_first(qn_context *context, const struct probe *probe)
     return QN_OK;
 }
 
-void device_probe_verdict(const struct device_info *info, char *verdict, size_t size)
+bool device_probe_recall(const struct device_info *info, char *verdict, size_t size)
 {
-    probe_recall(info, &first_source, "", verdict, size);
+    return probe_recall(info, &first_source, "", verdict, size);
 }
 
 int device_probe(qn_context *context)
 {
     char verdict[8];
-    device_probe_verdict(&context->device->info, verdict, sizeof verdict);
-    if (strcmp(verdict, "ok") == 0)
+    if (device_probe_recall(&context->device->info, verdict, sizeof verdict) &&
+        strcmp(verdict, "ok") == 0)
         return QN_OK;
     size_t items = size_min(FIRST_ITEMS, context->device->info.caps.max_work_group);
     float x[FIRST_ITEMS];

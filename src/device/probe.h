@@ -14,11 +14,12 @@ struct probe {
     int (*check)(qn_context *context, const struct probe *probe);
 };
 
-/* 0, or a negative status and an error; what was found is remembered, unless memory ran out. */
+/* 0, or a negative status and an error; what was found is remembered, unless the host's memory or the device's ran out. */
 int probe_try(qn_context *context, const struct probe *probe);
 
-/* What was found the last time: "ok", what went wrong, or "" if it was never tried. */
-void probe_recall(const struct device_info *info, const struct qn_source *source,
+/* What was found the last time: "ok", what went wrong, or "" if it was never tried.  False: it has to be tried, for the first time, or
+ * once more, since the device lacked resources then. */
+bool probe_recall(const struct device_info *info, const struct qn_source *source,
                   const char *defines, char *verdict, size_t size);
 
 #endif
