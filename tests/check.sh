@@ -43,11 +43,18 @@ only_as_it_is()
 }
 is_reported()
 {
-    QUERN_CL_DIR=wrong exits 1 --op softmax --seed 7 --as-is && is_tap || return 1
+    QUERN_CL_DIR=wrong exits 1 --op softmax --gemm own --seed 7 --as-is && is_tap || return 1
     for line in '^not ok 1 - softmax f32 3x5x37 rows: error [0-9.]*e-0[1-9], allowed 1.0e-06' '^# at \[[0-9,]*\]: found [-0-9.e]*, expected [-0-9.e]*$' \
-        '^# variant rows, kernels softmax of softmax.cl$' "^# again: QUERN_CL_DIR='wrong' .*quern check .*--op softmax --dtype f32 --seed 7\$"; do
+        '^# variant rows, kernels softmax of softmax.cl$' "^# again: QUERN_CL_DIR='wrong' quern check .*--gemm own --op softmax --dtype f32 --seed 7\$"; do
         mentions out.tmp "$line" || return 1
     done
+}
+# Products of other operations are rounded, too; what is pretended has no instructions for matrices.
+allows_for_tf32()
+{
+    QUERN_CAPS=class=gpu,subgroups=0,matrix=emulated POCL_EXTRA_BUILD_FLAGS=-cl-opt-disable \
+        exits 0 --op rnn --chosen --dtype f32 --gemm tf32 && is_tap && mentions out.tmp '^ok [0-9]* - rnn .*, allowed [^,]*e-03' &&
+        mentions out.tmp 'matrix=none"$'
 }
 # softmax and layer_norm share a plan.
 loses_no_others()
@@ -119,6 +126,7 @@ check "chosen variants only" only_the_chosen
 check "no pretences" only_as_it_is
 check "sources for another compiler" is_dumped
 check "a row that is wrong, with all that a vendor needs" is_reported
+check "products that are rounded to TF32" allows_for_tf32
 check "a kernel that does not compile loses no other row" loses_no_others
 if "$quern" devices | grep -A3 '^\*' | grep -q 'class *CPU'; then
     check "a driver that dies loses no other row" survives_deaths

@@ -319,7 +319,7 @@ quits()
 # A step that the time ends between its passes is done again, whole.
 ends_between_passes()
 {
-    set -- --accumulate 20 --min-lr 1e-3 --eval-every 0 # the rate knows no last step
+    set -- --accumulate 20 --dropout 0.1 --min-lr 1e-3 --eval-every 0 # the rate knows no last step
     train --out compiled --steps 1 "$@" || return 1 # that is not to count
     train --out passes --steps 1000000 --time 4 "$@" || return 1
     saved=$(readlink passes/latest)

@@ -83,8 +83,8 @@ struct qn_options {
     const char *
         device; /* PLATFORM[:DEVICE], numbers or parts of names; NULL: the environment's QUERN_DEVICE, else the
                            fastest GPU, else the CPU.  "none": plans can be made and printed, but not run. */
-    /* Who multiplies matrices: "auto" (or NULL), "clblast" or "own"; "tf32" is "auto", but where a device has instructions for matrices
-     * of TF32, f32 is rounded to a fraction of ten bits and multiplied by them. */
+    /* Who multiplies matrices: "auto" (or NULL), "clblast" or "own"; "tf32" is "auto", but of more than eight rows and columns f32 is
+     * rounded to a fraction of ten bits and multiplied by instructions for matrices of TF32, which the device must have. */
     const char *gemm;
     bool profile; /* time every kernel: see qn_profile_print() */
     /* Look at every value as soon as it is computed: a run ends with QN_ERROR_NOT_FINITE at the first node, leaf or input that is infinite or

@@ -84,7 +84,9 @@ void check_explain(const struct check *check, const char *variant)
         used += (size_t)snprintf(words + used, size - used, "QUERN_CAPS=%.300s ", caps);
     used += (size_t)snprintf(words + used, size - used, "quern check");
     if (device)
-        snprintf(words + used, size - used, " --device '%.200s'", device);
+        used += (size_t)snprintf(words + used, size - used, " --device '%.200s'", device);
+    if (check->graph->context->caps.gemm != QN_GEMM_AUTO)
+        snprintf(words + used, size - used, " --gemm %.20s", options->gemm);
     note("again: %s --op %s --dtype %s%s%s --seed %llu", words, check->row->name,
          qn_type_name(check->type), *variant ? " --variant " : "", variant,
          (unsigned long long)options->seed);
@@ -157,6 +159,19 @@ static const struct qn_variant *first_fitting(const qn_node *node)
     return NULL;
 }
 
+static bool is_of_tf32(const struct check *check)
+{
+    if (check->graph->context->caps.gemm != QN_GEMM_TF32)
+        return false;
+    for (size_t id = check->first_node; id < check->end_node; id++) {
+        const qn_node *node = check->graph->nodes[id];
+        const struct qn_variant *chosen = first_fitting(node);
+        if (chosen && strcmp(chosen->name, "matrix") == 0)
+            return true;
+    }
+    return false;
+}
+
 bool check_has_alternative(const struct check *check, const char *name)
 {
     for (size_t id = check->first_node; id < check->end_node; id++) {
@@ -198,9 +213,7 @@ static double least_scale(enum qn_type type)
 /* What a row allows, and some roundings to 16 bits: of the result, and of values on the way, more for gradients.  TF32 has the fraction of f16. */
 static double allowed(const struct check *check, double tolerance, int roundings)
 {
-    bool is_tf32 = check->graph->context->caps.gemm == QN_GEMM_TF32 &&
-                   strcmp(check->row->group, "matmul") == 0;
-    enum qn_type type = check->type == QN_F32 && is_tf32 ? QN_F16 : check->type;
+    enum qn_type type = check->type == QN_F32 && is_of_tf32(check) ? QN_F16 : check->type;
     return type == QN_F32 ? tolerance : tolerance + roundings * precisions[type].half_ulp;
 }
 

@@ -74,15 +74,15 @@ void check_list(const struct check_options *options, FILE *file)
             }
 }
 
-/* QUERN_CAPS of the user, then of the pretence, which wins. */
+/* QUERN_CAPS of the user, then of the pretence, which wins; what multiplies matrices is the user's choice for the device as it is. */
 static qn_context *open_as(const struct check_options *options, const struct pretence *pretence,
                            char *caps, size_t size)
 {
     const char *users = getenv("QUERN_CAPS");
     users = users ? users : "";
     snprintf(caps, size, "%s%s%s", users, *users && *pretence->caps ? "," : "", pretence->caps);
-    qn_context *context = qn_open_with(
-        &(struct qn_options){.device = options->device, .gemm = options->gemm, .caps = caps});
+    qn_context *context = qn_open_with(&(struct qn_options){
+        .device = options->device, .gemm = *pretence->caps ? NULL : options->gemm, .caps = caps});
     if (!context)
         bail_out("%s", qn_error(NULL));
     if (!context->device)

@@ -16,7 +16,7 @@
 #define GEMM_OPTION \
     {OPTION_STRING, 0, "gemm", "auto|clblast|own|tf32", "auto", .help = \
         "who multiplies matrices: CLBlast, Quern's own kernels, or what the tuning file says, else those; tf32: f32 is rounded to a fraction of " \
-        "ten bits and multiplied by instructions for matrices, where a device has such (NVIDIA)"}
+        "ten bits and multiplied by instructions for matrices of such, which the device must have (NVIDIA)"}
 
 /* What every command that computes takes. */
 #define DEVICE_OPTIONS \
@@ -732,8 +732,8 @@ const struct command commands[] = {
         "settings, A and B, and names the first node that differs by more than rounding, with what its vendor needs to "
         "reproduce it.  Each node of B computes what A had computed before it, so that no error is another's; then come the kernels "
         "that compute several nodes, of both, and the results of whole steps.  A setting is DEVICE,KEY=VALUE,...; no DEVICE is the "
-        "default one; keys are caps, as QUERN_CAPS has it with colons for commas; cl, as QUERN_CL_DIR; gemm=own|clblast|tf32; and "
-        "variant, a name that `quern diff` prints.  The exit status is 1 if there is a difference.",
+        "default one; keys are caps, as QUERN_CAPS has it with colons for commas; cl, as QUERN_CL_DIR; gemm=own|clblast|tf32 (which rounds: "
+        "for both settings, or it is the difference); and variant, a name that `quern diff` prints.  The exit status is 1 if there is a difference.",
         diff_options, LENGTH(diff_options), command_diff, diff_examples, NULL,
     },
     {

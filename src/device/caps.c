@@ -337,8 +337,8 @@ static const char *const values_of[] = {
     [FIELD_LANES] = "0 or a power of two",
     [FIELD_WIDTH] = "1, 4, 8 or 16",
     [FIELD_BOOL] = "0 or 1",
-    [FIELD_MATRIX] = "none, avx512_bf16, amx, emulated, mma_sync, mma_sync_f16, wmma, mfma, "
-                     "matrix_mad_8 or matrix_mad_16",
+    [FIELD_MATRIX] = "none, avx512_bf16, amx, emulated, mma_sync, mma_sync_f16, "
+                     "mma_sync_tf32, wmma, mfma, matrix_mad_8 or matrix_mad_16",
 };
 
 static const struct field {

@@ -103,7 +103,9 @@ static int set_gemm(qn_context *context, const char *choice)
     if (found == QN_GEMM_TF32 && !gemm_matrix_is_there(QN_F32, &context->caps))
         return context_fail(context, QN_ERROR_INVALID,
                             "gemm: tf32 cannot be used here: the device has no instructions for "
-                            "matrices of TF32 (see `quern devices`)");
+                            "matrices of TF32, or no room for a kernel of them: %zu bytes of local "
+                            "memory, work-groups of %zu (see `quern devices`)",
+                            context->caps.local_memory, context->caps.max_work_group);
     context->caps.gemm = (enum qn_gemm)found;
     return QN_OK;
 }

@@ -206,18 +206,18 @@ static struct gemm_problem problem_of_shapes(const qn_node *node, size_t *n_axes
     return problem_of(node, &a, &b, axes, n_axes);
 }
 
-/* What the tuning file says; NULL: nothing, as of batches, of a b that was packed for one variant, and of TF32. */
+/* What the tuning file says; NULL: nothing, as of batches, of a b that was packed for one variant, and of what is rounded to TF32. */
 static const struct tuning_choice *tuned(const qn_node *node)
 {
     const struct tuning *tuning = node->graph->context->tuning;
     enum qn_type type = node->inputs[0]->outputs[0].type;
-    bool is_tf32 = type == QN_F32 && node->graph->context->caps.gemm == QN_GEMM_TF32;
-    if (!tuning || attributes_of(node)->packed_columns || is_tf32)
+    if (!tuning || attributes_of(node)->packed_columns)
         return NULL;
     size_t n_axes;
     struct gemm_problem problem = problem_of_shapes(node, &n_axes);
     struct tuning_class of = tuning_class_of(type, &problem);
-    return n_axes == 0 ? tuning_find(tuning, &of) : NULL;
+    bool is_tf32 = type == QN_F32 && gemm_matrix_fits(type, &problem, &node->graph->context->caps);
+    return n_axes == 0 && !is_tf32 ? tuning_find(tuning, &of) : NULL;
 }
 
 static bool is_tuned_to(const qn_node *node, const char *variant)
