@@ -221,6 +221,11 @@ static void test_choice(void)
         else
             ok(context && has(qn_device_name(context), device->name), "%s opens by its numbers",
                device->selector);
+        if (context) {
+            device_selector(context, selector);
+            ok(strcmp(selector, device->selector) == 0, "and says the same numbers, \"%s\"",
+               selector);
+        }
         qn_close(context);
         if (*device->problem)
             continue;

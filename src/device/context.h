@@ -39,7 +39,7 @@ struct qn_context {
 int context_fail(qn_context *context, enum qn_status status, const char *format, ...)
     PRINTF_LIKE(3, 4);
 
-/* "0:1": the device that is open, as the list of devices numbers it; "": there is none. */
+/* The selector of the device that is open, as the list of devices has it; "": there is none. */
 enum { SELECTOR_TEXT = 48 };
 void device_selector(const qn_context *context, char text[SELECTOR_TEXT]);
 

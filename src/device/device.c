@@ -217,8 +217,7 @@ void device_selector(const qn_context *context, char text[SELECTOR_TEXT])
     const struct device *device = context->device;
     text[0] = '\0';
     if (device)
-        snprintf(text, SELECTOR_TEXT, "%zu:%zu", device->info.platform_number,
-                 device->info.device_number);
+        selector_text(&device->info, text);
 }
 
 void device_close(struct device *device)

@@ -11,7 +11,7 @@ struct listing {
     qn_device_list list; /* first: a pointer to it is one to the whole */
     struct platforms platforms;
     struct qn_device *devices;
-    char (*selectors)[48];
+    char (*selectors)[SELECTOR_TEXT];
     char reason[2048];
 };
 
@@ -106,7 +106,7 @@ static int fill(qn_context *context, struct listing *listing)
             size_t index = listing->list.count++;
             char *selector = listing->selectors[index];
             if (platform->count == 0) {
-                snprintf(selector, sizeof *listing->selectors, "%zu", i);
+                snprintf(selector, SELECTOR_TEXT, "%zu", i);
                 listing->devices[index] = describe_empty(platform, selector);
                 continue;
             }
@@ -121,7 +121,7 @@ static int fill(qn_context *context, struct listing *listing)
             }
             recall_probe(info);
             matrix_problem(info, caps.matrix, info->matrix_problem, sizeof info->matrix_problem);
-            snprintf(selector, sizeof *listing->selectors, "%zu:%zu", i, j);
+            selector_text(info, selector);
             listing->devices[index] = describe(info, &caps, selector);
         }
     }

@@ -297,6 +297,11 @@ static void drop_unusable(struct candidates *candidates)
 }
 
 /* "0:0 PLATFORM, DEVICE" for each candidate, or for all there is, one a line. */
+void selector_text(const struct device_info *info, char text[SELECTOR_TEXT])
+{
+    snprintf(text, SELECTOR_TEXT, "%zu:%zu", info->platform_number, info->device_number);
+}
+
 static void list_names(char *text, size_t size, const struct platforms *platforms,
                        const struct candidates *candidates)
 {
@@ -307,13 +312,15 @@ static void list_names(char *text, size_t size, const struct platforms *platform
         size_t listed = 0;
         for (size_t j = 0; j < platform->count && used < size; j++) {
             const struct device_info *info = &platform->devices[j];
+            char selector[SELECTOR_TEXT];
             bool is_listed = !candidates;
             for (size_t k = 0; candidates && k < candidates->count; k++)
                 is_listed = is_listed || candidates->device[k] == info;
+            selector_text(info, selector);
             if (is_listed)
-                used += (size_t)snprintf(text + used, size - used, "\n  %zu:%zu  %s, %s%s%s",
-                                         platform->number, j, platform->name, info->name,
-                                         info->problem[0] ? ": " : "", info->problem);
+                used += (size_t)snprintf(text + used, size - used, "\n  %s  %s, %s%s%s", selector,
+                                         platform->name, info->name, info->problem[0] ? ": " : "",
+                                         info->problem);
             listed += is_listed;
         }
         if (!candidates && listed == 0 && used < size)

@@ -35,6 +35,9 @@ struct candidates {
 int platforms_choose(qn_context *context, struct platforms *platforms, const char *selector,
                      struct candidates *candidates);
 
+/* "0:1": the device as the ICD loader numbers it. */
+void selector_text(const struct device_info *info, char text[SELECTOR_TEXT]);
+
 /* The selector, else QUERN_DEVICE, else NULL. */
 const char *selector_or_environment(const char *selector);
 
