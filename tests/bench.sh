@@ -262,13 +262,28 @@ with_fma()
 # peaks of products, or as long as fma, would take minutes.
 emulated()
 {
-    sed 's,i < width;,i < width / 64;,' "$SRCDIR/cl/bench.cl" >"$2/bench.cl"
-    QUERN_CAPS=class=gpu,matrix=emulated,max_allocation=3000000 POCL_EXTRA_BUILD_FLAGS=-cl-opt-disable QUERN_CL_DIR=$2 \
-        exits "$1" gemm --shapes 64x64x64 --json "$3"
+    wanted=$1 kernels=$2
+    shift 2
+    sed 's,i < width;,i < width / 64;,' "$SRCDIR/cl/bench.cl" >"$kernels/bench.cl"
+    QUERN_CAPS=class=gpu,matrix=emulated,max_allocation=3000000 POCL_EXTRA_BUILD_FLAGS=-cl-opt-disable QUERN_CL_DIR=$kernels \
+        exits "$wanted" "$@"
 }
 multiplies_matrices()
 {
-    mkdir short && emulated 0 short json.tmp
+    mkdir -p short && emulated 0 short gemm --shapes 64x64x64 --json json.tmp
+}
+# TF32 is further from f32 than f32 may be.
+is_right_in_tf32()
+{
+    mkdir -p short && emulated 0 short "$@" --gemm tf32
+}
+# Operands cut off in place of rounded: off by as much as TF32 may be off, but not where each is rounded as it should be.
+voids_truncation()
+{
+    mkdir -p truncates
+    sed 's/(bits + 0x1000) & 0xFFFFE000 : bits/bits \& 0xFFFFE000 : bits/' "$SRCDIR/cl/gemm_matrix.cl" >truncates/gemm_matrix.cl
+    ! cmp -s truncates/gemm_matrix.cl "$SRCDIR/cl/gemm_matrix.cl" && emulated 1 truncates gemm --shapes 9x9x32 --gemm tf32 &&
+        mentions out.tmp '^| gemm NN | 9x9x32 | void: result' && ! grep '^| gemm_bf16 .*void' out.tmp
 }
 is_held_to_instructions()
 {
@@ -288,7 +303,7 @@ voids_wrong_instructions()
 {
     mkdir -p chains
     sed 's/all += y\[c\] - .*;/all += y[c];/' "$SRCDIR/cl/gemm_matrix.cl" >chains/gemm_matrix.cl
-    emulated 1 chains wrong.json
+    emulated 1 chains gemm --shapes 64x64x64 --json wrong.json
 }
 no_instructions()
 {
@@ -327,6 +342,9 @@ check "have what was left out, too" mentions out.tmp '^- peak/gemm_bf16/1024x102
 check "and a page" differ json.tmp wrong.json 'void in B' --html page.html
 check "with the reason" mentions page.html '>mean\[0\] is .*, not 128'
 check "and the other" mentions page.html '<td>left out</td><td>a buffer of 4.0 MiB'
+check "products of TF32" is_right_in_tf32 gemm --shapes 9x9x32
+check "and what is made of them" is_right_in_tf32 rnn --shapes 1x17x3x3
+check "truncation is not rounding" voids_truncation
 check "a device without such instructions" no_instructions
 check "says of what bf16 is a share" mentions out.tmp '^of bf16 of the best gemm_bf16;'
 check "memory" exits 0 memory --shapes 1000

@@ -293,6 +293,10 @@ struct check {
 void check_number(struct check *check, const char *where, size_t index, double found,
                   double expected, double allowed);
 
+/* What may be allowed of what is made of products, if with those of f32 it is `allowed`: more where they are of TF32.  The magnitude of a sum is the
+ * root of the sum of its terms' squares. */
+double allowed_of_products(const qn_context *qn, double allowed, double magnitude);
+
 /* A kind of operation: how it is built, what it costs, what it should give. */
 struct kind {
     const char *group, *name;

@@ -93,6 +93,14 @@ static float rounded_to_tf32(float x)
     return x;
 }
 
+/* TF32 rounds both operands to a fraction of ten bits, each by 2^-11 of it at the most and by 0.4 of that in the mean: with independent terms a
+ * sum's deviation is 0.6 * 2^-11 of its magnitude, and five deviations are three.  Eight leave room for what layers pass on to the next. */
+double allowed_of_products(const qn_context *qn, double allowed, double magnitude)
+{
+    bool is_tf32 = qn->caps.gemm == QN_GEMM_TF32;
+    return allowed + (is_tf32 ? 8 * magnitude / 2048 : 0);
+}
+
 void check_gemm(struct check *check, struct operation *operation, const size_t *s, size_t variant)
 {
     const struct gemm_problem problem = {.m = s[0], .n = s[1], .k = s[2]};

@@ -2,6 +2,7 @@
 #include "cli/bench/bench.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 
 enum { POSITIONS = 1024, MOST_PROMPT = 512 };
@@ -45,14 +46,17 @@ static double draw(qn_generator *generator, struct text *text)
 }
 
 /* Whether each token that was drawn is the likeliest, by logits of the whole text without a cache;
- * 1e-3 is for ties, as the two round differently. */
-static bool is_likeliest(const struct text *text, const float *logits, size_t vocabulary,
-                         struct row *row)
+ * 1e-3 is for ties, as the two round differently: a single token's products are those of f32. */
+static bool is_likeliest(const qn_context *qn, const struct text *text, const float *logits,
+                         size_t vocabulary, struct row *row)
 {
+    double magnitude =
+        LIVELY * sqrt((double)config.n_embd); /* of what a norm gives, times weights */
+    double allowed = allowed_of_products(qn, 1e-3, magnitude);
     for (size_t i = text->prompt; i < text->prompt + DRAWN; i++) {
         const float *of = logits + (i - 1) * vocabulary;
         for (size_t token = 0; token < vocabulary; token++) {
-            if (of[token] <= of[text->tokens[i]] + 1e-3f)
+            if (of[token] <= of[text->tokens[i]] + allowed)
                 continue;
             row_void(row, "token %zu is %" PRId32 ", but %zu is likelier", i, text->tokens[i],
                      token);
@@ -72,7 +76,7 @@ static bool check_text(qn_lm *lm, qn_context *qn, const struct text *text, struc
     qn_plan *plan = qn_plan_new(graph, &logits, 1);
     bool is_good = values && plan && qn_set(plan, tokens, text->tokens) == QN_OK &&
                    qn_run(plan) == QN_OK && qn_get(plan, logits, values) == QN_OK &&
-                   is_likeliest(text, values, vocabulary, row);
+                   is_likeliest(qn, text, values, vocabulary, row);
     qn_plan_free(plan);
     qn_graph_free(graph);
     free(values);
