@@ -172,9 +172,17 @@ bool has_sensors(const struct bench *bench)
     return sensors_source(bench->sensors) != NULL;
 }
 
-void read_sensors(struct bench *bench)
+bool read_sensors_at_work(struct bench *bench, row_run *start, void *of, double seconds)
 {
+    static const double work_seconds = 1e-2;
+    size_t runs = (size_t)(work_seconds / seconds) + 1;
+    if (!has_sensors(bench))
+        return true;
+    for (size_t i = 0; i < runs; i++)
+        if (!start(of))
+            return false;
     bench->readings[bench->n_readings++] = sensors_read(bench->sensors);
+    return qn_finish(bench->qn) == QN_OK;
 }
 
 static void row_release(struct bench *bench, struct row *row)

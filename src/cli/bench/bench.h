@@ -41,6 +41,7 @@ double median_of(const double *sorted, size_t count);
 
 /* Adds a sample; false if there is no memory. */
 bool timing_add(struct timing *timing, double seconds);
+double newest_sample(const struct timing *timing);
 
 /* Whether the round that is under way, having sampled for so long, needs a first sample, or has time
  * and room for more. */
@@ -220,9 +221,10 @@ bool generate_has_shape(const size_t *sizes, size_t count);
 bool take_room(struct bench *bench, struct row *row, double bytes);
 
 /* At the end of its round a row that is not void gives the device once more what it times, and reads the sensors, if there are any, before it
- * waits: after the wait the device would be idle, and no sample may have a reading within it. */
+ * waits: after the wait the device would be idle, and no sample may have a reading within it.  start(of) begins a run without waiting for it;
+ * as many are begun as last for a hundredth of a second, at `seconds` each.  False on failure. */
 bool has_sensors(const struct bench *bench);
-void read_sensors(struct bench *bench);
+bool read_sensors_at_work(struct bench *bench, row_run *start, void *of, double seconds);
 
 /* Free what a row keeps. */
 void lesson_release(struct row *row);

@@ -25,23 +25,32 @@ static const double LIVELY = 0.2; /* deviation of the weights */
 struct text {
     int32_t tokens[MOST_PROMPT + DRAWN + 1];
     size_t prompt;
+    qn_generator *generator;
+    double prompt_s; /* seconds from the start to the first token */
 };
+
+static bool start_text(void *of)
+{
+    const struct text *text = of;
+    return qn_generator_start(text->generator, text->tokens, text->prompt, 0) == QN_OK;
+}
 
 /* Reads the prompt, and draws: the likeliest tokens.  Seconds of a token after the first, before
  * which the prompt was read; negative on failure. */
-static double draw(qn_generator *generator, struct text *text)
+static double draw(struct text *text)
 {
-    double began = 0;
-    if (qn_generator_start(generator, text->tokens, text->prompt, 0) != QN_OK)
+    double started = seconds_now(), began = 0;
+    if (!start_text(text))
         return -1;
     for (size_t i = 0; i <= DRAWN; i++) {
-        int32_t token = qn_generator_next(generator);
+        int32_t token = qn_generator_next(text->generator);
         if (token < 0)
             return -1;
         text->tokens[text->prompt + i] = token;
         if (i == 0)
             began = seconds_now();
     }
+    text->prompt_s = began - started;
     return (seconds_now() - began) / DRAWN;
 }
 
@@ -83,36 +92,23 @@ static bool check_text(qn_lm *lm, qn_context *qn, const struct text *text, struc
     return is_good;
 }
 
-/* The first text warms up and, in the first round, is checked. */
-static bool sample_texts(qn_context *qn, qn_lm *lm, qn_generator *generator, struct row *row,
+/* The first text warms up and, in the first round, is checked.  While sensors are read the device reads the prompt, again and again. */
+static bool sample_texts(struct bench *bench, qn_lm *lm, qn_generator *generator, struct row *row,
                          double seconds)
 {
-    struct text text = {.prompt = row->prompt};
+    struct text text = {.prompt = row->prompt, .generator = generator};
     make_tokens(text.tokens, 0, text.prompt, config.vocab_size);
-    if (draw(generator, &text) < 0)
+    if (draw(&text) < 0)
         return false;
-    if (row->timing.rounds == 0 && !check_text(lm, qn, &text, row))
+    if (row->timing.rounds == 0 && !check_text(lm, bench->qn, &text, row))
         return false;
     for (double sampled = 0; timing_wants_more(&row->timing, sampled, seconds);) {
-        double found = draw(generator, &text);
+        double found = draw(&text);
         if (found < 0 || !timing_add(&row->timing, found))
             return false;
         sampled += found * DRAWN;
     }
-    return true;
-}
-
-/* While the device reads a prompt.  False on failure. */
-static bool read_sensors_at_work(struct bench *bench, qn_generator *generator, size_t prompt)
-{
-    int32_t tokens[MOST_PROMPT];
-    if (!has_sensors(bench))
-        return true;
-    make_tokens(tokens, 0, prompt, config.vocab_size);
-    if (qn_generator_start(generator, tokens, prompt, 0) != QN_OK)
-        return false;
-    read_sensors(bench);
-    return qn_finish(bench->qn) == QN_OK;
+    return read_sensors_at_work(bench, start_text, &text, text.prompt_s);
 }
 
 /* Weights with which every part of the model moves the likeliest token; those that training begins with are so small that a
@@ -134,8 +130,7 @@ static void time_generation(struct bench *bench, struct row *row, double seconds
     qn_lm *lm = qn_lm_new(bench->qn, &config);
     bool is_good = lm && make_lively(lm);
     qn_generator *generator = is_good ? qn_generator_new(lm, (struct qn_generation){0}) : NULL;
-    if (!generator || !sample_texts(bench->qn, lm, generator, row, seconds) ||
-        !read_sensors_at_work(bench, generator, row->prompt))
+    if (!generator || !sample_texts(bench, lm, generator, row, seconds))
         row_void(row, "%s", qn_error(bench->qn));
     qn_generator_free(generator);
     qn_lm_free(lm);

@@ -309,18 +309,9 @@ static struct operation *make_right(struct bench *bench, struct row *row)
     return NULL;
 }
 
-/* Runs that last longer than the reading.  False on failure. */
-static bool read_sensors_at_work(struct bench *bench, const struct row *row, qn_plan *plan)
+static bool run_operation(void *operation)
 {
-    static const double work_seconds = 1e-2;
-    size_t runs = (size_t)(work_seconds / row->timing.samples[row->timing.count - 1]) + 1;
-    if (!has_sensors(bench))
-        return true;
-    for (size_t i = 0; i < runs; i++)
-        if (qn_run(plan) != QN_OK)
-            return false;
-    read_sensors(bench);
-    return qn_finish(bench->qn) == QN_OK;
+    return qn_run(((struct operation *)operation)->plan) == QN_OK;
 }
 
 static void time_operation(struct bench *bench, struct row *row, double seconds)
@@ -331,17 +322,13 @@ static void time_operation(struct bench *bench, struct row *row, double seconds)
     if (!operation ||
         timing_of_plan(&row->timing, bench->qn, operation->plan, seconds, row->unit == NO_UNIT) !=
             QN_OK ||
-        !read_sensors_at_work(bench, row, operation->plan) || !is_repeated(operation, row))
+        !read_sensors_at_work(bench, run_operation, operation, newest_sample(&row->timing)) ||
+        !is_repeated(operation, row))
         row_void(row, "%s", qn_error(bench->qn));
     for (size_t i = first; i < row->timing.count; i++)
         sampled += row->timing.samples[i] * (double)row->timing.runs;
     if (operation && operation != row->operation)
         keep_or_drop(bench, row, operation, seconds_now() - began - sampled);
-}
-
-static bool run_operation(void *operation)
-{
-    return qn_run(((struct operation *)operation)->plan) == QN_OK;
 }
 
 static bool with_operation(qn_context *qn, struct row *row, row_use *use)

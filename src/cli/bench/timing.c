@@ -18,6 +18,11 @@ bool timing_add(struct timing *timing, double seconds)
     return true;
 }
 
+double newest_sample(const struct timing *timing)
+{
+    return timing->samples[timing->count - 1];
+}
+
 bool timing_wants_more(const struct timing *timing, double sampled, double seconds)
 {
     size_t begin = timing->rounds ? timing->ends[timing->rounds - 1] : 0;

@@ -160,17 +160,21 @@ static int upload(struct lesson *lesson)
     return status;
 }
 
-/* A step as `quern train` makes it: batch up, loss back.  Its seconds; negative on failure.  While the device makes it sensors are
- * read; `bench` NULL: they are not. */
-static double step(struct lesson *lesson, double *loss, struct bench *bench)
+/* Its losses are not asked for. */
+static bool start_step(void *of)
+{
+    struct lesson *lesson = of;
+    return upload(lesson) == QN_OK && qn_trainer_pass(lesson->learner.trainer) == QN_OK;
+}
+
+/* A step as `quern train` makes it: batch up, loss back.  Its seconds; negative on failure. */
+static double step(struct lesson *lesson, double *loss)
 {
     double began = seconds_now();
     qn_trainer *trainer = lesson->learner.trainer;
     struct qn_step report;
-    if (upload(lesson) != QN_OK || qn_trainer_pass(trainer) != QN_OK)
+    if (!start_step(lesson))
         return -1;
-    if (bench)
-        read_sensors(bench);
     if (qn_trainer_report(trainer, qn_trainer_steps(trainer), true, &report) != QN_OK)
         return -1;
     *loss = report.loss;
@@ -201,7 +205,7 @@ static bool take_steps(const qn_context *qn, struct lesson *lesson, struct row *
     bool is_first = row->timing.rounds == 0;
     for (double sampled = 0, loss; timing_wants_more(&row->timing, sampled, seconds) ||
                                    (is_first && lesson->steps < CHECKED_STEPS);) {
-        double found = step(lesson, &loss, NULL);
+        double found = step(lesson, &loss);
         if (found < 0)
             return false;
         if (is_first && lesson->steps <= CHECKED_STEPS)
@@ -269,13 +273,6 @@ static void keep(struct bench *bench, struct row *row, struct lesson *lesson)
         lesson_free(lesson);
 }
 
-/* A step that is no sample; all losses that are checked have been by then.  False on failure. */
-static bool read_sensors_at_work(struct bench *bench, struct lesson *lesson)
-{
-    double loss;
-    return !has_sensors(bench) || step(lesson, &loss, bench) >= 0;
-}
-
 static void time_training(struct bench *bench, struct row *row, double seconds)
 {
     struct lesson *lesson = row->lesson;
@@ -288,7 +285,7 @@ static void time_training(struct bench *bench, struct row *row, double seconds)
         row->memory = qn_trainer_memory(lesson->learner.trainer);
     }
     if (!lesson || !take_steps(bench->qn, lesson, row, seconds) ||
-        !read_sensors_at_work(bench, lesson))
+        !read_sensors_at_work(bench, start_step, lesson, newest_sample(&row->timing)))
         row_void(row, "%s", qn_error(bench->qn));
     if (!is_kept)
         keep(bench, row, lesson);
@@ -303,7 +300,7 @@ void lesson_release(struct row *row)
 static bool run_step(void *lesson)
 {
     double loss;
-    return step(lesson, &loss, NULL) >= 0;
+    return step(lesson, &loss) >= 0;
 }
 
 static bool with_training(qn_context *qn, struct row *row, row_use *use)
