@@ -258,6 +258,38 @@ with_fma()
         is_held_to_greater gemm
 }
 
+# A library before OpenCL's, with which the device is a GPU.
+gpu_library()
+{
+    cat >gpu.c <<'END'
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stddef.h>
+int clGetDeviceInfo(void *device, unsigned what, size_t size, void *value, size_t *size_returned)
+{
+    int (*real)(void *, unsigned, size_t, void *, size_t *);
+    *(void **)&real = dlsym(RTLD_NEXT, "clGetDeviceInfo");
+    int code = real(device, what, size, value, size_returned);
+    if (what == 0x1000 && value && !code) /* CL_DEVICE_TYPE: CL_DEVICE_TYPE_GPU */
+        *(unsigned long long *)value = 4;
+    return code;
+}
+END
+    ${CC:-cc} -shared -fPIC -w -o gpu.so gpu.c -ldl && LD_PRELOAD=$PWD/gpu.so "$quern" devices | grep -q 'class *GPU'
+}
+# On a GPU whose fma does this share of its steps: what a run is said to do.
+fma_amount()
+{
+    mkdir -p share
+    sed "s,i < width;,i < width / $1;," "$SRCDIR/cl/bench.cl" >share/bench.cl
+    LD_PRELOAD=$PWD/gpu.so QUERN_CAPS=matrix=none,max_allocation=3000000 QUERN_CL_DIR=share \
+        exits 0 memory --shapes 8 --longest 0.000001 --json json.tmp && [ "$(value_of peak/fma amount)" = "$2" ]
+}
+slow_fma_amount()
+{
+    POCL_EXTRA_BUILD_FLAGS=-cl-opt-disable fma_amount "$@"
+}
+
 # Instructions of GPUs that multiply matrices, as plain OpenCL that is not optimised, with the kernels of a folder.  What is as large as the
 # peaks of products, or as long as fma, would take minutes.
 emulated()
@@ -328,6 +360,12 @@ if command -v python3 >/dev/null; then
     check "and of fma where that does more" with_fma '/ 64' '>'
 else
     skip "the estimates: no python3"
+fi
+if gpu_library 2>/dev/null; then
+    check "a fast GPU has much to do in a run of fma" fma_amount 256 85899345920.0
+    check "a slow one little" slow_fma_amount 16 2684354560.0
+else
+    skip "how much a GPU has to do: no library can be put before OpenCL's"
 fi
 check "instructions that multiply matrices" multiplies_matrices
 check "have a peak" is_positive 'peak/matrix bf16/emulated' median_s
