@@ -104,7 +104,12 @@ split()
 {
     # shellcheck disable=SC2012
     awk '/^\/\/\/\/ / { exit } { print }' "$(ls sources/*.cl | head -n 1)" >common
-    awk 'FNR == 1 { seen = 0 } seen { print } /^\/\/\/\/ / { seen = 1 }' sources/*.cl >kernels
+    own sources/*.cl >kernels
+}
+
+own()
+{
+    awk 'FNR == 1 { seen = 0 } seen { print } /^\/\/\/\/ / { seen = 1 }' "$@"
 }
 
 # ---- Compilers: lines of kernel, registers, local memory, spills ----
@@ -166,18 +171,32 @@ nvidia()
         / Used [0-9]+ registers/ { print word[2], is_listed ? before("registers") : "?", before("bytes smem"), spills }' "$work/$1.err"
 }
 
+# A program for each file of cl/: as large as those of plans.  With all kernels in one the compiler spills what it does not otherwise.
 intel()
 {
     device=$1
     [ "$1" != dg2 ] || device=dg2-g10
-    ocloc compile -file "$all" -device "$device" -options "$options" -output k -output_no_suffix -out_dir "$work/$1" \
-        >"$work/$1.err" 2>&1 || fail "$work/$1.err"
-    ocloc disasm -file "$work/$1/k" -device "$device" -dump "$work/$1/parts" >"$work/$1.err" 2>&1 || fail "$work/$1.err"
-    [ -e "$work/$1/parts/PTM.txt" ] || {
-        echo "check-offline: this ocloc writes no PTM.txt, from which memory and spills are read; 22.43, of Debian 12, does" >&2
-        exit 1
-    }
-    # Tokens 15 and 18 of a kernel have such sizes in their second words, in hexadecimal bytes, the lowest first.
+    for folder in $(more_of "$1"); do
+        # shellcheck disable=SC2012
+        for file in $(ls "$work/$folder/sources" | sed 's/-.*//' | sort -u); do
+            program=$work/$1-$file
+            { cat "$work/$folder/common" && own "$work/$folder/sources/$file"-*.cl; } >"$program.cl"
+            ocloc compile -file "$program.cl" -device "$device" -options "$options" -output k -output_no_suffix -out_dir "$program" \
+                >"$program.err" 2>&1 || fail "$program.err"
+            ocloc disasm -file "$program/k" -device "$device" -dump "$program/parts" >"$program.err" 2>&1 || fail "$program.err"
+            [ -e "$program/parts/PTM.txt" ] || {
+                echo "check-offline: this ocloc writes no PTM.txt, from which memory and spills are read; 22.43, of Debian 12, does" >&2
+                exit 1
+            }
+            rm "$program.cl"
+            memory_in_ptm "$program/parts/PTM.txt"
+        done
+    done
+}
+
+# Tokens 15 and 18 of a kernel have such sizes in their second words, in hexadecimal bytes, the lowest first.
+memory_in_ptm()
+{
     awk 'function byte(text) { return 16 * (index(digits, substr("0" text, length(text), 1)) - 1) + index(digits, substr(text, length(text))) - 1 }
         function word() { return byte($6) + 256 * (byte($7) + 256 * (byte($8) + 256 * byte($9))) }
         function finish() { if (name) print name, "-", local, spills }
@@ -186,7 +205,7 @@ intel()
         $2 == "Token" { token = $3 }
         $1 == "Hex" && token == 15 { local = word() }
         $1 == "Hex" && token == 18 { spills = word() }
-        END { finish() }' "$work/$1/parts/PTM.txt"
+        END { finish() }' "$1"
 }
 
 fail()
