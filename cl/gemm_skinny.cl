@@ -10,8 +10,10 @@
 
 #define GROUP (COLUMN_LANES * K_LANES)
 #if ROWS == 1
+#define SUBGROUPS_OF_ROWS
 #define EACH_ROW(X) X(0)
 #else
+#define SUBGROUPS_OF_ROWS SUBGROUPS_OF_8 /* 32 sums and 20 factors */
 #define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
 #endif
 
@@ -34,7 +36,7 @@ static inline float4 four_across(global const T *from, ulong row, uint left)
                     left > 2 ? load(from + 2 * row) : 0.0f, left > 3 ? load(from + 3 * row) : 0.0f);
 }
 
-kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void
+kernel SUBGROUPS_OF_ROWS __attribute__((reqd_work_group_size(GROUP, 1, 1))) void
 gemm_skinny(global const T *restrict a, global const T *restrict b, global Y *restrict y,
             FUSED_PARAMETERS uint m, uint n, uint k, uint transpose_a, uint transpose_b,
             ulong a_row, ulong b_row, ulong a_offset, ulong b_offset, ulong y_offset, uint batch,
