@@ -46,11 +46,12 @@ static void plan_attention(qn_context *qn, enum qn_type type, size_t head_size)
     plan(qn, graph, roots, 4);
 }
 
-/* Attention of a word to those before it, in caches of rows and in one that beams share. */
-static void plan_decoding(qn_context *qn, enum qn_type type, size_t head_size)
+/* Attention of a word, or several, to those before them, in caches of rows and in one that beams share; so many heads share keys. */
+static void plan_decoding(qn_context *qn, enum qn_type type, size_t head_size, size_t group,
+                          size_t words)
 {
     qn_graph *graph = qn_graph_new(qn);
-    qn_node *q = qn_input(graph, "q", type, QN_SHAPE(ROWS, 1, HEADS, head_size)),
+    qn_node *q = qn_input(graph, "q", type, QN_SHAPE(ROWS, words, KV_HEADS * group, head_size)),
             *position = qn_input(graph, "position", QN_I32, QN_SHAPE(1)),
             *table = qn_input(graph, "table", QN_I32, QN_SHAPE(ROWS, CACHE));
     struct qn_attention options = {.is_causal = true, .position = position};
@@ -183,9 +184,12 @@ int main(int argc, char **argv)
         plan_tiles(tiled, QN_F32);
         plan_attention(qn, QN_F16, 64);
         plan_attention(qn, QN_F32, 128);
-        plan_decoding(qn, QN_F32, 64);
-        plan_decoding(qn, QN_BF16, 128);
-        plan_decoding(qn, QN_F16, 64);
+        plan_decoding(qn, QN_F32, 64, 4, 1);
+        plan_decoding(qn, QN_BF16, 128, 4, 1);
+        plan_decoding(qn, QN_F16, 64, 4, 1);
+        plan_decoding(qn, QN_F32, 128, 8, 1);
+        plan_decoding(qn, QN_BF16, 256, 8, 1);
+        plan_decoding(qn, QN_F32, 256, 2, 4);
         plan_choosing(qn);
         plan_softmax(qn, QN_F32);
         dump_others(qn);
