@@ -41,25 +41,31 @@
 #define A_OF(i, r, half, s) sub_group_broadcast(a##i, s)
 #endif
 
-/* b's four columns at a step of k, the step i of four. */
+/* b's four columns at a step of k, the step i of four.  Where b is transposed four steps of a column come together, but for the last ones of k. */
 #if TRANSPOSE_B
 #define FETCH_FOUR(begin)                                                                          \
-    float4 line0 = load_row(b_from, begin, steps, 0.0f),                                           \
-           line1 = load_row(b_from + b_row, begin, steps, 0.0f),                                   \
-           line2 = load_row(b_from + 2 * b_row, begin, steps, 0.0f),                               \
-           line3 = load_row(b_from + 3 * b_row, begin, steps, 0.0f);
-#define B_OF(i) (float4)(line0.s##i, line1.s##i, line2.s##i, line3.s##i)
+    float4 line0, line1, line2, line3;                                                             \
+    if (is_whole) {                                                                                \
+        line0 = load4(b_from + begin);                                                             \
+        line1 = load4(b_from + b_row + begin);                                                     \
+        line2 = load4(b_from + 2 * b_row + begin);                                                 \
+        line3 = load4(b_from + 3 * b_row + begin);                                                 \
+    }
+#define B_OF(i, step)                                                                              \
+    (is_whole ? (float4)(line0.s##i, line1.s##i, line2.s##i, line3.s##i)                           \
+              : (float4)(load(b_from + step), load(b_from + b_row + step),                         \
+                         load(b_from + 2 * b_row + step), load(b_from + 3 * b_row + step)))
 #define NEXT_B
 #else
 #define FETCH_FOUR(begin)
-#define B_OF(i) load4(b_from)
+#define B_OF(i, step) load4(b_from)
 #define NEXT_B b_from += b_row;
 #endif
 
 /* Step s of k, the step i of four, which is in register r of a transposed a. */
 #define STEP(i, r, half, s)                                                                        \
     if (s < steps) {                                                                               \
-        float4 b4 = B_OF(i);                                                                       \
+        float4 b4 = B_OF(i, s);                                                                    \
         sum0 += A_OF(0, r, half, s) * b4;                                                          \
         sum1 += A_OF(1, r, half, s) * b4;                                                          \
         sum2 += A_OF(2, r, half, s) * b4;                                                          \
@@ -131,12 +137,14 @@ gemm_subgroup(global const T *restrict a, global const T *restrict b, global Y *
             uint left = min((uint)CHUNK, k - begin);
             barrier(CLK_LOCAL_MEM_FENCE);
             for (; left >= SUBGROUP; left -= SUBGROUP) {
+                const bool is_whole = true;
                 const uint steps = SUBGROUP;
                 MULTIPLY_BLOCK
                 a_from += TRANSPOSE_A ? SUBGROUP * a_row : SUBGROUP;
                 b_from += TRANSPOSE_B ? SUBGROUP : 0;
             }
             if (left > 0) {
+                const bool is_whole = false;
                 uint steps = left;
                 MULTIPLY_BLOCK
             }
