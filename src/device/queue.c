@@ -112,13 +112,18 @@ static double seconds_now(void)
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
+static int wait_for_device(qn_context *context)
+{
+    return device_check(context, clFinish(context->device->queue), "waiting for the device");
+}
+
 /* Runs a command to its end, by the host's clock. */
 static int enqueue_timed(qn_context *context, const struct command *command)
 {
     double begin = seconds_now();
     int status = enqueue(context, command);
     if (status == QN_OK)
-        status = qn_finish(context);
+        status = wait_for_device(context);
     profile_time_last(context->device->profile, seconds_now() - begin);
     return status;
 }
@@ -145,7 +150,7 @@ int qn_finish(qn_context *context)
         return QN_ERROR_INVALID;
     if (!context->device)
         return QN_OK;
-    int status = device_check(context, clFinish(context->device->queue), "waiting for the device");
+    int status = wait_for_device(context);
     if (status == QN_OK && context->device->profile)
         status = profile_collect(context);
     return status;
