@@ -180,8 +180,12 @@ check "a row that is void in one" exits 0 a.json void.json b.json --json json.tm
 check "is compared in the others" mentions out.tmp '^| copy/8 | 1000 ± 0 | 50% | | | | | 1200 ± 0 | 50% | 1.200 | slower |$'
 check "and named" mentions out.tmp '^- copy/8 is void in B: it lost$'
 check "and has no figures" mentions json.tmp '^ *null,$'
-check "void where others are compared with it" exits 0 void.json a.json b.json --fail-slower 0
+check "void where others are compared with it" exits 0 void.json a.json b.json
 check "is no verdict" mentions out.tmp '^B and A: 0 rows.$'
+check "with nothing to judge" exits 1 void.json a.json b.json --fail-slower 0
+check "none is too slow, but who knows" mentions err.tmp '^quern bench compare: --fail-slower: no row of B can be compared with A.s: were all void,'
+check "rows of others are not judged by peaks" exits 1 peak.json a.json --fail-slower 0
+check "a page of one report has no rows that are slower" exits 2 a.json --html no.html --fail-slower 0
 check "more reports than there are letters" exits 1 a.json a.json a.json a.json a.json a.json a.json a.json a.json \
     a.json a.json a.json a.json a.json a.json a.json a.json a.json a.json a.json a.json a.json a.json a.json a.json a.json a.json
 check "are refused" mentions err.tmp 'more than 26 reports'

@@ -589,7 +589,7 @@ static const struct option compare_options[] = {
         "pairs, which what a machine does from minute to minute leaves alone"},
     {OPTION_REAL, 0, "fail-slower", "PERCENT", .most = 1e6, .help =
         "exit with 1, and name the rows, if any other's are called slower than the first's, by more than this at both ends of the interval; "
-        "peaks do not count, unless there is nothing else"},
+        "peaks do not count, unless there is nothing else; and if no row can be compared"},
     {OPTION_STRING, 0, "json", "FILE", .help =
         "write the comparison as JSON; of what is there only such a file is replaced, and by --html only a page"},
 };

@@ -66,6 +66,8 @@ static int read_reports(const struct options *options, struct reports *reports)
             return failure(options, "%s", reports->message);
     if (reports->count < 2 && !options_given(options, "html"))
         return usage_error(options, "it takes two reports or more; or one, and --html");
+    if (reports->count < 2 && options_given(options, "fail-slower"))
+        return usage_error(options, "--fail-slower takes two reports or more");
     if (options_flag(options, "turns") && !reports_by_turns(reports))
         return failure(options, "%s", reports->message);
     return EXIT_SUCCESS;
@@ -82,13 +84,19 @@ static bool write_page(const struct bench_comparison *comparison, const char *pa
     return is_written;
 }
 
-/* EXIT_FAILED, and which they are, if rows are slower than is allowed. */
+/* EXIT_FAILED, and which they are, if rows are slower than is allowed; and if there is none of which that could be said. */
 static int check_slower(const struct options *options, const struct bench_comparison *comparison)
 {
     enum { NAMED = 5 };
     double percent = options_real(options, "fail-slower");
     char named[NAMED * (ROW_ID + sizeof ", ( A)")] = "", more[32] = "";
     size_t reports = comparison->reports->count, count = 0, used = 0;
+    for (size_t report = 1; report < reports; report++)
+        if (has_nothing_to_judge(comparison, report))
+            return failure(options,
+                           "--fail-slower: no row of %c can be compared with A's: were all void, "
+                           "left out, or of other shapes?",
+                           report_letter(report));
     for (size_t i = 0; i < comparison->n_entries; i++)
         for (size_t report = 1; report < reports; report++) {
             const struct entry *entry = &comparison->entries[i];

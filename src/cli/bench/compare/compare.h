@@ -135,6 +135,9 @@ bool same_run(const struct bench_comparison *comparison, size_t report, size_t *
 bool is_slower(const struct bench_comparison *comparison, size_t report, const struct entry *entry,
                double percent);
 
+/* Whether no row of the report can be compared with one of the first, or none but peaks where there are rows. */
+bool has_nothing_to_judge(const struct bench_comparison *comparison, size_t report);
+
 /* ---- How it is shown ---- */
 
 void print_comparison(const struct bench_comparison *comparison); /* Markdown, on stdout */

@@ -276,6 +276,15 @@ struct tally tally_of(const struct bench_comparison *comparison, size_t report, 
     return tally;
 }
 
+bool has_nothing_to_judge(const struct bench_comparison *comparison, size_t report)
+{
+    struct tally tally = tally_of(comparison, report, NULL);
+    bool has_rows = false;
+    for (size_t i = 0; i < comparison->n_all; i++)
+        has_rows = has_rows || !is_peak(&comparison->entries[i]);
+    return tally.comparable == 0 || (tally.is_of_peaks && has_rows);
+}
+
 const char *tally_text(char text[TALLY_TEXT], const struct tally *tally)
 {
     snprintf(text, TALLY_TEXT, "%zu %s%s%s", tally->comparable,
