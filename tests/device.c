@@ -6,7 +6,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "device/cache.h"
@@ -642,11 +641,19 @@ static int refuse(void *queue, void *const *buffers, const void *arguments)
     return *(const int *)arguments;
 }
 
-static double seconds_now(void)
+static bool events_have_times = true;
+
+cl_int __real_clGetEventProfilingInfo(cl_event event, cl_profiling_info what, size_t room,
+                                      void *value, size_t *size);
+cl_int __wrap_clGetEventProfilingInfo(cl_event event, cl_profiling_info what, size_t room,
+                                      void *value, size_t *size);
+cl_int __wrap_clGetEventProfilingInfo(cl_event event, cl_profiling_info what, size_t room,
+                                      void *value, size_t *size)
 {
-    struct timespec now;
-    timespec_get(&now, TIME_UTC);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+    cl_int code = __real_clGetEventProfilingInfo(event, what, room, value, size);
+    if (!events_have_times && code == CL_SUCCESS)
+        *(cl_ulong *)value = 0;
+    return code;
 }
 
 static void test_queue(void)
@@ -701,19 +708,16 @@ static void test_queue(void)
     ok(profile && profile->count == 0, "there is nothing else");
     qn_profile_free(profile);
 
-    /* Of so small a kernel it is launches and waits that take the time: events do not have them. */
     bool has_no_times = context->device->info.no_event_times;
     context->device->info.no_event_times = true;
-    double began = seconds_now();
-    is_int(device_enqueue(context, commands, 100), 0, "a device that gives wrong times");
-    double seconds = seconds_now() - began;
+    events_have_times = false;
+    is_int(device_enqueue(context, commands, 1), 0, "a device whose events have no times");
     profile = qn_profile_new(context);
-    ok(profile && profile->count > 0 && profile->lines[0].seconds > 0.7 * seconds &&
-           profile->lines[0].seconds <= seconds,
-       "is timed on the host");
+    ok(profile && profile->count > 0 && profile->lines[0].seconds > 0, "is timed on the host");
     qn_profile_free(profile);
     is_int(qn_profile_clear(context), QN_OK, "it is forgotten");
     context->device->info.no_event_times = has_no_times;
+    events_have_times = true;
 
     commands[0].local[0] = 2;
     is_int(device_enqueue(context, commands, 1), QN_ERROR_DEVICE, "a work-group that does not fit");
