@@ -296,12 +296,12 @@ static void drop_unusable(struct candidates *candidates)
     candidates->count = usable ? usable : candidates->count;
 }
 
-/* "0:0 PLATFORM, DEVICE" for each candidate, or for all there is, one a line. */
 void selector_text(const struct device_info *info, char text[SELECTOR_TEXT])
 {
     snprintf(text, SELECTOR_TEXT, "%zu:%zu", info->platform_number, info->device_number);
 }
 
+/* "0:0 PLATFORM, DEVICE" for each candidate, or for all there is, one a line. */
 static void list_names(char *text, size_t size, const struct platforms *platforms,
                        const struct candidates *candidates)
 {
