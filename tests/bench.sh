@@ -79,7 +79,7 @@ END
 
 no_sensors()
 {
-    QUERN_SYSFS=$PWD/nothing exits 0 memory --shapes 8 --longest 0.000001 --json json.tmp
+    QUERN_SYSFS=$PWD/nothing exits 1 memory --shapes 8 --longest 0.000001 --json json.tmp
 }
 # A folder like /sys, with a CPU's clock and temperature; a GPU's place on the PCI bus is nothing to a CPU.
 fake_sensors()
@@ -88,7 +88,7 @@ fake_sensors()
     echo 1980000 >sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq
     echo coretemp >sys/class/hwmon/hwmon0/name
     echo 41000 >sys/class/hwmon/hwmon0/temp1_input
-    QUERN_SYSFS=$PWD/sys QUERN_PCI=0000:65:00.0 exits 0 memory --shapes 8 --longest 0.000001 --json json.tmp
+    QUERN_SYSFS=$PWD/sys QUERN_PCI=0000:65:00.0 exits 1 memory --shapes 8 --longest 0.000001 --json json.tmp
 }
 # A library before OpenCL's, with which a CPU that waits has another clock than one at work.
 idle_clock()
@@ -143,7 +143,7 @@ clock_of()
 # A report of almost nothing, with what it says of how it was made.
 reports()
 {
-    exits 0 memory --shapes 8 --longest 0.000001 --json "$1"
+    exits 1 memory --shapes 8 --longest 0.000001 --json "$1"
 }
 differ()
 {
@@ -182,7 +182,7 @@ tells_rows()
 # Two devices that differ in nothing but their numbers.  Runs on both at once are two runs.
 of_twin()
 {
-    POCL_DEVICES='pthread pthread' OCL_ICD_VENDORS=$pocl exits 0 memory --shapes 8 --longest 0.000001 --device "$1" --json "$2" &&
+    POCL_DEVICES='pthread pthread' OCL_ICD_VENDORS=$pocl exits 1 memory --shapes 8 --longest 0.000001 --device "$1" --json "$2" &&
         mentions "$2" "\"selector\": \"$1\""
 }
 tells_twins()
@@ -204,6 +204,12 @@ voids_wrong_kernel()
     mkdir cl
     sed 's/exp_of(/exp_of(0.9f * /' "$SRCDIR/cl/softmax.cl" >cl/softmax.cl
     QUERN_CL_DIR=cl exits 1 rows --shapes 8x64 --json json.tmp
+}
+voids_broken_kernel()
+{
+    mkdir -p broken
+    sed 's/exp_of(/forgotten(/' "$SRCDIR/cl/softmax.cl" >broken/softmax.cl
+    QUERN_CL_DIR=broken exits 1 rows --shapes 8x64 && mentions out.tmp '^| softmax | 8x64 | void: softmax.cl does not compile: .*forgotten'
 }
 # Attention that forgets everything changes what is likeliest.
 voids_wrong_text()
@@ -283,7 +289,7 @@ fma_amount()
     mkdir -p share
     sed "s,i < width;,i < width / $1;," "$SRCDIR/cl/bench.cl" >share/bench.cl
     LD_PRELOAD=$PWD/gpu.so QUERN_CAPS=matrix=none,max_allocation=3000000 QUERN_CL_DIR=share \
-        exits 0 memory --shapes 8 --longest 0.000001 --json json.tmp && [ "$(value_of peak/fma amount)" = "$2" ]
+        exits 1 memory --shapes 8 --longest 0.000001 --json json.tmp && [ "$(value_of peak/fma amount)" = "$2" ]
 }
 slow_fma_amount()
 {
@@ -410,6 +416,7 @@ check "rates that are no objects" refuses_rates '[1, 2]'
 check "a kernel that is wrong fails" voids_wrong_kernel
 check "its row is void, with a reason" mentions out.tmp '^| softmax | 8x64 | void: result\[[0-9]*\] is .*, not '
 check "in the JSON, too" test "$(value_of softmax/8x64 median_s)" = void
+check "a kernel that does not compile is void for what the compiler says" voids_broken_kernel
 check "the other rows are not" is_positive layer_norm/8x64/forward median_s
 check "the quick suite of a group" exits 0 memory --suite quick --json json.tmp
 check "has its row" is_positive add/4194304 median_s
@@ -421,6 +428,8 @@ check "in the JSON, too" mentions json.tmp '"reason": "its [23]0 runs'
 check "a row that the device has no room for" leaves_out_large
 check "is left out" mentions out.tmp '^- copy/1000000: a buffer of 3.8 MiB is larger than the device allows'
 check "a smaller one is not" is_positive copy/1000 median_s
+check "shapes of which none is timed" exits 1 memory --shapes 8 --longest 0.000001
+check "are no success" mentions err.tmp '^quern bench: no row of --shapes was timed: all were left out$'
 check "a suite that there is not" usage_error 'suite' --suite huge
 check "a suite and shapes" usage_error 'suite' gemm --shapes 8x8x8 --suite quick
 check "no sensors" no_sensors

@@ -44,7 +44,7 @@ check "rows of one file only" exits 0 a.json c.json
 check "are named" mentions out.tmp '^- not in A: copy/9$'
 check "a row of other work" sh -c 'sed "s/\"amount\": 8/\"amount\": 9/" a.json >bad.json'
 check "is compared" exits 0 a.json bad.json
-check "but not counted" mentions out.tmp '^B and A: 0 comparable rows; 1 is not comparable.$'
+check "but not counted" mentions out.tmp '^B and A: 0 comparable rows; 1 is not comparable; 1 row of A is void; 1 row of B is void.$'
 check "as not comparable" mentions out.tmp '| 50% | | | not comparable: not the same work |$'
 sed 's/"of_peak": 0.5/"of_peak": null/' a.json >unknown.json
 check "a share that is not known" exits 0 unknown.json b.json
@@ -61,7 +61,7 @@ machine 2.0 >busy.json
 check "a machine that was slower itself" exits 0 quiet.json busy.json --fail-slower 5
 check "is no verdict on a row" mentions out.tmp '^| copy/8 | 1000 ± 0 | 50% | 2000 ± 0 | 50% | 2.000 | .* | unclear |$'
 check "but is said" mentions out.tmp 'fma itself took 2.00 times as long'
-check "fma is no row" mentions out.tmp '^B and A: 1 row, 1 unclear.$'
+check "fma is no row" mentions out.tmp '^B and A: 1 row, 1 unclear; 1 row of A is void; 1 row of B is void.$'
 with_units()
 {
     sed "s/\"driver\":/\"compute_units\": $1, &/"
@@ -75,7 +75,7 @@ check "peaks are not among what is slower" mentions err.tmp ': 1 row slower by m
 report_of peak/fma 1.0 one >peak.json
 report_of peak/fma 1.2 two >peak2.json
 check "nothing but peaks" exits 1 peak.json peak2.json --fail-slower 5
-check "is what there is to say" mentions out.tmp '^B and A: 1 peak, 1 slower.$'
+check "is what there is to say" mentions out.tmp '^B and A: 1 peak, 1 slower; 1 row of A is void; 1 row of B is void.$'
 
 # Rows r1 to rN with SECONDS, the first MORE of which do twice the work.
 rows_of()
@@ -140,7 +140,7 @@ by_turns()
 check "runs by turns" by_turns 0 --json json.tmp
 check "have the ratio of pairs, in its interval" mentions out.tmp \
     '^| copy/8 | 1750 ± 1e+03 | 50% | 1905 ± 1.1e+03 | 50% | 1.100 | 1.080 to 1.120 | slower |$'
-check "are counted once" mentions out.tmp '^B and A: 1 row, 1 slower.$'
+check "are counted once" mentions out.tmp '^B and A: 1 row, 1 slower; 1 row of A is void; 1 row of B is void.$'
 check "by a rule that is told" mentions out.tmp '^Of rows in which nothing changed, one in 32 is called'
 check "have names" mentions out.tmp '^| | A: a1.json and 5 more | B: b1.json and 5 more |$'
 check "in the JSON, too" mentions json.tmp '"turns": 6'
@@ -162,7 +162,7 @@ check "a page of them" usage_error '--html does not go with --turns' --turns $tu
 sed 's/"id": "copy.8", "status": "ok"/"id": "copy\/8", "status": "void", "reason": "it lost"/' b4.json >void4.json
 check "a row that is void in one run" exits 0 --turns a1.json b1.json a2.json b2.json a3.json b3.json a4.json void4.json a5.json b5.json a6.json b6.json
 check "is void" mentions out.tmp '^- copy/8 is void in B: it lost$'
-check "and not ranked" mentions out.tmp '^B and A: 0 rows.$'
+check "and not ranked" mentions out.tmp '^B and A: 0 rows; 1 row of A is void; 2 rows of B are void.$'
 
 # ---- More ----
 
@@ -171,7 +171,7 @@ echo '{"schema": "quern.bench/1", "results": [{"id": "copy/8", "status": "void",
 check "three reports" exits 0 a.json d.json b.json --json json.tmp
 check "in a row" mentions out.tmp '^| copy/8 | 1000 ± 0 | 50% | 500 ± 0 | 50% | 0.500 | faster | 1200 ± 0 | 50% | 1.200 | slower |$'
 check "a column for each" mentions out.tmp '^| device.driver | one | four | two\\|three |$'
-check "are counted each" mentions out.tmp '^C and A: 1 row, 1 slower.$'
+check "are counted each" mentions out.tmp '^C and A: 1 row, 1 slower; 1 row of A is void; 1 row of C is void.$'
 check "with means by group" mentions out.tmp '^Geometric means of B/A: memory 0.500 of 1.$'
 check "the last of three is slower" exits 1 a.json d.json b.json --fail-slower 19
 check "none of three is, by so much" exits 0 a.json d.json b.json --fail-slower 21
@@ -181,7 +181,7 @@ check "is compared in the others" mentions out.tmp '^| copy/8 | 1000 ± 0 | 50% 
 check "and named" mentions out.tmp '^- copy/8 is void in B: it lost$'
 check "and has no figures" mentions json.tmp '^ *null,$'
 check "void where others are compared with it" exits 0 void.json a.json b.json
-check "is no verdict" mentions out.tmp '^B and A: 0 rows.$'
+check "is no verdict" mentions out.tmp '^B and A: 0 rows; 1 row of A is void; 1 row of B is void.$'
 check "with nothing to judge" exits 1 void.json a.json b.json --fail-slower 0
 check "none is too slow, but who knows" mentions err.tmp '^quern bench compare: --fail-slower: no row of B can be compared with A.s: were all void,'
 check "rows of others are not judged by peaks" exits 1 peak.json a.json --fail-slower 0
@@ -212,6 +212,8 @@ has_one_script()
 {
     [ "$(grep -c '<script' "$1")" = 1 ] && [ "$(grep -c '</script>' "$1")" = 1 ]
 }
+sed 's/"wrong"/"copy\/9"/' b.json >wrong.json
+check "a page of a row that is void" exits 0 a.json wrong.json --html void.html
 check "a page" exits 0 "odd <name>&.json" plain.json void.json --html page.html --json one.json
 cp out.tmp one.md
 if command -v python3 >/dev/null; then
@@ -225,6 +227,9 @@ check "nor the direction of text" is_without one.md "$(printf '\342\200\256')"
 check "text is text" mentions page.html '&lt;/script&gt;&lt;b onload=&quot;x&quot;&gt;&amp;amp;'
 check "a verdict in a sentence" mentions page.html '</span> is <b>slower</b> than <span'
 check "what is void" mentions page.html '>it lost<'
+check "beside the verdicts, as a warning" mentions page.html '^<p class="warning">1 row of C is <b>void</b> - wrong, or failed - and in no verdict'
+check "of the first report, too" mentions page.html '^<p class="warning">1 row of A is <b>void</b>'
+check "and among a group.s counts" mentions void.html '<td>1 slower, <b>1 void</b></td>'
 check "what was left out" mentions page.html '<td>left out</td><td>it needs 9 TiB<'
 check "in the text" mentions one.md '^- train/large is left out in A: it needs 9 TiB$'
 check "in the JSON" mentions one.json '"reason": "it needs 9 TiB"'

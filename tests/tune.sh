@@ -58,7 +58,7 @@ replaces_others()
 {
     printf '%s\nmatmul f32 NN 64x16x16 tiled/64\n' "$(head_of tiny.tuning)" | sed "$1" >other.tuning
     exits 0 --budget 0.001 -o other.tuning --quiet || return 1
-    mentions err.tmp 'other.tuning is for another device, driver or version: none of its choices will be kept' &&
+    mentions err.tmp 'other.tuning is for another device, driver, class or version: none of its choices will be kept' &&
         ! grep -q '^matmul' other.tuning && mentions other.tuning '^quern tuning 1$'
 }
 keeps_mistakes()
@@ -80,7 +80,7 @@ ends_by_signal()
     wait_for has_lines err.tmp 2 || return 1
     kill -TERM $!
     wait $!
-    [ $? = 143 ] && mentions out.tmp '^Ended by a signal: of' && mentions signal.tuning '^quern tuning 1$'
+    [ $? = 143 ] && mentions err.tmp '^ending the trial; again to quit$' && mentions out.tmp '^Ended by a signal: of' && mentions signal.tuning '^quern tuning 1$'
 }
 is_read()
 {
@@ -96,6 +96,16 @@ resumes()
 refuses()
 {
     ! resumes "$1" "$2" 4 && mentions err.tmp "$3"
+}
+# One of the two is what the device is.
+belongs_to_a_class()
+{
+    for class in cpu gpu; do
+        QUERN_CAPS=class=$class,clblast=0 exits 0 --budget 0.001 -o $class.tuning --quiet || return 1
+    done
+    ! cmp -s cpu.tuning gpu.tuning && [ "$(grep -c '^device .*, with kernels for [CG]PUs$' cpu.tuning gpu.tuning | grep -c :1)" = 1 ] &&
+        ! QUERN_CAPS=class=cpu,clblast=0 QUERN_TUNING=gpu.tuning "$quern" generate run --quiet 2>err.tmp &&
+        mentions err.tmp 'gpu.tuning, line 2: it is for "'
 }
 resumes_by_its_file()
 {
@@ -136,6 +146,7 @@ check "training reads the file, and keeps its hash" is_read
 check "a run goes on by its file only" resumes_by_its_file
 check "a run without a file goes on without one" resumes_without
 check "a file for another device is refused" refuses_device
+check "and one for another class of it" belongs_to_a_class
 check "what is no tuning file is not replaced" keeps
 check "a shape that is none" usage_error 'no' --shapes 8x8
 check "a type that is none" usage_error 'dtype' --dtype i32

@@ -772,8 +772,8 @@ const struct command commands[] = {
         "find the fastest products of matrices on a device",
         "For each shape and transposition, times the kernels that Quern takes by itself, then the others that fit and do not leave half a tile empty, and CLBlast, in "
         "turns with the former; results are checked against double before they are timed.  What is faster by more than noise is "
-        "written to a file of text, which training and generating read where QUERN_TUNING names it.  Ctrl-C ends it as the budget does: "
-        "what is known is written.  The exit status is 1 if a result was wrong.",
+        "written to a file of text, which training and generating read where QUERN_TUNING names it.  Ctrl-C ends it as the budget does, "
+        "but for the exit status, 130: what is known is written.  The exit status is 1 if a result was wrong.",
         tune_options, LENGTH(tune_options), command_tune, tune_examples, NULL,
     },
     {

@@ -294,10 +294,11 @@ void print_man_page(FILE *file)
           ".I DIR/log.jsonl\n"
           "A JSON object for every step.\n"
           ".SH EXIT STATUS\n"
-          "0 on success, 1 if something failed, 2 if the command line is wrong.  Training that a\n"
-          "signal ended: 130 after SIGINT (Ctrl\\-C), 143 after SIGTERM, 129 after SIGHUP; the "
-          "first\n"
-          "signal lets it save a checkpoint.\n"
+          "0 on success, 1 if something failed, 2 if the command line is wrong.  After a signal:\n"
+          "130 after SIGINT (Ctrl\\-C), 143 after SIGTERM, 129 after SIGHUP.  The first lets\n"
+          "training save a checkpoint, and \\fBquern tune\\fR write what it knows; all else it "
+          "ends at\n"
+          "once, and files are written whole or not at all.\n"
           ".SH EXAMPLES\n",
           file);
     for (size_t i = 0; i < n_commands; i++) {

@@ -140,14 +140,18 @@ static size_t count_devices(const struct platforms *platforms, bool gpus)
 static void explain_choice(struct listing *listing, const char *selector,
                            const struct device_info *info)
 {
-    size_t rivals = count_devices(&listing->platforms, is_gpu(info));
+    bool has_rivals = count_devices(&listing->platforms, is_gpu(info)) > 1;
+    size_t units = info->caps.compute_units;
+    char clock[32] = "clock not reported";
+    if (info->caps.clock_mhz > 0)
+        snprintf(clock, sizeof clock, "%zu MHz", info->caps.clock_mhz);
     if (selector)
         snprintf(listing->reason, sizeof listing->reason, "QUERN_DEVICE is \"%s\"", selector);
     else
-        snprintf(listing->reason, sizeof listing->reason, "%s%s%s (%zu compute unit%s, %zu MHz)",
-                 is_gpu(info) ? "" : "there is no GPU; ", rivals > 1 ? "the fastest " : "the only ",
-                 is_gpu(info) ? "GPU" : "CPU", info->caps.compute_units,
-                 info->caps.compute_units == 1 ? "" : "s", info->caps.clock_mhz);
+        snprintf(listing->reason, sizeof listing->reason, "%s%s %s%s (%zu compute unit%s, %s)",
+                 is_gpu(info) ? "" : "there is no GPU; ", has_rivals ? "the fastest" : "the only",
+                 is_gpu(info) ? "GPU" : "CPU", has_rivals ? " by what drivers report" : "", units,
+                 units == 1 ? "" : "s", clock);
 }
 
 /* What qn_open(NULL) would open, if probing finds nothing new. */

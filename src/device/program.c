@@ -391,18 +391,18 @@ static int report_failure(qn_context *context, const struct instance *const *ins
     log = log && *log ? log : "(CL_BUILD_PROGRAM_FAILURE, and the driver gives no log)";
     char defines[160] = "";
     if (culprit && *culprit->defines) {
-        snprintf(defines, sizeof defines, " with %s", culprit->defines);
+        snprintf(defines, sizeof defines, ", with %s", culprit->defines);
         for (char *p = defines; *p; p++)
             if (*p == '\n')
                 *p = p[1] ? ',' : '\0';
     }
     if (culprit)
-        context_fail(context, QN_ERROR_BUILD, "%s does not compile%s on %s:\n%s", culprit->file,
-                     defines, context->device->name, log);
+        context_fail(context, QN_ERROR_BUILD, "%s does not compile:\n%s\n(on %s%s)", culprit->file,
+                     log, context->device->name, defines);
     else
         context_fail(context, QN_ERROR_BUILD,
-                     "%zu kernel sources compile alone, but not together, on %s:\n%s", count,
-                     context->device->name, log);
+                     "%zu kernel sources compile alone, but not together:\n%s\n(on %s)", count, log,
+                     context->device->name);
     free(own_log);
     return QN_ERROR_BUILD;
 }

@@ -247,10 +247,15 @@ static int read_entry(struct reader *reader)
     return status == QN_OK ? add(reader->context, reader->tuning, &entry) : status;
 }
 
-/* The device's name on one line; free() it. */
+/* The device's name on one line, and of which class it pretends to be, as choices for one are none for the other; free() it. */
 static char *device_line(qn_context *context)
 {
-    char *line = text_format(context, "%s", qn_device_name(context));
+    const struct device *device = context->device;
+    enum qn_class class = context->caps.device_class;
+    const char *pretended = !device || class == device->info.caps.device_class ? ""
+                            : class == QN_GPU ? ", with kernels for GPUs"
+                                              : ", with kernels for CPUs";
+    char *line = text_format(context, "%s%s", qn_device_name(context), pretended);
     size_t length = line ? strlen(line) : 0;
     for (size_t i = 0; i < length; i++)
         if (iscntrl((unsigned char)line[i]))

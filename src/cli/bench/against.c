@@ -2,6 +2,7 @@
 #include "cli/bench/bench.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <math.h>
 #include <string.h>
 
@@ -72,7 +73,7 @@ json_t *against_read(const char *path, char *message, size_t message_bytes)
     else if (error.line > 0)
         snprintf(message, message_bytes, "%s: line %d: %s", path, error.line, error.text);
     else
-        snprintf(message, message_bytes, "%s", error.text);
+        snprintf(message, message_bytes, "cannot read %s: %s", path, strerror(errno));
     json_decref(file);
     return NULL;
 }

@@ -25,16 +25,29 @@ double row_rate(const struct row *row)
     return row->timing.median.value > 0 ? row->amount / row->timing.median.value : 0;
 }
 
+/* What compilers say has lines, cells of tables have none. */
+static void put_on_one_line(char line[ROW_REASON], const char *lines)
+{
+    size_t used = 0;
+    line[0] = '\0';
+    while (*lines && used < ROW_REASON) {
+        size_t length = strcspn(lines, "\n");
+        used += (size_t)snprintf(line + used, ROW_REASON - used, "%.*s%s", (int)length, lines,
+                                 lines[length] && length > 0 ? " " : "");
+        lines += length + (lines[length] == '\n');
+    }
+}
+
 void row_void(struct row *row, const char *format, ...)
 {
+    char reason[4 * ROW_REASON];
     va_list arguments;
     if (*row->reason)
         return;
     va_start(arguments, format);
-    vsnprintf(row->reason, sizeof row->reason, format, arguments);
+    vsnprintf(reason, sizeof reason, format, arguments);
     va_end(arguments);
-    if (!*row->reason)
-        snprintf(row->reason, sizeof row->reason, "out of memory");
+    put_on_one_line(row->reason, *reason ? reason : "out of memory");
 }
 
 bool row_is_void(const struct row *row)
@@ -253,6 +266,17 @@ static int write_json(struct bench *bench)
                                              : failure(bench->options, "%s", message);
 }
 
+/* Of the groups' rows, peaks aside. */
+static bool are_all_left_out(const struct bench *bench)
+{
+    size_t rows = 0, left_out = 0;
+    for (size_t i = 0; i < bench->n_rows; i++) {
+        rows += bench->rows[i].table != TABLE_PEAKS;
+        left_out += bench->rows[i].table != TABLE_PEAKS && bench->rows[i].is_left_out;
+    }
+    return rows > 0 && left_out == rows;
+}
+
 static int run_all(struct bench *bench)
 {
     const struct options *options = bench->options;
@@ -267,6 +291,8 @@ static int run_all(struct bench *bench)
     for (size_t i = 0; i < bench->n_rows; i++)
         if (row_is_void(&bench->rows[i]))
             status = EXIT_FAILED;
+    if (options_given(options, "shapes") && are_all_left_out(bench))
+        status = failure(options, "no row of --shapes was timed: all were left out");
     return status;
 }
 

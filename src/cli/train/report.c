@@ -54,7 +54,7 @@ static void take_report(struct session *session, const struct qn_step *step)
     if (done == 1) {
         session->first_report = now;
         session->first_tokens = tokens_between(session, number - 1, number);
-        signals_catch(session->ignores_hangup);
+        signals_catch("step", session->ignores_hangup);
         if (!session->by_clock || session->run.document)
             session_say_compiled(session, now - session->loop_started);
     }

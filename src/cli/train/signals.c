@@ -3,26 +3,35 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <string.h>
 #include <unistd.h>
 
 static volatile sig_atomic_t caught;
+static const char *volatile work_at_hand;
+
+static void answer(const char *text)
+{
+    ssize_t written = write(STDERR_FILENO, text, strlen(text));
+    (void)written; /* who does not listen misses nothing */
+}
 
 /* The first signal is a wish, the second an order.  A step may take long, so the wish is answered
  * at once. */
 static void catch_signal(int number)
 {
-    static const char answer[] = "\nending the step; again to quit\n";
     if (caught)
         _exit(128 + number);
     caught = number;
     int cause = errno;
-    ssize_t written = write(STDERR_FILENO, answer, sizeof answer - 1);
-    (void)written; /* who does not listen misses nothing */
+    answer("\nending the ");
+    answer(work_at_hand);
+    answer("; again to quit\n");
     errno = cause;
 }
 
-void signals_catch(bool ignores_hangup)
+void signals_catch(const char *work, bool ignores_hangup)
 {
+    work_at_hand = work;
     struct sigaction action = {.sa_handler = catch_signal, .sa_flags = SA_RESTART};
     struct sigaction standard = {.sa_handler = SIG_DFL}, ignore = {.sa_handler = SIG_IGN};
     sigemptyset(&action.sa_mask);

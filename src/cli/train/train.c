@@ -82,7 +82,7 @@ static int plan_steps(struct session *session)
             return session_fail_library(session);
         ended = seconds_now();
         if (steps == 1) {
-            signals_catch(session->ignores_hangup);
+            signals_catch("step", session->ignores_hangup);
             session_say_compiled(session, ended - began);
         }
         if (steps == unmeasured)
@@ -280,7 +280,7 @@ static int run_session(struct session *session)
     session->by_clock = session->run.settings.by_clock && has_limit;
     if (resumes && is_complete(session))
         return say_complete(session);
-    signals_catch(session->ignores_hangup);
+    signals_catch("step", session->ignores_hangup);
     status = session_prepare(session);
     if (status != EXIT_SUCCESS)
         return status;

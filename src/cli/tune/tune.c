@@ -26,8 +26,8 @@ static int check_options(const struct options *options)
     const char *shapes = options_string(options, "shapes");
     char wrong[SIZES_TEXT];
     if (shapes && !shapes_are_good("gemm", shapes, wrong))
-        return usage_error(options, "--shapes: \"%s\" is none: MxNxK, sizes up to 2147483647",
-                           wrong);
+        return usage_error(
+            options, "--shapes: \"%s\" is no shape of gemm: MxNxK, sizes up to 2147483647", wrong);
     return EXIT_SUCCESS;
 }
 
@@ -70,7 +70,8 @@ static int read_earlier(struct tune *tune, const char *path)
         return failure(tune->options, "%s; it is not replaced", qn_error(tune->qn));
     qn_clear_error(tune->qn);
     failure(tune->options,
-            "%s is for another device, driver or version: none of its choices will be kept", path);
+            "%s is for another device, driver, class or version: none of its choices will be kept",
+            path);
     return EXIT_SUCCESS;
 }
 
@@ -113,7 +114,7 @@ static int measure(struct tune *tune)
     int status = EXIT_SUCCESS;
     for (size_t i = 0; i < tune->products.count && !is_over(&measuring); i++) {
         struct finding *finding = &tune->findings[tune->n_findings++];
-        signals_catch(is_hangup_ignored());
+        signals_catch("trial", is_hangup_ignored());
         measuring.index = i;
         product_measure(&measuring, &tune->products.at[i], finding);
         tune->n_choices += finding->best != NULL;

@@ -99,20 +99,29 @@ static void put_figures(FILE *file, const struct result *result, size_t report, 
     put_share(file, result->of_peak);
 }
 
+/* In three digits: 0.0512, 0.953, 1.05, 12.3, 140.  Returns `text`. */
+static const char *ratio_text(char text[QUANTITY], double ratio)
+{
+    int decimals = ratio < 0.1 ? 4 : ratio < 1 ? 3 : ratio < 10 ? 2 : ratio < 100 ? 1 : 0;
+    snprintf(text, QUANTITY, "%.*f", decimals, ratio);
+    return text;
+}
+
 static void put_against(FILE *file, const struct against *against)
 {
     static const char *const signs[] = {
         [FASTER] = "▲ ", [SLOWER] = "▼ ", [SAME] = "= ", [UNCLEAR] = "", [NOT_COMPARABLE] = ""};
+    char ratio[QUANTITY], low[QUANTITY], high[QUANTITY];
     if (against->verdict == NO_VERDICT)
         markup(file, "<td></td><td></td>");
     else if (against->verdict == NOT_COMPARABLE)
         markup(file, "<td></td><td>not the same work</td>");
     else
-        markup(
-            file,
-            "<td class=\"number\">%.2f <small>%.2f–%.2f</small></td><td class=\"v%zu\">%s%s</td>",
-            against->ratio.value, against->ratio.low, against->ratio.high, (size_t)against->verdict,
-            signs[against->verdict], verdict_names[against->verdict]);
+        markup(file,
+               "<td class=\"number\">%s <small>%s–%s</small></td><td class=\"v%zu\">%s%s</td>",
+               ratio_text(ratio, against->ratio.value), ratio_text(low, against->ratio.low),
+               ratio_text(high, against->ratio.high), (size_t)against->verdict,
+               signs[against->verdict], verdict_names[against->verdict]);
 }
 
 /* ---- Rows ---- */

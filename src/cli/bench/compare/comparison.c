@@ -253,6 +253,17 @@ void bench_comparison_release(struct bench_comparison *comparison)
 
 /* ---- Summing up ---- */
 
+static size_t void_rows(const struct bench_report *report, const char *group)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < report->n_results; i++) {
+        const struct result *result = &report->results[i];
+        count += result->reason && !result->is_left_out &&
+                 (!group || strcmp(group_of(result->id), group) == 0);
+    }
+    return count;
+}
+
 struct tally tally_of(const struct bench_comparison *comparison, size_t report, const char *group)
 {
     struct tally tally = {.is_of_peaks = group ? strcmp(group, "peaks") == 0
@@ -270,6 +281,7 @@ struct tally tally_of(const struct bench_comparison *comparison, size_t report, 
     }
     for (size_t i = 0; i < NOT_COMPARABLE; i++)
         tally.comparable += tally.counts[i];
+    tally.n_void = void_rows(&comparison->reports->at[report], group);
     if (group && !tally.is_of_peaks && 2 * tally.counts[UNCLEAR] <= tally.comparable &&
         tally.comparable > 0)
         tally.ratio = exp(sum / (double)tally.comparable);

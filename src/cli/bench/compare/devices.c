@@ -114,6 +114,14 @@ static void put_quantity(FILE *file, const char *name, double value, const char 
         markup(file, "<dt>%s</dt><dd>%s</dd>\n", name, quantity(text, value, unit));
 }
 
+/* Binary, as everywhere: rates alone are decimal. */
+static void put_size(FILE *file, const char *name, double bytes)
+{
+    char text[NUMBER_TEXT];
+    if (bytes > 0)
+        markup(file, "<dt>%s</dt><dd>%s</dd>\n", name, bytes_text(text, bytes));
+}
+
 static void put_facts(FILE *file, const struct bench_report *report)
 {
     static const struct {
@@ -152,9 +160,9 @@ static void put_peaks(FILE *file, const struct bench_report *report)
     const json_t *peaks = report_section(report, "peaks"),
                  *device = report_section(report, "device"),
                  *copies = json_object_get(peaks, "copies");
-    char name[64], size[QUANTITY];
-    put_quantity(file, "memory", number_of(device, "global_memory"), "B");
-    put_quantity(file, "local memory", number_of(device, "local_memory"), "B");
+    char name[64], size[NUMBER_TEXT];
+    put_size(file, "memory", number_of(device, "global_memory"));
+    put_size(file, "local memory", number_of(device, "local_memory"));
     put_quantity(file, "peak of multiply-adds", number_of(peaks, "fma_flops_per_s"), "FLOP/s");
     put_quantity(file, "peak of gemm", number_of(peaks, "gemm_flops_per_s"), "FLOP/s");
     put_quantity(file, "peak of matrix instructions in bf16",
@@ -162,7 +170,7 @@ static void put_peaks(FILE *file, const struct bench_report *report)
     put_quantity(file, "peak of gemm in bf16", number_of(peaks, "gemm_bf16_flops_per_s"), "FLOP/s");
     for (size_t i = 0; i < json_array_size(copies) && i < COPY_PEAKS; i++) {
         const json_t *copy = json_array_get(copies, i);
-        snprintf(name, sizeof name, "copy, %s", quantity(size, number_of(copy, "bytes"), "B"));
+        snprintf(name, sizeof name, "copy, %s", bytes_text(size, number_of(copy, "bytes")));
         put_quantity(file, name, number_of(copy, "bytes_per_s"), "B/s");
     }
     put_quantity(file, "launch and wait", number_of(peaks, "launch_s"), "s");

@@ -88,7 +88,7 @@ static const char *tick_text(char text[QUANTITY], const struct axis *axis, doubl
         step = step < 0 ? 0 : step > 6 ? 6 : step;
         snprintf(text, QUANTITY, "%.4g %s", value / pow(1000, step), prefixes[step]);
     } else {
-        snprintf(text, QUANTITY, "%.4g", value);
+        snprintf(text, QUANTITY, value < 1e6 ? "%.6g" : "%.4g", value);
     }
     return text;
 }

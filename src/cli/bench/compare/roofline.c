@@ -128,7 +128,8 @@ static void put_slope(const struct plot *plot, const struct roofs *roofs)
     if (roofs->copy <= 0 || top <= 0)
         return;
     double low = fmax(plot->x.low, plot->y.low / roofs->copy);
-    markup(plot->file, "<line class=\"roof\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>\n",
+    markup(plot->file,
+           "<line class=\"roof slope\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>\n",
            plot_x(plot, low), plot_x(plot, top / roofs->copy), plot_y(plot, low * roofs->copy),
            plot_y(plot, top));
 }
@@ -161,7 +162,7 @@ static void put_keys(FILE *file, const struct roofs *roofs)
     put_key(file, "gemm", roofs->gemm, "FLOP/s", "d1");
     put_key(file, "gemm in bf16", roofs->gemm_bf16, "FLOP/s", "d2");
     put_key(file, "matrix instructions in bf16", roofs->matrix_bf16, "FLOP/s", "d3");
-    put_key(file, "copy, the slope,", roofs->copy, "B/s", "d0");
+    put_key(file, "copy, the slope,", roofs->copy, "B/s", "slope");
     markup(file, "</ul>\n");
 }
 

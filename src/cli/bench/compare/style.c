@@ -54,6 +54,7 @@ static const char *const rules[] = {
     ".v1{color:var(--bad);font-weight:600;white-space:nowrap}",
     ".v2,.v3{color:var(--soft);white-space:nowrap}",
     "#groups td{white-space:nowrap}",
+    "#differs wbr{display:none}",
 
     /* Devices */
     ".cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,300px),1fr));gap:1rem}",
@@ -95,6 +96,7 @@ static const char *const rules[] = {
     ".grid{stroke:var(--line);stroke-width:1}",
     ".frame{fill:none;stroke:var(--soft)}",
     ".roof{stroke:var(--ink);stroke-width:2}",
+    ".slope{stroke:var(--soft);stroke-width:3}",
     ".dot{fill-opacity:.6;stroke:var(--page);stroke-width:1}",
     ".curve{fill:none;stroke-width:2}",
     ".reference{fill:none;stroke:var(--line);stroke-width:9;stroke-linecap:round;stroke-linejoin:round}",
@@ -113,7 +115,11 @@ static const char *const rules[] = {
 
     /* A phone: a row's name on a line of its own */
     "@media screen and (max-width:640px){body{font-size:14px}.verdict{font-size:1.1em}table{font-size:.8em}",
-    "th,td{padding-left:.35rem;padding-right:.35rem}.text th:first-child{white-space:normal}",
+    "th,td{padding-left:.35rem;padding-right:.35rem}.text th:first-child{white-space:normal}#differs wbr{display:inline}",
+    "#groups td:not(.number){white-space:normal;min-width:4.8em}",
+    "#failures table,#failures tbody{display:block}#failures thead{display:none}",
+    "#failures tr{display:grid;grid-template-columns:auto 1fr;gap:0 .5rem;padding:.35rem 0;border-bottom:1px solid var(--line)}",
+    "#failures th,#failures td:last-child{grid-column:1/-1}#failures th,#failures td{border:0;padding:0}",
     ".bars,.bars tbody{display:block}.bars thead{display:none}",
     ".bars tbody{padding:.35rem 0;border-bottom:1px solid var(--line)}",
     ".bars tr{display:grid;grid-template-columns:1.5rem minmax(2rem,1fr) 5.7rem 2.6rem 3.4rem 3.9rem;gap:.1rem .35rem;align-items:center}",

@@ -63,6 +63,18 @@ static void put_warnings(FILE *file, const struct bench_comparison *comparison, 
                comparison->controls[report].value, report_letter(report));
 }
 
+/* The row that is wrong may be the one that would have been slow. */
+static void put_void(FILE *file, const struct bench_comparison *comparison, size_t report)
+{
+    size_t count = tally_of(comparison, report, NULL).n_void;
+    if (count > 0)
+        markup(file,
+               "<p class=\"warning\">%zu %s of %c %s <b>void</b> - wrong, or failed - and in no "
+               "verdict: <a href=\"#failures\">why</a>.</p>\n",
+               count, count == 1 ? "row" : "rows", report_letter(report),
+               count == 1 ? "is" : "are");
+}
+
 /* No claim beyond what more than half of the comparable rows say. */
 static void put_verdict(FILE *file, const struct bench_comparison *comparison, size_t report)
 {
@@ -126,6 +138,8 @@ void put_verdicts(FILE *file, const struct bench_comparison *comparison)
     const struct reports *reports = comparison->reports;
     for (size_t i = 1; i < reports->count; i++)
         put_verdict(file, comparison, i);
+    for (size_t i = 0; i < reports->count && reports->count > 1; i++)
+        put_void(file, comparison, i);
     if (reports->count == 1)
         put_reached(file, &reports->at[0]);
 }
@@ -164,6 +178,9 @@ static void put_group(FILE *file, const struct bench_comparison *comparison, con
             markup(file, "<td class=\"number\">%s</td><td>",
                    2 * tally.counts[UNCLEAR] > tally.comparable ? "unclear" : "");
         put_counts(file, &tally, VERDICTS);
+        if (tally.n_void > 0)
+            markup(file, "%s<b>%zu void</b>",
+                   tally.comparable + tally.counts[NOT_COMPARABLE] > 0 ? ", " : "", tally.n_void);
         markup(file, "</td>");
     }
     markup(file, "</tr>\n");
