@@ -85,18 +85,23 @@ typedef ushort16 ushortv;
 #else
 #define UNALIGNED(type, bytes) typedef type##v unaligned_##type##v __attribute__((aligned(bytes)));
 #endif
-/* Where all accesses must be aligned, those that are not known to be are made number by number: they are asked. */
-#if defined(__NV_CL_C_VERSION) || defined(__NVPTX__)
+/* Where all accesses must be aligned, those that are not known to be are made number by number: they are asked.  What is not aligned is written
+ * number by number, too: of two vectors that differ in nothing else compilers make the one that may lie anywhere. */
+#if (defined(__NV_CL_C_VERSION) || defined(__NVPTX__)) && FLOAT_WIDTH == 4
+#define NEEDS_ALIGNMENT 1
 #define IS_ALIGNED(p, vector) (((size_t)(p) & (sizeof(vector) - 1)) == 0)
+#define FROM_ANYWHERE(space, type, p) ((type##4)((p)[0], (p)[1], (p)[2], (p)[3]))
 #else
+#define NEEDS_ALIGNMENT 0
 #define IS_ALIGNED(p, vector) false
+#define FROM_ANYWHERE(space, type, p) (*(space const unaligned_##type##v *)(p))
 #endif
 #define ACCESS_IN(space, type, vector)                                                             \
     inline vector __attribute__((overloadable)) loadv(size_t i, space const type *p)               \
     {                                                                                              \
         p += i * FLOAT_WIDTH;                                                                      \
         return IS_ALIGNED(p, vector) ? *(space const vector *)p                                    \
-                                     : *(space const unaligned_##type##v *)p;                      \
+                                     : FROM_ANYWHERE(space, type, p);                              \
     }                                                                                              \
     inline void __attribute__((overloadable)) storev(vector v, size_t i, space type *p)            \
     {                                                                                              \
@@ -362,8 +367,18 @@ inline void __attribute__((overloadable)) store(int v, global int *p)
 }
 
 /* Four numbers. */
+#if FLOAT_WIDTH == 4
+#define FOUR_FROM_ANYWHERE(type, p) FROM_ANYWHERE(global, type, (global const type *)(p))
+#else
+#define FOUR_FROM_ANYWHERE(type, p) vload4(0, (global const type *)(p))
+#endif
 #define LOAD_FOUR(type, p)                                                                         \
-    (IS_ALIGNED(p, type##4) ? *(global const type##4 *)(p) : vload4(0, (global const type *)(p)))
+    (IS_ALIGNED(p, type##4) ? *(global const type##4 *)(p) : FOUR_FROM_ANYWHERE(type, p))
+#if NEEDS_ALIGNMENT
+#define LOAD_ALIGNED_FOUR(type, p) (*(global const type##4 *)(p))
+#else
+#define LOAD_ALIGNED_FOUR LOAD_FOUR
+#endif
 #define STORE_FOUR(v, type, p)                                                                     \
     if (IS_ALIGNED(p, type##4))                                                                    \
         *(global type##4 *)(p) = (v);                                                              \
@@ -382,6 +397,22 @@ inline float4 __attribute__((overloadable)) load4(global const bf16 *p)
 inline float4 __attribute__((overloadable)) load4(global const f16 *p)
 {
     return floats_of_f16(LOAD_FOUR(ushort, p));
+}
+
+/* The same, at a multiple of their size where that is needed. */
+inline float4 __attribute__((overloadable)) load4_aligned(global const float *p)
+{
+    return LOAD_ALIGNED_FOUR(float, p);
+}
+
+inline float4 __attribute__((overloadable)) load4_aligned(global const bf16 *p)
+{
+    return as_float4(convert_uint4(LOAD_ALIGNED_FOUR(ushort, p)) << 16);
+}
+
+inline float4 __attribute__((overloadable)) load4_aligned(global const f16 *p)
+{
+    return floats_of_f16(LOAD_ALIGNED_FOUR(ushort, p));
 }
 
 inline void __attribute__((overloadable)) store4(float4 v, global float *p)

@@ -1,14 +1,16 @@
 /* y = op(a) op(b), or what FUSED makes of it, on a device of many work-items.
  *
  * A work-group makes tiles of TILE x TILE numbers of y, one after the other, from slices of DEPTH
- * columns of a and rows of b in local memory.  A work-item holds BLOCK x BLOCK of them in
+ * columns of op(a) and rows of op(b) in local memory.  A work-item holds BLOCK x BLOCK of them in
  * registers: in groups of four, SIDE groups apart, so that it reads local memory by fours next to
  * its neighbours'.  While a slice is multiplied the next is on its way to registers.  Each number
  * of y is one sum in the order of k: the choice of tile changes nothing in the numbers.  a and b are of type T, y is of type Y.
  *
- * The host defines TILE, BLOCK (4 or 8), DEPTH, TRANSPOSE_A and TRANSPOSE_B such that GROUP is a
- * multiple of TILE and DEPTH.  Sums have names, not indices: arrays end up in memory with some
- * compilers. */
+ * A line is a row of op(a) or a column of op(b).  A work-item fetches fours of numbers that are neighbours in memory: of a line or,
+ * where the operand lies "by k", of a step of k.
+ *
+ * The host defines TILE, BLOCK (4 or 8), DEPTH such that each work-item fetches two fours of each operand, TRANSPOSE_A and
+ * TRANSPOSE_B.  Sums have names, not indices: arrays end up in memory with some compilers. */
 
 #define BAND 8              /* rows of tiles */
 #define SIDE (TILE / BLOCK) /* work-items along a side of the tile */
@@ -17,23 +19,15 @@
 /* From row to row of a slice, in float4: what is written transposed falls into different banks. */
 #define PITCH (TILE / 4 + 1)
 
-/* A work-item fetches TILE * DEPTH / GROUP = 8 numbers of each slice, so many lines (rows of op(a),
- * columns of op(b)) and steps of k apart: neighbours fetch neighbours in memory. */
-#if TRANSPOSE_A
-#define A_LINES 0
-#define A_STEPS (GROUP / TILE)
-#else
-#define A_LINES (GROUP / DEPTH)
-#define A_STEPS 0
-#endif
-#if TRANSPOSE_B
-#define B_LINES (GROUP / DEPTH)
-#define B_STEPS 0
-#else
-#define B_LINES 0
-#define B_STEPS (GROUP / TILE)
-#endif
-#define EACH_FETCHED(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
+#define A_BY_K TRANSPOSE_A
+#define B_BY_K (!TRANSPOSE_B)
+
+/* Where in a slice a work-item's fours are: the first at number ALONG of line, or by k of step, ACROSS, the next one STRIDE of those further. */
+#define FOURS_ALONG(by_k) ((by_k ? TILE : DEPTH) / 4)
+#define ALONG(by_k) (item % FOURS_ALONG(by_k) * 4)
+#define ACROSS(by_k) (item / FOURS_ALONG(by_k))
+#define STRIDE(by_k) (GROUP / FOURS_ALONG(by_k))
+#define EACH_FOUR(X) X(0) X(1)
 
 /* clang-format off */
 #if BLOCK == 8
@@ -50,6 +44,35 @@
 #define FUSED_PARAMETERS
 #define FUSED_ARGUMENTS
 #endif
+
+/* Whether one instruction fetches a four, in this row and all others. */
+#define HAS_FOURS(from, row) (!NEEDS_ALIGNMENT || (IS_ALIGNED(from, T[4]) && row % 4 == 0))
+
+/* So many of four numbers, and zeros. */
+static inline float4 fetch_some(global const T *from, uint count)
+{
+    return (float4)(count > 0 ? load(from) : 0.0f, count > 1 ? load(from + 1) : 0.0f,
+                    count > 2 ? load(from + 2) : 0.0f, count > 3 ? load(from + 3) : 0.0f);
+}
+
+/* Numbers from the first to the end, or none. */
+static inline uint count_from(uint first, uint end)
+{
+    return first < end ? end - first : 0;
+}
+
+/* Four numbers of a step, or of a line's steps. */
+static inline void put(float4 v, local float *slice, uint by_k)
+{
+    if (by_k) {
+        *(local float4 *)slice = v;
+        return;
+    }
+    slice[0] = v.s0;
+    slice[4 * PITCH] = v.s1;
+    slice[8 * PITCH] = v.s2;
+    slice[12 * PITCH] = v.s3;
+}
 
 /* What comes after the product, and the edge, for up to four numbers of a row of n. */
 static inline void finish(float4 sum, global Y *restrict y, ulong n, ulong row, uint column,
@@ -78,12 +101,11 @@ gemm_tiled(global const T *restrict a, global const T *restrict b, global Y *res
 {
     local float4 a_slice[DEPTH * PITCH], b_slice[DEPTH * PITCH];
     uint item = get_local_id(0), item_row = item / SIDE, item_column = item % SIDE;
-    uint a_line = TRANSPOSE_A ? item % TILE : item / DEPTH,
-         a_step = TRANSPOSE_A ? item / TILE : item % DEPTH;
-    uint b_line = TRANSPOSE_B ? item / DEPTH : item % TILE,
-         b_step = TRANSPOSE_B ? item % DEPTH : item / TILE;
-    local float *a_to = (local float *)a_slice + a_step * 4 * PITCH + a_line;
-    local float *b_to = (local float *)b_slice + b_step * 4 * PITCH + b_line;
+    uint a_along = ALONG(A_BY_K), a_across = ACROSS(A_BY_K), b_along = ALONG(B_BY_K),
+         b_across = ACROSS(B_BY_K);
+#define PLACE(by_k, along, across) (by_k ? across * 4 * PITCH + along : along * 4 * PITCH + across)
+    local float *a_to = (local float *)a_slice + PLACE(A_BY_K, a_along, a_across);
+    local float *b_to = (local float *)b_slice + PLACE(B_BY_K, b_along, b_across);
     uint row_tiles = (m + TILE - 1) / TILE, column_tiles = (n + TILE - 1) / TILE;
     uint matrix_tiles = row_tiles * column_tiles;
     ulong tiles = (ulong)matrix_tiles * batch;
@@ -93,48 +115,64 @@ gemm_tiled(global const T *restrict a, global const T *restrict b, global Y *res
         uint2 tile = tile_in_bands(t % matrix_tiles, row_tiles, column_tiles, BAND);
         uint row_begin = tile.s0 * TILE, column_begin = tile.s1 * TILE;
         uint rows = m - row_begin, columns = n - column_begin;
-        global const T *a_from = a + a_offset + outer * a_outer + inner * a_inner +
-                                 (TRANSPOSE_A ? a_step * a_row + row_begin + a_line
-                                              : (row_begin + a_line) * a_row + a_step);
-        global const T *b_from = b + b_offset + outer * b_outer + inner * b_inner +
-                                 (TRANSPOSE_B ? (column_begin + b_line) * b_row + b_step
-                                              : b_step * b_row + column_begin + b_line);
+        global const T *a_from = a + a_offset + outer * a_outer + inner * a_inner + a_along +
+                                 (A_BY_K ? a_across * a_row + row_begin : (row_begin + a_across) * a_row);
+        global const T *b_from = b + b_offset + outer * b_outer + inner * b_inner + b_along +
+                                 (B_BY_K ? b_across * b_row + column_begin : (column_begin + b_across) * b_row);
+        bool is_whole = rows >= TILE && columns >= TILE && HAS_FOURS(a_from, a_row) && HAS_FOURS(b_from, b_row);
 #define DECLARE_SUM(i, a_part) float4 low##i = 0.0f, high##i = 0.0f;
         EACH_ROW(DECLARE_SUM)
+#define DECLARE_FOUR(i) float4 a##i, b##i;
+        EACH_FOUR(DECLARE_FOUR)
 
-        for (uint begin = 0; begin < k + DEPTH; begin += DEPTH) {
-            /* The slice that begins here is fetched; the one before it is multiplied. */
+/* The slice that begins at `first`: by fours, or number by number. */
 #define FETCH(i)                                                                                   \
-    float a##i = 0.0f, b##i = 0.0f;                                                                \
-    if (a_line + i * A_LINES < rows && begin + a_step + i * A_STEPS < k)                           \
-        a##i = load(a_from + i * (A_LINES + A_STEPS) * a_row);                                     \
-    if (b_line + i * B_LINES < columns && begin + b_step + i * B_STEPS < k)                        \
-        b##i = load(b_from + i * (B_LINES + B_STEPS) * b_row);
-            EACH_FETCHED(FETCH)
-            a_from += TRANSPOSE_A ? DEPTH * a_row : DEPTH;
-            b_from += TRANSPOSE_B ? DEPTH : DEPTH * b_row;
+    a##i = load4_aligned(a_from + i * STRIDE(A_BY_K) * a_row);                                     \
+    b##i = load4_aligned(b_from + i * STRIDE(B_BY_K) * b_row);
+#define COUNT(by_k, along, across, lines)                                                          \
+    (by_k ? (first + across < k ? count_from(along, lines) : 0)                                    \
+          : (across < lines ? count_from(first + along, k) : 0))
+#define FETCH_SOME(i)                                                                              \
+    a##i = fetch_some(a_from + i * STRIDE(A_BY_K) * a_row,                                         \
+                      COUNT(A_BY_K, a_along, a_across + i * STRIDE(A_BY_K), rows));                \
+    b##i = fetch_some(b_from + i * STRIDE(B_BY_K) * b_row,                                         \
+                      COUNT(B_BY_K, b_along, b_across + i * STRIDE(B_BY_K), columns));
+#define FETCH_SLICE                                                                                \
+    if (is_whole && first + DEPTH <= k) {                                                         \
+        EACH_FOUR(FETCH)                                                                           \
+    } else {                                                                                       \
+        EACH_FOUR(FETCH_SOME)                                                                      \
+    }                                                                                              \
+    a_from += A_BY_K ? DEPTH * a_row : DEPTH;                                                      \
+    b_from += B_BY_K ? DEPTH * b_row : DEPTH;
+#define PUT(i)                                                                                     \
+    put(a##i, a_to + i * STRIDE(A_BY_K) * (A_BY_K ? 4 * PITCH : 1), A_BY_K);   \
+    put(b##i, b_to + i * STRIDE(B_BY_K) * (B_BY_K ? 4 * PITCH : 1), B_BY_K);
 
-            if (begin > 0) {
-                for (uint d = 0; d < DEPTH; d++) {
-                    float4 a_low = a_slice[d * PITCH + item_row],
-                           b_low = b_slice[d * PITCH + item_column];
+        uint first = 0;
+        FETCH_SLICE
+        while (first < k) {
+            EACH_FOUR(PUT)
+            barrier(CLK_LOCAL_MEM_FENCE);
+            first += DEPTH;
+            FETCH_SLICE /* beyond the last it is of zeros */
+#ifndef POCL_DEVICE_ADDRESS_BITS /* a CPU, which gains nothing by it */
+#pragma unroll
+#endif
+            for (uint d = 0; d < DEPTH; d++) {
+                float4 a_low = a_slice[d * PITCH + item_row],
+                       b_low = b_slice[d * PITCH + item_column];
 #if BLOCK == 8
-                    float4 a_high = a_slice[d * PITCH + SIDE + item_row],
-                           b_high = b_slice[d * PITCH + SIDE + item_column];
+                float4 a_high = a_slice[d * PITCH + SIDE + item_row],
+                       b_high = b_slice[d * PITCH + SIDE + item_column];
 #define MULTIPLY(i, a_part)                                                                        \
     low##i += (a_part)*b_low;                                                                      \
     high##i += (a_part)*b_high;
 #else
 #define MULTIPLY(i, a_part) low##i += (a_part)*b_low;
 #endif
-                    EACH_ROW(MULTIPLY)
-                }
+                EACH_ROW(MULTIPLY)
             }
-            barrier(CLK_LOCAL_MEM_FENCE);
-#define PUT(i)                                                                                     \
-    a_to[i * (A_LINES + A_STEPS * 4 * PITCH)] = a##i;                                              \
-    b_to[i * (B_LINES + B_STEPS * 4 * PITCH)] = b##i;
-            EACH_FETCHED(PUT)
             barrier(CLK_LOCAL_MEM_FENCE);
         }
 
