@@ -1,8 +1,8 @@
 /* Attention on a device of many work-items: COLUMNS x 8 of them make a block of BLOCK queries.
  *
- * Blocks of q, k, v lie in local memory row by row, PITCH numbers apart: an odd number, so that
- * work-items that read the same column of different rows use different banks.  Work-item (x, y)
- * owns rows y, y + 8, ... and columns x, x + COLUMNS, ... of every product, in registers: loops over
+ * Blocks of q, k, v lie in local memory row by row, PITCH fours of numbers apart: an odd number, so that
+ * work-items that read the same fours of different rows use different banks.  Work-item (x, y)
+ * owns rows y, y + 8, ... of every product, and of BLOCK columns x, x + COLUMNS, ..., of D columns as many WIDE ones, in registers: loops over
  * them are unrolled, so that indices of private arrays are constants.
  *
  * What a query sees, and slopes: see cl/attention_cpu.cl.
@@ -14,25 +14,51 @@
 #define GROUP (ROWS * COLUMNS)
 #define OWN_ROWS (BLOCK / ROWS) /* of a block, that a work-item owns */
 #define OWN_COLUMNS (BLOCK / COLUMNS) /* of BLOCK columns */
-#define D_COLUMNS ((D + COLUMNS - 1) / COLUMNS) /* of D columns */
-#define D_PADDED (D_COLUMNS * COLUMNS)
-#define PITCH (D_PADDED | 1)
-#define P_PITCH (BLOCK + 1)
+#define D_PADDED ((D + COLUMNS - 1) / COLUMNS * COLUMNS)
+#define ALL_FOURS (BLOCK * (D_PADDED / 4)) /* of a block of D columns */
+#define PITCH (D_PADDED / 4 | 1)
+#define P_PITCH (BLOCK / 4 | 1)
+
+/* Columns of D that are read, and added up, together. */
+#if D % (4 * COLUMNS) == 0
+#define WIDTH 4
+typedef float4 wide;
+#elif D % (2 * COLUMNS) == 0
+#define WIDTH 2
+typedef float2 wide;
+#else
+#define WIDTH 1
+typedef float wide;
+#endif
+#define OWN_WIDE (D_PADDED / COLUMNS / WIDTH)
 #define HIDDEN -3e38f
 /* Below every score, far above HIDDEN: a row that sees nothing gets the sum 0. */
 #define LEAST -1e30f
 
-/* to[i][d] = scale x[i * row + d]; zeros for i >= count or d >= D. */
-static inline void load_block(local float *to, global const T *x, ulong row, int count, float scale)
+/* Numbers d to d + 3 of a row; zeros for those that are not below D. */
+static inline float4 load_four(global const T *row, uint d)
 {
-    for (uint e = get_local_id(0); e < BLOCK * D_PADDED; e += GROUP) {
-        uint i = e / D_PADDED, d = e % D_PADDED;
-        to[i * PITCH + d] = (int)i < count && d < D ? scale * load(x + i * row + d) : 0.0f;
+#if D % 4 == 0
+    return d < D ? load4(row + d) : (float4)(0.0f);
+#else
+    return (float4)(d < D ? load(row + d) : 0.0f, d + 1 < D ? load(row + d + 1) : 0.0f,
+                    d + 2 < D ? load(row + d + 2) : 0.0f, d + 3 < D ? load(row + d + 3) : 0.0f);
+#endif
+}
+
+/* to[i][d] = scale x[i * row + d]; zeros for i >= count or d >= D. */
+static inline void load_block(local float4 *to, global const T *x, ulong row, int count, float scale)
+{
+#pragma unroll 4 /* on their way together */
+    for (uint n = 0; n < (ALL_FOURS + GROUP - 1) / GROUP; n++) {
+        uint e = get_local_id(0) + n * GROUP, i = e / (D_PADDED / 4), four = e % (D_PADDED / 4);
+        if (ALL_FOURS % GROUP == 0 || e < ALL_FOURS)
+            to[i * PITCH + four] = (int)i < count ? scale * load_four(x + i * row, 4 * four) : (float4)(0.0f);
     }
 }
 
 /* s[i][j] = sum over d of a[y + 8 i][d] b[x + COLUMNS j][d]. */
-static inline void multiply_rows(float s[OWN_ROWS][OWN_COLUMNS], local const float *a, local const float *b,
+static inline void multiply_rows(float s[OWN_ROWS][OWN_COLUMNS], local const float4 *a, local const float4 *b,
                                  uint x, uint y)
 {
 #pragma unroll
@@ -41,86 +67,95 @@ static inline void multiply_rows(float s[OWN_ROWS][OWN_COLUMNS], local const flo
         for (uint j = 0; j < OWN_COLUMNS; j++)
             s[i][j] = 0.0f;
 #if SUBGROUP_SIZE /* more steps at a time would need more registers than there are */
-#pragma unroll 2
+#pragma unroll 1
 #endif
-    for (uint d = 0; d < D; d++) {
-        float a_numbers[OWN_ROWS], b_numbers[OWN_COLUMNS];
+    for (uint four = 0; four < (D + 3) / 4; four++) {
+        float4 a_four[OWN_ROWS], b_four[OWN_COLUMNS];
 #pragma unroll
         for (uint i = 0; i < OWN_ROWS; i++)
-            a_numbers[i] = a[(y + i * ROWS) * PITCH + d];
+            a_four[i] = a[(y + i * ROWS) * PITCH + four];
 #pragma unroll
         for (uint j = 0; j < OWN_COLUMNS; j++)
-            b_numbers[j] = b[(x + j * COLUMNS) * PITCH + d];
+            b_four[j] = b[(x + j * COLUMNS) * PITCH + four];
 #pragma unroll
         for (uint i = 0; i < OWN_ROWS; i++)
 #pragma unroll
-            for (uint j = 0; j < OWN_COLUMNS; j++)
-                s[i][j] = multiply_add(a_numbers[i], b_numbers[j], s[i][j]);
+            for (uint j = 0; j < OWN_COLUMNS; j++) {
+                float sum = multiply_add(a_four[i].s0, b_four[j].s0, s[i][j]);
+                sum = multiply_add(a_four[i].s1, b_four[j].s1, sum);
+                sum = multiply_add(a_four[i].s2, b_four[j].s2, sum);
+                s[i][j] = multiply_add(a_four[i].s3, b_four[j].s3, sum);
+            }
     }
 }
 
-/* sum[i][j] += sum over c of p[(y + 8 i) * p_row + c * p_column] b[c][x + COLUMNS j]. */
-static inline void add_block(float sum[OWN_ROWS][D_COLUMNS], local const float *p, uint p_row,
-                             uint p_column, local const float *b, uint x, uint y)
+/* sum[i][j] += sum over c of p[y + 8 i][c] b[c][wide column x + COLUMNS j]. */
+static inline void add_block(wide sum[OWN_ROWS][OWN_WIDE], local const float4 *p, local const float4 *b,
+                             uint x, uint y)
 {
-    for (uint c = 0; c < BLOCK; c++) {
-        float p_numbers[OWN_ROWS];
+#if SUBGROUP_SIZE
+#pragma unroll 1
+#endif
+    for (uint four = 0; four < BLOCK / 4; four++) {
+        local const wide *rows = (local const wide *)(b + 4 * four * PITCH) + x;
+        float4 p_four[OWN_ROWS];
 #pragma unroll
         for (uint i = 0; i < OWN_ROWS; i++)
-            p_numbers[i] = p[(y + i * ROWS) * p_row + c * p_column];
+            p_four[i] = p[(y + i * ROWS) * P_PITCH + four];
 #pragma unroll
-        for (uint j = 0; j < D_COLUMNS; j++) {
-            float b_number = b[c * PITCH + x + j * COLUMNS];
-#pragma unroll
-            for (uint i = 0; i < OWN_ROWS; i++)
-                sum[i][j] = multiply_add(p_numbers[i], b_number, sum[i][j]);
+        for (uint j = 0; j < OWN_WIDE; j++) {
+#define ADD_ROW(c)                                                                                 \
+    wide row##c = rows[c * (4 * PITCH / WIDTH) + j * COLUMNS];                                     \
+    _Pragma("unroll") for (uint i = 0; i < OWN_ROWS; i++)                                          \
+        sum[i][j] = multiply_add((wide)(p_four[i].s##c), row##c, sum[i][j]);
+            ADD_ROW(0)
+            ADD_ROW(1)
+            ADD_ROW(2)
+            ADD_ROW(3)
         }
     }
 }
 
-/* block[y + 8 i][x + COLUMNS j] = s[i][j]. */
-static inline void store_scores(local float *block, float s[OWN_ROWS][OWN_COLUMNS], uint x, uint y)
+/* A block of scores in local memory, by rows or by columns. */
+#define BY_ROWS(i, j) ((y + i * ROWS) * 4 * P_PITCH + x + j * COLUMNS)
+#define BY_COLUMNS(i, j) ((x + j * COLUMNS) * 4 * P_PITCH + y + i * ROWS)
+#define EACH_SCORE(operation)                                                                      \
+    _Pragma("unroll") for (uint i = 0; i < OWN_ROWS; i++)                                          \
+        _Pragma("unroll") for (uint j = 0; j < OWN_COLUMNS; j++) operation;
+#define STORE_SCORES(block, place, s) EACH_SCORE(((local float *)block)[place(i, j)] = s[i][j])
+#define LOAD_SCORES(s, block, place) EACH_SCORE(s[i][j] = ((local const float *)block)[place(i, j)])
+
+static inline void clear_sums(wide sum[OWN_ROWS][OWN_WIDE])
 {
 #pragma unroll
     for (uint i = 0; i < OWN_ROWS; i++)
 #pragma unroll
-        for (uint j = 0; j < OWN_COLUMNS; j++)
-            block[(y + i * ROWS) * P_PITCH + x + j * COLUMNS] = s[i][j];
+        for (uint j = 0; j < OWN_WIDE; j++)
+            sum[i][j] = (wide)(0.0f);
 }
 
-/* What store_scores() stored. */
-static inline void load_scores(float s[OWN_ROWS][OWN_COLUMNS], local const float *block, uint x,
-                               uint y)
-{
-#pragma unroll
-    for (uint i = 0; i < OWN_ROWS; i++)
-#pragma unroll
-        for (uint j = 0; j < OWN_COLUMNS; j++)
-            s[i][j] = block[(y + i * ROWS) * P_PITCH + x + j * COLUMNS];
-}
-
-static inline void clear_sums(float sum[OWN_ROWS][D_COLUMNS])
-{
-#pragma unroll
-    for (uint i = 0; i < OWN_ROWS; i++)
-#pragma unroll
-        for (uint j = 0; j < D_COLUMNS; j++)
-            sum[i][j] = 0.0f;
-}
-
-/* to[(y + 8 i) * row + x + COLUMNS j] = sum[i][j], for rows < count.  Where storing is long, as f16 may be, compilers would
+/* to[(y + 8 i) * row][wide column x + COLUMNS j] = sum[i][j], for rows < count.  Where storing is long, as f16 may be, compilers would
  * call it, and arrays that go to a call go to memory. */
 static inline __attribute__((always_inline)) void
-store_sums(global T *to, ulong row, int count, float sum[OWN_ROWS][D_COLUMNS], uint x, uint y)
+store_sums(global T *to, ulong row, int count, wide sum[OWN_ROWS][OWN_WIDE], uint x, uint y)
 {
 #pragma unroll
     for (uint i = 0; i < OWN_ROWS; i++) {
         if ((int)(y + i * ROWS) >= count)
             continue;
 #pragma unroll
-        for (uint j = 0; j < D_COLUMNS; j++)
+        for (uint j = 0; j < OWN_WIDE; j++) {
+            global T *at = to + (y + i * ROWS) * row + (x + j * COLUMNS) * WIDTH;
+#if WIDTH == 4
+            store4(sum[i][j], at);
+#elif WIDTH == 2
+            store(sum[i][j].s0, at);
+            store(sum[i][j].s1, at + 1);
+#else
             if (x + j * COLUMNS < D)
-                store(sum[i][j], to + (y + i * ROWS) * row + x + j * COLUMNS);
+                store(sum[i][j], at);
+#endif
+        }
     }
 }
 
@@ -177,7 +212,7 @@ attention_forward(global const T *q, global const T *k, global const T *v,
                   ulong v_head, uint batch, uint heads, uint kv_heads, uint tq, uint tk,
                   float scale, int first_position, MASK_PARAMETERS uint has_position, uint keep_lse)
 {
-    local float q_block[BLOCK * PITCH], kv_block[BLOCK * PITCH], p[BLOCK * P_PITCH];
+    local float4 q_block[BLOCK * PITCH], kv_block[BLOCK * PITCH], p[BLOCK * P_PITCH];
     local float4 partials[BLOCK * FOURS];
     local float *partial = (local float *)partials;
     uint x = get_local_id(0) % COLUMNS, y = get_local_id(0) / COLUMNS;
@@ -192,7 +227,8 @@ attention_forward(global const T *q, global const T *k, global const T *v,
         float slope = SLOPE_OF_HEAD(h);
         global const T *k_rows = k + k_offset + b * k_batch + kv_h * k_head;
         global const T *v_rows = v + v_offset + b * v_batch + kv_h * v_head;
-        float sums[OWN_ROWS][D_COLUMNS], greatest[OWN_ROWS], total[OWN_ROWS];
+        wide sums[OWN_ROWS][OWN_WIDE];
+        float greatest[OWN_ROWS], total[OWN_ROWS];
         clear_sums(sums);
 #pragma unroll
         for (uint i = 0; i < OWN_ROWS; i++) {
@@ -226,7 +262,7 @@ attention_forward(global const T *q, global const T *k, global const T *v,
                 greatest[i] = most;
                 total[i] *= shrink;
 #pragma unroll
-                for (uint j = 0; j < D_COLUMNS; j++)
+                for (uint j = 0; j < OWN_WIDE; j++)
                     sums[i][j] *= shrink;
 #pragma unroll
                 for (uint j = 0; j < OWN_COLUMNS; j++) {
@@ -234,9 +270,9 @@ attention_forward(global const T *q, global const T *k, global const T *v,
                     total[i] += s[i][j];
                 }
             }
-            store_scores(p, s, x, y);
+            STORE_SCORES(p, BY_ROWS, s)
             barrier(CLK_LOCAL_MEM_FENCE);
-            add_block(sums, p, P_PITCH, 1, kv_block, x, y);
+            add_block(sums, p, kv_block, x, y);
         }
         barrier(CLK_LOCAL_MEM_FENCE);
 #pragma unroll
@@ -249,7 +285,7 @@ attention_forward(global const T *q, global const T *k, global const T *v,
             float denominator = sum_of(partials + row * FOURS);
             float inverse = denominator == 0.0f ? 0.0f : 1.0f / denominator;
 #pragma unroll
-            for (uint j = 0; j < D_COLUMNS; j++)
+            for (uint j = 0; j < OWN_WIDE; j++)
                 sums[i][j] *= inverse;
             if (keep_lse && x == 0 && (int)row < queries)
                 lse[((ulong)b * heads + h) * tq + query + row] =
@@ -293,8 +329,9 @@ kernel SUBGROUPS_OF_8 __attribute__((reqd_work_group_size(GROUP, 1, 1))) void at
     ulong out_batch, ulong out_row, ulong out_head, ulong d_out_offset, ulong d_out_batch,
     ulong d_out_row, ulong d_out_head, global float *delta, GRADIENT_PARAMETERS)
 {
-    local float q_block[BLOCK * PITCH], d_out_block[BLOCK * PITCH], kv_block[BLOCK * PITCH];
-    local float ds[BLOCK * P_PITCH], row_lse[BLOCK], row_delta[BLOCK];
+    local float4 q_block[BLOCK * PITCH], d_out_block[BLOCK * PITCH], kv_block[BLOCK * PITCH];
+    local float4 ds[BLOCK * P_PITCH];
+    local float row_lse[BLOCK], row_delta[BLOCK];
     uint x = get_local_id(0) % COLUMNS, y = get_local_id(0) / COLUMNS;
     uint blocks = (tq + BLOCK - 1) / BLOCK;
 
@@ -307,7 +344,7 @@ kernel SUBGROUPS_OF_8 __attribute__((reqd_work_group_size(GROUP, 1, 1))) void at
         ulong row = ((ulong)b * heads + h) * tq + query;
         global const T *k_rows = k + k_offset + b * k_batch + kv_h * k_head;
         global const T *v_rows = v + v_offset + b * v_batch + kv_h * v_head;
-        float sums[OWN_ROWS][D_COLUMNS];
+        wide sums[OWN_ROWS][OWN_WIDE];
         clear_sums(sums);
         barrier(CLK_LOCAL_MEM_FENCE); /* the item before has been read */
         load_block(q_block, q + q_offset + b * q_batch + h * q_head + query * q_row, q_row, queries,
@@ -321,8 +358,13 @@ kernel SUBGROUPS_OF_8 __attribute__((reqd_work_group_size(GROUP, 1, 1))) void at
         for (int i = get_local_id(0); i < BLOCK; i += GROUP) {
             /* In the order of dp = d_out v^T: where out is v, their difference is 0. */
             float sum = 0.0f;
-            for (uint d = 0; d < D; d++)
-                sum = multiply_add(d_out_block[i * PITCH + d], kv_block[i * PITCH + d], sum);
+            for (uint four = 0; four < (D + 3) / 4; four++) {
+                float4 of_d_out = d_out_block[i * PITCH + four], of_out = kv_block[i * PITCH + four];
+                sum = multiply_add(of_d_out.s0, of_out.s0, sum);
+                sum = multiply_add(of_d_out.s1, of_out.s1, sum);
+                sum = multiply_add(of_d_out.s2, of_out.s2, sum);
+                sum = multiply_add(of_d_out.s3, of_out.s3, sum);
+            }
             row_delta[i] = sum;
             row_lse[i] = i < queries ? lse[row + i] * LOG2_E : 0.0f;
             if (i < queries)
@@ -341,9 +383,9 @@ kernel SUBGROUPS_OF_8 __attribute__((reqd_work_group_size(GROUP, 1, 1))) void at
             mask_scores(s, key, sees, end, slope, window, x, y);
             probabilities(s, row_lse, y);
             differentiate(s, dp, row_delta, scale, y);
-            store_scores(ds, s, x, y);
+            STORE_SCORES(ds, BY_ROWS, s)
             barrier(CLK_LOCAL_MEM_FENCE);
-            add_block(sums, ds, P_PITCH, 1, kv_block, x, y);
+            add_block(sums, ds, kv_block, x, y);
         }
         store_sums(dq + dq_offset + ((ulong)b * tq + query) * dq_row + h * D, dq_row, queries, sums,
                    x, y);
@@ -360,8 +402,9 @@ kernel SUBGROUPS_OF_8 __attribute__((reqd_work_group_size(GROUP, 1, 1))) void at
     uint tk, float scale, int first_position, MASK_PARAMETERS ulong d_out_offset, ulong d_out_batch,
     ulong d_out_row, ulong d_out_head, global const float *delta, GRADIENT_PARAMETERS)
 {
-    local float k_block[BLOCK * PITCH], v_block[BLOCK * PITCH], q_block[BLOCK * PITCH];
-    local float p[BLOCK * P_PITCH], row_lse[BLOCK], row_delta[BLOCK];
+    local float4 k_block[BLOCK * PITCH], v_block[BLOCK * PITCH], q_block[BLOCK * PITCH];
+    local float4 p[BLOCK * P_PITCH]; /* by columns: a row for each key */
+    local float row_lse[BLOCK], row_delta[BLOCK];
     uint x = get_local_id(0) % COLUMNS, y = get_local_id(0) / COLUMNS;
     uint blocks = (tk + BLOCK - 1) / BLOCK, group = heads / kv_heads;
 
@@ -369,7 +412,7 @@ kernel SUBGROUPS_OF_8 __attribute__((reqd_work_group_size(GROUP, 1, 1))) void at
         int key = item % blocks * BLOCK, rows = min(BLOCK, (int)tk - key);
         uint b = item / blocks / kv_heads, kv_h = item / blocks % kv_heads;
         int end = min(KEYS_OF_ROW(b), key + rows);
-        float dk_sums[OWN_ROWS][D_COLUMNS], dv_sums[OWN_ROWS][D_COLUMNS];
+        wide dk_sums[OWN_ROWS][OWN_WIDE], dv_sums[OWN_ROWS][OWN_WIDE];
         clear_sums(dk_sums);
         clear_sums(dv_sums);
         barrier(CLK_LOCAL_MEM_FENCE); /* the item before has been read */
@@ -397,7 +440,7 @@ kernel SUBGROUPS_OF_8 __attribute__((reqd_work_group_size(GROUP, 1, 1))) void at
                 multiply_rows(s, q_block, k_block, x, y);
                 mask_scores(s, key, sees, end, SLOPE_OF_HEAD(h), window, x, y);
                 probabilities(s, row_lse, y);
-                store_scores(p, s, x, y);
+                STORE_SCORES(p, BY_COLUMNS, s)
                 barrier(CLK_LOCAL_MEM_FENCE);
                 load_block(q_block,
                            d_out + d_out_offset + b * d_out_batch + h * d_out_head +
@@ -405,14 +448,14 @@ kernel SUBGROUPS_OF_8 __attribute__((reqd_work_group_size(GROUP, 1, 1))) void at
                            d_out_row, queries, 1.0f);
                 barrier(CLK_LOCAL_MEM_FENCE);
                 multiply_rows(dp, q_block, v_block, x, y);
-                add_block(dv_sums, p, 1, P_PITCH, q_block, x, y);
+                add_block(dv_sums, p, q_block, x, y);
                 barrier(CLK_LOCAL_MEM_FENCE);
                 load_block(q_block, q_rows, q_row, queries, scale);
-                load_scores(s, p, x, y); /* meanwhile registers had no room for them */
+                LOAD_SCORES(s, p, BY_COLUMNS) /* meanwhile registers had no room for them */
                 differentiate(s, dp, row_delta, 1.0f, y);
-                store_scores(p, s, x, y);
+                STORE_SCORES(p, BY_COLUMNS, s)
                 barrier(CLK_LOCAL_MEM_FENCE);
-                add_block(dk_sums, p, 1, P_PITCH, q_block, x, y);
+                add_block(dk_sums, p, q_block, x, y);
             }
         }
         ulong at = ((ulong)b * tk + key) * dkv_row + kv_h * D;
