@@ -35,6 +35,9 @@ typedef float wide;
 /* Below every score, far above HIDDEN: a row that sees nothing gets the sum 0. */
 #define LEAST -1e30f
 
+/* Arrays that go to a call go to memory, and compilers call what is long. */
+#define OF_ARRAYS static inline __attribute__((always_inline))
+
 /* Numbers d to d + 3 of a row; zeros for those that are not below D. */
 static inline float4 load_four(global const T *row, uint d)
 {
@@ -49,16 +52,24 @@ static inline float4 load_four(global const T *row, uint d)
 /* to[i][d] = scale x[i * row + d]; zeros for i >= count or d >= D. */
 static inline void load_block(local float4 *to, global const T *x, ulong row, int count, float scale)
 {
+#if SUBGROUP_SIZE /* fours would need more registers than there are */
+    local float *numbers = (local float *)to;
+    for (uint e = get_local_id(0); e < BLOCK * D_PADDED; e += GROUP) {
+        uint i = e / D_PADDED, d = e % D_PADDED;
+        numbers[i * 4 * PITCH + d] = (int)i < count && d < D ? scale * load(x + i * row + d) : 0.0f;
+    }
+#else
 #pragma unroll 4 /* on their way together */
     for (uint n = 0; n < (ALL_FOURS + GROUP - 1) / GROUP; n++) {
         uint e = get_local_id(0) + n * GROUP, i = e / (D_PADDED / 4), four = e % (D_PADDED / 4);
         if (ALL_FOURS % GROUP == 0 || e < ALL_FOURS)
             to[i * PITCH + four] = (int)i < count ? scale * load_four(x + i * row, 4 * four) : (float4)(0.0f);
     }
+#endif
 }
 
 /* s[i][j] = sum over d of a[y + 8 i][d] b[x + COLUMNS j][d]. */
-static inline void multiply_rows(float s[OWN_ROWS][OWN_COLUMNS], local const float4 *a, local const float4 *b,
+OF_ARRAYS void multiply_rows(float s[OWN_ROWS][OWN_COLUMNS], local const float4 *a, local const float4 *b,
                                  uint x, uint y)
 {
 #pragma unroll
@@ -66,9 +77,7 @@ static inline void multiply_rows(float s[OWN_ROWS][OWN_COLUMNS], local const flo
 #pragma unroll
         for (uint j = 0; j < OWN_COLUMNS; j++)
             s[i][j] = 0.0f;
-#if SUBGROUP_SIZE /* more steps at a time would need more registers than there are */
-#pragma unroll 1
-#endif
+#pragma unroll 1 /* more steps at a time would need more registers than there are */
     for (uint four = 0; four < (D + 3) / 4; four++) {
         float4 a_four[OWN_ROWS], b_four[OWN_COLUMNS];
 #pragma unroll
@@ -90,28 +99,24 @@ static inline void multiply_rows(float s[OWN_ROWS][OWN_COLUMNS], local const flo
 }
 
 /* sum[i][j] += sum over c of p[y + 8 i][c] b[c][wide column x + COLUMNS j]. */
-static inline void add_block(wide sum[OWN_ROWS][OWN_WIDE], local const float4 *p, local const float4 *b,
+OF_ARRAYS void add_block(wide sum[OWN_ROWS][OWN_WIDE], local const float4 *p, local const float4 *b,
                              uint x, uint y)
 {
-#if SUBGROUP_SIZE
 #pragma unroll 1
-#endif
     for (uint four = 0; four < BLOCK / 4; four++) {
         local const wide *rows = (local const wide *)(b + 4 * four * PITCH) + x;
-        float4 p_four[OWN_ROWS];
-#pragma unroll
-        for (uint i = 0; i < OWN_ROWS; i++)
-            p_four[i] = p[(y + i * ROWS) * P_PITCH + four];
 #pragma unroll
         for (uint j = 0; j < OWN_WIDE; j++) {
-#define ADD_ROW(c)                                                                                 \
-    wide row##c = rows[c * (4 * PITCH / WIDTH) + j * COLUMNS];                                     \
-    _Pragma("unroll") for (uint i = 0; i < OWN_ROWS; i++)                                          \
-        sum[i][j] = multiply_add((wide)(p_four[i].s##c), row##c, sum[i][j]);
-            ADD_ROW(0)
-            ADD_ROW(1)
-            ADD_ROW(2)
-            ADD_ROW(3)
+#define ROW(c) wide row##c = rows[c * (4 * PITCH / WIDTH) + j * COLUMNS];
+            ROW(0) ROW(1) ROW(2) ROW(3)
+#pragma unroll
+            for (uint i = 0; i < OWN_ROWS; i++) {
+                float4 p_four = p[(y + i * ROWS) * P_PITCH + four];
+                wide v = multiply_add((wide)(p_four.s0), row0, sum[i][j]);
+                v = multiply_add((wide)(p_four.s1), row1, v);
+                v = multiply_add((wide)(p_four.s2), row2, v);
+                sum[i][j] = multiply_add((wide)(p_four.s3), row3, v);
+            }
         }
     }
 }
@@ -125,7 +130,7 @@ static inline void add_block(wide sum[OWN_ROWS][OWN_WIDE], local const float4 *p
 #define STORE_SCORES(block, place, s) EACH_SCORE(((local float *)block)[place(i, j)] = s[i][j])
 #define LOAD_SCORES(s, block, place) EACH_SCORE(s[i][j] = ((local const float *)block)[place(i, j)])
 
-static inline void clear_sums(wide sum[OWN_ROWS][OWN_WIDE])
+OF_ARRAYS void clear_sums(wide sum[OWN_ROWS][OWN_WIDE])
 {
 #pragma unroll
     for (uint i = 0; i < OWN_ROWS; i++)
@@ -134,10 +139,8 @@ static inline void clear_sums(wide sum[OWN_ROWS][OWN_WIDE])
             sum[i][j] = (wide)(0.0f);
 }
 
-/* to[(y + 8 i) * row][wide column x + COLUMNS j] = sum[i][j], for rows < count.  Where storing is long, as f16 may be, compilers would
- * call it, and arrays that go to a call go to memory. */
-static inline __attribute__((always_inline)) void
-store_sums(global T *to, ulong row, int count, wide sum[OWN_ROWS][OWN_WIDE], uint x, uint y)
+/* to[(y + 8 i) * row][wide column x + COLUMNS j] = sum[i][j], for rows < count. */
+OF_ARRAYS void store_sums(global T *to, ulong row, int count, wide sum[OWN_ROWS][OWN_WIDE], uint x, uint y)
 {
 #pragma unroll
     for (uint i = 0; i < OWN_ROWS; i++) {
@@ -146,21 +149,21 @@ store_sums(global T *to, ulong row, int count, wide sum[OWN_ROWS][OWN_WIDE], uin
 #pragma unroll
         for (uint j = 0; j < OWN_WIDE; j++) {
             global T *at = to + (y + i * ROWS) * row + (x + j * COLUMNS) * WIDTH;
-#if WIDTH == 4
-            store4(sum[i][j], at);
+#if WIDTH == 1
+            if (x + j * COLUMNS < D)
+                store(sum[i][j], at);
 #elif WIDTH == 2
             store(sum[i][j].s0, at);
             store(sum[i][j].s1, at + 1);
 #else
-            if (x + j * COLUMNS < D)
-                store(sum[i][j], at);
+            store4(sum[i][j], at);
 #endif
         }
     }
 }
 
 /* Adds slopes, and hides from each query the keys that it does not see. */
-static inline void mask_scores(float s[OWN_ROWS][OWN_COLUMNS], int key, int sees, int end, float slope,
+OF_ARRAYS void mask_scores(float s[OWN_ROWS][OWN_COLUMNS], int key, int sees, int end, float slope,
                                int window, uint x, uint y)
 {
 #pragma unroll
@@ -299,7 +302,7 @@ attention_forward(global const T *q, global const T *k, global const T *v,
 #else
 
 /* Makes probabilities of scores s, from the logarithms of their denominators. */
-static inline void probabilities(float s[OWN_ROWS][OWN_COLUMNS], local const float *lse, uint y)
+OF_ARRAYS void probabilities(float s[OWN_ROWS][OWN_COLUMNS], local const float *lse, uint y)
 {
 #pragma unroll
     for (uint i = 0; i < OWN_ROWS; i++)
@@ -309,7 +312,7 @@ static inline void probabilities(float s[OWN_ROWS][OWN_COLUMNS], local const flo
 }
 
 /* Makes gradients of scores of probabilities s and their gradients dp. */
-static inline void differentiate(float s[OWN_ROWS][OWN_COLUMNS], float dp[OWN_ROWS][OWN_COLUMNS],
+OF_ARRAYS void differentiate(float s[OWN_ROWS][OWN_COLUMNS], float dp[OWN_ROWS][OWN_COLUMNS],
                                  local const float *delta, float scale, uint y)
 {
 #pragma unroll

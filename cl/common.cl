@@ -94,28 +94,30 @@ typedef ushort16 ushortv;
 #else
 #define NEEDS_ALIGNMENT 0
 #define IS_ALIGNED(p, vector) false
-#define FROM_ANYWHERE(space, type, p) (*(space const unaligned_##type##v *)(p))
+#define FROM_ANYWHERE AS_VECTOR
 #endif
-#define ACCESS_IN(space, type, vector)                                                             \
+#define ACCESS_IN(space, type, vector, is_aligned, from_anywhere)                                  \
     inline vector __attribute__((overloadable)) loadv(size_t i, space const type *p)               \
     {                                                                                              \
         p += i * FLOAT_WIDTH;                                                                      \
-        return IS_ALIGNED(p, vector) ? *(space const vector *)p                                    \
-                                     : FROM_ANYWHERE(space, type, p);                              \
+        return is_aligned(p, vector) ? *(space const vector *)p : from_anywhere(space, type, p);   \
     }                                                                                              \
     inline void __attribute__((overloadable)) storev(vector v, size_t i, space type *p)            \
     {                                                                                              \
         p += i * FLOAT_WIDTH;                                                                      \
-        if (IS_ALIGNED(p, vector))                                                                 \
+        if (is_aligned(p, vector))                                                                 \
             *(space vector *)p = v;                                                                \
         else                                                                                       \
             *(space unaligned_##type##v *)p = v;                                                   \
     }
+/* Private arrays are registers, if nothing asks for their address. */
+#define IS_NOT_ASKED(p, vector) false
+#define AS_VECTOR(space, type, p) (*(space const unaligned_##type##v *)(p))
 #define VECTOR_ACCESS(type, vector, bytes)                                                         \
     UNALIGNED(type, bytes)                                                                         \
-    ACCESS_IN(global, type, vector)                                                                \
-    ACCESS_IN(local, type, vector)                                                                 \
-    ACCESS_IN(private, type, vector)
+    ACCESS_IN(global, type, vector, IS_ALIGNED, FROM_ANYWHERE)                                     \
+    ACCESS_IN(local, type, vector, IS_ALIGNED, FROM_ANYWHERE)                                      \
+    ACCESS_IN(private, type, vector, IS_NOT_ASKED, AS_VECTOR)
 VECTOR_ACCESS(float, floatv, 4)
 VECTOR_ACCESS(int, intv, 4)
 VECTOR_ACCESS(uint, uintv, 4)
