@@ -2,7 +2,7 @@
  *
  * Blocks of q, k, v lie in local memory row by row, PITCH fours of numbers apart: an odd number, so that
  * work-items that read the same fours of different rows use different banks.  Work-item (x, y)
- * owns rows y, y + 8, ... of every product, and of BLOCK columns x, x + COLUMNS, ..., of D columns as many WIDE ones, in registers: loops over
+ * owns rows y, y + 8, ... of every product, and of BLOCK columns x, x + COLUMNS, ..., of D columns as many wide ones of WIDTH, in registers: loops over
  * them are unrolled, so that indices of private arrays are constants.
  *
  * What a query sees, and slopes: see cl/attention_cpu.cl.
@@ -44,8 +44,7 @@ static inline float4 load_four(global const T *row, uint d)
 #if D % 4 == 0
     return d < D ? load4(row + d) : (float4)(0.0f);
 #else
-    return (float4)(d < D ? load(row + d) : 0.0f, d + 1 < D ? load(row + d + 1) : 0.0f,
-                    d + 2 < D ? load(row + d + 2) : 0.0f, d + 3 < D ? load(row + d + 3) : 0.0f);
+    return load4_part(row + d, (int)(D - d), 0.0f);
 #endif
 }
 

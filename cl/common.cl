@@ -85,8 +85,8 @@ typedef ushort16 ushortv;
 #else
 #define UNALIGNED(type, bytes) typedef type##v unaligned_##type##v __attribute__((aligned(bytes)));
 #endif
-/* Where all accesses must be aligned, those that are not known to be are made number by number: they are asked.  What is not aligned is written
- * number by number, too: of two vectors that differ in nothing else compilers make the one that may lie anywhere. */
+/* Where all accesses must be aligned, those that are not known to be are made number by number: they are asked.  What is not aligned is read
+ * so here, too: of two loads of a vector that differ in nothing else compilers make the one from anywhere. */
 #if (defined(__NV_CL_C_VERSION) || defined(__NVPTX__)) && FLOAT_WIDTH == 4
 #define NEEDS_ALIGNMENT 1
 #define IS_ALIGNED(p, vector) (((size_t)(p) & (sizeof(vector) - 1)) == 0)
@@ -401,7 +401,19 @@ inline float4 __attribute__((overloadable)) load4(global const f16 *p)
     return floats_of_f16(LOAD_FOUR(ushort, p));
 }
 
-/* The same, at a multiple of their size where that is needed. */
+/* `count` of them are read, or none if it is negative, the others are `fill`. */
+#define PART_OF_FOUR(type)                                                                         \
+    inline float4 __attribute__((overloadable))                                                    \
+    load4_part(global const type *p, int count, float fill)                                        \
+    {                                                                                              \
+        return (float4)(count > 0 ? load(p) : fill, count > 1 ? load(p + 1) : fill,                \
+                        count > 2 ? load(p + 2) : fill, count > 3 ? load(p + 3) : fill);           \
+    }
+PART_OF_FOUR(float)
+PART_OF_FOUR(bf16)
+PART_OF_FOUR(f16)
+
+/* All of them, at a multiple of their size where that is needed. */
 inline float4 __attribute__((overloadable)) load4_aligned(global const float *p)
 {
     return LOAD_ALIGNED_FOUR(float, p);
@@ -446,8 +458,7 @@ inline void __attribute__((overloadable)) store4(float4 v, global f16 *p)
     inline floatv __attribute__((overloadable))                                                    \
     load_part(global const type *p, uint count, float fill)                                        \
     {                                                                                              \
-        return (floatv)(count > 0 ? load(p) : fill, count > 1 ? load(p + 1) : fill,                \
-                        count > 2 ? load(p + 2) : fill, count > 3 ? load(p + 3) : fill);           \
+        return load4_part(p, count, fill);                                                         \
     }
 #define LANES_OF(type, vector, number)                                                             \
     inline vector __attribute__((overloadable))                                                    \

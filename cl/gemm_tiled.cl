@@ -16,7 +16,7 @@
 #define SIDE (TILE / BLOCK) /* work-items along a side of the tile */
 #define GROUP (SIDE * SIDE)
 
-/* From row to row of a slice, in float4: what is written transposed falls into different banks. */
+/* From row to row of a slice, in float4: of what is written transposed at most two fall into one bank. */
 #define PITCH (TILE / 4 + 1)
 
 #define A_BY_K TRANSPOSE_A
@@ -48,17 +48,9 @@
 /* Whether one instruction fetches a four, in this row and all others. */
 #define HAS_FOURS(from, row) (!NEEDS_ALIGNMENT || (IS_ALIGNED(from, T[4]) && row % 4 == 0))
 
-/* So many of four numbers, and zeros. */
-static inline float4 fetch_some(global const T *from, uint count)
+static inline float4 fetch(global const T *from, bool has_fours)
 {
-    return (float4)(count > 0 ? load(from) : 0.0f, count > 1 ? load(from + 1) : 0.0f,
-                    count > 2 ? load(from + 2) : 0.0f, count > 3 ? load(from + 3) : 0.0f);
-}
-
-/* Numbers from the first to the end, or none. */
-static inline uint count_from(uint first, uint end)
-{
-    return first < end ? end - first : 0;
+    return has_fours ? load4_aligned(from) : load4_part(from, 4, 0.0f);
 }
 
 /* Four numbers of a step, or of a line's steps. */
@@ -119,24 +111,25 @@ gemm_tiled(global const T *restrict a, global const T *restrict b, global Y *res
                                  (A_BY_K ? a_across * a_row + row_begin : (row_begin + a_across) * a_row);
         global const T *b_from = b + b_offset + outer * b_outer + inner * b_inner + b_along +
                                  (B_BY_K ? b_across * b_row + column_begin : (column_begin + b_across) * b_row);
-        bool is_whole = rows >= TILE && columns >= TILE && HAS_FOURS(a_from, a_row) && HAS_FOURS(b_from, b_row);
+        bool is_whole = rows >= TILE && columns >= TILE, a_has_fours = HAS_FOURS(a_from, a_row),
+             b_has_fours = HAS_FOURS(b_from, b_row);
 #define DECLARE_SUM(i, a_part) float4 low##i = 0.0f, high##i = 0.0f;
         EACH_ROW(DECLARE_SUM)
 #define DECLARE_FOUR(i) float4 a##i, b##i;
         EACH_FOUR(DECLARE_FOUR)
 
-/* The slice that begins at `first`: by fours, or number by number. */
+/* The slice that begins at `first`: without a look at edges, or with one for each number. */
 #define FETCH(i)                                                                                   \
-    a##i = load4_aligned(a_from + i * STRIDE(A_BY_K) * a_row);                                     \
-    b##i = load4_aligned(b_from + i * STRIDE(B_BY_K) * b_row);
+    a##i = fetch(a_from + i * STRIDE(A_BY_K) * a_row, a_has_fours);                                \
+    b##i = fetch(b_from + i * STRIDE(B_BY_K) * b_row, b_has_fours);
 #define COUNT(by_k, along, across, lines)                                                          \
-    (by_k ? (first + across < k ? count_from(along, lines) : 0)                                    \
-          : (across < lines ? count_from(first + along, k) : 0))
+    (by_k ? (first + across < k ? (int)(lines - along) : 0)                                        \
+          : (across < lines ? (int)(k - first - along) : 0))
 #define FETCH_SOME(i)                                                                              \
-    a##i = fetch_some(a_from + i * STRIDE(A_BY_K) * a_row,                                         \
-                      COUNT(A_BY_K, a_along, a_across + i * STRIDE(A_BY_K), rows));                \
-    b##i = fetch_some(b_from + i * STRIDE(B_BY_K) * b_row,                                         \
-                      COUNT(B_BY_K, b_along, b_across + i * STRIDE(B_BY_K), columns));
+    a##i = load4_part(a_from + i * STRIDE(A_BY_K) * a_row,                                         \
+                      COUNT(A_BY_K, a_along, a_across + i * STRIDE(A_BY_K), rows), 0.0f);                \
+    b##i = load4_part(b_from + i * STRIDE(B_BY_K) * b_row,                                         \
+                      COUNT(B_BY_K, b_along, b_across + i * STRIDE(B_BY_K), columns), 0.0f);
 #define FETCH_SLICE                                                                                \
     if (is_whole && first + DEPTH <= k) {                                                         \
         EACH_FOUR(FETCH)                                                                           \
@@ -156,7 +149,7 @@ gemm_tiled(global const T *restrict a, global const T *restrict b, global Y *res
             barrier(CLK_LOCAL_MEM_FENCE);
             first += DEPTH;
             FETCH_SLICE /* beyond the last it is of zeros */
-#ifndef POCL_DEVICE_ADDRESS_BITS /* a CPU, which gains nothing by it */
+#ifndef POCL_DEVICE_ADDRESS_BITS /* whose CPUs gain nothing by it */
 #pragma unroll
 #endif
             for (uint d = 0; d < DEPTH; d++) {

@@ -184,6 +184,7 @@ int main(int argc, char **argv)
         plan_tiles(tiled, QN_F32);
         plan_attention(qn, QN_F16, 64);
         plan_attention(qn, QN_F32, 128);
+        plan_attention(qn, QN_F32, 256);
         plan_decoding(qn, QN_F32, 64, 4, 1);
         plan_decoding(qn, QN_BF16, 128, 4, 1);
         plan_decoding(qn, QN_F16, 64, 4, 1);

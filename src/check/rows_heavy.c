@@ -121,11 +121,11 @@ static struct array reference_matmul_apart(const struct row *row, const struct a
     }
 /* clang-format off */
 static const struct row rows_of_matmul[] = {
-    MATMUL("matmul", "nn", plain, 3, "33x67 67x17", "1x1 1x1", "1x67 67x131", "65x1 1x33", "129x65 65x257", "5x4099 4099x7",
+    MATMUL("matmul", "nn", plain, 3, "33x67 67x17", "1x1 1x1", "1x67 67x131", "65x1 1x33", "129x65 65x257", "5x4099 4099x7", "136x64 64x200",
            "33x67t 67x17s", "33x67s 67x17t", "33x67r 67x17r"),
-    MATMUL("matmul_ta", "nn", transposed_a, 3, "67x33 67x17", "67x1 67x5", "131x65 131x67", "33x9t 33x7s", "2048x19 2048x10s"),
+    MATMUL("matmul_ta", "nn", transposed_a, 3, "67x33 67x17", "67x1 67x5", "131x65 131x67", "33x9t 33x7s", "2048x19 2048x10s", "64x136 64x200"),
     MATMUL("matmul_tb", "nn", transposed_b, 3, "33x67 17x67", "1x67 131x67", "65x131 67x131", "9x33s 7x33r", "4x96 259x96", "19x2050r 10x2050", "72x16 40x16", "136x64 200x64"),
-    MATMUL("matmul_tab", "nn", transposed_both, 3, "67x33 17x67", "131x65 67x131", "1026x19 10x1026"),
+    MATMUL("matmul_tab", "nn", transposed_both, 3, "67x33 17x67", "131x65 67x131", "1026x19 10x1026", "64x136 200x64"),
     MATMUL("matmul_batch", "nn", plain, 3, "3x9x13 3x13x7", "2x3x9x5 2x3x5x11", "2x3x9x5t 2x3x5x11", "4x1x67 4x67x33", "2x9x5s 2x5x11r"),
     MATMUL("matmul_batch_tb", "nn", transposed_b, 3, "3x9x13 3x7x13", "2x3x17x16 2x3x17x16"),
     MATMUL("matmul_batch_ta", "nn", transposed_a, 3, "3x13x9 3x13x7"),
@@ -236,9 +236,9 @@ static struct array reference_attention_of_one(const struct row *row, const stru
 /* clang-format off */
 static const struct row rows_of_attention[] = {
     ATTENTION("attention", "nnn", everything, 7, "2x33x3x16 2x33x3x16 2x33x3x16", "1x1x1x1 1x1x1x1 1x1x1x1", "2x5x2x64 2x33x2x64 2x33x2x64",
-              "1x33x3x16 1x1x3x16 1x1x3x16", "1x17x2x80 1x17x2x80 1x17x2x80", "1x9x2x7 1x67x2x7 1x67x2x7"),
+              "1x33x3x16 1x1x3x16 1x1x3x16", "1x17x2x80 1x17x2x80 1x17x2x80", "1x9x2x7 1x67x2x7 1x67x2x7", "1x9x2x20 1x11x2x20 1x11x2x20"),
     ATTENTION("attention_causal", "nnn", causal, 7, "1x67x3x16 1x67x3x16 1x67x3x16", "2x1x3x16 2x1x3x16 2x1x3x16", "1x131x2x32 1x131x2x32 1x131x2x32",
-              "2x5x2x16 2x67x2x16 2x67x2x16", "1x33x1x128 1x33x1x128 1x33x1x128", "2x9x3x16s 2x9x3x16r 2x9x3x16s"),
+              "2x5x2x16 2x67x2x16 2x67x2x16", "1x33x1x128 1x33x1x128 1x33x1x128", "1x19x1x100 1x19x1x100 1x19x1x100", "1x9x1x255 1x9x1x255 1x9x1x255", "1x9x1x256 1x9x1x256 1x9x1x256", "2x9x3x16s 2x9x3x16r 2x9x3x16s"),
     ATTENTION("attention_scaled", "nnn", causal_scaled, 7, "1x33x2x16 1x33x2x16 1x33x2x16"),
     ATTENTION("attention_at", "nnn3", causal, 0, "2x1x3x16 2x67x3x16 2x67x3x16 1", "2x5x3x16 2x33x3x16 2x33x3x16 1", "1x1x18x64 1x1031x18x64 1x1031x18x64 1"),
     ATTENTION("attention_decode", "nnn9", causal, 0, "2x1x3x16 2x67x3x16 2x67x3x16 1", "2x3x2x16 2x1299x2x16 2x1299x2x16 1", "1x1x2x64 1x3001x2x64 1x3001x2x64 1", "2x2x8x64 2x201x2x64 2x201x2x64 1", "1x3x8x72 1x150x2x72 1x150x2x72 1"),

@@ -397,12 +397,12 @@ static int report_failure(qn_context *context, const struct instance *const *ins
                 *p = p[1] ? ',' : '\0';
     }
     if (culprit)
-        context_fail(context, QN_ERROR_BUILD, "%s does not compile:\n%s\n(on %s%s)", culprit->file,
-                     log, context->device->name, defines);
+        context_fail(context, QN_ERROR_BUILD, "%s does not compile:\n%.1500s\n(on %s%s)",
+                     culprit->file, log, context->device->name, defines);
     else
         context_fail(context, QN_ERROR_BUILD,
-                     "%zu kernel sources compile alone, but not together:\n%s\n(on %s)", count, log,
-                     context->device->name);
+                     "%zu kernel sources compile alone, but not together:\n%.1500s\n(on %s)", count,
+                     log, context->device->name);
     free(own_log);
     return QN_ERROR_BUILD;
 }

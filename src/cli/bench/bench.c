@@ -33,7 +33,7 @@ static void put_on_one_line(char line[ROW_REASON], const char *lines)
     while (*lines && used < ROW_REASON) {
         size_t length = strcspn(lines, "\n");
         used += (size_t)snprintf(line + used, ROW_REASON - used, "%.*s%s", (int)length, lines,
-                                 lines[length] && length > 0 ? " " : "");
+                                 lines[length] && lines[length + 1] && length > 0 ? " " : "");
         lines += length + (lines[length] == '\n');
     }
 }

@@ -258,8 +258,7 @@ static size_t void_rows(const struct bench_report *report, const char *group)
     size_t count = 0;
     for (size_t i = 0; i < report->n_results; i++) {
         const struct result *result = &report->results[i];
-        count += result->reason && !result->is_left_out &&
-                 (!group || strcmp(group_of(result->id), group) == 0);
+        count += result->reason && !result->is_left_out && strcmp(group_of(result->id), group) == 0;
     }
     return count;
 }
@@ -281,7 +280,8 @@ struct tally tally_of(const struct bench_comparison *comparison, size_t report, 
     }
     for (size_t i = 0; i < NOT_COMPARABLE; i++)
         tally.comparable += tally.counts[i];
-    tally.n_void = void_rows(&comparison->reports->at[report], group);
+    if (group)
+        tally.n_void = void_rows(&comparison->reports->at[report], group);
     if (group && !tally.is_of_peaks && 2 * tally.counts[UNCLEAR] <= tally.comparable &&
         tally.comparable > 0)
         tally.ratio = exp(sum / (double)tally.comparable);

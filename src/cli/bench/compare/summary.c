@@ -66,7 +66,7 @@ static void put_warnings(FILE *file, const struct bench_comparison *comparison, 
 /* The row that is wrong may be the one that would have been slow. */
 static void put_void(FILE *file, const struct bench_comparison *comparison, size_t report)
 {
-    size_t count = tally_of(comparison, report, NULL).n_void;
+    size_t count = report_failures(&comparison->reports->at[report], false);
     if (count > 0)
         markup(file,
                "<p class=\"warning\">%zu %s of %c %s <b>void</b> - wrong, or failed - and in no "

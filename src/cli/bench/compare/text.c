@@ -177,7 +177,7 @@ static void print_means(const struct bench_comparison *comparison, size_t report
 
 static void print_void(const struct bench_comparison *comparison, size_t report)
 {
-    size_t count = tally_of(comparison, report, NULL).n_void;
+    size_t count = report_failures(&comparison->reports->at[report], false);
     if (count > 0)
         printf("; %zu %s of %c %s void", count, count == 1 ? "row" : "rows", report_letter(report),
                count == 1 ? "is" : "are");
@@ -194,7 +194,8 @@ static void print_tally(const struct bench_comparison *comparison, size_t report
             printf(", %zu %s", tally.counts[i], verdict_names[i]);
     if (incomparable > 0)
         printf("; %zu %s not comparable", incomparable, incomparable == 1 ? "is" : "are");
-    print_void(comparison, 0);
+    if (report == 1)
+        print_void(comparison, 0);
     print_void(comparison, report);
     printf(".\n");
     print_means(comparison, report);
