@@ -386,20 +386,21 @@ inline void __attribute__((overloadable)) store(int v, global int *p)
         *(global type##4 *)(p) = (v);                                                              \
     else                                                                                           \
         vstore4(v, 0, (global type *)(p))
-inline float4 __attribute__((overloadable)) load4(global const float *p)
-{
-    return LOAD_FOUR(float, p);
-}
-
-inline float4 __attribute__((overloadable)) load4(global const bf16 *p)
-{
-    return as_float4(convert_uint4(LOAD_FOUR(ushort, p)) << 16);
-}
-
-inline float4 __attribute__((overloadable)) load4(global const f16 *p)
-{
-    return floats_of_f16(LOAD_FOUR(ushort, p));
-}
+#define LOADS_OF_FOUR(name, LOAD)                                                                  \
+    inline float4 __attribute__((overloadable)) name(global const float *p)                        \
+    {                                                                                              \
+        return LOAD(float, p);                                                                     \
+    }                                                                                              \
+    inline float4 __attribute__((overloadable)) name(global const bf16 *p)                         \
+    {                                                                                              \
+        return as_float4(convert_uint4(LOAD(ushort, p)) << 16);                                    \
+    }                                                                                              \
+    inline float4 __attribute__((overloadable)) name(global const f16 *p)                          \
+    {                                                                                              \
+        return floats_of_f16(LOAD(ushort, p));                                                     \
+    }
+LOADS_OF_FOUR(load4, LOAD_FOUR)
+LOADS_OF_FOUR(load4_aligned, LOAD_ALIGNED_FOUR) /* at a multiple of their size where that is needed */
 
 /* `count` of them are read, or none if it is negative, the others are `fill`. */
 #define PART_OF_FOUR(type)                                                                         \
@@ -412,22 +413,6 @@ inline float4 __attribute__((overloadable)) load4(global const f16 *p)
 PART_OF_FOUR(float)
 PART_OF_FOUR(bf16)
 PART_OF_FOUR(f16)
-
-/* All of them, at a multiple of their size where that is needed. */
-inline float4 __attribute__((overloadable)) load4_aligned(global const float *p)
-{
-    return LOAD_ALIGNED_FOUR(float, p);
-}
-
-inline float4 __attribute__((overloadable)) load4_aligned(global const bf16 *p)
-{
-    return as_float4(convert_uint4(LOAD_ALIGNED_FOUR(ushort, p)) << 16);
-}
-
-inline float4 __attribute__((overloadable)) load4_aligned(global const f16 *p)
-{
-    return floats_of_f16(LOAD_ALIGNED_FOUR(ushort, p));
-}
 
 inline void __attribute__((overloadable)) store4(float4 v, global float *p)
 {
