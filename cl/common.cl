@@ -368,18 +368,21 @@ inline void __attribute__((overloadable)) store(int v, global int *p)
     *p = v;
 }
 
-/* Four numbers. */
-#if FLOAT_WIDTH == 4
-#define FOUR_FROM_ANYWHERE(type, p) FROM_ANYWHERE(global, type, (global const type *)(p))
-#else
-#define FOUR_FROM_ANYWHERE(type, p) vload4(0, (global const type *)(p))
-#endif
-#define LOAD_FOUR(type, p)                                                                         \
-    (IS_ALIGNED(p, type##4) ? *(global const type##4 *)(p) : FOUR_FROM_ANYWHERE(type, p))
+/* Four numbers, from any address; or, by load4_aligned(), from a multiple of their size where that is needed.  Elsewhere Intel's compiler for CPUs
+ * makes one load of vload4() alone, so that gemm_subgroup takes less than half of the time, and its compiler for GPUs needs more registers for
+ * that: gemm_tiled would have more than there are. */
 #if NEEDS_ALIGNMENT
+#define LOAD_FOUR(type, p)                                                                         \
+    (IS_ALIGNED(p, type##4) ? *(global const type##4 *)(p)                                         \
+                            : FROM_ANYWHERE(global, type, (global const type *)(p)))
 #define LOAD_ALIGNED_FOUR(type, p) (*(global const type##4 *)(p))
 #else
+#define LOAD_FOUR(type, p) vload4(0, (global const type *)(p))
+#if FLOAT_WIDTH == 4
+#define LOAD_ALIGNED_FOUR(type, p) AS_VECTOR(global, type, (global const type *)(p))
+#else
 #define LOAD_ALIGNED_FOUR LOAD_FOUR
+#endif
 #endif
 #define STORE_FOUR(v, type, p)                                                                     \
     if (IS_ALIGNED(p, type##4))                                                                    \
@@ -400,7 +403,7 @@ inline void __attribute__((overloadable)) store(int v, global int *p)
         return floats_of_f16(LOAD(ushort, p));                                                     \
     }
 LOADS_OF_FOUR(load4, LOAD_FOUR)
-LOADS_OF_FOUR(load4_aligned, LOAD_ALIGNED_FOUR) /* at a multiple of their size where that is needed */
+LOADS_OF_FOUR(load4_aligned, LOAD_ALIGNED_FOUR)
 
 /* `count` of them are read, or none if it is negative, the others are `fill`. */
 #define PART_OF_FOUR(type)                                                                         \

@@ -62,6 +62,13 @@ check "a machine that was slower itself" exits 0 quiet.json busy.json --fail-slo
 check "is no verdict on a row" mentions out.tmp '^| copy/8 | 1000 ± 0 | 50% | 2000 ± 0 | 50% | 2.000 | .* | unclear |$'
 check "but is said" mentions out.tmp 'fma itself took 2.00 times as long'
 check "fma is no row" mentions out.tmp '^B and A: 1 row, 1 unclear; 1 row of A is void; 1 row of B is void.$'
+# The copy's interval leaves out 1, but not what fma may have taken.
+sed '3s/\[1.0, 1.0\]/[0.8, 1.2]/; 6s/1.0, 1.0/0.9, 0.9/; 6s/"quiet_s": 1.0/"quiet_s": 0.9/' quiet.json >varied.json
+check "fma that varied" exits 0 quiet.json varied.json --html like.html
+check "is no verdict either" mentions out.tmp '^| copy/8 .* | 0.900 to 0.900 | unclear |$'
+check "which is told" mentions out.tmp '^1 of the unclear lies beside 1, but within what fma itself took, 0.800 to 1.200 times as long.$'
+check "with what would tell more" mentions out.tmp '^unclear: too much noise to tell; longer runs (--seconds), or runs of each by turns (--turns), tell more.$'
+check "in the page, too" mentions like.html '>1 of the unclear lies beside 1, but within what fma itself took'
 with_units()
 {
     sed "s/\"driver\":/\"compute_units\": $1, &/"

@@ -34,6 +34,18 @@ goes_on_without_default()
         mentions out.tmp 'export QUERN_TUNING=.*/void.tuning$' &&
         mentions void.tuning '^matmul f32 NN 128x128x4096 tiled/[0-9]*  .* ms with 128x128x4096, split is void; tried: '
 }
+# Nothing compiles: that is no finding on what is faster, and an earlier choice is doubted.
+tells_that_nothing_is_right()
+{
+    mkdir -p nothing
+    echo '#error planted' | cat - "$SRCDIR/cl/common.cl" >nothing/common.cl
+    printf '%s\nmatmul f32 NN 8x8x8 skinny\n' "$(head_of tiny.tuning)" >nothing.tuning
+    QUERN_CL_DIR=nothing exits 1 --shapes 8x8x8 -o nothing.tuning --quiet || return 1
+    mentions err.tmp 'matmul f32 NN 8x8x8: the default: .* does not compile: .*planted' &&
+        mentions out.tmp '^Of 4 of 4 products no kernel that was tried is right.$' &&
+        mentions out.tmp '^Wrote 0 choices: nothing could be compared with a default.$' &&
+        mentions nothing.tuning '^matmul f32 NN 8x8x8 default  with 8x8x8, the default is void; tried: ' && ! grep -q 8x8x8.skinny nothing.tuning
+}
 head_of()
 {
     sed '/^matmul/d; /^#/d' "$1"
@@ -42,9 +54,10 @@ head_of()
 keeps_others()
 {
     other='matmul f32 NN 64x16x16 tiled/64  as someone wrote'
-    printf '%s\n%s\nmatmul f32 NN 8x8x8 tiled/128\n' "$(head_of tiny.tuning)" "$other" >kept.tuning
+    found='matmul f32 NN 64x32x16 default  as it was'
+    printf '%s\n%s\n%s\nmatmul f32 NN 8x8x8 tiled/128\n' "$(head_of tiny.tuning)" "$other" "$found" >kept.tuning
     exits 0 --shapes 8x8x8 --budget 1m -o kept.tuning --quiet || return 1
-    mentions kept.tuning "^$other\$" && mentions out.tmp '^Wrote [0-9]* choices, and kept 1 of earlier runs.  To .*/kept.tuning$' &&
+    mentions kept.tuning "^$other\$" && mentions kept.tuning "^$found\$" && mentions out.tmp '^Wrote [0-9]* choices, and kept 1 of earlier runs.  To .*/kept.tuning$' &&
         ! grep -q '^matmul f32 NN 8x8x8 tiled/128' kept.tuning
 }
 keeps_what_is_not_reached()
@@ -72,7 +85,7 @@ stops()
     exits 0 --budget 0.001 -o short.tuning --quiet || return 1
     mentions out.tmp 'The time was up; --budget gives more: of [0-9]* products, [0-9]* were not reached' &&
         mentions short.tuning '^quern tuning 1$' && [ ! -s err.tmp ] &&
-        mentions out.tmp '^Wrote 0 choices: nothing that was tried is faster than the default.$'
+        mentions out.tmp '^Wrote 0 choices: nothing could be compared with a default.$'
 }
 ends_by_signal()
 {
@@ -135,7 +148,8 @@ cp text text.kept
 
 check "tunes, checks and writes" tunes
 check "what is void is told, and something right is chosen in the default's place" goes_on_without_default
-check "choices for other products are kept" keeps_others
+check "nothing that is right" tells_that_nothing_is_right
+check "lines of other products are kept" keeps_others
 check "and those that were not reached" keeps_what_is_not_reached
 check "not those for another device" replaces_others 's/^device .*/device another/'
 check "nor those of another version" replaces_others 's/^quern tuning 1/quern tuning 2/'

@@ -56,7 +56,7 @@ static const struct {
     {"a size beyond all", HEAD "matmul f32 NN 64x64x99999999999999999999 cpu\n", "powers of two"},
     {"no choice", HEAD "matmul f32 NN 64x64x64\n", "tiled/64, tiled/32, found nothing"},
     {"an unknown choice", HEAD "\n# x\nmatmul f32 NN 64x64x64 \x1b[31mfast\n",
-     "line 5: expected one of clblast,"},
+     "line 5: expected one of default, clblast,"},
     {"a tile that is none", HEAD "matmul f32 NN 64x64x64 tiled/48\n", "found \"tiled/48\""},
     {"a variant without its tile", HEAD "matmul f32 NN 64x64x64 tiled\n", "found \"tiled\""},
     {"a class twice",
@@ -124,6 +124,8 @@ static const struct {
     const char *tile;    /* "#define TILE 64"; NULL: whatever */
 } plans[] = {
     {"nothing", "class=gpu", NULL, "", 1, 100, 90, 70, "tiled", "TILE 64\n"},
+    {"the default", "class=gpu", NULL, "matmul f32 NN 128x128x128 default", 1, 100, 90, 70, "tiled",
+     "TILE 64\n"},
     {"a tile", "class=gpu", NULL, "matmul f32 NN 128x128x128 tiled/32", 1, 100, 90, 70, "tiled",
      "TILE 32\n"},
     {"a tile, larger than work-groups", "class=gpu,max_work_group=64", NULL,

@@ -563,7 +563,7 @@ static const struct option tune_options[] = {
 
     HEADING("Report"),
     {OPTION_STRING, 'o', "out", "FILE", "quern.tuning", .help =
-        "where to write the choices, for QUERN_TUNING; of a file that is there, choices for the same device and other products are kept; "
+        "where to write the choices, for QUERN_TUNING; of a file that is there, what it says of other products on the same device is kept; "
         "one that holds something else is not replaced"},
     {OPTION_FLAG, 'q', "quiet", .help = "print no progress"},
 
@@ -589,7 +589,8 @@ static const struct option compare_options[] = {
         "pairs, which what a machine does from minute to minute leaves alone"},
     {OPTION_REAL, 0, "fail-slower", "PERCENT", .most = 1e6, .help =
         "exit with 1, and name the rows, if any other's are called slower than the first's, by more than this at both ends of the interval; "
-        "peaks do not count, unless there is nothing else; and if no row can be compared"},
+        "peaks do not count, unless there is nothing else, nor do void rows, for which `quern bench` itself exits with 1; and if no row can be "
+        "compared"},
     {OPTION_STRING, 0, "json", "FILE", .help =
         "write the comparison as JSON; of what is there only such a file is replaced, and by --html only a page"},
 };

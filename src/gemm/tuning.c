@@ -32,8 +32,8 @@ struct word {
 
 struct entry {
     struct tuning_class of;
-    const struct tuning_choice *choice;
-    struct word line; /* of the file's text */
+    const struct tuning_choice *choice; /* NULL: "default" */
+    struct word line;                   /* of the file's text */
 };
 
 struct tuning {
@@ -215,14 +215,18 @@ static int read_sizes(const struct reader *reader, struct word word, struct tuni
 static int read_choice(const struct reader *reader, struct word word,
                        const struct tuning_choice **choice)
 {
-    char names[MOST_CHOICES_TEXT] = "one of";
+    char names[MOST_CHOICES_TEXT] = "one of default";
+    if (is_word(word, "default")) {
+        *choice = NULL;
+        return QN_OK;
+    }
     for (size_t i = 0; i < TUNING_CHOICES; i++) {
         if (is_word(word, tuning_choices[i].name)) {
             *choice = &tuning_choices[i];
             return QN_OK;
         }
         size_t used = strlen(names);
-        snprintf(names + used, sizeof names - used, "%s %s", i ? "," : "", tuning_choices[i].name);
+        snprintf(names + used, sizeof names - used, ", %s", tuning_choices[i].name);
     }
     return fail(reader, names, word);
 }
@@ -337,15 +341,16 @@ struct tuning *tuning_take(qn_context *context)
     return tuning;
 }
 
-const char *tuning_line(const struct tuning *tuning, size_t index, struct tuning_class *of,
-                        int *length)
+bool tuning_line(const struct tuning *tuning, size_t index, struct tuning_line *line)
 {
     if (!tuning || index >= tuning->count)
-        return NULL;
+        return false;
     const struct entry *entry = &tuning->entries[index];
-    *of = entry->of;
-    *length = (int)entry->line.length;
-    return entry->line.text;
+    *line = (struct tuning_line){.of = entry->of,
+                                 .is_choice = entry->choice != NULL,
+                                 .text = entry->line.text,
+                                 .length = (int)entry->line.length};
+    return true;
 }
 
 /* ---- Trials ---- */

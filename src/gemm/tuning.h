@@ -6,8 +6,9 @@
  *     device Portable Computing Language, cpu-znver3, driver 3.1
  *     # a comment
  *     matmul f32 NN 1024x1024x1024 tiled/128  12.9 ms, 1.31 times the default
+ *     matmul f32 NN 1x1024x1024 default  0.12 ms: what would be taken without the file
  *
- * Of the latter the first five words count.  Sizes are M, N and K, each rounded up to a power of two; T stands where an operand is
+ * Of the latter two the first five words count.  Sizes are M, N and K, each rounded up to a power of two; T stands where an operand is
  * transposed. */
 #ifndef QUERN_TUNING_H
 #define QUERN_TUNING_H
@@ -48,9 +49,16 @@ void tuning_free(struct tuning *tuning);
 /* The file that was read ceases to be the context's; tuning_free() it. */
 struct tuning *tuning_take(qn_context *context);
 
-/* The line of choice number `index`, as it stands in the file that was read, without an end; *length bytes of it.  NULL: there is none. */
-const char *tuning_line(const struct tuning *tuning, size_t index, struct tuning_class *of,
-                        int *length);
+/* A line of a class of products, as it stands in the file that was read: so many bytes, without an end. */
+struct tuning_line {
+    struct tuning_class of;
+    bool is_choice; /* false: of the default */
+    const char *text;
+    int length;
+};
+
+/* The line of class number `index`; false: there is none. */
+bool tuning_line(const struct tuning *tuning, size_t index, struct tuning_line *line);
 
 /* Makes this the only choice of the context, or, if NULL, leaves it none: for `quern tune`. */
 int tuning_try(qn_context *context, const struct tuning_class *of,
@@ -60,7 +68,7 @@ int tuning_try(qn_context *context, const struct tuning_class *of,
 const char *tuning_variant(const qn_plan *plan);
 bool tuning_is_same(const qn_plan *a, const qn_plan *b);
 
-/* What the file says of such a product; NULL: nothing. */
+/* What the file says of such a product; NULL: nothing, or "default". */
 const struct tuning_choice *tuning_find(const struct tuning *tuning, const struct tuning_class *of);
 
 #endif

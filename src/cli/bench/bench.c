@@ -25,29 +25,38 @@ double row_rate(const struct row *row)
     return row->timing.median.value > 0 ? row->amount / row->timing.median.value : 0;
 }
 
-/* What compilers say has lines, cells of tables have none. */
-static void put_on_one_line(char line[ROW_REASON], const char *lines)
+const char *reason_text(char text[ROW_REASON], const char *lines)
 {
-    size_t used = 0;
-    line[0] = '\0';
-    while (*lines && used < ROW_REASON) {
-        size_t length = strcspn(lines, "\n");
-        used += (size_t)snprintf(line + used, ROW_REASON - used, "%.*s%s", (int)length, lines,
-                                 lines[length] && lines[length + 1] && length > 0 ? " " : "");
-        lines += length + (lines[length] == '\n');
+    static const char blanks[] = " \t\r\n", more[] = " ...";
+    const char *between = "", *at = lines + strspn(lines, blanks), *next;
+    size_t used = 0, length;
+    text[0] = '\0';
+    for (; (length = strcspn(at, blanks)) > 0; at = next) {
+        next = at + length + strspn(at + length, blanks);
+        if (strspn(at, "^~") == length) /* a mark below what the compiler means */
+            continue;
+        if (used + strlen("; ") + length + sizeof more > ROW_REASON) {
+            strcpy(text + used, more);
+            break;
+        }
+        used +=
+            (size_t)snprintf(text + used, ROW_REASON - used, "%s%.*s", between, (int)length, at);
+        bool ends_line = memchr(at + length, '\n', (size_t)(next - at) - length) != NULL;
+        between = ends_line && !strchr(":;,", at[length - 1]) ? "; " : " ";
     }
+    return text;
 }
 
 void row_void(struct row *row, const char *format, ...)
 {
-    char reason[4 * ROW_REASON];
+    char reason[8 * ROW_REASON];
     va_list arguments;
     if (*row->reason)
         return;
     va_start(arguments, format);
     vsnprintf(reason, sizeof reason, format, arguments);
     va_end(arguments);
-    put_on_one_line(row->reason, *reason ? reason : "out of memory");
+    reason_text(row->reason, *reason ? reason : "out of memory");
 }
 
 bool row_is_void(const struct row *row)

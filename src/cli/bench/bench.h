@@ -127,6 +127,10 @@ const char *sizes_text(char text[SIZES_TEXT], const size_t *sizes, size_t count)
 
 double row_rate(const struct row *row); /* of the unit, a second */
 void row_void(struct row *row, const char *format, ...) CLI_FORMAT(2, 3);
+
+/* What a compiler says has lines and margins, a cell of a table has neither: its words, by one space, or a semicolon at the end of a line,
+ * cut between words if they are too many.  Returns `text`. */
+const char *reason_text(char text[ROW_REASON], const char *lines);
 bool row_is_void(const struct row *row);
 
 /* ---- The run ---- */

@@ -154,7 +154,8 @@ static void print_notes(const struct bench *bench)
     if (bench->against)
         printf("theirs, ratio: their best run, and how many times as fast our best run is.\n");
     if (void_rows)
-        printf("%zu of %zu rows are void.\n", void_rows, bench->n_rows);
+        printf("%zu of %zu rows %s void.\n", void_rows, bench->n_rows,
+               void_rows == 1 ? "is" : "are");
 }
 
 void print_cell_text(const char *text)

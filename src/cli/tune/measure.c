@@ -44,10 +44,10 @@ struct trial {
 static void tell(const struct trial *trial, const char *name, const char *reason)
 {
     const struct measuring *measuring = trial->measuring;
-    char of[TUNING_TEXT];
+    char of[TUNING_TEXT], text[ROW_REASON];
     progress_end_line(measuring->progress);
-    failure(measuring->options, "%s: %s: %.200s", tuning_class_text(of, &trial->product->of), name,
-            reason);
+    failure(measuring->options, "%s: %s: %s", tuning_class_text(of, &trial->product->of), name,
+            reason_text(text, reason));
     trial->finding->n_void++;
 }
 

@@ -178,14 +178,19 @@ static void print_table(const struct tune *tune)
 
 static void print_rest(const struct tune *tune)
 {
-    size_t left = tune->products.count - tune->n_findings, cut = 0;
-    for (size_t i = 0; i < tune->n_findings; i++)
+    size_t left = tune->products.count - tune->n_findings, cut = 0, broken = 0;
+    for (size_t i = 0; i < tune->n_findings; i++) {
         cut += tune->findings[i].is_cut;
+        broken += tune->findings[i].is_void && !tune->findings[i].best;
+    }
     if (left + cut > 0)
         printf("\n%s: of %zu products, %zu were not reached, and %zu not tried in all "
                "ways.\n",
                signal_caught() ? "Ended by a signal" : "The time was up; --budget gives more",
                tune->products.count, left, cut);
+    if (broken > 0)
+        printf("\nOf %zu of %zu products no kernel that was tried is right.\n", broken,
+               tune->n_findings);
 }
 
 /* Whether the file's line of a product, or that it has none, is due to this run: not if there was no time for all, and no reason to
@@ -195,23 +200,24 @@ static bool is_settled(const struct finding *finding)
     return finding->best || !finding->is_cut || finding->n_void > 0;
 }
 
-/* A comment where the default stays: so the file tells what was tried. */
+/* A line for each product, so that the file tells what was tried. */
 static void print_finding(const struct product *product, const struct finding *finding, FILE *file)
 {
     char of[TUNING_TEXT], measured[SIZES_TEXT];
-    if (!is_settled(finding) || (!finding->best && finding->is_void))
+    double seconds = finding->best ? finding->best_seconds : finding->seconds;
+    if (!is_settled(finding))
         return;
-    fprintf(file, "%s%s %s  %.4g ms with %s, ", finding->best ? "" : "# ",
-            tuning_class_text(of, &product->of),
-            finding->best ? finding->best->name : finding->standard,
-            1e3 * (finding->best ? finding->best_seconds : finding->seconds),
-            sizes_text(measured, product->sizes, 3));
+    fprintf(file, "%s %s  ", tuning_class_text(of, &product->of),
+            finding->best ? finding->best->name : "default");
+    if (finding->best || !finding->is_void)
+        fprintf(file, "%.4g ms ", 1e3 * seconds);
+    fprintf(file, "with %s, ", sizes_text(measured, product->sizes, 3));
     if (finding->is_void)
         fprintf(file, "%s is void", standard_of(finding));
     else if (finding->best)
         fprintf(file, "%.2f times as fast as %s", finding->ratio, finding->standard);
     else
-        fprintf(file, "as without this file");
+        fprintf(file, "by %s", finding->standard);
     fprintf(file, "; tried: ");
     print_tried(finding, file);
     fprintf(file, "\n");
@@ -228,33 +234,41 @@ static bool has_settled(const struct tune *tune, const struct tuning_class *of)
 /* What this run has not settled; returns the number of choices. */
 static size_t print_earlier(const struct tune *tune, FILE *file)
 {
-    struct tuning_class of;
-    const char *line;
-    size_t kept = 0;
-    int length;
-    for (size_t i = 0; (line = tuning_line(tune->earlier, i, &of, &length)); i++) {
-        if (has_settled(tune, &of))
+    struct tuning_line line;
+    size_t lines = 0, choices = 0;
+    for (size_t i = 0; tuning_line(tune->earlier, i, &line); i++) {
+        if (has_settled(tune, &line.of))
             continue;
-        if (kept++ == 0)
+        if (lines++ == 0)
             fprintf(file, "# of earlier runs:\n");
-        fprintf(file, "%.*s\n", length, line);
+        fprintf(file, "%.*s\n", line.length, line.text);
+        choices += line.is_choice;
     }
-    return kept;
+    return choices;
 }
 
 static bool print_file(const struct tune *tune, FILE *file, size_t *kept)
 {
     char now[TIME_TEXT], *head = tuning_head(tune->qn);
     time_text(now);
-    fprintf(
-        file,
-        "%s# by quern tune, %s: what was faster than the default; and in comments, what was not\n",
-        head ? head : "", now);
+    fprintf(file,
+            "%s# by quern tune, %s: what was faster than the default, or \"default\" where nothing "
+            "was\n",
+            head ? head : "", now);
     for (size_t i = 0; i < tune->n_findings; i++)
         print_finding(&tune->products.at[i], &tune->findings[i], file);
     *kept = print_earlier(tune, file);
     free(head);
     return head && !ferror(file);
+}
+
+/* Whether there was a choice that a default could have lost to. */
+static bool has_compared(const struct tune *tune)
+{
+    for (size_t i = 0; i < tune->n_findings; i++)
+        if (tune->findings[i].n_tried > 0 && !tune->findings[i].is_void)
+            return true;
+    return false;
 }
 
 static void say_written(const struct tune *tune, const char *path, size_t kept)
@@ -266,7 +280,8 @@ static void say_written(const struct tune *tune, const char *path, size_t kept)
     if (tune->n_choices + kept)
         printf(".  To train and generate by them: export QUERN_TUNING=%s\n", whole ? whole : path);
     else
-        printf(": nothing that was tried is faster than the default.\n");
+        printf(has_compared(tune) ? ": nothing that was tried is faster than the default.\n"
+                                  : ": nothing could be compared with a default.\n");
     free(whole);
 }
 

@@ -108,7 +108,9 @@ char report_letter(size_t report);
 struct tally {
     size_t counts[VERDICTS];
     size_t comparable; /* all but those that are not comparable */
-    size_t n_void;     /* rows of the group that have no verdict, as they were wrong or failed */
+    size_t
+        n_like_fma; /* unclear, though their interval leaves out 1: fma itself differs by as much */
+    size_t n_void;  /* rows of the group that have no verdict, as they were wrong or failed */
     bool is_of_peaks;
     double
         ratio; /* geometric mean of the rows that can be compared; 0: more than half of them are unclear, or they are of several kinds */

@@ -275,6 +275,8 @@ struct tally tally_of(const struct bench_comparison *comparison, size_t report, 
             (group && strcmp(group, entry->group) != 0))
             continue;
         tally.counts[against->verdict]++;
+        tally.n_like_fma +=
+            against->verdict == UNCLEAR && (against->ratio.low > 1 || against->ratio.high < 1);
         if (against->verdict != NOT_COMPARABLE)
             sum += log(against->ratio.value);
     }

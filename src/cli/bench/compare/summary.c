@@ -47,8 +47,10 @@ static void put_incomparable(FILE *file, const struct tally *tally)
         markup(file, "; %zu %s not comparable", count, count == 1 ? "is" : "are");
 }
 
-static void put_warnings(FILE *file, const struct bench_comparison *comparison, size_t report)
+static void put_warnings(FILE *file, const struct bench_comparison *comparison, size_t report,
+                         const struct tally *tally)
 {
+    const struct estimate *control = &comparison->controls[report];
     size_t earlier;
     if (same_run(comparison, report, &earlier))
         markup(file,
@@ -60,7 +62,13 @@ static void put_warnings(FILE *file, const struct bench_comparison *comparison, 
                "<p class=\"warning\">fma itself took %.2f times as long in %c: the machine was not "
                "the same in both runs. Only what goes beyond that is called faster or slower: "
                "measure again, on an idle machine.</p>\n",
-               comparison->controls[report].value, report_letter(report));
+               control->value, report_letter(report));
+    if (tally->n_like_fma > 0)
+        markup(file,
+               "<p class=\"note\">%zu of the unclear %s beside 1, but within what fma itself took, "
+               "%.3f to %.3f times as long.</p>\n",
+               tally->n_like_fma, tally->n_like_fma == 1 ? "lies" : "lie", control->low,
+               control->high);
 }
 
 /* The row that is wrong may be the one that would have been slow. */
@@ -108,7 +116,7 @@ static void put_verdict(FILE *file, const struct bench_comparison *comparison, s
     markup(file, ".");
     put_means(file, comparison, report);
     markup(file, "</p>\n");
-    put_warnings(file, comparison, report);
+    put_warnings(file, comparison, report, &tally);
 }
 
 /* Of one report, what it reached. */
@@ -127,7 +135,7 @@ static void put_reached(FILE *file, const struct bench_report *report)
            gemm > 0 ? "." : "has no peak of gemm.",
            report->n_results - report_failures(report, true));
     if (n_void > 0)
-        markup(file, "%zu are void.</p>\n", n_void);
+        markup(file, "%zu %s void.</p>\n", n_void, n_void == 1 ? "is" : "are");
     else
         markup(file, "none is void.</p>\n");
 }
@@ -217,6 +225,7 @@ void put_groups(FILE *file, const struct bench_comparison *comparison)
     if (count > 1)
         markup(file,
                " B/A: the geometric mean of ratios of quiet times; below 1 B is faster.  It is "
-               "left out where more than half of the rows are unclear.");
+               "left out where more than half of the rows are unclear: too noisy to tell, where "
+               "longer runs, or runs of each by turns, tell more.");
     markup(file, "</p></section>\n");
 }
