@@ -13,18 +13,29 @@ bool gemm_subgroup_fits(const struct gemm_problem *p, const struct qn_caps *caps
            p->n >= COLUMNS_OF_ITEM;
 }
 
+/* Whether groups of sub-groups with tiles below each other, which share what they read of a transposed b, leave no more than one sub-group of
+ * seven without a tile. */
+static bool shares_b(const struct gemm_problem *p, size_t row_tiles, size_t stack)
+{
+    return p->transpose_b && 6 * divide_up(row_tiles, stack) * stack <= 7 * row_tiles;
+}
+
 void gemm_subgroup_record(struct qn_launch *launch, const struct gemm_problem *p)
 {
-    size_t subgroup = qn_launch_caps(launch)->subgroup_size;
-    size_t tiles =
-        divide_up(p->m, ROWS) * divide_up(p->n, COLUMNS_OF_ITEM * subgroup) * gemm_batch_count(p);
+    size_t subgroup = qn_launch_caps(launch)->subgroup_size, stack = GROUP / subgroup;
+    size_t row_tiles = divide_up(p->m, ROWS);
+    bool is_shared = shares_b(p, row_tiles, stack);
+    if (is_shared)
+        row_tiles = divide_up(row_tiles, stack) * stack;
 
     qn_launch_kernel(launch, &source_gemm_subgroup, "gemm_subgroup");
     qn_launch_define(launch, "SUBGROUP", (long)subgroup);
     qn_launch_define(launch, "GROUP", GROUP);
     qn_launch_define(launch, "TRANSPOSE_A", p->transpose_a);
     qn_launch_define(launch, "TRANSPOSE_B", p->transpose_b);
+    qn_launch_define(launch, "SHARES_B", is_shared);
     gemm_launch_types(launch, p);
     gemm_launch_arguments(launch, p);
-    qn_launch_groups(launch, divide_up(tiles, GROUP / subgroup), GROUP);
+    size_t tiles = row_tiles * divide_up(p->n, COLUMNS_OF_ITEM * subgroup) * gemm_batch_count(p);
+    qn_launch_groups(launch, divide_up(tiles, stack), GROUP);
 }
