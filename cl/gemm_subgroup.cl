@@ -3,8 +3,8 @@
  *
  * A sub-group makes tiles of ROWS x COLUMNS numbers of y, one after the other; a work-item has four columns of each row.  A block
  * of a, ROWS x SUBGROUP numbers, lies in the registers of the sub-group in the order of memory, and each of its numbers is handed
- * to all; b is read by each work-item for its own columns, of which at the edge some are computed by two, and belong to one.  Each
- * number of y is one sum in the order of k.  a and b are of type T, y is of type Y; n is 4 at least.
+ * to all; b is read by each work-item for its own columns, of which at the edge some are computed by two, and belong to one (if SHARES_B, some
+ * are none of y's).  Each number of y is one sum in the order of k.  a and b are of type T, y is of type Y; n is 4 at least.
  *
  * The sub-groups of a group have tiles below each other, as far as there are some, which need the same numbers of b: they wait for each other
  * every CHUNK steps of k, so that these come from the nearest cache for all but one; or, if SHARES_B, from local memory.
@@ -18,7 +18,7 @@
 #define ROWS 8
 #define CHUNK (SHARES_B ? 64 : 128)
 #define STACK (GROUP / SUBGROUP)
-#define BAND 16 /* rows of tiles */
+#define BAND 16 /* rows of tiles: a multiple of STACK */
 #define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
 
 #ifndef FUSED
@@ -115,7 +115,7 @@
 static inline void fetch_block(local float *block, global const T *b, ulong b_row, uint column, uint n,
                                uint steps)
 {
-    for (uint e = get_local_id(0); e < COLUMNS * (CHUNK / 4); e += GROUP) {
+    for (uint e = get_local_id(0); e < COLUMNS * ((steps + 3) / 4); e += GROUP) {
         uint own = e % COLUMNS, step = e / COLUMNS * 4;
         global const T *from = b + min(column + own, n - 1) * b_row + step;
         float4 four = step + 4 <= steps ? load4(from) : load4_part(from, (int)steps - (int)step, 0.0f);
@@ -136,7 +136,7 @@ gemm_subgroup(global const T *restrict a, global const T *restrict b, global Y *
     uint lane = get_sub_group_local_id();
     uint row_tiles = (m + ROWS - 1) / ROWS, column_tiles = (n + COLUMNS - 1) / COLUMNS;
 #if SHARES_B
-    local float b_block[CHUNK * COLUMNS];
+    local float4 b_block[CHUNK * COLUMNS / 4];
     row_tiles = (row_tiles + STACK - 1) / STACK * STACK; /* those of a group are below each other */
 #endif
     uint matrix_tiles = row_tiles * column_tiles;
@@ -164,8 +164,8 @@ gemm_subgroup(global const T *restrict a, global const T *restrict b, global Y *
             uint left = min((uint)CHUNK, k - begin);
             barrier(CLK_LOCAL_MEM_FENCE);
 #if SHARES_B
-            local const float4 *b_step = (local const float4 *)b_block + lane;
-            fetch_block(b_block, b_from + begin, b_row, tile.s1 * COLUMNS, n, left);
+            local const float4 *b_step = b_block + lane;
+            fetch_block((local float *)b_block, b_from + begin, b_row, tile.s1 * COLUMNS, n, left);
             barrier(CLK_LOCAL_MEM_FENCE);
 #endif
             for (; left >= SUBGROUP; left -= SUBGROUP) {

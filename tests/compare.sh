@@ -66,9 +66,12 @@ check "fma is no row" mentions out.tmp '^B and A: 1 row, 1 unclear; 1 row of A i
 sed '3s/\[1.0, 1.0\]/[0.8, 1.2]/; 6s/1.0, 1.0/0.9, 0.9/; 6s/"quiet_s": 1.0/"quiet_s": 0.9/' quiet.json >varied.json
 check "fma that varied" exits 0 quiet.json varied.json --html like.html
 check "is no verdict either" mentions out.tmp '^| copy/8 .* | 0.900 to 0.900 | unclear |$'
-check "which is told" mentions out.tmp '^1 of the unclear lies beside 1, but within what fma itself took, 0.800 to 1.200 times as long.$'
-check "with what would tell more" mentions out.tmp '^unclear: too much noise to tell; longer runs (--seconds), or runs of each by turns (--turns), tell more.$'
-check "in the page, too" mentions like.html '>1 of the unclear lies beside 1, but within what fma itself took'
+check "which is told" mentions out.tmp '^1 of the unclear has an interval without 1, but none beyond what fma itself took, 0.800 to 1.200 times as long.$'
+check "in the page, too" mentions like.html '>1 of the unclear has an interval without 1, but none beyond what fma itself took'
+check "and that is not noise" is_without out.tmp 'too much noise'
+sed '6s/1.0, 1.0/0.9, 1.1/' quiet.json >noisy.json
+check "a row that varied" exits 0 quiet.json noisy.json
+check "is noise, with what would tell more" mentions out.tmp '^unclear: too much noise to tell; longer runs (--seconds), or runs of each by turns (--turns), tell more.$'
 with_units()
 {
     sed "s/\"driver\":/\"compute_units\": $1, &/"

@@ -46,11 +46,31 @@ tells_that_nothing_is_right()
         mentions out.tmp '^Wrote 0 choices: nothing could be compared with a default.$' &&
         mentions nothing.tuning '^matmul f32 NN 8x8x8 default  with 8x8x8, the default is void; tried: ' && ! grep -q 8x8x8.skinny nothing.tuning
 }
+# Operands that no device has room for.
+tells_what_is_too_large()
+{
+    exits 1 --shapes 2147483647x8x2147483647 --budget 1m -o large.tuning --quiet || return 1
+    mentions err.tmp 'matmul f32 NN 2147483648x8x2147483648: operands: ' && mentions out.tmp '^Of 4 of 4 products no kernel that was tried is right.$' &&
+        mentions large.tuning '^matmul f32 NN 2147483648x8x2147483648 default  with 2147483647x8x2147483647, the default is void; tried: –$'
+}
 head_of()
 {
     sed '/^matmul/d; /^#/d' "$1"
 }
-# Choices of other products, as they stood; not one of a product that is tried again: there, tiles do not fit a CPU, and so are not chosen.
+# The default is void, and there is no time for more: what an earlier run chose may be right, but not if it was the default.
+keeps_what_is_not_refuted()
+{
+    for earlier in tiled/64 default; do
+        printf '%s\nmatmul f32 NN 128x128x4096 %s  as someone wrote\n' "$(head_of void.tuning)" "$earlier" >doubt.tuning
+        QUERN_CAPS=class=gpu,clblast=0 QUERN_CL_DIR=wrong exits 1 --shapes 128x128x4096 --budget 0.001 -o doubt.tuning --quiet || return 1
+        [ "$(grep -c "^matmul f32 NN 128x128x4096 $earlier  as someone wrote\$" doubt.tuning)" = "$([ $earlier = default ]; echo $?)" ] || {
+            echo "after $earlier:"
+            cat doubt.tuning
+            return 1
+        }
+    done
+}
+# Lines of other products, as they stood; not one of a product that is tried again: there, tiles do not fit a CPU, and so are not chosen.
 keeps_others()
 {
     other='matmul f32 NN 64x16x16 tiled/64  as someone wrote'
@@ -149,7 +169,9 @@ cp text text.kept
 check "tunes, checks and writes" tunes
 check "what is void is told, and something right is chosen in the default's place" goes_on_without_default
 check "nothing that is right" tells_that_nothing_is_right
+check "nor operands that fit" tells_what_is_too_large
 check "lines of other products are kept" keeps_others
+check "and what there was no time to doubt" keeps_what_is_not_refuted
 check "and those that were not reached" keeps_what_is_not_reached
 check "not those for another device" replaces_others 's/^device .*/device another/'
 check "nor those of another version" replaces_others 's/^quern tuning 1/quern tuning 2/'

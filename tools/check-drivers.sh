@@ -22,8 +22,8 @@ intel-gpu-golden         class=gpu,$floor golden.t
 intel-gpu-training       class=gpu,$floor training.t
 intel-gpu-models         class=gpu golden_models.t
 intel-gpu-matrix         class=gpu,subgroups=0,matrix=emulated quern check --dtype f16 --op matmul_tb matmul_ta epilogue --variant matrix
-intel-gpu-subgroups-8    class=gpu quern check --dtype f32 --op matmul --variant subgroup
-intel-gpu-subgroups-16   class=gpu,subgroup_size=16 quern check --dtype bf16 --op matmul_tb matmul_kept_ta linear --variant subgroup
+intel-gpu-subgroups-8    class=gpu quern check --dtype f32 --op matmul matmul_tb --variant subgroup
+intel-gpu-subgroups-16   class=gpu,subgroup_size=16 quern check --dtype bf16 --op matmul_tb matmul_tab matmul_batch_tb epilogue_tb matmul_kept_ta linear --variant subgroup
 intel-floor-golden       $floor golden.t
 intel-golden             - golden.t
 intel-models             - golden_models.t

@@ -589,8 +589,8 @@ static const struct option compare_options[] = {
         "pairs, which what a machine does from minute to minute leaves alone"},
     {OPTION_REAL, 0, "fail-slower", "PERCENT", .most = 1e6, .help =
         "exit with 1, and name the rows, if any other's are called slower than the first's, by more than this at both ends of the interval; "
-        "peaks do not count, unless there is nothing else, nor do void rows, for which `quern bench` itself exits with 1; and if no row can be "
-        "compared"},
+        "and if no row can be compared; peaks do not count, unless there is nothing else, nor do void rows, for which `quern bench` itself exits "
+        "with 1"},
     {OPTION_STRING, 0, "json", "FILE", .help =
         "write the comparison as JSON; of what is there only such a file is replaced, and by --html only a page"},
 };

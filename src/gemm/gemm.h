@@ -71,8 +71,8 @@ void gemm_split_record(struct qn_launch *launch, const struct gemm_problem *prob
 bool gemm_skinny_fits(const struct gemm_problem *problem, const struct qn_caps *caps);
 void gemm_skinny_record(struct qn_launch *launch, const struct gemm_problem *problem);
 
-/* GPUs whose sub-groups read each other's registers (Intel's): blocks of results in registers, nothing in local memory.
- * cl/gemm_subgroup.cl */
+/* GPUs whose sub-groups read each other's registers (Intel's): blocks of results in registers, nothing in local memory but,
+ * at times, a transposed b.  cl/gemm_subgroup.cl */
 bool gemm_subgroup_fits(const struct gemm_problem *problem, const struct qn_caps *caps);
 void gemm_subgroup_record(struct qn_launch *launch, const struct gemm_problem *problem);
 

@@ -13,8 +13,8 @@ bool gemm_subgroup_fits(const struct gemm_problem *p, const struct qn_caps *caps
            p->n >= COLUMNS_OF_ITEM;
 }
 
-/* Whether groups of sub-groups with tiles below each other, which share what they read of a transposed b, leave no more than one sub-group of
- * seven without a tile. */
+/* Whether a group reads a transposed b once for all its sub-groups, in whose lanes each row of it would be another line of the cache: then all have
+ * tiles below each other, and those without a tile, one of seven at the most, compute for nothing. */
 static bool shares_b(const struct gemm_problem *p, size_t row_tiles, size_t stack)
 {
     return p->transpose_b && 6 * divide_up(row_tiles, stack) * stack <= 7 * row_tiles;

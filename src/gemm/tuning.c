@@ -347,7 +347,7 @@ bool tuning_line(const struct tuning *tuning, size_t index, struct tuning_line *
         return false;
     const struct entry *entry = &tuning->entries[index];
     *line = (struct tuning_line){.of = entry->of,
-                                 .is_choice = entry->choice != NULL,
+                                 .choice = entry->choice,
                                  .text = entry->line.text,
                                  .length = (int)entry->line.length};
     return true;

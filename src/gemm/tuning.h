@@ -23,9 +23,9 @@ struct tuning_choice {
     size_t tile;
 };
 enum { TUNING_CHOICES = 13 };
-extern const struct tuning_choice tuning_choices[TUNING_CHOICES]; /* all that a file may say */
+extern const struct tuning_choice tuning_choices[TUNING_CHOICES]; /* besides "default" */
 
-/* Products for which the file has one choice. */
+/* Products for which the file has one line. */
 struct tuning_class {
     enum qn_type type;
     bool transpose_a, transpose_b;
@@ -52,7 +52,7 @@ struct tuning *tuning_take(qn_context *context);
 /* A line of a class of products, as it stands in the file that was read: so many bytes, without an end. */
 struct tuning_line {
     struct tuning_class of;
-    bool is_choice; /* false: of the default */
+    const struct tuning_choice *choice; /* NULL: "default" */
     const char *text;
     int length;
 };

@@ -33,7 +33,7 @@ const char *reason_text(char text[ROW_REASON], const char *lines)
     text[0] = '\0';
     for (; (length = strcspn(at, blanks)) > 0; at = next) {
         next = at + length + strspn(at + length, blanks);
-        if (strspn(at, "^~") == length) /* a mark below what the compiler means */
+        if (strspn(at, "|^~") == length) /* a mark below what the compiler means, and its margin */
             continue;
         if (used + strlen("; ") + length + sizeof more > ROW_REASON) {
             strcpy(text + used, more);
@@ -56,7 +56,8 @@ void row_void(struct row *row, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(reason, sizeof reason, format, arguments);
     va_end(arguments);
-    reason_text(row->reason, *reason ? reason : "out of memory");
+    if (!*reason_text(row->reason, reason))
+        strcpy(row->reason, "out of memory");
 }
 
 bool row_is_void(const struct row *row)

@@ -213,7 +213,7 @@ static void measure_standard(struct trial *trial)
             !is_right(trial, trial->standard, name) || !take_as_base(trial, trial->standard, name);
     } else {
         snprintf(trial->unplanned, sizeof trial->unplanned, "%s", qn_error(trial->operation.qn));
-        tell(trial, name, trial->unplanned);
+        tell(trial, name, qn_error(trial->operation.qn));
         finding->is_void = true;
     }
     qn_clear_error(trial->operation.qn);
@@ -239,6 +239,7 @@ void product_measure(const struct measuring *measuring, const struct product *pr
     trial.operation = (struct operation){.qn = measuring->qn, .graph = qn_graph_new(measuring->qn)};
     kind_of_products(product->type)->build(&trial.operation, product->sizes, product->variant);
     bool is_built = !*qn_error(measuring->qn);
+    finding->is_void = !is_built;
     if (is_built)
         measure_standard(&trial);
     else

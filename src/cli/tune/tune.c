@@ -53,7 +53,7 @@ static bool list_products(struct tune *tune)
     return is_good && tune->findings;
 }
 
-/* Choices for this device are kept, those for another are not; what holds something else, or has mistakes, is not replaced. */
+/* Lines for this device are kept, those for another are not; what holds something else, or has mistakes, is not replaced. */
 static int read_earlier(struct tune *tune, const char *path)
 {
     struct stat found;
@@ -193,14 +193,22 @@ static void print_rest(const struct tune *tune)
                tune->n_findings);
 }
 
-/* Whether the file's line of a product, or that it has none, is due to this run: not if there was no time for all, and no reason to
- * doubt what an earlier run found. */
+/* Whether the file's line of a product is due to this run: not if there was no time for all. */
 static bool is_settled(const struct finding *finding)
 {
-    return finding->best || !finding->is_cut || finding->n_void > 0;
+    return finding->best || !finding->is_cut;
 }
 
-/* A line for each product, so that the file tells what was tried. */
+/* Whether what a line of an earlier run says was void now. */
+static bool is_refuted(const struct finding *finding, const struct tuning_line *line)
+{
+    for (size_t i = 0; i < finding->n_tried; i++)
+        if (finding->tried[i].choice == line->choice)
+            return finding->tried[i].ratio <= 0;
+    return !line->choice && finding->is_void;
+}
+
+/* A line for each product that is settled, so that the file tells what was tried. */
 static void print_finding(const struct product *product, const struct finding *finding, FILE *file)
 {
     char of[TUNING_TEXT], measured[SIZES_TEXT];
@@ -217,18 +225,18 @@ static void print_finding(const struct product *product, const struct finding *f
     else if (finding->best)
         fprintf(file, "%.2f times as fast as %s", finding->ratio, finding->standard);
     else
-        fprintf(file, "by %s", finding->standard);
+        fprintf(file, "by %s", standard_of(finding));
     fprintf(file, "; tried: ");
     print_tried(finding, file);
     fprintf(file, "\n");
 }
 
-static bool has_settled(const struct tune *tune, const struct tuning_class *of)
+static bool is_to_keep(const struct tune *tune, const struct tuning_line *line)
 {
     for (size_t i = 0; i < tune->n_findings; i++)
-        if (tuning_class_equal(&tune->products.at[i].of, of))
-            return is_settled(&tune->findings[i]);
-    return false;
+        if (tuning_class_equal(&tune->products.at[i].of, &line->of))
+            return !is_settled(&tune->findings[i]) && !is_refuted(&tune->findings[i], line);
+    return true;
 }
 
 /* What this run has not settled; returns the number of choices. */
@@ -237,12 +245,12 @@ static size_t print_earlier(const struct tune *tune, FILE *file)
     struct tuning_line line;
     size_t lines = 0, choices = 0;
     for (size_t i = 0; tuning_line(tune->earlier, i, &line); i++) {
-        if (has_settled(tune, &line.of))
+        if (!is_to_keep(tune, &line))
             continue;
         if (lines++ == 0)
             fprintf(file, "# of earlier runs:\n");
         fprintf(file, "%.*s\n", line.length, line.text);
-        choices += line.is_choice;
+        choices += line.choice != NULL;
     }
     return choices;
 }
@@ -252,8 +260,8 @@ static bool print_file(const struct tune *tune, FILE *file, size_t *kept)
     char now[TIME_TEXT], *head = tuning_head(tune->qn);
     time_text(now);
     fprintf(file,
-            "%s# by quern tune, %s: what was faster than the default, or \"default\" where nothing "
-            "was\n",
+            "%s# by quern tune, %s: what is right and was faster than the default, or \"default\" "
+            "where nothing was\n",
             head ? head : "", now);
     for (size_t i = 0; i < tune->n_findings; i++)
         print_finding(&tune->products.at[i], &tune->findings[i], file);
@@ -266,7 +274,8 @@ static bool print_file(const struct tune *tune, FILE *file, size_t *kept)
 static bool has_compared(const struct tune *tune)
 {
     for (size_t i = 0; i < tune->n_findings; i++)
-        if (tune->findings[i].n_tried > 0 && !tune->findings[i].is_void)
+        if (tune->findings[i].n_tried > 0 && tune->findings[i].tried[0].ratio > 0 &&
+            !tune->findings[i].is_void)
             return true;
     return false;
 }

@@ -108,9 +108,8 @@ char report_letter(size_t report);
 struct tally {
     size_t counts[VERDICTS];
     size_t comparable; /* all but those that are not comparable */
-    size_t
-        n_like_fma; /* unclear, though their interval leaves out 1: fma itself differs by as much */
-    size_t n_void;  /* rows of the group that have no verdict, as they were wrong or failed */
+    size_t n_like_fma; /* unclear with an interval without 1: it does not lie beyond fma's own */
+    size_t n_void;     /* rows of the group that have no verdict, as they were wrong or failed */
     bool is_of_peaks;
     double
         ratio; /* geometric mean of the rows that can be compared; 0: more than half of them are unclear, or they are of several kinds */
@@ -121,6 +120,11 @@ struct tally tally_of(const struct bench_comparison *comparison, size_t report, 
 /* What a tally is of: "12 rows", "1 comparable row", "5 peaks".  Returns `text`. */
 enum { TALLY_TEXT = 48 };
 const char *tally_text(char text[TALLY_TEXT], const struct tally *tally);
+
+/* A sentence on those that are unclear for fma's sake; "": there are none.  Returns `text`. */
+enum { LIKE_FMA_TEXT = 192 };
+const char *like_fma_text(char text[LIKE_FMA_TEXT], const struct tally *tally,
+                          const struct estimate *control);
 
 /* The groups of rows, in their order; the number of them. */
 enum { MOST_GROUPS = 16 };

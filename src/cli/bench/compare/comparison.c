@@ -275,8 +275,8 @@ struct tally tally_of(const struct bench_comparison *comparison, size_t report, 
             (group && strcmp(group, entry->group) != 0))
             continue;
         tally.counts[against->verdict]++;
-        tally.n_like_fma +=
-            against->verdict == UNCLEAR && (against->ratio.low > 1 || against->ratio.high < 1);
+        tally.n_like_fma += against->verdict == UNCLEAR && !tally.is_of_peaks &&
+                            (against->ratio.low > 1 || against->ratio.high < 1);
         if (against->verdict != NOT_COMPARABLE)
             sum += log(against->ratio.value);
     }
@@ -304,6 +304,19 @@ const char *tally_text(char text[TALLY_TEXT], const struct tally *tally)
     snprintf(text, TALLY_TEXT, "%zu %s%s%s", tally->comparable,
              tally->counts[NOT_COMPARABLE] ? "comparable " : "",
              tally->is_of_peaks ? "peak" : "row", tally->comparable == 1 ? "" : "s");
+    return text;
+}
+
+const char *like_fma_text(char text[LIKE_FMA_TEXT], const struct tally *tally,
+                          const struct estimate *control)
+{
+    text[0] = '\0';
+    if (tally->n_like_fma > 0)
+        snprintf(text, LIKE_FMA_TEXT,
+                 "%zu of the unclear %s an interval without 1, but none beyond what fma itself "
+                 "took, %.3f to %.3f times as long.",
+                 tally->n_like_fma, tally->n_like_fma == 1 ? "has" : "have", control->low,
+                 control->high);
     return text;
 }
 

@@ -51,6 +51,7 @@ static void put_warnings(FILE *file, const struct bench_comparison *comparison, 
                          const struct tally *tally)
 {
     const struct estimate *control = &comparison->controls[report];
+    char like_fma[LIKE_FMA_TEXT];
     size_t earlier;
     if (same_run(comparison, report, &earlier))
         markup(file,
@@ -63,12 +64,8 @@ static void put_warnings(FILE *file, const struct bench_comparison *comparison, 
                "the same in both runs. Only what goes beyond that is called faster or slower: "
                "measure again, on an idle machine.</p>\n",
                control->value, report_letter(report));
-    if (tally->n_like_fma > 0)
-        markup(file,
-               "<p class=\"note\">%zu of the unclear %s beside 1, but within what fma itself took, "
-               "%.3f to %.3f times as long.</p>\n",
-               tally->n_like_fma, tally->n_like_fma == 1 ? "lies" : "lie", control->low,
-               control->high);
+    if (*like_fma_text(like_fma, tally, control))
+        markup(file, "<p class=\"note\">%s</p>\n", like_fma);
 }
 
 /* The row that is wrong may be the one that would have been slow. */

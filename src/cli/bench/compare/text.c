@@ -183,22 +183,11 @@ static void print_void(const struct bench_comparison *comparison, size_t report)
                count == 1 ? "is" : "are");
 }
 
-/* What an interval beside 1 is unclear for. */
-static void print_like_fma(const struct tally *tally, const struct estimate *control)
-{
-    if (tally->n_like_fma > 0)
-        printf(
-            "%zu of the unclear %s beside 1, but within what fma itself took, %.3f to %.3f times "
-            "as long.\n",
-            tally->n_like_fma, tally->n_like_fma == 1 ? "lies" : "lie", control->low,
-            control->high);
-}
-
 static void print_tally(const struct bench_comparison *comparison, size_t report)
 {
     struct tally tally = tally_of(comparison, report, NULL);
     size_t incomparable = tally.counts[NOT_COMPARABLE], earlier;
-    char rows[TALLY_TEXT];
+    char rows[TALLY_TEXT], like_fma[LIKE_FMA_TEXT];
     printf("\n%c and A: %s", report_letter(report), tally_text(rows, &tally));
     for (size_t i = 0; i < NOT_COMPARABLE; i++)
         if (tally.counts[i])
@@ -222,16 +211,17 @@ static void print_tally(const struct bench_comparison *comparison, size_t report
                "runs.\nOnly what goes beyond that is called faster or slower: measure again, on an "
                "idle machine.\n",
                comparison->controls[report].value, report_letter(report));
-    print_like_fma(&tally, &comparison->controls[report]);
+    if (*like_fma_text(like_fma, &tally, &comparison->controls[report]))
+        printf("%s\n", like_fma);
 }
 
 static void print_notes(const struct bench_comparison *comparison)
 {
-    size_t called = 0, unclear = 0;
+    size_t called = 0, noisy = 0;
     for (size_t i = 1; i < comparison->reports->count; i++) {
         struct tally tally = tally_of(comparison, i, NULL);
         called += tally.counts[FASTER] + tally.counts[SLOWER];
-        unclear += tally.counts[UNCLEAR];
+        noisy += tally.counts[UNCLEAR] - tally.n_like_fma;
     }
     printf("\nms: medians of %s; of peak: share of the device's own.\n",
            comparison->reports->turns ? "runs" : "rounds");
@@ -247,14 +237,14 @@ static void print_notes(const struct bench_comparison *comparison)
                "Of rows in which nothing changed, one in %.0f is called faster or slower at the "
                "most, if what disturbs the machine favours neither.\n",
                comparison->reports->turns, 1 / outside);
-        if (unclear > 0)
+        if (noisy > 0)
             printf("unclear: too much noise to tell; more pairs, or longer ones (--seconds), tell "
                    "more.\n");
         return;
     }
     if (comparison->reports->count > 1)
         printf("B/A: of times in quiet rounds, above 1 B is slower.\n");
-    if (unclear > 0)
+    if (noisy > 0)
         printf("unclear: too much noise to tell; longer runs (--seconds), or runs of each by turns "
                "(--turns), tell more.\n");
     if (called > 0)
