@@ -564,7 +564,7 @@ static const struct option tune_options[] = {
     HEADING("Report"),
     {OPTION_STRING, 'o', "out", "FILE", "quern.tuning", .help =
         "where to write the choices, for QUERN_TUNING; of a file that is there, what it says of other products on the same device is kept; "
-        "one that holds something else is not replaced"},
+        "one for another device is replaced, one that holds something else is not"},
     {OPTION_FLAG, 'q', "quiet", .help = "print no progress"},
 
     HEADING("Device"),

@@ -17,6 +17,7 @@ struct tune {
     struct finding *findings; /* of the products that were reached */
     size_t n_findings, n_choices;
     struct tuning *earlier; /* what the file held before; NULL: nothing that may be kept */
+    bool is_there;          /* the file */
 };
 
 /* ---- Before ---- */
@@ -59,6 +60,7 @@ static int read_earlier(struct tune *tune, const char *path)
     struct stat found;
     if (stat(path, &found) != 0 || found.st_size == 0)
         return EXIT_SUCCESS;
+    tune->is_there = true;
     int status = tuning_open(tune->qn, path);
     struct tuning *earlier = tuning_take(tune->qn);
     if (status == QN_OK) {
@@ -189,7 +191,7 @@ static void print_rest(const struct tune *tune)
                signal_caught() ? "Ended by a signal" : "The time was up; --budget gives more",
                tune->products.count, left, cut);
     if (broken > 0)
-        printf("\nOf %zu of %zu products no kernel that was tried is right.\n", broken,
+        printf("\nOf %zu of %zu products no kernel gave a right result.\n", broken,
                tune->n_findings);
 }
 
@@ -255,6 +257,19 @@ static size_t print_earlier(const struct tune *tune, FILE *file)
     return choices;
 }
 
+/* Whether the file would say something that it does not say yet: runs go on by its very bytes. */
+static bool has_news(const struct tune *tune)
+{
+    struct tuning_line line;
+    for (size_t i = 0; i < tune->n_findings; i++)
+        if (is_settled(&tune->findings[i]))
+            return true;
+    for (size_t i = 0; tuning_line(tune->earlier, i, &line); i++)
+        if (!is_to_keep(tune, &line))
+            return true;
+    return false;
+}
+
 static bool print_file(const struct tune *tune, FILE *file, size_t *kept)
 {
     char now[TIME_TEXT], *head = tuning_head(tune->qn);
@@ -299,6 +314,10 @@ static int write_file(struct tune *tune)
     const char *path = options_string(tune->options, "out");
     char *text = NULL;
     size_t bytes = 0, kept = 0;
+    if (tune->is_there && !has_news(tune)) {
+        printf("\nNothing was found out: %s is as it was.\n", path);
+        return EXIT_SUCCESS;
+    }
     FILE *file = open_memstream(&text, &bytes);
     bool is_good = file && print_file(tune, file, &kept);
     if (file && fclose(file) != 0)
