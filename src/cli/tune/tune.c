@@ -72,7 +72,7 @@ static int read_earlier(struct tune *tune, const char *path)
         return failure(tune->options, "%s; it is not replaced", qn_error(tune->qn));
     qn_clear_error(tune->qn);
     failure(tune->options,
-            "%s is for another device, driver, class or version: none of its choices will be kept",
+            "%s is for another device, driver, class or version: what is found out replaces it",
             path);
     return EXIT_SUCCESS;
 }
